@@ -1,0 +1,97 @@
+"""Every key, with its default, its unit and what it means. Experiments start from here and change one idea.
+
+Override any of them on the command line: `python launch.py train --config=FILE --config.optim.learning_rate=3e-4`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "base"                      # what tables and figures call this experiment
+    config.seed = 0                           # initial weights, order of the examples, augmentation, dropout
+
+    data = config.data = ConfigDict()
+    data.source = "csv"                       # csv | folder | tfds | synthetic
+    data.root = ""                            # folder of the data set; for tfds and synthetic empty means the user cache
+    data.csv = ""                             # csv: file below root; empty: the only .csv in root
+    data.image_dir = ""                       # csv: folder of the images below root; empty: searched for below root
+    data.filename_column = "filename"         # csv: name of the image, with or without its extension
+    data.label_column = "label"               # csv: class; an empty cell is a row to predict
+    data.group_column = ""                    # csv: person (or animal, site, device) that must not be split; empty: none
+    data.classes = ()                         # label values in class order; empty: the distinct values, sorted
+    data.class_names = ()                     # how figures call the classes; empty: like data.classes
+    data.tfds_name = ""                       # tfds: name of the set, e.g. horses_or_humans
+    data.image_size = (120, 80)               # (height, width) in pixels that images are resized to
+    data.channels = 1                         # 1 grey, 3 RGB
+    data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
+    data.mean = 0.5                           # subtracted from intensities in [0, 1] …
+    data.std = 0.5                            # … which are then divided by this
+
+    synthetic = data.synthetic = ConfigDict()  # read only where data.source = "synthetic"
+    synthetic.num_images = 2628               # prints to draw, two per person
+    synthetic.image_size = (619, 403)         # (height, width) in pixels; the competition's is (1238, 806)
+    synthetic.seed = 0                        # of the drawing; training has its own
+
+    split = config.split = ConfigDict()
+    split.seed = 0                            # of the assignment of people to splits
+    split.validation_fraction = 0.2           # share of the labelled images that the result is reported on
+    split.num_folds = 0                       # 0: one hold-out; k: k folds of which split.fold validates
+    split.fold = 0                            # which of the folds validates
+    split.grouped = True                      # keep a person's images together; False leaks, and says so
+    split.selection = "inner"                 # where the best epoch is chosen: inner (part of train) | validation
+    split.selection_fraction = 0.15           # inner: share of the training images set aside for that choice
+
+    augment = config.augment = ConfigDict()
+    augment.flip_probability = 0.5            # horizontal flip
+    augment.brightness = 0.2                  # factor drawn from [1 - x, 1 + x]; 0 turns it off
+    augment.contrast = 0.2                    # likewise, about the image's mean grey
+    augment.max_rotation_deg = 0.0            # angle drawn from +-x; nearest neighbour, corners get rotation_fill
+    augment.rotation_fill = 0.0               # normalised intensity of the corners
+    augment.erasing_probability = 0.0         # random erasing, after normalising
+    augment.erasing_area = (0.02, 0.33)       # erased share of the image
+    augment.erasing_aspect = (0.3, 3.3)       # height / width of the erased box, drawn on a log scale
+    augment.erasing_value = 0.0               # normalised intensity of the erased box
+
+    model = config.model = ConfigDict()
+    model.name = "cnn"                        # one of fpclass.models.MODELS
+    model.conv_features = (6, 16)             # channels of each 5x5 convolution
+    model.dense_features = (120, 84)          # width of each hidden dense layer
+    model.dropout_rate = 0.0                  # after flattening
+    model.batch_norm = False                  # after the ReLU of the first dense layer
+    model.head = "flatten"                    # flatten | gap (global average pooling)
+    model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
+
+    optim = config.optim = ConfigDict()
+    optim.name = "adam"                       # adam | adamw | sgd | rmsprop
+    optim.learning_rate = 1e-3                # at its highest
+    optim.momentum = 0.9                      # sgd, rmsprop
+    optim.weight_decay = 0.0                  # adamw, sgd: decoupled, not on biases and batch norm
+    optim.gradient_clip_norm = 0.0            # global norm; 0 turns it off
+    optim.schedule = "constant"               # constant | cosine | plateau
+    optim.warmup_epochs = 0.0                 # cosine: linear rise from 0
+    optim.plateau_factor = 0.5                # plateau: the learning rate is multiplied by this …
+    optim.plateau_patience = 5                # … after so many evaluations without a better selection loss
+
+    train = config.train = ConfigDict()
+    train.batch_size = 32
+    train.num_epochs = 50
+    train.label_smoothing = 0.0               # in [0, 1)
+    train.class_weights = "none"              # none | balanced
+    train.early_stopping = "none"             # none (keep the last epoch) | restore_best | patience (stop, restore)
+    train.patience = 5                        # patience: evaluations without improvement before it stops
+    train.eval_every_epochs = 5               # evaluated after epoch 1, every so many, and the last
+    train.selection_metric = "accuracy"       # accuracy | loss | macro_f1: what "best" means
+    train.checkpoint_every_epochs = 5         # how much work an interruption can cost
+
+    evaluate = config.evaluate = ConfigDict()
+    evaluate.num_bootstrap = 2000             # resamples of people behind every interval
+    evaluate.confidence = 0.95                # coverage of the intervals
+
+    explain = config.explain = ConfigDict()
+    explain.num_images = 5                    # worst-loss validation images that are shown
+    explain.stage = ""                        # stage of the model that Grad-CAM looks at; empty: the last convolution
+
+    submit = config.submit = ConfigDict()
+    submit.fill_unreadable = False            # give images that could not be read the majority class
+    return config.lock()

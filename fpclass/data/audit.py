@@ -1,0 +1,371 @@
+"""What is wrong with a data set: findings with file and reason, and who sits out because of them.
+
+Nothing is deleted or repaired: a row that cannot be used goes into quarantine, a column of the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fpclass.data.files import some_of
+from fpclass.data.table import OUT_OF_RANGE, Table
+from fpclass.errors import DataError
+
+FATAL = "fatal"
+"""Training makes no sense: `train` stops."""
+QUARANTINE = "quarantine"
+"""The files take no part; `--strict` stops."""
+WARNING = "warning"
+"""A person should look at it; nothing is left out."""
+
+MISSING = "missing file"
+"""The error in the facts of a row that has no file."""
+NEAR_BLANK_STD = 2.0
+"""Standard deviation of the grey levels, of 255, below which an image shows next to nothing (chosen)."""
+NUM_NAMES = 3
+"""How many files of a finding the terminal names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, with the files it is about.
+
+    Attributes:
+      kind: e.g. unreadable, byte_identical; what findings are counted by.
+      severity: `FATAL`, `QUARANTINE` or `WARNING`.
+      filenames: keys of the table's rows, or files that no row names; empty where it is about the whole set.
+      reason: one line that says what is wrong and what follows from it.
+    """
+
+    kind: str
+    severity: str
+    filenames: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        files = f": {some_of(self.filenames, limit=NUM_NAMES)}" if self.filenames else ""
+        return f"{self.kind}: {self.reason}{files}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """The judgement on a data set.
+
+    Attributes:
+      table: the audited table: quarantine filled in, the facts of decoding added as columns.
+      findings: the fatal ones first, then the quarantined, then the warnings.
+      summary: counts and sizes, JSON-serialisable.
+    """
+
+    table: Table
+    findings: tuple[Finding, ...]
+    summary: dict[str, Any]
+
+    def raise_if_fatal(self) -> None:
+        """Stops what cannot go on.
+
+        Raises:
+          DataError: there is a fatal finding; the message is the first one.
+        """
+        for finding in self.findings:
+            if finding.severity == FATAL:
+                raise DataError(f"{self.table.source}: {finding.reason}")
+
+    def raise_if_strict(self) -> None:
+        """Stops where something would be left out.
+
+        Raises:
+          DataError: rows are in quarantine; the message says how many and which is the first.
+        """
+        out = _quarantined(self.table)
+        if len(out):
+            raise DataError(
+                f"{self.table.source}: {len(out)} of {len(self.table)} images cannot be used, first "
+                f"{_first(out)}; mend them, or run without --strict"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, JSON-serialisable, for audit.json."""
+        out = _quarantined(self.table)
+        return {
+            "source": self.table.source,
+            "is_synthetic": self.table.is_synthetic,
+            "classes": list(self.table.classes),
+            "class_names": list(self.table.class_names),
+            "summary": self.summary,
+            "findings": [dataclasses.asdict(f) | {"filenames": list(f.filenames)} for f in self.findings],
+            "quarantined": dict(zip(out["filename"], out["quarantine"], strict=True)),
+        }
+
+    def to_text(self) -> str:
+        """A summary for the terminal, some 40 lines at most however long the lists are."""
+        return "\n".join([*_summary_lines(self.table, self.summary), *_finding_lines(self.findings)])
+
+
+def audit_table(table: Table, facts: pd.DataFrame) -> Audit:
+    """Judges a data set by what its source says and what decoding every image showed.
+
+    Args:
+      table: as its source gives it.
+      facts: one row per row of the table, in its order: error ("" if decoded, `MISSING` without a file),
+        num_bytes, sha256 and pixel_sha256 (of the file, of the decoded pixels; "" if there are none), width
+        and height (pixels), mode, format, num_frames, mean and std (grey levels, of 255), note ("" or what
+        decoding had to do).
+
+    Returns:
+      The findings, and the table with quarantine reasons and facts as columns.
+    """
+    if len(facts) != len(table):
+        raise ValueError(f"{len(facts)} facts for {len(table)} images")
+    columns: dict[str, Any] = {name: facts[name].to_numpy() for name in facts}
+    for name in ("error", "sha256", "pixel_sha256", "mode", "format", "note"):
+        columns[name] = facts[name].fillna("").to_numpy(object)
+    reasons = [" ".join(str(error).split()) for error in columns["error"]]
+    table = table.with_columns(**columns, quarantine=pd.Series(reasons, dtype=object))
+    findings = (  # the fatal ones first, then quarantine, then warnings
+        *_label_findings(table),
+        *_file_findings(table),
+        *_copy_findings(table, "byte_identical", "sha256", "the same file"),
+        *_copy_findings(table, "pixel_identical", "pixel_sha256", "the same pixels in different files"),
+        *_group_findings(table),
+        *_look_findings(table),
+    )
+    return Audit(table, findings, _summarise(table))
+
+
+# --- findings -------------------------------------------------------------------------------------
+
+
+def _label_findings(table: Table) -> Iterator[Finding]:
+    """Labels that are not configured, and classes that nothing can be learnt about."""
+    rows, classes = _rows(table), table.classes
+    wrong = rows[rows["label"] == OUT_OF_RANGE]
+    if len(wrong):
+        values = [f"{count} x {value!r}" for value, count in wrong["raw_label"].value_counts().items()]
+        reason = (
+            f"labels {some_of(values)}, e.g. of {wrong['filename'].iloc[0]!r}, are not among the classes "
+            f"({some_of(classes)}); mend them or data.classes"
+        )
+        yield Finding("label_out_of_range", FATAL, tuple(wrong["filename"]), reason)
+    # What validation and test hold does not help to learn a class.
+    trainable = table.labels[table.labelled_mask & rows["split"].isin(["", "train"]).to_numpy()]
+    if not len(trainable):
+        reason = f"none of the {len(rows)} images can be trained on, it takes a label and a readable file"
+        yield Finding("no_labelled_image", FATAL, (), reason + _because(_quarantined(table)))
+        return
+    if len(classes) == 1:
+        reason = f"every label is {classes[0]!r}; it takes at least two classes"
+        yield Finding("single_class", FATAL, (), reason)
+    for k in np.flatnonzero(np.bincount(trainable, minlength=len(classes)) == 0):
+        out = rows[(rows["label"] == k) & ~table.usable_mask]
+        reason = f"class {classes[k]!r} has no usable image to train on{_because(out)}"
+        yield Finding("empty_class", FATAL, tuple(out["filename"]), f"{reason}; add images or mend data.classes")
+
+
+def _file_findings(table: Table) -> Iterator[Finding]:
+    """Files that are not there, hold nothing or cannot be decoded, and those that nobody lists."""
+    rows = _rows(table)
+    together: dict[tuple[str, str], list[str]] = {}
+    broken = rows[rows["error"] != ""]
+    columns = ("filename", "quarantine", "num_bytes", "sha256")
+    for filename, reason, num_bytes, sha256 in zip(*(broken[column] for column in columns), strict=True):
+        if reason == MISSING:
+            key = ("missing", "no file of this name below the data root")
+        else:
+            is_empty = num_bytes == 0 and sha256 != ""  # without a hash it was not even read
+            key = ("empty" if is_empty else "unreadable", reason)
+        together.setdefault(key, []).append(filename)
+    for (kind, reason), filenames in together.items():
+        yield Finding(kind, QUARANTINE, tuple(filenames), reason)
+    if table.unlisted:
+        yield Finding("unlisted", WARNING, table.unlisted, "files below the data root that no row names")
+
+
+def _copy_findings(table: Table, kind: str, hash_column: str, what: str) -> list[Finding]:
+    """Images that are there more than once: one finding per cluster, the loud ones first."""
+    rows = _rows(table)[table.usable_mask]
+    copies = rows[(rows[hash_column] != "") & rows[hash_column].duplicated(keep=False)]
+    fields = (copies[field] for field in (hash_column, "filename", "sha256", "raw_label", "group", "split"))
+    clusters: dict[str, list[tuple[str, ...]]] = {}
+    for key, *copy in zip(*fields, strict=True):
+        clusters.setdefault(key, []).append(tuple(copy))
+    findings = []
+    for cluster in clusters.values():
+        filenames, sha256, label, group, split = zip(*cluster, strict=True)
+        if kind == "byte_identical" or len(set(sha256)) > 1:  # the same file has the same pixels: said once
+            reason = f"{len(filenames)} times {what}{_crossings(label, group, split)}"
+            findings.append(Finding(kind, WARNING, filenames, reason))
+    return sorted(findings, key=lambda f: ("CONTRADICTORY" not in f.reason, "ACROSS" not in f.reason))
+
+
+def _crossings(label: Sequence[str], group: Sequence[str], split: Sequence[str]) -> str:
+    """What the copies of one image disagree about, "; "-separated."""
+    labels, groups, splits = (sorted(set(values) - {""}) for values in (label, group, split))
+    parts = [""]
+    if len(labels) > 1:
+        parts.append(f"CONTRADICTORY LABELS {', '.join(labels)}: at most one is right")
+    if len(splits) > 1:
+        parts.append(f"ACROSS THE SPLITS {', '.join(splits)} that the source gives")
+    if len(groups) > 1:
+        parts.append(f"across {len(groups)} people ({some_of(groups, limit=4)})")
+    if labels and "" in label:
+        parts.append("some labelled, some to predict")
+    return "; ".join([*parts, "kept together when splitting"])
+
+
+def _group_findings(table: Table) -> Iterator[Finding]:
+    """People with two labels, and rows without a person where others have one."""
+    rows = _rows(table)
+    named = rows[(rows["group"] != "") & (rows["label"] >= 0)]
+    torn = named[named.groupby("group")["label"].transform("nunique") > 1]
+    people: dict[str, tuple[list[str], list[str]]] = {}
+    for person, filename, label in zip(torn["group"], torn["filename"], torn["raw_label"], strict=True):
+        filenames, labels = people.setdefault(person, ([], []))
+        filenames.append(filename)
+        labels.append(label)
+    for person, (filenames, labels) in people.items():
+        counts = ", ".join(f"{label}: {count}" for label, count in sorted(Counter(labels).items()))
+        reason = f"{person!r} has different labels ({counts})"
+        yield Finding("group_with_two_labels", WARNING, tuple(filenames), reason)
+    nameless = rows[rows["group"] == ""]
+    if 0 < len(nameless) < len(rows):
+        reason = "no person given; each of these images counts as a person of its own"
+        yield Finding("missing_group", WARNING, tuple(nameless["filename"]), reason)
+
+
+def _look_findings(table: Table) -> Iterator[Finding]:
+    """Images that decode but are odd."""
+    rows = _rows(table)[table.usable_mask]
+    blank = rows[rows["std"] < NEAR_BLANK_STD]
+    if len(blank):
+        reason = f"standard deviation of the grey levels below {NEAR_BLANK_STD:g} of 255"
+        yield Finding("near_blank", WARNING, tuple(blank["filename"]), reason)
+    animated = rows[rows["num_frames"] > 1]
+    if len(animated):
+        yield Finding("animated", WARNING, tuple(animated["filename"]), "several frames, only the first is used")
+
+
+def _rows(table: Table) -> Any:
+    return table.rows  # Any: to pandas' own annotations nearly every expression may be anything
+
+
+def _quarantined(table: Table) -> Any:
+    return _rows(table)[~table.usable_mask]
+
+
+def _first(rows: Any) -> str:
+    return f"{rows['filename'].iloc[0]!r} ({rows['quarantine'].iloc[0]})"
+
+
+def _because(rows: Any) -> str:
+    return f"; {len(rows)} are in quarantine, first {_first(rows)}" if len(rows) else ""
+
+
+# --- summary --------------------------------------------------------------------------------------
+
+
+def _summarise(table: Table) -> dict[str, Any]:
+    """Counts of all images, and sizes and modes of the usable ones, in Python's own types."""
+    rows = _rows(table)
+    usable = rows[table.usable_mask]
+    people = usable.loc[usable["group"] != "", "group"].value_counts()
+    labelled, labels = table.labelled_mask, table.labels
+
+    def per_class(mask: np.ndarray) -> dict[str, int]:
+        counts = np.bincount(labels[mask], minlength=table.num_classes)
+        return {value: int(count) for value, count in zip(table.classes, counts, strict=True)}
+
+    in_split = {name: (rows["split"] == name).to_numpy() for name in ("train", "validation", "test")}
+    sizes = zip(usable["height"], usable["width"], strict=True)
+    return {
+        "num_images": len(rows),
+        "num_labelled": int(labelled.sum()),
+        "num_to_predict": int((table.to_predict_mask & table.usable_mask).sum()),
+        "num_quarantined": int((~table.usable_mask).sum()),
+        "num_bytes": int(usable["num_bytes"].sum()),
+        "images_per_class": per_class(labelled),
+        "images_per_split": {name: per_class(labelled & mask) for name, mask in in_split.items() if mask.any()},
+        "num_people": len(people),
+        "images_per_person": _spread(people),
+        "height_px": _spread(usable["height"]),
+        "width_px": _spread(usable["width"]),
+        "sizes": _most_common(f"{height:.0f} x {width:.0f}" for height, width in sizes),
+        "modes": _most_common(usable["mode"]),
+        "formats": _most_common(usable["format"]),
+        "notes": _most_common(note for note in usable["note"] if note),
+    }
+
+
+def _spread(values: Any) -> dict[str, float]:
+    numbers = values.to_numpy(float)
+    if not len(numbers):
+        return {}
+    return {"min": float(numbers.min()), "median": float(np.median(numbers)), "max": float(numbers.max())}
+
+
+def _most_common(values: Any, limit: int = 20) -> dict[str, int]:
+    """Value -> how often, the frequent ones first, the rare ones of many together as "others"."""
+    counts = Counter(values).most_common()
+    others = sum(count for _, count in counts[limit:])
+    return dict(counts[:limit]) | ({"others": others} if others else {})
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def _summary_lines(table: Table, summary: dict[str, Any]) -> list[str]:
+    """What the data set is, in a few lines."""
+
+    def counts(of: dict[str, int]) -> str:
+        return some_of([f"{value}: {count}" for value, count in of.items()])
+
+    def spread(of: dict[str, float]) -> str:
+        return f"{of['min']:g} to {of['max']:g} (median {of['median']:g})"
+
+    classes = zip(table.classes, table.class_names, summary["images_per_class"].values(), strict=True)
+    lines = [
+        table.source,
+        f"{summary['num_images']} images: {summary['num_labelled']} labelled, {summary['num_to_predict']} to "
+        f"predict, {summary['num_quarantined']} in quarantine; {summary['num_bytes'] / 1e6:.1f} MB",
+        f"classes     {counts({k if k == name else f'{k} ({name})': n for k, name, n in classes})}",
+    ]
+    lines += [f"{split:<12}{counts(of)}" for split, of in summary["images_per_split"].items()]
+    if summary["num_people"]:
+        lines.append(f"people      {summary['num_people']}, images each {spread(summary['images_per_person'])}")
+    if summary["sizes"]:
+        height, width = spread(summary["height_px"]), spread(summary["width_px"])
+        lines += [
+            f"pixels      height {height}, width {width}",
+            f"sizes       {counts(summary['sizes'])} (height x width)",
+            f"modes       {counts(summary['modes'])}; formats {counts(summary['formats'])}",
+        ]
+    if summary["notes"]:
+        lines.append(f"decoding    {counts(summary['notes'])}")
+    return lines
+
+
+def _finding_lines(findings: Sequence[Finding], num_examples: int = 2) -> list[str]:
+    """The findings by severity and kind, a few examples of each kind."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault((finding.severity, finding.kind), []).append(finding)
+    lines = [] if kinds else ["no findings"]
+    for (severity, kind), members in kinds.items():
+        label = f"{severity.upper():<12}"
+        if len(members) > 1:
+            num_files = len({name for finding in members for name in finding.filenames})
+            lines.append(f"{label}{kind}: {len(members)} findings" + (f", {num_files} files" if num_files else ""))
+            label = " " * 14
+        for finding in members[:num_examples]:
+            line = str(finding) if len(members) == 1 else str(finding).removeprefix(f"{kind}: ")
+            is_cut = len(finding.filenames) > NUM_NAMES
+            lines.append(f"{label}{line}" + (", see audit.json" if is_cut else ""))
+        if len(members) > num_examples:
+            lines.append(f"{label}and {len(members) - num_examples} more, see audit.json")
+    return lines

@@ -1,0 +1,131 @@
+"""Finding image files below a folder, and the one that a cell of a CSV means."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from fpclass.errors import DataError
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".gif", ".heic", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file has an image's extension, in any case."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder and not a hidden one."""
+    return path.is_dir() and not _is_hidden(path.name)
+
+
+def all_files(folder: Path) -> Iterator[Path]:
+    """Files at any depth below a folder but hidden ones; follows links to folders unless they lead back up.
+
+    Raises:
+      OSError: a folder cannot be listed.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        folders[:] = sorted(f for f in folders if not _is_hidden(f) and not _leads_up(parent, f))
+        yield from (Path(parent, name) for name in sorted(names) if not _is_hidden(name))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files with an image's extension at any depth below a folder, hidden ones left out, sorted.
+
+    Raises:
+      OSError: a folder cannot be listed.
+    """
+    return sorted(filter(looks_like_image, all_files(folder)))
+
+
+def some_of(values: Sequence[object], limit: int = 8) -> str:
+    """The values in one line for a message, only the first few where there are many."""
+    shown = ", ".join(str(value) for value in values[:limit]) or "none"
+    return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
+
+
+class ImageIndex:
+    """Finds the file that a cell means: by its path, by its name, or by either without the extension.
+
+    Attributes:
+      images: files with an image's extension below the searched folder, as POSIX paths relative to the root.
+    """
+
+    def __init__(self, root: Path, folder: Path):
+        """Lists the files.
+
+        Args:
+          root: the data set's folder; relative paths start here or in `folder`.
+          folder: the only folder that is searched, at any depth.
+        """
+        self._folder = folder
+        self.images: list[str] = []
+        # In this order: a relative path is exact, a bare name or stem may stand in several folders.
+        self._by_path, self._by_name, self._by_stem = (defaultdict[str, list[str]](list) for _ in range(3))
+        prefix = Path(os.path.relpath(folder, root))
+        for file in all_files(folder):
+            inner = file.relative_to(folder)
+            outer = prefix / inner
+            found = outer.as_posix()
+            # Both are the same path where the root itself is searched: one entry then.
+            paths = list(dict.fromkeys(PurePosixPath(_composed(path.as_posix())) for path in (outer, inner)))
+            self._by_name[paths[0].name].append(found)
+            for path in paths:
+                self._by_path[str(path)].append(found)
+            if looks_like_image(file):  # a.json beside a.png is no second candidate for "a"
+                self.images.append(found)
+                for stem in {paths[0].stem, *(str(path.with_suffix("")) for path in paths)}:
+                    self._by_stem[stem].append(found)
+
+    def find(self, cell: str, place: str) -> str:
+        """Looks a cell of the filename column up.
+
+        Args:
+          cell: relative path or bare name, with or without the extension.
+          place: where the cell stands, for the message.
+
+        Returns:
+          The file's POSIX path relative to the root, or "" if there is none.
+
+        Raises:
+          DataError: several files could be meant.
+        """
+        wanted = str(PurePosixPath(_composed(cell.replace("\\", "/"))))
+        for index in (self._by_path, self._by_name, self._by_stem):
+            matches = index.get(wanted, [])
+            if len(matches) > 1:
+                raise DataError(
+                    f"{place}: {cell!r} could be {some_of(sorted(matches))} below {self._folder}; "
+                    f"narrow the search with data.image_dir, or write the relative path into the CSV"
+                )
+            if matches:
+                return matches[0]
+        return ""
+
+
+def _leads_up(parent: str, name: str) -> bool:
+    link = os.path.join(parent, name)
+    return os.path.islink(link) and Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(link))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # the latter: what macOS adds to its archives
+
+
+def _composed(text: str) -> str:
+    """One spelling for what looks the same: macOS stores an umlaut as two characters, a CSV has one."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,127 @@
+"""The manifest of a data set: one row per image, in the order of its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+UNLABELLED = -1
+"""Label of a row whose class is to be predicted."""
+OUT_OF_RANGE = -2
+"""Label of a row whose label column holds a value that is not one of the configured classes."""
+
+COLUMNS = ("filename", "path", "label", "raw_label", "group", "split", "quarantine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One row per image; a row's position is its identity (`example id`) in every array of a run.
+
+    Attributes:
+      rows: a data frame with a range index and at least these columns:
+        filename (str, unique: the key of every table a run writes), path (str; "" when no file was found),
+        label (int64: class index, `UNLABELLED` or `OUT_OF_RANGE`), raw_label (str: as the source has it),
+        group (str: the person; "" where there is none), split (str: "" or "train", "validation" as the source
+        gives it), quarantine (str: "" or why the row takes no part in training and evaluation).
+        The audit adds what it measured: sha256, pixel_sha256, width, height, mode, ….
+      classes: label values in the source's own coding, in the order of the class indices.
+      class_names: what figures and reports call them; as long as `classes`.
+      read: gives the encoded bytes of the row at a position. Raises OSError.
+      source: one line that says where the data come from, for reports.
+      is_synthetic: the images were drawn, not taken; every result has to say so.
+      unlisted: files below the data root that no row names.
+    """
+
+    rows: pd.DataFrame
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    read: Callable[[int], bytes]
+    source: str
+    is_synthetic: bool = False
+    unlisted: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class index, `UNLABELLED` or `OUT_OF_RANGE`, int64 [N]."""
+        return self.rows["label"].to_numpy(np.int64)
+
+    @property
+    def usable_mask(self) -> np.ndarray:
+        """Rows that are not in quarantine, bool [N]."""
+        return (self.rows["quarantine"] == "").to_numpy(bool)
+
+    @property
+    def labelled_mask(self) -> np.ndarray:
+        """Usable rows with a label in range, bool [N]."""
+        return self.usable_mask & (self.labels >= 0)
+
+    @property
+    def to_predict_mask(self) -> np.ndarray:
+        """Rows whose class is to be predicted, in quarantine or not, bool [N]."""
+        return self.labels == UNLABELLED
+
+    def with_columns(self, **columns: Any) -> Table:
+        """A copy of the table with these columns added or replaced."""
+        return dataclasses.replace(self, rows=self.rows.assign(**columns))
+
+
+def canonical_label(value: object) -> str:
+    """The text that labels are compared by: stripped, and `0.0`, `0` and `00` all `0`; empty for a missing value.
+
+    A column of integers with gaps is read as floats by every CSV reader, so `SEX` holds `0.0` where a person wrote 0.
+    """
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?\d{1,100}(\.0*)?", text):
+        return str(int(text.partition(".")[0]))
+    return text
+
+
+def make_rows(
+    filename: list[str],
+    path: list[str],
+    raw_label: list[str],
+    classes: tuple[str, ...],
+    group: list[str] | None = None,
+    split: list[str] | None = None,
+) -> pd.DataFrame:
+    """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`.
+
+    Args:
+      filename: key of each row, unique.
+      path: where its bytes are; "" where there is no file.
+      raw_label: canonical label text; "" for a row to predict.
+      classes: label values in the order of the class indices.
+      group: person of each row, or None where the source knows none.
+      split: split that the source gives, or None.
+
+    Returns:
+      A data frame with `COLUMNS` and a range index; nothing is in quarantine yet.
+    """
+    index = {value: k for k, value in enumerate(classes)}
+    empty = [""] * len(filename)
+    return pd.DataFrame(
+        {
+            "filename": pd.Series(filename, dtype=object),
+            "path": pd.Series(path, dtype=object),
+            "label": np.array([UNLABELLED if not r else index.get(r, OUT_OF_RANGE) for r in raw_label], np.int64),
+            "raw_label": pd.Series(raw_label, dtype=object),
+            "group": pd.Series(group or empty, dtype=object),
+            "split": pd.Series(split or empty, dtype=object),
+            "quarantine": pd.Series(empty, dtype=object),
+        }
+    )

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from fpclass.data.files import ImageIndex, image_files
+from fpclass.errors import DataError
+
+
+def write_image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((3, 2), np.uint8)).save(path)
+
+
+def test_files_by_path_name_and_stem(tmp_path):
+    for name in (
+        "a.PNG",
+        "sub/b.v2.jpeg",
+        "sub/c.dat",
+        "ä.png",
+        ".hidden.png",
+        ".git/d.png",
+        "__MACOSX/e.png",
+    ):
+        write_image(tmp_path / "x.png")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / name)
+    index = ImageIndex(tmp_path, tmp_path)
+    for cell, expected in {
+        "a": "a.PNG",
+        "a.PNG": "a.PNG",
+        "./a.PNG": "a.PNG",
+        "b.v2": "sub/b.v2.jpeg",
+        "sub/b.v2": "sub/b.v2.jpeg",
+        "sub\\b.v2.jpeg": "sub/b.v2.jpeg",
+        "b.v2.jpeg": "sub/b.v2.jpeg",
+        "c.dat": "sub/c.dat",  # the content decides what is an image, where a row names the file
+        "a\u0308": "ä.png",
+        "c": "",
+        "b": "",
+        "a.jpg": "",
+        "other/b.v2.jpeg": "",
+        "d": "",
+        "e": "",
+        ".hidden": "",
+    }.items():
+        assert index.find(cell, "here") == expected, cell
+    assert sorted(index.images) == ["a.PNG", "sub/b.v2.jpeg", "ä.png"]
+
+
+def test_an_exact_path_beats_the_same_name_elsewhere(tmp_path):
+    write_image(tmp_path / "img.png")
+    write_image(tmp_path / "thumbnails" / "img.png")
+    index = ImageIndex(tmp_path, tmp_path)
+    assert index.find("img.png", "here") == "img.png"
+    with pytest.raises(DataError, match=r"img\.png, thumbnails/img\.png"):
+        index.find("img", "here")
+
+
+def test_json_beside_an_image_is_no_second_candidate(tmp_path):
+    write_image(tmp_path / "img.png")
+    (tmp_path / "img.json").write_text("{}")
+    assert ImageIndex(tmp_path, tmp_path).find("img", "here") == "img.png"
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    write_image(tmp_path / "elsewhere" / "a.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    (root / "circle").symlink_to(root)
+    assert image_files(root) == [root / "images" / "a.png"]
