@@ -13,12 +13,12 @@ def get_config() -> ConfigDict:
 
     data = config.data = ConfigDict()
     data.source = "csv"                       # csv | folder | tfds | synthetic
-    data.root = ""                            # folder of the data set; for tfds and synthetic empty means the user cache
+    data.root = ""                            # folder of the data set; tfds, synthetic: empty means the user cache
     data.csv = ""                             # csv: file below root; empty: the only .csv in root
     data.image_dir = ""                       # csv: folder of the images below root; empty: searched for below root
     data.filename_column = "filename"         # csv: name of the image, with or without its extension
     data.label_column = "label"               # csv: class; an empty cell is a row to predict
-    data.group_column = ""                    # csv: person (or animal, site, device) that must not be split; empty: none
+    data.group_column = ""                    # csv: person (animal, site, device) that must not be split; empty: none
     data.classes = ()                         # label values in class order; empty: the distinct values, sorted
     data.class_names = ()                     # how figures call the classes; empty: like data.classes
     data.tfds_name = ""                       # tfds: name of the set, e.g. horses_or_humans
@@ -74,8 +74,8 @@ def get_config() -> ConfigDict:
     optim.plateau_patience = 5                # … after so many evaluations without a better selection loss
 
     train = config.train = ConfigDict()
-    train.batch_size = 32
-    train.num_epochs = 50
+    train.batch_size = 32                     # images per optimiser step; the last batch of an epoch may be smaller
+    train.num_epochs = 50                     # passes over the training images, at most
     train.label_smoothing = 0.0               # in [0, 1)
     train.class_weights = "none"              # none | balanced
     train.early_stopping = "none"             # none (keep the last epoch) | restore_best | patience (stop, restore)

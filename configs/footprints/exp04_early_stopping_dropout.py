@@ -1,7 +1,7 @@
 """Experiment 4: dropout and early stopping together; the final model.
 
 Hypothesis: dropout slows memorising, early stopping keeps the epoch before it wins.
-Reference: accuracy 0.829, F1 0.816; 0.809 on the private leaderboard (one run, people shared between training and validation).
+Reference: accuracy 0.829, F1 0.816 (one run, people shared between training and validation); leaderboard 0.809.
 Run: python launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
 """
 

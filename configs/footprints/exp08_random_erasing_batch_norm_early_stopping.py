@@ -1,8 +1,9 @@
-"""Experiment 8: random erasing, batch normalisation and early stopping.
+r"""Experiment 8: random erasing, batch normalisation and early stopping.
 
 Hypothesis: experiment 7 with the best epoch kept.
 Reference: accuracy 0.775, F1 0.766 (one run, people shared between training and validation).
-Run: python launch.py train --config=configs/footprints/exp08_random_erasing_batch_norm_early_stopping.py --config.data.root=DIR
+Run: python launch.py train --config=configs/footprints/exp08_random_erasing_batch_norm_early_stopping.py \
+  --config.data.root=DIR
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,9 @@
-"""Experiment 9: small rotations, batch normalisation and early stopping.
+r"""Experiment 9: small rotations, batch normalisation and early stopping.
 
 Hypothesis: prints lie at slightly different angles; training on more of them makes the network indifferent to that.
 Reference: accuracy 0.822, F1 0.806 (one run, people shared between training and validation).
-Run: python launch.py train --config=configs/footprints/exp09_rotation_batch_norm_early_stopping.py --config.data.root=DIR
+Run: python launch.py train --config=configs/footprints/exp09_rotation_batch_norm_early_stopping.py \
+  --config.data.root=DIR
 """
 
 from ml_collections import ConfigDict

@@ -1,0 +1,248 @@
+"""The command line: one function per command, in the order of the data flow."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import pathlib
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.config import Config
+from fpclass.console import interruptible, progress, say
+from fpclass.errors import DataError, FpclassError
+from fpclass.paths import cache_dir
+from fpclass.run import Run
+
+DEMO = "configs/demo.py"
+
+EPILOG = """
+Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
+Caches (drawn data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
+
+  launch.py                                      the demo: everything, on drawn footprints
+  launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
+                                                 everything, on your data, into runs/exp04_…
+  launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
+  launch.py predict print.png more/ --workdir=runs/exp04
+"""
+
+
+def train(args: argparse.Namespace, overrides: list[str]) -> int:
+    """The whole way from images to submission: audit, split, fit, evaluate, explain, submit.
+
+    The same command goes on after an interruption.
+    """
+    from fpclass import fitting, results
+    from fpclass.prepare import prepare
+
+    started = time.perf_counter()
+    config = configs.load_config(args.config, overrides)
+    run = _create(args, config)
+    with run.lock():
+        prepared = prepare(config, run.folder, strict=args.strict)
+        run.write_csv("splits.csv", prepared.splits.frame)
+        files.write_json(run.path("model.json"), results.describe_model(prepared.table))
+        say(prepared.audit.to_text())
+        for note in prepared.splits.notes:
+            say(f"split: {note}")
+        with interruptible() as interruption:
+            is_finished = fitting.train(run, prepared, interruption)
+        if not is_finished:
+            say(f"stopped; everything is in {run.folder}, and the same command goes on from there")
+            return interruption.exit_code
+        metrics = results.evaluate(run, prepared)
+        results.explain(run, prepared)
+        if prepared.table.to_predict_mask.any():
+            results.submit(run, prepared)
+    say(results.summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
+    return 0
+
+
+def audit(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Opens every image, lists what is wrong, and draws what the data look like; trains nothing."""
+    from fpclass.prepare import audit_data, write_audit
+
+    config = configs.load_config(args.config, overrides)
+    run = _create(args, config)
+    found, images = audit_data(config)
+    write_audit(run.folder, found, images)
+    say(found.to_text())
+    if args.strict:
+        found.raise_if_strict()
+    say(f"written: {run.path('audit.json')}, {run.path('table.csv')}, {run.path('figures')}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Judges the best checkpoint on the validation images: metrics.json with intervals, and figures."""
+    from fpclass import results
+    from fpclass.prepare import prepare
+
+    run = _open(args, overrides)
+    prepared = prepare(run.config)
+    metrics = results.evaluate(run, prepared)
+    say(run.path("classification_report.txt").read_text(encoding="utf-8").rstrip())
+    say(results.summarise(run, prepared, metrics))
+    return 0
+
+
+def explain(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Shows by Grad-CAM what the best checkpoint looked at where it was most wrong."""
+    from fpclass import results
+    from fpclass.prepare import prepare
+
+    run = _open(args, overrides)
+    results.explain(run, prepare(run.config))
+    say(f"written: {run.path('figures/grad_cam_worst.png')}, {run.path('grad_cam.npz')}")
+    return 0
+
+
+def submit(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Predicts the rows without a label with the best checkpoint: submission.csv."""
+    from fpclass import results
+    from fpclass.prepare import prepare
+
+    run = _open(args, overrides)
+    path = results.submit(run, prepare(run.config))
+    say(f"written: {path}")
+    return 0
+
+
+def predict(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Predicts image files, or all images of a folder, to a CSV. Files that cannot be read are named; exit code 1."""
+    from fpclass import results
+
+    run = _open(args, overrides)
+    frame = results.predict_files(run, [pathlib.Path(p) for p in args.inputs])
+    failed = frame[frame["error"] != ""]
+    if args.output == "-":
+        say(frame.to_csv(index=False).rstrip())
+    else:
+        with files.replacing(pathlib.Path(args.output)) as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
+    for name, error in zip(failed["filename"], failed["error"], strict=True):
+        print(f"fpclass: {name}: {error}", file=sys.stderr)
+    if len(failed) == len(frame):
+        raise DataError(f"none of the {len(frame)} files could be read; see above")
+    return 1 if len(failed) else 0
+
+
+def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Draws the embedded SYNTHETIC footprints into a folder, in the format of the competition."""
+    from fpclass.data.synthetic import draw_dataset
+
+    if overrides:
+        raise DataError(f"unexpected argument {overrides[0]!r}; see launch.py synthesize --help")
+    size = (args.height, args.width)
+    draw_dataset(pathlib.Path(args.folder), num_images=args.num_images, image_size=size, seed=args.seed, progress=progress)
+    say(f"written: {args.folder}/all_labels.csv and {args.num_images} SYNTHETIC prints of {size[0]} x {size[1]} pixels")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    f.__name__: f for f in (train, audit, evaluate, explain, submit, predict, synthesize)
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; without arguments, the demo.
+
+    Args:
+      argv: arguments without the program's name; None for those of the process.
+
+    Returns:
+      Exit code: 0 done, 1 partly done, 2 something the user can mend (one line says what), 128 + n after a signal.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv) or ["train"]
+    args, rest = make_parser().parse_known_args(argv)
+    try:
+        _prepare_libraries()
+        return COMMANDS[args.command](args, rest)
+    except FpclassError as error:
+        print(f"fpclass: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a disk that fills up while a log is being written, a folder that vanishes
+        print(f"fpclass: {error.filename or args.command}: {error.strerror or error}; free space, or look at its rights", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fpclass: interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `--config…` flags pass through to ml_collections."""
+    parser = argparse.ArgumentParser(
+        prog="launch.py",
+        description="From labelled images to a classifier, how good it is with an interval, and a submission.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    added = {}
+    for name, function in COMMANDS.items():
+        text = inspect.getdoc(function) or ""
+        added[name] = commands.add_parser(
+            name, help=text.split(": ")[0].split(". ")[0].rstrip("."), description=textwrap.fill(text.replace('\n', ' '), 100), allow_abbrev=False,
+            epilog=EPILOG if name in ("train", "audit") else None, formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+    for name in ("train", "audit"):
+        added[name].add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
+        added[name].add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
+        added[name].add_argument("--strict", action="store_true", help="stop if any image has to be left out")
+    for name in ("evaluate", "explain", "submit", "predict"):
+        added[name].add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
+    added["predict"].add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
+    added["predict"].add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
+    drawn = added["synthesize"]
+    drawn.add_argument("folder", metavar="DIR", help="a new folder")
+    drawn.add_argument("--num-images", type=_positive, default=2628, metavar="N", help="prints; default %(default)s")
+    drawn.add_argument("--height", type=_positive, default=619, metavar="PX", help="default %(default)s; the competition has 1238")
+    drawn.add_argument("--width", type=_positive, default=403, metavar="PX", help="default %(default)s; the competition has 806")
+    drawn.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    return parser
+
+
+def _create(args: argparse.Namespace, config: Config) -> Run:
+    return Run.create(pathlib.Path(args.workdir or f"runs/{config.name}"), config)
+
+
+def _open(args: argparse.Namespace, overrides: list[str]) -> Run:
+    """The run folder of an earlier training, with what may still be chosen after it."""
+    run = Run.open(pathlib.Path(args.workdir))
+    return Run(run.folder, configs.override(run.config, overrides)) if overrides else run
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return value
+
+
+def _prepare_libraries() -> None:
+    """Compiled programs are kept between runs; libraries speak only of errors."""
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import jax
+
+    folder = cache_dir() / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home to write to: compile every time
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,66 @@
+"""What a person sees while something runs: lines, progress bars on a terminal, and a clean stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
+
+def say(text: str = "") -> None:
+    """Prints a line at once."""
+    print(text, flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches, rather than a file or a CI log."""
+    return sys.stderr.isatty()
+
+
+def progress(items: Iterable, total: int, what: str = "") -> Iterable:
+    """Wraps an iterable in a progress bar on a terminal; elsewhere it is silent.
+
+    Args:
+      items: anything iterable.
+      total: how many there are.
+      what: label of the bar.
+    """
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_terminal())
+
+
+class Interruption:
+    """Whether the user or the system asked to stop; `signal_number` is 0 until then."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells do."""
+        return 128 + self.signal_number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Turns the first Ctrl-C or SIGTERM into a request that a loop can honour; the second one stops at once."""
+    interruption = Interruption()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        del frame
+        if interruption.signal_number:
+            os._exit(128 + number)
+        interruption.signal_number = number
+        say("stopping after this epoch; once more to stop at once")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,392 @@
+"""Encoded bytes to uint8 pixels, for every odd file that a camera or a scanner can make."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import logging
+import math
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL
+from jaxtyping import UInt8
+from PIL import Image, ImageChops
+
+from fpclass.data import cache
+from fpclass.data.table import Table
+from fpclass.errors import DecodeError
+
+VERSION = 1
+"""Part of the key of cached arrays: raise it whenever the same bytes give other pixels or other facts."""
+
+MAX_PIXELS = 150_000_000
+"""Larger images are refused. An A4 page scanned at 1200 dpi has 139 million pixels; a file that claims far more
+is damaged or a decompression bomb. Pillow itself refuses at 179 million."""
+
+LARGE_PIXELS = 32_000_000
+"""Larger images are decoded one at a time: 150 million RGB pixels take 600 MB, and not once per core."""
+
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+FACT_DTYPES: dict[str, Any] = {
+    "num_bytes": np.int64,      # 0 where nothing could be read
+    "sha256": object,           # of the file; "" where nothing could be read
+    "pixel_sha256": object,     # of the picture at full size; "" where it does not decode, like all that follow
+    "width": np.int64,          # pixels, upright; 0 where it does not decode
+    "height": np.int64,
+    "mode": object,             # Pillow's name of the pixel format in the file: L, RGB, P, I;16 …
+    "format": object,           # PNG, JPEG …, by content, whatever the extension says
+    "num_frames": np.int64,
+    "mean": np.float64,         # of the resized image's grey, 0 to 255; NaN where it does not decode
+    "std": np.float64,
+    "note": object,             # what was done to it that its owner may not expect
+    "error": object,            # "" if it decodes, otherwise why not
+}  # fmt: skip
+"""Columns of the facts, in order, with their types."""
+
+# Only raster formats with a signature of their own. Left out on purpose: EPS, PDF and WMF, which start other
+# programs, and TGA, which has no signature, so that any text could be one.
+_WANTED = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TIFF", "WEBP")
+
+Image.init()  # here, not in the threads that would all start it
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+"""What is read, as far as this build of Pillow can."""
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the facts say what is wrong with a file
+
+# Orientation, tag 274 of EXIF 2.3: what turns the stored picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262  # tags of TIFF 6.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decoded image.
+
+    Attributes:
+      image: resized, uint8 [H, W, C].
+      facts: what the file was: the keys of `FACT_DTYPES` but `error`.
+    """
+
+    image: UInt8[np.ndarray, "H W C"]
+    facts: dict[str, Any]
+
+
+def decode_bytes(data: bytes, *, image_size: tuple[int, int], channels: int, interpolation: str) -> Decoded:
+    """Decodes one image: first frame, upright, transparency over white, scaled to 8 bits, resized.
+
+    Args:
+      data: the encoded file.
+      image_size: (height, width) of the result, pixels; the aspect ratio is not kept.
+      channels: 1 grey (ITU-R 601 luma), 3 RGB. Colour profiles are not applied.
+      interpolation: one of `RESAMPLING`, anti-aliased as Pillow does it.
+
+    Returns:
+      The image, uint8 [H, W, C], and its facts.
+
+    Raises:
+      DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
+    """
+    if not data:
+        raise DecodeError("empty file")
+    height, width = image_size
+    resample, mode = RESAMPLING[interpolation], {1: "L", 3: "RGB"}[channels]
+    try:
+        with _quiet:
+            picture, facts = _picture(data)
+            pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
+            pixels.update(picture.tobytes())
+            # A grey picture is grey already, which saves two of three channels here. A coloured one is resized first
+            # because the reference does: PIL resize, then convert("L").
+            resized = picture.resize((width, height), resample)
+            image = np.array(resized.convert(mode)).reshape(height, width, channels)
+            grey = np.asarray(resized.convert("L"), np.float64)
+    except DecodeError:
+        raise
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise DecodeError(_reason(error, data)) from error
+    measured = {
+        "num_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "pixel_sha256": pixels.hexdigest(),
+        "width": picture.width,
+        "height": picture.height,
+        "mean": float(grey.mean()),
+        "std": float(grey.std()),
+    }
+    return Decoded(image, facts | measured)
+
+
+def decode_table(
+    table: Table,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    interpolation: str,
+    cache_dir: Path | None,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+    num_threads: int | None = None,
+) -> tuple[UInt8[np.ndarray, "N H W C"], pd.DataFrame]:
+    """Decodes every image of a table once, on all cores; what cannot be decoded is listed, and the rest goes on.
+
+    Args:
+      table: N rows; `table.read` is called from several threads.
+      image_size: (height, width) of the result, pixels.
+      channels: 1 grey, 3 RGB.
+      interpolation: one of `RESAMPLING`.
+      cache_dir: folder that decoded sets are kept in, by content; None for no cache. One that cannot be written to
+        is not used.
+      progress: wraps an iterable and its length, as tqdm does; not called when the cache has everything.
+      num_threads: None for one per core; Pillow decodes and resizes without holding the interpreter's lock.
+
+    Returns:
+      images: uint8 [N, H, W, C], zeros where decoding failed.
+      facts: one row per row of the table, in its order, with the columns of `FACT_DTYPES`.
+    """
+    num_images, shape = len(table), (*image_size, channels)
+    decode = functools.partial(
+        decode_bytes, image_size=image_size, channels=channels, interpolation=interpolation
+    )
+    settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {shape} {interpolation}"
+
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:
+        contents: list[str] = []
+        kept_images, kept = np.zeros((0, *shape), np.uint8), []
+        if cache_dir is not None:
+            contents = list(_in_threads(pool, functools.partial(_content, table), num_images))
+            kept_images, kept = cache.find(cache_dir, settings, contents) or (kept_images, kept)
+            if _contents(kept) == contents:  # else a file changed while the set was made, or this is another set
+                return kept_images, facts_frame(kept)
+        # Where only some files are new, the others are copied from the set that was used last.
+        kept_rows = {content: row for row, content in enumerate(_contents(kept))}
+        images = np.zeros((num_images, *shape), np.uint8)
+
+        def fill(row: int) -> dict[str, Any]:
+            kept_row = kept_rows.get(contents[row]) if kept_rows else None
+            if kept_row is None:
+                return _decode_row(table, row, decode, images)
+            images[row] = kept_images[kept_row]
+            return kept[kept_row]
+
+        results = _in_threads(pool, fill, num_images)
+        facts = list(progress(results, num_images) if progress else results)
+
+    if cache_dir is not None:
+        cache.save(cache_dir, settings, contents, images, facts)
+    return images, facts_frame(facts)
+
+
+def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
+    """The facts of each row as a data frame with the columns and types of `FACT_DTYPES` and a range index."""
+    return pd.DataFrame(
+        {name: pd.Series([row[name] for row in facts], dtype=kind) for name, kind in FACT_DTYPES.items()}
+    )
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _in_threads(pool: ThreadPoolExecutor, function: Callable[[int], Any], num_rows: int) -> Iterator[Any]:
+    # In stretches, because map() makes a future of every row at once: 1 kB each, and a long wait after Ctrl-C.
+    for start in range(0, num_rows, 1024):
+        yield from pool.map(function, range(start, min(start + 1024, num_rows)))
+
+
+def _decode_row(
+    table: Table, row: int, decode: Callable[[bytes], Decoded], images: UInt8[np.ndarray, "N H W C"]
+) -> dict[str, Any]:
+    """Decodes one row into its place in `images`; gives its facts."""
+    facts = {name: "" if kind is object else 0 for name, kind in FACT_DTYPES.items()}
+    facts |= {"mean": math.nan, "std": math.nan}
+    data, error = _read(table, row)
+    if error:
+        return facts | {"error": error}
+    try:
+        decoded = decode(data)
+    except DecodeError as failure:
+        digest = hashlib.sha256(data).hexdigest()
+        return facts | {"num_bytes": len(data), "sha256": digest, "error": str(failure)}
+    images[row] = decoded.image
+    return facts | decoded.facts
+
+
+def _content(table: Table, row: int) -> str:
+    """What a row holds: the digest of its bytes, or why they cannot be read."""
+    data, error = _read(table, row)
+    return error or hashlib.sha256(data).hexdigest()
+
+
+def _contents(facts: list[dict[str, Any]]) -> list[str]:
+    """The same as `_content`, of rows that were decoded."""
+    return [row["sha256"] or row["error"] for row in facts]
+
+
+def _read(table: Table, row: int) -> tuple[bytes, str]:
+    """The bytes of a row and why there are none: one of the two is empty unless the file itself is."""
+    if table.rows["path"].iloc[row] == "":
+        return b"", "missing file"
+    try:
+        return table.read(row), ""
+    except OSError as error:
+        return b"", f"cannot be read: {error.strerror or _one_line(error)}"
+
+
+def _picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
+    """The picture in a file at full size, mode L if all its pixels are grey, else RGB; and what the file was."""
+    notes = []
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    num_pixels = image.width * image.height
+    if num_pixels > MAX_PIXELS:
+        raise DecodeError(_too_large(f"{image.width} x {image.height} pixels"))
+    num_frames = getattr(image, "n_frames", 1)
+    facts = {"mode": image.mode, "format": image.format, "num_frames": num_frames}
+    if num_frames > 1:
+        notes.append(f"first of {num_frames} frames")
+    # Pillow turns a TIFF upright while loading and drops the tag; in other formats the tag may stand behind the
+    # pixels, so that it is known only afterwards.
+    loaded_upright = _orientation(image) if image.format == "TIFF" else 1
+    with _one_large_image if num_pixels > LARGE_PIXELS else contextlib.nullcontext():
+        image.load()
+        orientation = _orientation(image)
+        picture = _grey_if_all_is(_eight_bits(image, notes))
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+    turned = orientation if orientation in _UPRIGHT else loaded_upright
+    if turned in _UPRIGHT:
+        notes.append(f"turned upright by its orientation tag {turned}")
+    return picture, facts | {"note": "; ".join(notes)}
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation tag, 1 to 8; 1 without one."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF can raise anything, and does not make the picture unreadable
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The loaded image as 8-bit L or RGB, transparency over white."""
+    if image.mode.startswith("I;16"):
+        tags = getattr(image, "tag_v2", {})
+        # Pillow keeps 12 bits in 16 as they are, and 16 bits of a negative (white is 0) a negative.
+        maximum = 4095 if tags.get(_BITS_PER_SAMPLE) == (12,) else 65535
+        values = np.asarray(image).astype(np.uint32)
+        return _scaled(image, maximum - values if tags.get(_PHOTOMETRIC) == 0 else values, maximum)
+    if image.mode == "I":
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise DecodeError(f"32-bit intensities from {low} to {high}, beyond 0 to 65535; save it with 8 or 16 bits")
+        return _scaled(image, values.astype(np.uint32), 65535)
+    if image.mode == "F":
+        return _from_float(np.asarray(image), notes)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def _scaled(image: Image.Image, values: np.ndarray, maximum: int) -> Image.Image:
+    """Integers in [0, maximum] to 8 bits, rounded; PNG's transparent grey becomes white."""
+    grey = ((values * 255 + maximum // 2) // maximum).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _from_float(values: np.ndarray, notes: list[str]) -> Image.Image:
+    """Floats to 8 bits where their range says which of the two customary scales they have."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # false for NaN as well
+        raise DecodeError(f"floating-point intensities from {low:g} to {high:g}, neither 0 to 1 nor 0 to 255")
+    scale = 255 if high <= 1 else 1
+    notes.append(f"floating-point intensities taken as 0 to {255 // scale}")
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+def _grey_if_all_is(image: Image.Image) -> Image.Image:
+    """An RGB image of which all pixels have R = G = B as L, so that one picture has one form however it was saved."""
+    if image.mode == "L":
+        return image
+    grey = image.convert("L")  # exact where R = G = B: the weights of the luma add up to 1
+    is_grey = ImageChops.difference(image, Image.merge("RGB", (grey, grey, grey))).getbbox() is None
+    return grey if is_grey else image
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    """Says in a few words what Pillow's exception means for the file."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return f"not an image of a format that is read here; it begins with {data[:16]!r}"
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large("more pixels than Pillow decodes")
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine, or damaged"
+    return f"damaged or truncated: {_one_line(error)}"
+
+
+def _too_large(what: str) -> str:
+    return f"too large: {what}; the limit is {MAX_PIXELS:,} in all"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+class _Quiet:
+    """Mutes Python's warnings while any thread decodes.
+
+    Pillow warns about damaged EXIF and the like. `warnings.catch_warnings` alone is not fit for threads that overlap:
+    one could restore what another one set. So the first to enter mutes, and the last to leave restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._muted = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_inside == 0:
+                self._muted.enter_context(warnings.catch_warnings(action="ignore"))
+            self._num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._muted.close()
+
+
+_quiet = _Quiet()
+_one_large_image = threading.Lock()

@@ -1,0 +1,229 @@
+"""Who trains, who chooses, who judges: stratified splits that never divide a person or a copied image."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from fpclass.config import Config
+from fpclass.data.table import Table
+from fpclass.errors import DataError
+
+TRAIN = "train"
+SELECTION = "selection"
+VALIDATION = "validation"
+TEST = "test"
+PREDICT = "predict"
+EXCLUDED = "excluded"
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The role of every row of a table.
+
+    Attributes:
+      frame: one row per table row: filename, group, unit (what is never divided: a person together with everybody
+        who shares an identical image; an image of its own otherwise), label (as the source has it), fold (-1
+        outside of folds), role (train, selection: where the best epoch is chosen, validation: what is reported,
+        test: labelled rows that the source sets aside, predict, excluded: kept out of training because the same
+        person or image is in validation or test; "" for quarantined rows).
+      notes: what a person should know about this split, one line each.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def rows(self, role: str) -> Int[np.ndarray, " n"]:
+        """Positions of the rows with this role, ascending, int32 [n]."""
+        return np.flatnonzero((self.frame["role"] == role).to_numpy()).astype(np.int32)
+
+
+def make_splits(table: Table, split_config: Config, *, needs_selection: bool) -> Splits:
+    """Assigns a role to every row, from the seed alone.
+
+    The order of the rows, the number of classes and the rows to predict have no influence on where a person goes:
+    people are shuffled by a hash of the seed and their name.
+
+    Args:
+      table: audited table; its column `pixel_sha256`, if there, ties identical images together.
+      split_config: the section `split` of the config.
+      needs_selection: whether training chooses anything, and so needs images set aside for that.
+
+    Returns:
+      The splits.
+
+    Raises:
+      DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
+        that gives its own validation images.
+    """
+    units, notes = _find_units(table, grouped=split_config.grouped)
+    labels = table.labels
+    role = np.full(len(table), "", dtype=object)
+    role[table.to_predict_mask & table.usable_mask] = PREDICT
+    role[table.labelled_mask] = TRAIN
+    for given in (VALIDATION, TEST):
+        role[table.labelled_mask & (table.rows["split"] == given).to_numpy(bool)] = given
+    _exclude_shared_units(role, units, notes)
+    for given in (VALIDATION, TEST):
+        if np.any(role == given):
+            notes.append(f"{np.sum(role == given)} {given} images as the source gives them")
+
+    def divide(shares: Sequence[float], purpose: str) -> tuple[np.ndarray, np.ndarray]:
+        pool = np.flatnonzero(role == TRAIN)
+        return pool, partition(units[pool], labels[pool], shares, f"{split_config.seed}/{purpose}", table.class_names)
+
+    fold = np.full(len(table), -1)
+    num_folds = split_config.num_folds
+    if np.any(role == VALIDATION):
+        if num_folds:
+            raise DataError(
+                f"split.num_folds is {num_folds}, but {table.source} gives its own validation images: set it to 0, "
+                "or put all labelled images into one split"
+            )
+    elif num_folds:
+        pool, fold[pool] = divide([1 / num_folds] * num_folds, "fold")
+        role[fold == split_config.fold] = VALIDATION
+    else:
+        fraction = split_config.validation_fraction
+        pool, part = divide([1 - fraction, fraction], "hold-out")
+        role[pool[part == 1]] = VALIDATION
+    if needs_selection and split_config.selection == "inner":
+        fraction = split_config.selection_fraction
+        pool, part = divide([1 - fraction, fraction], "inner")
+        role[pool[part == 1]] = SELECTION
+
+    frame = pd.DataFrame(
+        {
+            "filename": table.rows["filename"],
+            "group": table.rows["group"],
+            "unit": units,
+            "label": table.rows["raw_label"],
+            "fold": fold,
+            "role": role,
+        }
+    )
+    if not split_config.grouped:
+        notes.append(_describe_leak(frame))
+    return Splits(frame, tuple(notes))
+
+
+def partition(
+    units: np.ndarray,
+    labels: Int[np.ndarray, " n"],
+    shares: Sequence[float] | Float[np.ndarray, " b"],
+    seed: str,
+    class_names: tuple[str, ...],
+) -> Int[np.ndarray, " n"]:
+    """Divides images into parts of given shares, class by class, never dividing a unit.
+
+    Units go one by one, the large ones first and shuffled among equals, to the part that lacks most images of the
+    unit's class (of its classes, weighted by its images); the last ones go where a class would otherwise be absent.
+    With units of one class each, the images of a class in a part differ from its share by less than one unit.
+
+    Args:
+      units: unit of each image, [n].
+      labels: class index of each image, [n].
+      shares: share of each part, summing to 1, [b].
+      seed: text that the shuffling depends on.
+      class_names: for the error message.
+
+    Returns:
+      The part of each image, in [0, b).
+
+    Raises:
+      DataError: there are no images, or a class cannot be in every part.
+    """
+    if not len(units):
+        raise DataError("no labelled images to split: all of them are in quarantine, or shared with held-out ones")
+    names, unit_of = np.unique(units, return_inverse=True)
+    sizes = np.bincount(unit_of)
+    num_classes = len(class_names)
+    pairs, counts = np.unique(unit_of * num_classes + labels, return_counts=True)
+    num_units = np.bincount(pairs % num_classes, minlength=num_classes)
+    # Plain lists from here on: units go one at a time, and there may be a hundred thousand of them.
+    classes_of: list[list[tuple[int, int]]] = [[] for _ in names]
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        classes_of[pair // num_classes].append((pair % num_classes, count))
+    lacks = np.outer(shares, np.bincount(labels, minlength=num_classes)).tolist()
+    still_to_come = num_units.tolist()
+    parts_without = [list(range(len(shares))) if count else [] for count in still_to_come]
+
+    part_of = np.empty(len(names), int)
+    for unit in sorted(range(len(names)), key=lambda u: (-sizes[u], _hash(f"{seed}/{names[u]}"))):
+        urgent = [k for k, _ in classes_of[unit] if parts_without[k] and still_to_come[k] <= len(parts_without[k])]
+        allowed = parts_without[urgent[0]] if urgent else range(len(shares))
+        part = max(allowed, key=lambda p: sum(count * lacks[p][k] for k, count in classes_of[unit]))
+        part_of[unit] = part
+        for k, count in classes_of[unit]:
+            lacks[part][k] -= count
+            still_to_come[k] -= 1
+            parts_without[k] = [p for p in parts_without[k] if p != part]
+    for k, parts in enumerate(parts_without):
+        if parts:
+            raise DataError(
+                f"class {class_names[k]!r} has {num_units[k]} people (or independent images), too few for a split into "
+                f"{len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
+            )
+    return part_of[unit_of]
+
+
+def _find_units(table: Table, *, grouped: bool) -> tuple[np.ndarray, list[str]]:
+    """Names what must not be divided: connected components of "same person" and "same pixels"."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num_rows = len(table)
+    links = [table.rows["group"]] if grouped else []
+    if "pixel_sha256" in table.rows:
+        links.append(table.rows["pixel_sha256"])
+    edges = [np.zeros((2, 0), int)]
+    for column in links:
+        # Only labelled rows tie: a row to predict must not change who is trained on.
+        present = np.flatnonzero(table.labelled_mask & (column != "").to_numpy(bool))
+        codes, values = pd.factorize(column.iloc[present])
+        first = np.full(len(values), num_rows)
+        np.minimum.at(first, codes, present)
+        edges.append(np.stack([present, first[codes]]))
+    pairs = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(num_rows, num_rows))
+    _, component = connected_components(graph, directed=False)
+    # A component is called after its first person, or else its first file: names survive a reordering of the rows.
+    filenames, groups = table.rows["filename"].to_numpy(str), table.rows["group"].to_numpy(str)
+    names = np.where(groups != "", groups, np.char.add("image ", filenames)) if grouped else filenames
+    units = pd.Series(names).groupby(component).transform("min").to_numpy(str)
+    num_people = len(np.unique(groups[table.labelled_mask & (groups != "")]))
+    notes = [f"grouped by person: {num_people} people, none of them in two splits"] if grouped and num_people else []
+    return units, notes
+
+
+def _exclude_shared_units(role: np.ndarray, units: np.ndarray, notes: list[str]) -> None:
+    """Leaves out what a source that gives its own splits shares between them: test is kept, then validation."""
+    for kept, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
+        shared = np.isin(role, others) & np.isin(units, units[role == kept])
+        role[shared] = EXCLUDED
+        if shared.any():
+            reason = f"their person or an identical copy is among the {kept} images"
+            notes.append(f"{shared.sum()} images left out: {reason}")
+
+
+def _describe_leak(frame: pd.DataFrame) -> str:
+    people = frame.loc[frame["group"] != ""]
+    trained = set(people.loc[people["role"].isin([TRAIN, SELECTION]), "group"])
+    reported = set(people.loc[people["role"].isin([VALIDATION, TEST]), "group"])
+    if not reported:
+        return "split.grouped=False: the data set names no people, so only identical images are kept together"
+    if not trained & reported:
+        return f"split.grouped=False, yet none of the {len(reported)} people held out were also trained on"
+    return (
+        f"LEAK: split.grouped=False, {len(trained & reported)} of {len(reported)} people held out were also "
+        "trained on; the result is too good"
+    )
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

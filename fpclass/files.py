@@ -1,0 +1,57 @@
+"""Files that are whole or not there: everything is written under a temporary name and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from fpclass.errors import RunError
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a temporary path beside `path`; at the end it takes that name, after an error it is removed.
+
+    Raises:
+      RunError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{path}: cannot write ({reason}); free space or choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file, UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes indented JSON that any parser reads (no NaN, no Infinity), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file that a run wrote.
+
+    Raises:
+      RunError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: not found; is this the folder of a finished run?") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error

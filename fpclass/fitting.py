@@ -1,0 +1,167 @@
+"""One training with everything around it: resume, checkpoints, log, and what a person sees meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpclass.config import Config, needs_selection
+from fpclass.console import Interruption, is_terminal, say
+from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
+from fpclass.errors import DataError, TrainingError
+from fpclass.models import build_model
+from fpclass.prepare import Prepared, check_same_data
+from fpclass.run import Run, append_line
+from fpclass.train import Dataset, Engine, Member, TrainState, balanced_class_weights, epoch_batches, fit, make_engine
+
+
+def make_member(config: Config, prepared: Prepared) -> Member:
+    """The one member of a plain training: the seed of the config and the rows of its split.
+
+    Raises:
+      DataError: no images where some are needed.
+    """
+    splits, labels = prepared.splits, prepared.table.labels
+    train, validation = splits.rows(TRAIN), splits.rows(VALIDATION)
+    selection = splits.rows(SELECTION) if config.split.selection == "inner" else validation
+    selection = selection if needs_selection(config) else selection[:0]
+    for name, rows in (("train", train), ("validation", validation)):
+        if not len(rows):
+            raise DataError(f"no images left for {name}: see audit.json for what is in quarantine, and config.split")
+    weights = np.ones(prepared.table.num_classes, np.float32)
+    if config.train.class_weights == "balanced":
+        weights = balanced_class_weights(labels[train], prepared.table.num_classes)
+    return Member(
+        seed=jnp.asarray(config.seed, jnp.uint32),
+        train_rows=jnp.asarray(train),
+        selection_rows=jnp.asarray(selection),
+        validation_rows=jnp.asarray(validation),
+        class_weights=jnp.asarray(weights),
+    )
+
+
+def to_device(prepared: Prepared) -> Dataset:
+    """Moves the images to the device, once."""
+    return Dataset(jnp.asarray(prepared.images), jnp.asarray(prepared.table.labels.astype(np.int32)))
+
+
+def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
+    """Trains from the last checkpoint of the run folder, or from the start, and keeps `last` and `best`.
+
+    Args:
+      run: the run folder.
+      prepared: its data.
+      interruption: asked after every epoch.
+
+    Returns:
+      Whether training came to its end; False if it was interrupted (the same command goes on from there).
+
+    Raises:
+      RunError: the data have changed since the folder was begun, or it cannot be written to.
+      TrainingError: the loss is not finite.
+    """
+    from fpclass import checkpoints
+
+    config = run.config
+    check_same_data(run, prepared)
+    member, dataset = make_member(config, prepared), to_device(prepared)
+    model = build_model(config.model, prepared.table.num_classes, config.data.image_size)
+    engine = make_engine(model, config, len(member.train_rows))
+    last, best = run.path("checkpoints/last"), run.path("checkpoints/best")
+    start = checkpoints.latest_epoch(last)
+    shapes = jax.eval_shape(engine.init, member, dataset)
+    state = engine.init(member, dataset) if start is None else checkpoints.restore(last, shapes)
+    run.truncate_history(start or 0)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    say(f"model: {config.model.name}, {num_parameters:,} parameters, not pretrained; {jax.devices()[0].device_kind}")
+    if start:
+        say(f"going on after epoch {start} of {config.train.num_epochs}")
+
+    def save(state: TrainState) -> None:
+        checkpoints.save(best, int(state.best.epoch), {"params": state.best.params, "batch_stats": state.best.batch_stats})
+        checkpoints.save(last, int(state.epoch), state)
+
+    with contextlib.ExitStack() as stack:
+        reporter = stack.enter_context(Reporter(run, config.train.num_epochs))
+
+        def on_epoch(state: TrainState, record: dict[str, Any]) -> bool:
+            _check_finite(record, run, prepared, engine, member)
+            reporter(record)
+            if record["epoch"] % config.train.checkpoint_every_epochs == 0:
+                save(state)
+            return not interruption.signal_number
+
+        state = fit(engine, state, member, dataset, config.train, on_epoch)
+    save(state)
+    is_finished = int(state.epoch) == config.train.num_epochs or bool(state.is_stopped)
+    if is_finished and bool(state.is_stopped):
+        say(f"stopped after epoch {int(state.epoch)}: {config.train.patience} evaluations without improvement")
+    return is_finished
+
+
+class Reporter:
+    """Writes `log.jsonl` and TensorBoard events, and tells a person how training goes."""
+
+    def __init__(self, run: Run, num_epochs: int):
+        self._run = run
+        self._num_epochs = num_epochs
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Reporter:
+        from tensorboardX import SummaryWriter
+        from tqdm import tqdm
+
+        self._log = self._stack.enter_context(self._run.path("log.jsonl").open("a", encoding="utf-8"))
+        self._events = self._stack.enter_context(SummaryWriter(str(self._run.path("tensorboard"))))
+        done = sum(1 for _ in self._run.history())
+        self._bar = self._stack.enter_context(
+            tqdm(total=self._num_epochs, initial=done, desc="train", unit="epoch", disable=not is_terminal())
+        )
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Reports one epoch."""
+        epoch = int(record["epoch"])
+        now = time.perf_counter()
+        scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
+        append_line(self._log, {"epoch": epoch, **scores, "seconds": round(now - self._clock, 3)})
+        self._clock = now
+        for key, value in scores.items():
+            self._events.add_scalar(key.replace("_", "/", 1), value, epoch)
+        shown = {
+            "loss": scores["train_loss"],
+            "selection": scores.get("selection_accuracy"),
+            "validation": scores.get("validation_accuracy"),
+        }
+        text = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
+        self._bar.update()
+        self._bar.set_postfix_str(text, refresh=False)
+        if self._bar.disable and "validation_accuracy" in scores:
+            say(f"epoch {epoch:>3}/{self._num_epochs}  {text}")
+
+
+def _check_finite(record: dict[str, Any], run: Run, prepared: Prepared, engine: Engine, member: Member) -> None:
+    """Stops when a step's loss was not a number, naming the files of that step's batch."""
+    from fpclass import checkpoints
+
+    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
+    if not len(bad):
+        return
+    step, epoch = int(bad[0]), int(record["epoch"])
+    rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), engine.batch_size)[step])
+    names = prepared.table.rows["filename"].to_numpy()[rows[rows >= 0]]
+    good = checkpoints.latest_epoch(run.path("checkpoints/last"))
+    kept = f"the last good checkpoint is epoch {good}" if good else "there is no checkpoint yet"
+    raise TrainingError(
+        f"loss is {record['step_loss'][step]} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …); "
+        f"{kept} in {run.folder}; lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
+    )

@@ -1,0 +1,73 @@
+"""The footprint CNN and its variants: one module whose fields are the ideas of the ten experiments."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float
+
+from fpclass.models.layers import BatchNorm, ConvReluPool, dense
+
+
+class CNN(nn.Module):
+    """5x5 convolutions with ReLU and max-pool, then dense layers.
+
+    With its defaults on (120, 80) x 1 this is the baseline: 894,306 parameters.
+
+    Attributes:
+      num_classes: K, width of the output.
+      image_size: (height, width) in pixels of the images it accepts.
+      conv_features: channels of each convolution.
+      dense_features: width of each hidden dense layer.
+      dropout_rate: share of the features that is dropped in training, before the first dense layer.
+      batch_norm: normalise after the ReLU of the first hidden dense layer.
+      head: "flatten" or "gap" (global average pooling: the dense layers see channels only).
+      conv_form: "polyphase" or "direct"; see `ConvReluPool`.
+
+    Stages: conv1/conv, conv1/relu, conv1/pool, conv2/conv, … (conv and relu in the direct form only).
+
+    Source: LeNet-5's layout (LeCun et al., Proc. IEEE 1998).
+    """
+
+    num_classes: int
+    image_size: tuple[int, int]
+    conv_features: tuple[int, ...] = (6, 16)
+    dense_features: tuple[int, ...] = (120, 84)
+    dropout_rate: float = 0.0
+    batch_norm: bool = False
+    head: str = "flatten"
+    conv_form: str = "polyphase"
+
+    @property
+    def cam_stage(self) -> str:
+        """The stage that Grad-CAM looks at unless told otherwise: the last convolution, rectified.
+
+        Before the ReLU the maps of this network are mostly empty: large negative activations, which go no further,
+        would outweigh what the class was decided on.
+        """
+        return f"conv{len(self.conv_features)}/relu"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"] | None = None
+    ) -> Float[Array, "n k"]:
+        """Computes logits.
+
+        Args:
+          x: normalised images; (h, w) must be `image_size`: 80 x 120 would flatten to the same length as 120 x 80.
+          train: whether to drop out (needs the rng `dropout`) and to use batch statistics.
+          mask: rows that count in the batch statistics.
+
+        Raises:
+          ValueError: images of another size.
+        """
+        if x.shape[1:3] != self.image_size:
+            raise ValueError(f"images of (height, width) {x.shape[1:3]} in a CNN for {self.image_size}")
+        for i, features in enumerate(self.conv_features, start=1):
+            x = ConvReluPool(features, form=self.conv_form, name=f"conv{i}")(x)
+        x = x.mean(axis=(1, 2)) if self.head == "gap" else x.reshape(x.shape[0], -1)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        for i, features in enumerate(self.dense_features, start=1):
+            x = nn.relu(dense(features, f"dense{i}")(x))
+            if self.batch_norm and i == 1:
+                x = BatchNorm(name="batch_norm")(x, train=train, mask=mask)
+        return dense(self.num_classes, "logits")(x)

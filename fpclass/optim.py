@@ -1,0 +1,72 @@
+"""Optimisers and learning-rate schedules, from the section `optim` of a config."""
+
+from __future__ import annotations
+
+import jax
+import optax
+import optax.contrib
+
+from fpclass.config import Config
+from fpclass.errors import ConfigError
+
+
+def make_schedule(optim_config: Config, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
+    """Learning rate by step.
+
+    Args:
+      optim_config: the section `optim` of the config.
+      steps_per_epoch: optimiser steps in an epoch.
+      num_epochs: epochs until the end of the schedule.
+
+    Returns:
+      Step (int) -> learning rate. "plateau" is constant here; `make_plateau` scales it between epochs.
+
+    Raises:
+      ConfigError: no such schedule.
+    """
+    rate = optim_config.learning_rate
+    if optim_config.schedule in ("constant", "plateau"):
+        return optax.constant_schedule(rate)
+    if optim_config.schedule == "cosine":
+        warmup = round(optim_config.warmup_epochs * steps_per_epoch)
+        total = steps_per_epoch * num_epochs
+        return optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, max(total, warmup + 1))
+    raise ConfigError(f"optim.schedule is {optim_config.schedule!r}: expected constant, cosine or plateau")
+
+
+def make_optimizer(optim_config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimiser with its schedule, gradient clipping and weight decay.
+
+    Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases and batch norm.
+
+    Args:
+      optim_config: the section `optim` of the config.
+      schedule: step -> learning rate.
+
+    Raises:
+      ConfigError: no such optimiser, or weight decay asked of one that has none here.
+    """
+    name, decay = optim_config.name, optim_config.weight_decay
+    builders = {
+        "adam": lambda: optax.scale_by_adam(),
+        "adamw": lambda: optax.scale_by_adam(),
+        "sgd": lambda: optax.trace(decay=optim_config.momentum),
+        "rmsprop": lambda: optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=optim_config.momentum)),
+    }
+    if name not in builders:
+        raise ConfigError(f"optim.name is {name!r}: expected one of {', '.join(builders)}")
+    if decay and name in ("adam", "rmsprop"):
+        raise ConfigError(f"optim.weight_decay is {decay} but optim.name is {name!r}: choose adamw or sgd, or 0")
+    parts = [builders[name]()]
+    if optim_config.gradient_clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(optim_config.gradient_clip_norm))
+    if decay:
+        parts.append(optax.add_decayed_weights(decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)))
+    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+
+
+def make_plateau(optim_config: Config) -> optax.GradientTransformationExtraArgs:
+    """Reduces the learning rate when the selection loss stops falling; updated once per evaluation, not per step."""
+    return optax.contrib.reduce_on_plateau(
+        factor=optim_config.plateau_factor, patience=optim_config.plateau_patience, cooldown=0
+    )

@@ -1,0 +1,58 @@
+"""What the tests share: small data sets that they draw themselves, and caches of their own."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Programs that several tests need are compiled by the first of them."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache; all of them share one, so that programs compile once."""
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path_factory.getbasetemp() / "fpclass-cache"))
+
+
+def draw_blobs(folder: pathlib.Path, num_people: int = 16, num_predict: int = 6, size: tuple[int, int] = (60, 40)) -> None:
+    """Writes a data set in the competition's format whose classes a child can tell apart: small and large blobs.
+
+    Two prints per person, left and right; people alternate between the classes; the last people have no label.
+    """
+    images = folder / "processed" / "processed"
+    images.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    lines = ["filename,ID,SEX"]
+    for person in range(num_people + num_predict // 2):
+        for foot in range(2):
+            sex = person % 2
+            radius = (0.15 + 0.18 * sex) * height * rng.uniform(0.9, 1.1)
+            centre = (height / 2 + rng.normal(0, 2), width / 2 + rng.normal(0, 2))
+            ink = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+            grey = np.where(ink, rng.integers(0, 60, size), 255 - rng.integers(0, 5, size)).astype(np.uint8)
+            name = f"img_{2 * person + foot:04d}"
+            Image.fromarray(grey).convert("RGB").save(images / f"{name}.png")
+            label = f"{sex}.0" if person < num_people else ""
+            lines.append(f"{name},{1000 + person},{label}")
+    (folder / "all_labels.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A data set of 32 labelled and 6 unlabelled prints; read only."""
+    folder = tmp_path_factory.mktemp("blobs")
+    draw_blobs(folder)
+    return folder

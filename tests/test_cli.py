@@ -1,0 +1,299 @@
+"""The whole job through the real command line, alone commands, interruptions, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fpclass import cli
+
+PROJECT = pathlib.Path(__file__).parents[1]
+SMALL = [
+    "--config.data.image_size=(60,40)",
+    "--config.train.batch_size=8",
+    "--config.train.num_epochs=4",
+    "--config.train.eval_every_epochs=2",
+    "--config.train.checkpoint_every_epochs=1",
+    "--config.evaluate.num_bootstrap=50",
+    "--config.explain.num_images=2",
+]
+EXP04 = "--config=configs/footprints/exp04_early_stopping_dropout.py"
+WRITTEN = (
+    "config.json", "environment.json", "model.json", "table.csv", "audit.json", "splits.csv", "log.jsonl", "predictions.csv",
+    "test_predictions.csv", "metrics.json", "classification_report.txt", "submission.csv", "grad_cam.npz",
+    *(f"figures/{name}.png" for name in (
+        "class_balance", "image_sizes", "mean_images", "sample_grid", "confusion_matrix", "roc", "learning_curves",
+        "grad_cam_worst",
+    )),
+)  # fmt: skip
+
+
+def train_args(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str]:
+    return ["train", EXP04, f"--config.data.root={data}", f"--workdir={workdir}", *SMALL, *more]
+
+
+def launch(*args: str, **environment: str) -> subprocess.Popen:
+    """Starts the real program in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / "launch.py"), *args],
+        env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, blobs):
+    """The folder of a finished training; read only."""
+    folder = tmp_path_factory.mktemp("runs") / "exp04"
+    assert cli.main(train_args(blobs, folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of the finished run that a test may change."""
+    return pathlib.Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def fails(capsys, args: list[str], *words: str) -> None:
+    """The command ends with exit code 2 and one line that holds these words."""
+    assert cli.main(args) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error, f"{word!r} not in {error!r}"
+
+
+def test_train_leaves_everything_behind(run, blobs):
+    assert [name for name in WRITTEN if not (run / name).is_file()] == []
+    assert not [f for f in run.rglob("*") if ".tmp" in f.name], "temporary files left"
+    submission = pd.read_csv(run / "submission.csv")
+    labels = pd.read_csv(blobs / "all_labels.csv")
+    assert list(submission.columns) == ["filename", "SEX"]
+    assert submission["filename"].tolist() == labels.loc[labels["SEX"].isna(), "filename"].tolist()
+    assert submission["SEX"].dtype == np.int64
+    assert set(submission["SEX"]) <= {0, 1}
+    splits = pd.read_csv(run / "splits.csv")
+    assert splits.groupby("group")["role"].nunique().max() == 1
+    metrics = json.loads((run / "metrics.json").read_text())
+    predictions = pd.read_csv(run / "predictions.csv")
+    right = (predictions["logit_1"] > predictions["logit_0"]) == predictions["label"]
+    accuracy = metrics["validation"]["accuracy"]
+    assert accuracy["value"] == pytest.approx(right.mean())
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert "inner split" in metrics["selected_on"]
+    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in epochs] == [1, 2, 3, 4]
+
+
+def test_second_start_finds_everything_done(own_run, blobs, capsys):
+    before = (own_run / "log.jsonl").read_text()
+    assert cli.main(train_args(blobs, own_run)) == 0
+    assert (own_run / "log.jsonl").read_text() == before
+    assert "going on after epoch 4 of 4" in capsys.readouterr().out
+
+
+def test_commands_alone_give_what_the_training_gave(run, own_run):
+    for name in ("submission.csv", "metrics.json", "predictions.csv", "grad_cam.npz"):
+        (own_run / name).unlink()
+    for command in ("evaluate", "explain", "submit"):
+        assert cli.main([command, f"--workdir={own_run}"]) == 0
+    for name in ("submission.csv", "metrics.json", "predictions.csv"):
+        assert (own_run / name).read_bytes() == (run / name).read_bytes(), name
+    np.testing.assert_array_equal(np.load(own_run / "grad_cam.npz")["raw"], np.load(run / "grad_cam.npz")["raw"])
+
+
+def test_what_comes_after_training_may_be_chosen_again(own_run):
+    assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_bootstrap=20"]) == 0
+    assert "20 resamples" in json.loads((own_run / "metrics.json").read_text())["validation"]["interval"]
+    assert cli.main(["explain", f"--workdir={own_run}", "--config.explain.stage=conv1/pool"]) == 0
+    assert np.load(own_run / "grad_cam.npz")["raw"].shape == (2, 28, 18)
+
+
+def test_predict_agrees_with_the_submission(run, blobs, tmp_path, capsys):
+    submission = pd.read_csv(run / "submission.csv")
+    output = tmp_path / "out.csv"
+    images = blobs / "processed" / "processed"
+    assert cli.main(["predict", str(images), f"--workdir={run}", f"--output={output}"]) == 0
+    predicted = pd.read_csv(output).set_index(pd.read_csv(output)["filename"].map(lambda f: pathlib.Path(f).stem))
+    assert len(predicted) == 38
+    assert predicted.loc[submission["filename"], "predicted"].tolist() == submission["SEX"].tolist()
+    np.testing.assert_allclose(predicted[["probability_0", "probability_1"]].sum(axis=1), 1, atol=1e-5)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    assert cli.main(["predict", str(broken), str(images / "img_0000.png"), f"--workdir={run}"]) == 1
+    captured = capsys.readouterr()
+    assert "broken.png" in captured.err
+    assert "img_0000.png" in captured.out
+    fails_with = cli.main(["predict", str(broken), f"--workdir={run}"])
+    assert fails_with == 2
+
+
+def test_audit_alone(blobs, tmp_path, capsys):
+    data = pathlib.Path(shutil.copytree(blobs, tmp_path / "data"))
+    (data / "processed/processed/img_0003.png").write_bytes(b"")
+    shutil.copy(data / "processed/processed/img_0004.png", data / "processed/processed/extra.png")
+    args = [EXP04, f"--config.data.root={data}", *SMALL]
+    assert cli.main(["audit", *args, f"--workdir={tmp_path / 'audit'}"]) == 0
+    assert "img_0003" in capsys.readouterr().out
+    found = (tmp_path / "audit" / "audit.json").read_text()
+    assert "img_0003" in found
+    assert "extra.png" in found
+    fails(capsys, ["audit", *args, f"--workdir={tmp_path / 'strict'}", "--strict"], "img_0003")
+    assert (data / "processed/processed/img_0003.png").is_file(), "quarantine never deletes"
+
+
+def test_unreadable_image_to_predict(blobs, tmp_path, capsys):
+    data = pathlib.Path(shutil.copytree(blobs, tmp_path / "data"))
+    (data / "processed/processed/img_0033.png").write_bytes(b"broken")
+    folder = tmp_path / "run"
+    fails(capsys, train_args(data, folder, "--config.train.num_epochs=1"), "img_0033", "fill_unreadable")
+    assert (folder / "metrics.json").is_file()
+    assert not (folder / "submission.csv").exists()
+    assert cli.main(["submit", f"--workdir={folder}", "--config.submit.fill_unreadable=True"]) == 0
+    assert len(pd.read_csv(folder / "submission.csv")) == 6
+
+
+def log_without_times(folder: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + 15), (signal.SIGKILL, -9)])
+def test_interrupted_training_goes_on_bit_for_bit(run, blobs, tmp_path, sent, code):
+    """The real program is stopped in the middle, once politely and once by kill -9, and started again."""
+    folder = tmp_path / "run"
+    longer = "--config.train.num_epochs=60"
+    process = launch(*train_args(blobs, folder, longer))
+    log = folder / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while not (log.is_file() and log.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(sent)
+    process.communicate()
+    assert process.returncode == code
+    reached = log.read_text().count("\n")
+    assert 3 <= reached < 60, "stopped in the middle"
+    assert cli.main(train_args(blobs, folder, longer)) == 0
+    straight = tmp_path / "straight"
+    assert cli.main(train_args(blobs, straight, longer)) == 0
+    assert log_without_times(folder) == log_without_times(straight)
+    for name in ("predictions.csv", "test_predictions.csv", "metrics.json"):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
+
+
+def test_not_a_number_stops_with_the_files_of_the_batch(blobs, tmp_path, capsys):
+    args = train_args(blobs, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.optim.name=sgd")
+    fails(capsys, args, "loss is", "epoch 1", "img_", "no checkpoint yet", "learning_rate")
+
+
+def test_another_config_is_refused_with_the_difference(own_run, blobs, capsys):
+    args = train_args(blobs, own_run, "--config.optim.learning_rate=0.5")
+    fails(capsys, args, "optim.learning_rate: 0.001 there, 0.5 now", "another --workdir")
+
+
+def test_changed_data_are_refused(own_run, blobs, tmp_path, capsys):
+    data = pathlib.Path(shutil.copytree(blobs, tmp_path / "data"))
+    text = (data / "all_labels.csv").read_text()
+    (data / "all_labels.csv").write_text(text.replace("img_0000,1000,0.0", "img_0000,1000,1.0"))
+    fails(capsys, ["evaluate", f"--workdir={own_run}", f"--config.data.root={data}"], "data have changed")
+    moved = pathlib.Path(shutil.copytree(blobs, tmp_path / "moved"))
+    assert cli.main(["evaluate", f"--workdir={own_run}", f"--config.data.root={moved}"]) == 0
+
+
+def test_checkpoint_of_another_model(own_run, capsys):
+    config = json.loads((own_run / "config.json").read_text())
+    config["model"]["dense_features"] = [7, 5]
+    (own_run / "config.json").write_text(json.dumps(config))
+    fails(capsys, ["submit", f"--workdir={own_run}"], "checkpoint of another model", "dense")
+
+
+def test_bad_data_in_one_line(blobs, tmp_path, capsys):
+    def args(root: pathlib.Path, *more: str) -> list[str]:
+        return train_args(root, tmp_path / "run", *more)
+
+    def changed(name: str, old: str, new: str) -> pathlib.Path:
+        folder = pathlib.Path(shutil.copytree(blobs, tmp_path / name))
+        path = folder / "all_labels.csv"
+        path.write_text(path.read_text().replace(old, new))
+        return folder
+
+    fails(capsys, args(tmp_path / "nowhere"), "nowhere")
+    fails(capsys, args(blobs, "--config.data.csv=labels.csv"), "labels.csv")
+    fails(capsys, args(blobs, "--config.data.label_column=GENDER"), "GENDER", "SEX")
+    fails(capsys, args(changed("third", "img_0001,1000,0.0", "img_0001,1000,2.0")), "'2'", "(0, 1)", "img_0001")
+    fails(capsys, args(blobs, "--config.split.num_folds=9"), "9", "8 people")
+    empty = tmp_path / "folders"
+    for name in ("cat", "dog"):
+        (empty / name).mkdir(parents=True)
+    Image.new("L", (9, 9)).save(empty / "cat" / "a.png")
+    fails(capsys, ["train", "--config=configs/base.py", "--config.data.source=folder", f"--config.data.root={empty}",
+                   f"--workdir={tmp_path / 'run2'}"], "dog")  # fmt: skip
+
+
+def test_bad_config_in_one_line(tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    fails(capsys, ["train", "--config.optim.learningrate=1", workdir], "learningrate", "optim.learning_rate")
+    fails(capsys, ["train", "--config.train.batch_size=many", workdir], "batch_size", "many")
+    fails(capsys, ["train", "--config.train.batch_size=0", workdir], "train.batch_size is 0", "at least 1")
+    fails(capsys, ["train", "--config=configs/footprints/exp4.py", workdir], "exp4.py")
+    fails(capsys, ["evaluate", workdir], "not a run folder")
+    assert not (tmp_path / "run").exists(), "nothing half-written"
+
+
+def test_unwritable_folder(blobs, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    fails(capsys, train_args(blobs, tmp_path / "file"), "is a file")
+    fails(capsys, train_args(blobs, tmp_path / "file" / "below"), "file")
+
+
+def test_help_fits_a_screen(capsys):
+    for args in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(args)
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert len(text.splitlines()) <= 40
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fly"])
+    assert stop.value.code == 2
+
+
+def test_synthesize_then_train_marks_every_result(tmp_path, capsys):
+    data, folder = tmp_path / "drawn", tmp_path / "run"
+    size = ["--height=124", "--width=81"]
+    assert cli.main(["synthesize", str(data), "--num-images=60", *size]) == 0
+    assert len(pd.read_csv(data / "all_labels.csv")) == 60
+    demo = ["train", f"--config.data.root={data}", "--config.data.synthetic.num_images=60",
+            "--config.data.synthetic.image_size=(124,81)", f"--workdir={folder}", *SMALL]  # fmt: skip
+    assert cli.main(demo) == 0
+    assert "SYNTHETIC" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.json").read_text())["is_synthetic"] is True
+    assert "SYNTHETIC" in (folder / "submission.SYNTHETIC.txt").read_text()
+    assert "SYNTHETIC" in (folder / "classification_report.txt").read_text()
+
+
+def test_disk_full_while_training(blobs, tmp_path, capsys):
+    """A real file system of half a megabyte."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(small)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        fails(capsys, train_args(blobs, small / "run"), str(small), "space")
+        assert not [f for f in (small / "run").glob("*.csv") if f.stat().st_size == 0]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

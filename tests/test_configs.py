@@ -1,0 +1,190 @@
+"""The experiments: each is its parent plus the one idea that it declares, and says how to run it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pathlib
+import re
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import configs
+from configs import base, demo
+from configs.footprints import baseline
+from fpclass.config import differences, flatten, load_config
+
+HOME = pathlib.Path(configs.__file__).parent
+FILES = sorted(file for file in HOME.rglob("*.py") if file.name != "__init__.py")
+FOOTPRINTS = sorted(file for file in (HOME / "footprints").glob("*.py") if file.name != "__init__.py")
+
+REFERENCE: dict[str, tuple[float, float, dict[str, Any]]] = {
+    # experiment: reported accuracy, F1 of class 1, and what it changes of the baseline
+    "baseline": (0.760, 0.737, {}),
+    "exp01_dropout": (0.760, 0.715, {"model.dropout_rate": 0.5}),
+    "exp02_early_stopping": (0.770, 0.721, {"train.early_stopping": "restore_best"}),
+    "exp03_batch_norm": (0.702, 0.629, {"model.batch_norm": True}),
+    "exp04_early_stopping_dropout": (
+        0.829,
+        0.816,
+        {"model.dropout_rate": 0.5, "train.early_stopping": "restore_best"},
+    ),
+    "exp05_random_erasing": (0.760, 0.701, {"augment.erasing_probability": 0.4}),
+    "exp06_random_erasing_dropout": (
+        0.803,
+        0.775,
+        {"augment.erasing_probability": 0.4, "model.dropout_rate": 0.5},
+    ),
+    "exp07_random_erasing_batch_norm": (
+        0.779,
+        0.740,
+        {"augment.erasing_probability": 0.4, "model.batch_norm": True},
+    ),
+    "exp08_random_erasing_batch_norm_early_stopping": (
+        0.775,
+        0.766,
+        {"augment.erasing_probability": 0.4, "model.batch_norm": True, "train.early_stopping": "restore_best"},
+    ),
+    "exp09_rotation_batch_norm_early_stopping": (
+        0.822,
+        0.806,
+        {"augment.max_rotation_deg": 10.0, "model.batch_norm": True, "train.early_stopping": "restore_best"},
+    ),
+    "exp10_small_head": (
+        0.777,
+        0.748,
+        {"model.dense_features": (64, 32), "train.early_stopping": "restore_best"},
+    ),
+}
+
+BASELINE = {
+    # What the reference's baseline is, value by value, wherever base.py may be turned to.
+    "data.image_size": (120, 80),
+    "data.channels": 1,
+    "data.mean": 0.5,
+    "data.std": 0.5,
+    "data.label_column": "SEX",
+    "data.group_column": "ID",
+    "data.classes": ("0", "1"),
+    "split.validation_fraction": 0.2,
+    "split.grouped": True,
+    "split.selection": "inner",
+    "augment.flip_probability": 0.5,
+    "augment.brightness": 0.2,
+    "augment.contrast": 0.2,
+    "augment.max_rotation_deg": 0.0,
+    "augment.erasing_probability": 0.0,
+    "augment.erasing_area": (0.02, 0.33),
+    "augment.erasing_aspect": (0.3, 3.3),
+    "augment.erasing_value": 0.0,
+    "augment.rotation_fill": 0.0,
+    "model.conv_features": (6, 16),
+    "model.dense_features": (120, 84),
+    "model.dropout_rate": 0.0,
+    "model.batch_norm": False,
+    "optim.name": "adam",
+    "optim.learning_rate": 1e-3,
+    "optim.schedule": "constant",
+    "optim.weight_decay": 0.0,
+    "train.batch_size": 32,
+    "train.num_epochs": 50,
+    "train.label_smoothing": 0.0,
+    "train.class_weights": "none",
+    "train.early_stopping": "none",
+    "train.eval_every_epochs": 5,
+    "train.selection_metric": "accuracy",
+}
+
+
+def module_of(file: pathlib.Path) -> ModuleType:
+    return importlib.import_module(".".join(file.relative_to(HOME.parent).with_suffix("").parts))
+
+
+def parent_of(file: pathlib.Path) -> ModuleType:
+    """The module whose `get_config()` a config file starts from, as its source says."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr == "get_config" and isinstance(node.value, ast.Name):
+            return getattr(module_of(file), node.value.id)
+    raise AssertionError(f"{file} starts from no other config")
+
+
+def names(files: list[pathlib.Path]) -> list[str]:
+    return [str(file.relative_to(HOME)) for file in files]
+
+
+EXPERIMENTS = [file for file in FILES if file not in (HOME / "base.py", HOME / "footprints" / "baseline.py")]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=names(EXPERIMENTS))
+def test_an_experiment_is_its_parent_plus_what_it_declares(file: pathlib.Path) -> None:
+    module, parent = module_of(file), parent_of(file)
+    assert set(differences(parent.get_config(), module.get_config())) == {"name", *module.CHANGES}
+    assert list(module.CHANGES) == sorted(set(module.CHANGES))
+
+
+def test_footprint_experiments_start_from_the_baseline() -> None:
+    for file in FOOTPRINTS:
+        assert parent_of(file) is (base if file.stem == "baseline" else baseline), file
+
+
+@pytest.mark.parametrize("file", FOOTPRINTS, ids=names(FOOTPRINTS))
+def test_an_experiment_says_what_it_expects_and_how_to_run_it(file: pathlib.Path) -> None:
+    module = module_of(file)
+    lines = (module.__doc__ or "").splitlines()
+    assert re.match(r"(Footprints, baseline|Experiment \d+): .+\.$", lines[0])
+    hypothesis, reference, run, *more = (line for line in lines[1:] if line)
+    assert re.match(r"Hypothesis: .+\.$", hypothesis)
+    accuracy, f1, _ = REFERENCE[file.stem]
+    assert reference.startswith(f"Reference: accuracy {accuracy:.3f}, F1 {f1:.3f}")
+    assert "people shared between training and validation" in reference
+    command = " ".join([run.removesuffix("\\"), *more]).split()
+    assert command == [
+        *("Run:", "python", "launch.py", "train"),
+        f"--config=configs/footprints/{file.name}",
+        "--config.data.root=DIR",
+    ]
+
+
+def test_the_run_line_of_the_demo() -> None:
+    assert "Run: python launch.py\n" in (demo.__doc__ or "")
+
+
+@pytest.mark.parametrize("file", FILES, ids=names(FILES))
+def test_a_config_is_called_like_its_file_and_passes_every_check(file: pathlib.Path) -> None:
+    config = load_config(str(file))
+    assert config.name == file.stem
+    assert flatten(config) == flatten(module_of(file).get_config())
+
+
+def test_names_are_unique() -> None:
+    found = [load_config(str(file)).name for file in FILES]
+    assert len(found) == len(set(found))
+
+
+def test_get_config_gives_a_fresh_config_each_time() -> None:
+    """A command that changes its config must not change the next one's."""
+    first = baseline.get_config()
+    first.seed = 99
+    assert baseline.get_config().seed == 0
+
+
+def test_the_eleven_of_the_reference() -> None:
+    assert {file.stem for file in FOOTPRINTS} >= set(REFERENCE)
+    was = baseline.get_config()
+    for name, (_, _, changes) in REFERENCE.items():
+        config = load_config(f"configs/footprints/{name}.py")
+        found = {key: new for key, (_, new) in differences(was, config).items() if key != "name"}
+        assert found == changes, name
+
+
+def test_the_baseline_is_the_one_of_the_reference() -> None:
+    values = flatten(baseline.get_config())
+    assert {key: values[key] for key in BASELINE} == BASELINE
+
+
+def test_the_demo_is_the_final_model_on_drawn_data() -> None:
+    final = load_config("configs/footprints/exp04_early_stopping_dropout.py")
+    found = {key: new for key, (_, new) in differences(final, demo.get_config()).items()}
+    assert found == {"name": "demo", "data.source": "synthetic"}
