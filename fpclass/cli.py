@@ -58,9 +58,15 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             return interruption.exit_code
         metrics = results.evaluate(run, prepared)
         results.explain(run, prepared)
+        problem = None
         if prepared.table.to_predict_mask.any():
-            results.submit(run, prepared)
+            try:
+                results.submit(run, prepared)
+            except DataError as error:  # what was trained and measured is told all the same
+                problem = error
     say(results.summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
+    if problem:
+        raise problem
     return 0
 
 

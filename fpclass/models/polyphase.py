@@ -17,7 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 EXAMPLES_PER_PART = 8
 """Images whose patches are built at a time on CPU. Chosen: 4 to 16 are equally fast at 120 x 80, 32 is slower."""
@@ -47,9 +47,11 @@ def conv_relu_pool(
     height, width = (x.shape[1] - size + 1) // 2, (x.shape[2] - size + 1) // 2
     if min(height, width) < 1:
         raise ValueError(f"images of {x.shape[1:3]} are too small for a {size}x{size} convolution and a 2x2 pool")
+    dtype = jnp.result_type(x, kernel, bias)
+    x, kernel, bias = x.astype(dtype), kernel.astype(dtype), bias.astype(dtype)
     part = _examples_per_part(num_images)
     blocks = _to_blocks(x, height + size // 2, width + size // 2, part)
-    z = _product_and_pool(blocks, _phase_matrix(kernel), bias, (height, width))
+    z: Array = _product_and_pool(blocks, _phase_matrix(kernel), bias, (height, width))
     z = z.reshape(num_images // part, features, height, width, part)
     return z.transpose(0, 4, 2, 3, 1).reshape(num_images, height, width, features)
 
