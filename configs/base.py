@@ -6,6 +6,7 @@ Override any of them on the command line: `python launch.py train --config=FILE 
 from ml_collections import ConfigDict
 
 
+# fmt: off
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"                      # what tables and figures call this experiment

@@ -147,7 +147,8 @@ def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
     if overrides:
         raise DataError(f"unexpected argument {overrides[0]!r}; see launch.py synthesize --help")
     size = (args.height, args.width)
-    draw_dataset(pathlib.Path(args.folder), num_images=args.num_images, image_size=size, seed=args.seed, progress=progress)
+    folder = pathlib.Path(args.folder)
+    draw_dataset(folder, num_images=args.num_images, image_size=size, seed=args.seed, progress=progress)
     say(f"written: {args.folder}/all_labels.csv and {args.num_images} SYNTHETIC prints of {size[0]} x {size[1]} pixels")
     return 0
 
@@ -178,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a disk that fills up while a log is being written, a folder that vanishes
-        print(f"fpclass: {error.filename or args.command}: {error.strerror or error}; free space, or look at its rights", file=sys.stderr)
+        where, why = error.filename or args.command, error.strerror or error
+        print(f"fpclass: {where}: {why}; free space on the disk, or look at the file's rights", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fpclass: interrupted", file=sys.stderr)
@@ -197,11 +199,15 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     added = {}
     for name, function in COMMANDS.items():
-        text = inspect.getdoc(function) or ""
+        text = " ".join((inspect.getdoc(function) or "").split())
         added[name] = commands.add_parser(
-            name, help=text.split(": ")[0].split(". ")[0].rstrip("."), description=textwrap.fill(text.replace('\n', ' '), 100), allow_abbrev=False,
-            epilog=EPILOG if name in ("train", "audit") else None, formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+            name,
+            help=text.split(": ")[0].split(". ")[0].rstrip("."),
+            description=textwrap.fill(text, 100),
+            epilog=EPILOG if name in ("train", "audit") else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
     for name in ("train", "audit"):
         added[name].add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
         added[name].add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
@@ -213,8 +219,9 @@ def make_parser() -> argparse.ArgumentParser:
     drawn = added["synthesize"]
     drawn.add_argument("folder", metavar="DIR", help="a new folder")
     drawn.add_argument("--num-images", type=_positive, default=2628, metavar="N", help="prints; default %(default)s")
-    drawn.add_argument("--height", type=_positive, default=619, metavar="PX", help="default %(default)s; the competition has 1238")
-    drawn.add_argument("--width", type=_positive, default=403, metavar="PX", help="default %(default)s; the competition has 806")
+    size = "default %(default)s; the competition has "
+    drawn.add_argument("--height", type=_positive, default=619, metavar="PX", help=f"{size}1238")
+    drawn.add_argument("--width", type=_positive, default=403, metavar="PX", help=f"{size}806")
     drawn.add_argument("--seed", type=int, default=0, help="default %(default)s")
     return parser
 

@@ -115,6 +115,7 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+        "data.interpolation": (data.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
         "data.std": (data.std > 0, "> 0"),
         "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
         "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),

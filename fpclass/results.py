@@ -107,9 +107,12 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
     files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
     judged = predictions.select(VALIDATION)
     matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), metrics[VALIDATION]["roc_auc"]
+    roc = figures.roc_curves(
+        judged.logits, judged.labels, table.class_names, interval=(auc["low"], auc["high"]), note=prepared.note
+    )
     for name, figure in {
         "confusion_matrix": figures.confusion_matrix(matrix, table.class_names, note=prepared.note),
-        "roc": figures.roc_curves(judged.logits, judged.labels, table.class_names, (auc["low"], auc["high"]), prepared.note),
+        "roc": roc,
         "learning_curves": figures.learning_curves(history, chosen_epoch=metrics["epoch"], note=prepared.note),
     }.items():
         figures.save_figure(figure, run.path(f"figures/{name}.png"))

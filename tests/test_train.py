@@ -1,4 +1,4 @@
-"""The training engine: what a step computes, what an epoch visits, what is kept, and that nothing depends on company."""
+"""The training engine: what a step computes, what an epoch visits, what is kept, and that company changes nothing."""
 
 import functools
 import json

@@ -27,11 +27,11 @@ class Splits:
     """The role of every row of a table.
 
     Attributes:
-      frame: one row per table row: filename, group, unit (what is never divided: a person together with everybody
-        who shares an identical image; an image of its own otherwise), label (as the source has it), fold (-1
-        outside of folds), role (train, selection: where the best epoch is chosen, validation: what is reported,
-        test: labelled rows that the source sets aside, predict, excluded: kept out of training because the same
-        person or image is in validation or test; "" for quarantined rows).
+      frame: one row per table row: filename, group, unit (a person together with everybody who shares an identical
+        image; an image of its own otherwise: what intervals resample, and what is never divided unless
+        split.grouped=False), label (as the source has it), fold (-1 outside of folds), role (train, selection: where
+        the best epoch is chosen, validation: what is reported, test: labelled rows that the source sets aside,
+        predict, excluded: kept out because the same person or image is held out; "" for quarantined rows).
       notes: what a person should know about this split, one line each.
     """
 
@@ -61,8 +61,13 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
         that gives its own validation images.
     """
-    units, notes = _find_units(table, grouped=split_config.grouped)
+    people = _find_units(table, grouped=True)
+    units = people if split_config.grouped else _find_units(table, grouped=False)
     labels = table.labels
+    notes: list[str] = []
+    num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
+    if split_config.grouped and num_people:
+        notes.append(f"grouped by person: {num_people} people, none of them in two splits")
     role = np.full(len(table), "", dtype=object)
     role[table.to_predict_mask & table.usable_mask] = PREDICT
     role[table.labelled_mask] = TRAIN
@@ -101,7 +106,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
         {
             "filename": table.rows["filename"],
             "group": table.rows["group"],
-            "unit": units,
+            "unit": people,
             "label": table.rows["raw_label"],
             "fold": fold,
             "role": role,
@@ -172,8 +177,8 @@ def partition(
     return part_of[unit_of]
 
 
-def _find_units(table: Table, *, grouped: bool) -> tuple[np.ndarray, list[str]]:
-    """Names what must not be divided: connected components of "same person" and "same pixels"."""
+def _find_units(table: Table, *, grouped: bool) -> np.ndarray:
+    """The name of each row's unit: connected components of "same pixels" and, if grouped, of "same person"."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -195,10 +200,7 @@ def _find_units(table: Table, *, grouped: bool) -> tuple[np.ndarray, list[str]]:
     # A component is called after its first person, or else its first file: names survive a reordering of the rows.
     filenames, groups = table.rows["filename"].to_numpy(str), table.rows["group"].to_numpy(str)
     names = np.where(groups != "", groups, np.char.add("image ", filenames)) if grouped else filenames
-    units = pd.Series(names).groupby(component).transform("min").to_numpy(str)
-    num_people = len(np.unique(groups[table.labelled_mask & (groups != "")]))
-    notes = [f"grouped by person: {num_people} people, none of them in two splits"] if grouped and num_people else []
-    return units, notes
+    return pd.Series(names).groupby(component).transform("min").to_numpy(str)
 
 
 def _exclude_shared_units(role: np.ndarray, units: np.ndarray, notes: list[str]) -> None:

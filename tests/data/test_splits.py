@@ -75,7 +75,7 @@ def tables(draw: st.DrawFn) -> Table:
 def assert_nothing_is_divided(table: Table, splits: Splits, grouped: bool) -> None:
     frame = splits.frame.assign(pixels=table.rows["pixel_sha256"])
     judged = frame[frame["role"].isin([TRAIN, SELECTION, VALIDATION, TEST])]
-    for column in ("unit", "pixels", *(("group",) if grouped else ())):
+    for column in ("pixels", *(("unit", "group") if grouped else ())):
         named = judged[judged[column] != ""]
         num_roles = named.groupby(column)["role"].nunique()
         assert (num_roles == 1).all(), f"{column} in two roles: {num_roles[num_roles > 1].index.tolist()}"
@@ -155,6 +155,14 @@ def test_every_class_is_within_one_unit_of_its_share(sizes: list[int], shares: t
         assert there.min() > 0
         assert np.all(np.abs(there - np.array(shares) * sum(sizes)) < max(sizes))
     assert pd.Series(part).groupby(unit).nunique().max() == 1
+
+
+def test_small_units_make_up_for_the_large_one() -> None:
+    """Large units go first: one that came last would leave the parts 9 images apart."""
+    unit = np.array(["giant"] * 9 + [f"{i}" for i in range(31)])
+    for seed in range(20):
+        part = partition(unit, np.zeros(40, int), [0.5, 0.5], str(seed), ("a",))
+        assert np.bincount(part).tolist() == [20, 20]
 
 
 def test_the_largest_person_trains() -> None:
@@ -243,6 +251,7 @@ def test_ungrouped_says_how_many_people_leak() -> None:
     assert leaking
     assert any(f"LEAK: split.grouped=False, {len(leaking)} of {len(held_out)} people" in note for note in splits.notes)
     grouped = make_splits(table, split_config(), needs_selection=False)
+    assert frame["unit"].equals(grouped.frame["unit"]), "intervals resample people, however the images were split"
     assert grouped.notes == ("grouped by person: 40 people, none of them in two splits",)
 
 
