@@ -239,14 +239,15 @@ class TorchProcess:
 
 
 def print_table(times: dict[str, list[tuple[float, float]]]) -> None:
-    print(f"\n{'s / epoch':<32} {'first':>7} {'min':>7} {'median':>7} {'CPU min':>8}  {PROJECT} / this way: min, CPU min, limit")
+    columns = f"{'first':>7} {'min':>7} {'median':>7} {'CPU min':>8}"
+    print(f"\n{'s / epoch':<32} {columns}   {PROJECT} / this way: min, CPU min, limit")
     best, best_cpu = (min(t[i] for t in times[PROJECT][1:]) for i in range(2))
     for way, (first, *rest) in times.items():
         wall, cpu = [t[0] for t in rest], [t[1] for t in rest]
         limit = f"{LIMITS[way]:.2f}" if way in LIMITS else ""
         print(
             f"{way:<32} {first[0]:7.2f} {min(wall):7.3f} {statistics.median(wall):7.3f} {min(cpu):8.3f} "
-            f"{best / min(wall):24.2f} {best_cpu / min(cpu):8.2f} {limit:>6}"
+            f"{best / min(wall):25.2f} {best_cpu / min(cpu):8.2f} {limit:>7}"
         )
 
 

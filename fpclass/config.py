@@ -94,6 +94,9 @@ def check(config: Config) -> Config:
     Raises:
       ConfigError: names the key, its value and what is expected.
     """
+    from fpclass.augment import check_augment
+
+    check_augment(config.augment)
     values = flatten(config)
     for key, (is_fine, expected) in _conditions(config).items():
         if not is_fine:
@@ -108,6 +111,8 @@ def check(config: Config) -> Config:
 
 def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
     """Whether a key's value is in its range, and that range in words."""
+    from fpclass.data.decode import RESAMPLING
+
     data, split, model, optim, train = config.data, config.split, config.model, config.optim, config.train
     last_fold = max(split.num_folds, 1) - 1
     is_cosine = optim.schedule == "cosine"
