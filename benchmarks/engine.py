@@ -77,7 +77,9 @@ def main() -> None:
         for form in args.forms:
             first, rest = measure(form, count, args.epochs)
             best, middle = min(rest), statistics.median(rest)
-            print(f"{form:<10} {count:>7} {first:>12.2f} {best:>11.4f} {middle:>8.4f} {best / count:>10.5f}", flush=True)
+            print(
+                f"{form:<10} {count:>7} {first:>12.2f} {best:>11.4f} {middle:>8.4f} {best / count:>10.5f}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,11 @@ def main() -> None:
     for folder in folders:
         metrics = json.loads((folder / "metrics.json").read_text())
         judged = metrics["validation"]
-        row = [metrics["experiment"], f"{metrics['epoch']} of {metrics['num_epochs']}", *(cell(judged[m]) for m in METRICS)]
+        row = [
+            metrics["experiment"],
+            f"{metrics['epoch']} of {metrics['num_epochs']}",
+            *(cell(judged[m]) for m in METRICS),
+        ]
         print(f"| {' | '.join(map(str, row))} |")
     print(f"\n{judged['num_images']} images of {judged['num_groups']} people; {judged['interval']}.")
 

@@ -96,7 +96,6 @@ def check(config: Config) -> Config:
     """
     from fpclass.augment import check_augment
 
-    check_augment(config.augment)
     values = flatten(config)
     for key, (is_fine, expected) in _conditions(config).items():
         if not is_fine:
@@ -106,6 +105,7 @@ def check(config: Config) -> Config:
         takes_numbers = bool(defaults) and isinstance(defaults[0], int | float)
         if takes_numbers and not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
             raise ConfigError(f"config.{key} is {values[key]!r}: expected finite numbers")
+    check_augment(config.augment)
     return config
 
 

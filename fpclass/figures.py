@@ -52,6 +52,7 @@ __all__ = [
 MAX_CLASS_ROWS = 20
 """Classes that figures with images show; more would not fit on a page."""
 
+
 @styled
 def class_balance(counts: Mapping[str, int], note: str = "") -> Figure:
     """Images per class as bars.
@@ -77,9 +78,7 @@ def class_balance(counts: Mapping[str, int], note: str = "") -> Figure:
 
 
 @styled
-def image_sizes(
-    widths: Int[np.ndarray, " n"], heights: Int[np.ndarray, " n"], note: str = ""
-) -> Figure:
+def image_sizes(widths: Int[np.ndarray, " n"], heights: Int[np.ndarray, " n"], note: str = "") -> Figure:
     """Width against height of every image; a dot's area is the number of images of that size.
 
     Args:
@@ -307,9 +306,7 @@ def learning_curves(
 
 
 @styled
-def grad_cam_grid(
-    images: Images, maps: Float[np.ndarray, "n mh mw"], titles: Sequence[str], note: str = ""
-) -> Figure:
+def grad_cam_grid(images: Images, maps: Float[np.ndarray, "n mh mw"], titles: Sequence[str], note: str = "") -> Figure:
     """Each image beside itself under its map.
 
     Args:

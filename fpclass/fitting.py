@@ -83,7 +83,9 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
         say(f"going on after epoch {start} of {config.train.num_epochs}")
 
     def save(state: TrainState) -> None:
-        checkpoints.save(best, int(state.best.epoch), {"params": state.best.params, "batch_stats": state.best.batch_stats})
+        checkpoints.save(
+            best, int(state.best.epoch), {"params": state.best.params, "batch_stats": state.best.batch_stats}
+        )
         checkpoints.save(last, int(state.epoch), state)
 
     with contextlib.ExitStack() as stack:

@@ -78,9 +78,7 @@ def evaluate_predictions(
       DataError: as `check_predictions`.
     """
     points = compute_metrics(logits, labels, class_names)
-    bounds = bootstrap_groups(
-        logits, labels, groups, num_resamples=num_bootstrap, confidence=confidence, seed=seed
-    )
+    bounds = bootstrap_groups(logits, labels, groups, num_resamples=num_bootstrap, confidence=confidence, seed=seed)
 
     def with_interval(value: float | None, interval: Interval | None) -> dict[str, float | None]:
         low, high = interval or (None, None)

@@ -30,7 +30,7 @@ def make_schedule(optim_config: Config, steps_per_epoch: int, num_epochs: int) -
     if optim_config.schedule == "cosine":
         warmup = round(optim_config.warmup_epochs * steps_per_epoch)
         total = steps_per_epoch * num_epochs
-        return optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, max(total, warmup + 1))
+        return optax.warmup_cosine_decay_schedule(0.0, rate, warmup, max(total, warmup + 1))
     raise ConfigError(f"optim.schedule is {optim_config.schedule!r}: expected constant, cosine or plateau")
 
 

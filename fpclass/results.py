@@ -60,7 +60,9 @@ def predict_rows(run: Run, prepared: Prepared, roles: tuple[str, ...], filename:
     model, variables = restore_best(run, prepared.table.num_classes)
     engine = make_engine(model, run.config, num_train=1)
     rows = np.concatenate([prepared.splits.rows(role) for role in roles])
-    logits = engine.predict(variables["params"], variables["batch_stats"], jnp.asarray(prepared.images), jnp.asarray(rows))
+    logits = engine.predict(
+        variables["params"], variables["batch_stats"], jnp.asarray(prepared.images), jnp.asarray(rows)
+    )
     predictions = Predictions.make(prepared.table, prepared.splits, rows, np.asarray(logits), f"seed-{run.config.seed}")
     run.write_csv(filename, predictions.frame)
     return predictions
@@ -211,7 +213,12 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
     data = run.config.data
     size = tuple(data.image_size)
     images, facts = decode_table(
-        table, image_size=size, channels=data.channels, interpolation=data.interpolation, cache_dir=None, progress=progress
+        table,
+        image_size=size,
+        channels=data.channels,
+        interpolation=data.interpolation,
+        cache_dir=None,
+        progress=progress,
     )
     model, variables = restore_best(run, len(classes))
     engine = make_engine(model, run.config, num_train=1)

@@ -269,7 +269,9 @@ def make_engine(model: nn.Module, config: Config, num_train: int) -> Engine:
         if config.optim.schedule == "plateau":
             _, lr_plateau = plateau.update({}, state.plateau, value=record["selection_loss"])
         is_stopped = (train_config.early_stopping == "patience") & (stale >= train_config.patience)
-        state = dataclasses.replace(state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped)
+        state = dataclasses.replace(
+            state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped
+        )
         return state, record
 
     return Engine(

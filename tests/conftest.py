@@ -25,7 +25,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path_factory.getbasetemp() / "fpclass-cache"))
 
 
-def draw_blobs(folder: pathlib.Path, num_people: int = 16, num_predict: int = 6, size: tuple[int, int] = (60, 40)) -> None:
+def draw_blobs(
+    folder: pathlib.Path, num_people: int = 16, num_predict: int = 6, size: tuple[int, int] = (60, 40)
+) -> None:
     """Writes a data set in the competition's format with classes that a child can tell apart: small and large blobs.
 
     Two prints per person, left and right; people alternate between the classes; the last people have no label.

@@ -30,8 +30,8 @@ SMALL = [
 ]
 EXP04 = "--config=configs/footprints/exp04_early_stopping_dropout.py"
 WRITTEN = (
-    "config.json", "environment.json", "model.json", "table.csv", "audit.json", "splits.csv", "log.jsonl", "predictions.csv",
-    "test_predictions.csv", "metrics.json", "classification_report.txt", "submission.csv", "grad_cam.npz",
+    "config.json", "environment.json", "model.json", "table.csv", "audit.json", "splits.csv", "log.jsonl",
+    "predictions.csv", "test_predictions.csv", "metrics.json", "classification_report.txt", "submission.csv", "grad_cam.npz",
     *(f"figures/{name}.png" for name in (
         "class_balance", "image_sizes", "mean_images", "sample_grid", "confusion_matrix", "roc", "learning_curves",
         "grad_cam_worst",
@@ -289,7 +289,9 @@ def test_disk_full_while_training(blobs, tmp_path, capsys):
     """A real file system of half a megabyte."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(small)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(small)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:

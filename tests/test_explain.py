@@ -47,7 +47,9 @@ def test_finds_the_place_that_decides():
     assert not np.any(grad_cam(model, {"params": params}, image, np.array([0]), "conv1/conv"))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("conv1/conv", (56, 40)), ("conv1/pool", (28, 20)), ("conv2/relu", (24, 16))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("conv1/conv", (56, 40)), ("conv1/pool", (28, 20)), ("conv2/relu", (24, 16))]
+)
 def test_any_stage(name, shape):
     model, variables = make(batch_norm=False, dropout_rate=0.5)
     assert grad_cam(model, variables, IMAGES, np.zeros(3, int), name).shape == (3, *shape)

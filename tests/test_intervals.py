@@ -114,9 +114,7 @@ def test_result_depends_on_the_seed_only(monkeypatch):
     groups = [f"person {i // 3}" for i in range(60)]
 
     def run(seed):
-        return intervals.bootstrap_groups(
-            logits, labels, groups, num_resamples=101, confidence=0.95, seed=seed
-        )
+        return intervals.bootstrap_groups(logits, labels, groups, num_resamples=101, confidence=0.95, seed=seed)
 
     first = run(0)
     monkeypatch.setattr(intervals, "WEIGHTS_PER_CHUNK", 600)  # ten resamples at a time
@@ -137,9 +135,7 @@ def test_interval_is_that_of_resampled_people():
         chosen = rng.integers(0, 10, 10)
         rows = np.concatenate([np.flatnonzero(groups == f"person {g}") for g in chosen])
         values.append(compute_metrics(logits[rows], labels[rows], names(2))["macro_f1"])
-    result = intervals.bootstrap_groups(
-        logits, labels, groups.tolist(), num_resamples=300, confidence=0.8, seed=5
-    )
+    result = intervals.bootstrap_groups(logits, labels, groups.tolist(), num_resamples=300, confidence=0.8, seed=5)
     assert result["macro_f1"] == pytest.approx(np.quantile(values, [0.1, 0.9]), abs=1e-12)
 
 
@@ -208,17 +204,13 @@ def test_unknown_metric_is_refused():
 
 def test_groups_of_another_length_are_refused():
     with pytest.raises(ValueError, match="3 groups for 2 images"):
-        intervals.bootstrap_groups(
-            np.zeros((2, 2)), np.array([0, 1]), "abc", num_resamples=1, confidence=0.95
-        )
+        intervals.bootstrap_groups(np.zeros((2, 2)), np.array([0, 1]), "abc", num_resamples=1, confidence=0.95)
 
 
 def test_evaluation_holds_points_and_intervals_and_is_json():
     logits, labels = random_predictions(120, 3)
     groups = [f"person {i // 2}" for i in range(120)]
-    result = intervals.evaluate_predictions(
-        logits, labels, groups, names(3), num_bootstrap=200, confidence=0.9
-    )
+    result = intervals.evaluate_predictions(logits, labels, groups, names(3), num_bootstrap=200, confidence=0.9)
     points = compute_metrics(logits, labels, names(3))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     for metric in intervals.OVERALL_METRICS:
@@ -240,13 +232,9 @@ def test_evaluation_holds_points_and_intervals_and_is_json():
 
 def test_evaluation_without_groups_or_without_resamples_says_so():
     logits, labels = random_predictions(30, 2)
-    ungrouped = intervals.evaluate_predictions(
-        logits, labels, [""] * 30, names(2), num_bootstrap=10, confidence=0.95
-    )
+    ungrouped = intervals.evaluate_predictions(logits, labels, [""] * 30, names(2), num_bootstrap=10, confidence=0.95)
     assert ungrouped["interval"] == "95 % percentile bootstrap over 30 images, 10 resamples"
-    without = intervals.evaluate_predictions(
-        logits, labels, [""] * 30, names(2), num_bootstrap=0, confidence=0.95
-    )
+    without = intervals.evaluate_predictions(logits, labels, [""] * 30, names(2), num_bootstrap=0, confidence=0.95)
     assert without["interval"] is None
     assert without["accuracy"]["low"] is None
     assert without["per_class"]["class 0"]["f1"]["high"] is None
@@ -257,9 +245,7 @@ def test_memory_does_not_grow_with_the_number_of_resamples():
     tracemalloc.start()
     try:
         # All weights at once would be 640 MB.
-        intervals.bootstrap_groups(
-            logits, labels, range(20_000), ["accuracy"], num_resamples=4000, confidence=0.95
-        )
+        intervals.bootstrap_groups(logits, labels, range(20_000), ["accuracy"], num_resamples=4000, confidence=0.95)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

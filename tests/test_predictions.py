@@ -43,7 +43,7 @@ def test_a_row_keeps_what_belongs_to_it() -> None:
 def test_select_takes_the_rows_of_a_split_in_their_order() -> None:
     chosen = predictions().select("validation")
     assert chosen.frame["filename"].tolist() == ["img_4", "img_0"]
-    assert chosen.frame.index.tolist() == [0, 1]
+    assert predictions().select("test").frame.index.tolist() == [0]
     assert chosen.labels.tolist() == [1, 0]
     np.testing.assert_array_equal(chosen.logits, LOGITS[:2])
     assert chosen.classes == CLASSES

@@ -118,9 +118,8 @@ def test_asked_for_it_gets_the_majority_class_of_the_labelled_images() -> None:
 
 
 def test_images_in_quarantine_do_not_vote_for_the_majority() -> None:
-    labels = ["0", "1", "", "1", "", "", "0", ""]
-    table = make_table(labels=labels, broken="img_1")
-    assert submit(table, {}, fill_unreadable=True)["SEX"].tolist() == [0, 0, 0, 0]
+    table = make_table(labels=["1", "0", "", "0", "", "", "1", ""], broken="img_1")
+    assert submit(table, {}, fill_unreadable=True)["SEX"].tolist() == [1, 1, 1, 1]
 
 
 def test_nothing_to_predict_is_an_error() -> None:

@@ -153,7 +153,9 @@ def test_an_epoch_equals_a_plain_loop_over_its_batches(dataset):
 
 
 def test_it_learns(dataset):
-    state, records = run(small_config(train__num_epochs=25, train__eval_every_epochs=25, optim__learning_rate=0.01), dataset)
+    state, records = run(
+        small_config(train__num_epochs=25, train__eval_every_epochs=25, optim__learning_rate=0.01), dataset
+    )
     assert records[-1]["train_accuracy"] > 0.95
     assert records[-1]["validation_accuracy"] > 0.8
     assert int(state.best.epoch) == 25
@@ -245,7 +247,9 @@ def test_patience_stops(dataset):
 
 
 def test_fit_stops_when_the_state_says_so(dataset):
-    config = small_config(train__early_stopping="patience", train__patience=1, train__num_epochs=40, optim__learning_rate=1e-9)
+    config = small_config(
+        train__early_stopping="patience", train__patience=1, train__num_epochs=40, optim__learning_rate=1e-9
+    )
     state, records = run(config, dataset)
     assert len(records) == 2
     assert bool(state.is_stopped)
@@ -276,7 +280,9 @@ def test_class_weights_weigh_the_loss(dataset):
 
 def test_label_smoothing_raises_the_floor_of_the_loss(dataset):
     _, plain = run(small_config(train__num_epochs=30, train__eval_every_epochs=30), dataset)
-    _, smooth = run(small_config(train__num_epochs=30, train__eval_every_epochs=30, train__label_smoothing=0.2), dataset)
+    _, smooth = run(
+        small_config(train__num_epochs=30, train__eval_every_epochs=30, train__label_smoothing=0.2), dataset
+    )
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
     assert smooth[-1]["train_loss"] >= entropy > plain[-1]["train_loss"]
 

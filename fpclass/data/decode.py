@@ -168,9 +168,7 @@ def decode_table(
       facts: one row per row of the table, in its order, with the columns of `FACT_DTYPES`.
     """
     num_images, shape = len(table), (*image_size, channels)
-    decode = functools.partial(
-        decode_bytes, image_size=image_size, channels=channels, interpolation=interpolation
-    )
+    decode = functools.partial(decode_bytes, image_size=image_size, channels=channels, interpolation=interpolation)
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {shape} {interpolation}"
 
     with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:

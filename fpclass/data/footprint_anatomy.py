@@ -69,12 +69,12 @@ CORRELATION = {  # between people of one class; chosen; every other pair is inde
     ("ball_breadth_mm", "heel_breadth_mm"): 0.60,
 }
 TOES = ("big_toe", "toe_2", "toe_3", "toe_4", "toe_5")
-DEFECTS = {                   # chance of what can go wrong with a print; chosen, alike for both classes
-    "cropped_heel": 0.12,     # the foot stood too low, the page's edge cuts it
+DEFECTS = {  # chance of what can go wrong with a print; chosen, alike for both classes
+    "cropped_heel": 0.12,  # the foot stood too low, the page's edge cuts it
     "faint_ink": 0.10,
     "patchy_ink": 0.12,
-    "smudge": 0.08,           # a pale second touch beside the arch
-    "second_heel": 0.10,      # a pale heel below the heel
+    "smudge": 0.08,  # a pale second touch beside the arch
+    "second_heel": 0.10,  # a pale heel below the heel
     **{f"missing_{toe}": chance for toe, chance in zip(TOES, (0.015, 0.04, 0.04, 0.06, 0.14), strict=True)},
     **{f"faint_{toe}": chance for toe, chance in zip(TOES, (0.05, 0.08, 0.09, 0.12, 0.20), strict=True)},
 }

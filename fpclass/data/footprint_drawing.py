@@ -18,10 +18,10 @@ from fpclass.data.footprint_shape import Shape
 LEVELS = np.array([255, 191, 128, 64, 0], np.uint8)
 """The five grey levels of the competition's scans, from paper to full ink."""
 
-_CONTACT_CELL_MM = 1.0        # grid of where the sole touches …
-_TONE_CELL_MM = 2.0           # … and of everything smoother
-_FINE = 4                     # outlines are filled on a grid so many times finer, then averaged
-_GRAIN_MARGIN_PX = 192        # how much larger than an image the sheets of grain are, to take different windows
+_CONTACT_CELL_MM = 1.0  # grid of where the sole touches …
+_TONE_CELL_MM = 2.0  # … and of everything smoother
+_FINE = 4  # outlines are filled on a grid so many times finer, then averaged
+_GRAIN_MARGIN_PX = 192  # how much larger than an image the sheets of grain are, to take different windows
 
 
 def mm_per_px(image_size: tuple[int, int]) -> float:
@@ -65,7 +65,7 @@ class _Page:
         scale = mm_per_px(image_size)
         self.image_size = image_size
         self.cell_mm = cell_mm
-        self.extent = (image_size[0] * scale / cell_mm, image_size[1] * scale / cell_mm)     # in cells
+        self.extent = (image_size[0] * scale / cell_mm, image_size[1] * scale / cell_mm)  # in cells
         self.grid = (int(np.ceil(self.extent[0])), int(np.ceil(self.extent[1])))
         # A left foot is the mirror image of a right one, whose big toe's print lies to the left.
         self.mirror = -1.0 if print_.side == "left" else 1.0

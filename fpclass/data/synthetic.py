@@ -40,7 +40,7 @@ _SHARES = {  # prints by (class, labelled) of the competition; the classes of it
     (WOMAN, False): 567,
     (MAN, False): 488,
 }
-_SINGLE_PRINT_SHARE = 0.06    # of the prints: people who gave only one
+_SINGLE_PRINT_SHARE = 0.06  # of the prints: people who gave only one
 _SIDES = ("left", "right")
 
 
@@ -138,10 +138,10 @@ def draw_dataset(
         scratch.mkdir(parents=True)
         _write_dataset(scratch, parameters, progress)
         if root.is_dir():
-            root.rmdir()                                     # _is_drawn has seen that it is empty
+            root.rmdir()  # _is_drawn has seen that it is empty
         scratch.rename(root)
     except OSError as error:
-        if not _is_drawn(root, parameters):                  # another process may have drawn the same meanwhile
+        if not _is_drawn(root, parameters):  # another process may have drawn the same meanwhile
             raise _cannot_write(root, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -203,7 +203,7 @@ def _write_dataset(
     folder.mkdir(parents=True)
     people = plan_people(num_images, seed)
     jobs = [(person, person_id, k) for person_id, person in enumerate(people, 1) for k in range(person.num_prints)]
-    drawing.make_grain(image_size)                           # once, before threads ask for it
+    drawing.make_grain(image_size)  # once, before threads ask for it
 
     def draw(row: int) -> dict[str, Any]:
         person, person_id, k = jobs[row]
@@ -229,7 +229,7 @@ def _in_threads(function: Callable[[int], Any], number: int) -> Generator[Any, N
         try:
             yield from pool.map(function, range(number))
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)    # after an error or Ctrl-C do not draw the rest
+            pool.shutdown(wait=True, cancel_futures=True)  # after an error or Ctrl-C do not draw the rest
 
 
 def _truth(filename: str, person_id: int, person: Person, print_: anatomy.PrintParameters) -> dict[str, Any]:

@@ -74,14 +74,14 @@ def test_images_are_rgb_of_the_asked_size_with_five_grey_levels(drawn):
             pixels = np.asarray(image)
         assert (pixels == pixels[..., :1]).all()
         levels |= set(np.unique(pixels).tolist())
-        assert 0.04 < (pixels < 200).mean() < 0.5             # a print, neither an empty nor a black page
+        assert 0.04 < (pixels < 200).mean() < 0.5  # a print, neither an empty nor a black page
     assert levels == set(drawing.LEVELS.tolist())
 
 
 def test_people_are_adjacent_and_either_labelled_or_not(drawn):
     table = read(drawn / "all_labels.csv")
     changes = (table["ID"] != table["ID"].shift()).sum()
-    assert changes == table["ID"].nunique()                   # each person's rows in one block
+    assert changes == table["ID"].nunique()  # each person's rows in one block
     assert table.groupby("ID")["SEX"].nunique().max() == 1
     assert set(table["ID"].value_counts()) == {1, 2}
     truth = pd.read_csv(drawn / "truth" / "truth.csv", keep_default_na=False)
@@ -216,7 +216,7 @@ def test_bayes_accuracy_is_near_092_and_no_rule_beats_it():
         prints = anatomy.sample_prints(rng, anatomy.sample_people(rng, sex, 50_000))
         log_ratio = anatomy.log_density(prints, MAN, everything) - anatomy.log_density(prints, WOMAN, everything)
         hits.append(np.mean((log_ratio > 0) == sex))
-    assert accuracy < np.mean(hits) < accuracy + 0.015        # cropped heels cost something, but not much
+    assert accuracy < np.mean(hits) < accuracy + 0.015  # cropped heels cost something, but not much
 
 
 # -- drawing
@@ -230,7 +230,7 @@ def test_prints_are_drawn_to_scale(image_size, side):
         grey = drawing.draw_print(np.random.default_rng(seed), print_, image_size)
         height, width = ink_extent_mm(grey, image_size)
         assert height == pytest.approx(length * 0.94, abs=5.0)
-        assert width == pytest.approx(ball * 0.92, abs=8.0)    # the smallest toe may stand out
+        assert width == pytest.approx(ball * 0.92, abs=8.0)  # the smallest toe may stand out
 
 
 def test_outline_has_exactly_the_measured_length_and_ball():
@@ -262,7 +262,7 @@ def test_left_foot_mirrors_the_right_one():
     inner = [grey[:, axis_px - 60 : axis_px] < 128 for grey in (right, left[:, ::-1][:, 202 - 2 * axis_px :])]
     overlap = (inner[0] & inner[1]).sum() / (inner[0] | inner[1]).sum()
     assert overlap > 0.8
-    arch = slice(130, 170)                                     # hollow at the inner side: left of a right foot's axis
+    arch = slice(130, 170)  # hollow at the inner side: left of a right foot's axis
     assert (right[arch, axis_px : axis_px + 60] < 128).sum() > 3 * (right[arch, axis_px - 60 : axis_px] < 128).sum()
 
 
@@ -287,7 +287,7 @@ def test_defects_show():
     assert ink(defects=tuple(f"missing_{toe}" for toe in anatomy.TOES))[:75].mean() < 0.3 * whole[:75].mean()
     assert ink(ink=0.5).mean() < 0.8 * whole.mean()
     assert ink(defects=("smudge",)).mean() > 1.01 * whole.mean()
-    assert ink(center_mm=(100.0, 200.0))[-3:].mean() > 20 * whole[-3:].mean() + 5    # the page cuts the heel
+    assert ink(center_mm=(100.0, 200.0))[-3:].mean() > 20 * whole[-3:].mean() + 5  # the page cuts the heel
 
 
 def test_cropped_prints_reach_the_edge_and_others_do_not():
@@ -304,7 +304,7 @@ def test_cropped_prints_reach_the_edge_and_others_do_not():
 def test_scale_fits_the_page_into_any_shape():
     assert drawing.mm_per_px((1238, 806)) == pytest.approx(0.254, abs=1e-3)
     assert drawing.mm_per_px((619, 403)) == pytest.approx(0.508, abs=1e-3)
-    assert drawing.mm_per_px((300, 100)) == pytest.approx(2.047, abs=1e-3)    # the breadth decides
+    assert drawing.mm_per_px((300, 100)) == pytest.approx(2.047, abs=1e-3)  # the breadth decides
     print_ = make_parameters()
     assert drawing.draw_print(np.random.default_rng(0), print_, (300, 100)).shape == (300, 100)
 
@@ -371,7 +371,7 @@ def test_interrupted_or_full_leaves_nothing(tmp_path, monkeypatch, error):
     with pytest.raises(expected) as caught:
         synthetic.draw_dataset(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []
-    assert len(calls) < 20                                     # the rest was not drawn
+    assert len(calls) < 20  # the rest was not drawn
     if expected is DataError:
         assert "No space left on device" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -384,7 +384,7 @@ def test_interruption_in_the_progress_bar_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         synthetic.draw_dataset(tmp_path / "set", **SMALL, progress=progress)
-    time.sleep(0.1)                                            # a thread that still draws would write by now
+    time.sleep(0.1)  # a thread that still draws would write by now
     assert list(tmp_path.iterdir()) == []
 
 
