@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
 from fpclass.models import build_model
 from fpclass.prepare import Prepared, check_same_data
-from fpclass.run import Run, append_line
+from fpclass.run import Run
 from fpclass.train import Dataset, Engine, Member, TrainState, balanced_class_weights, epoch_batches, fit, make_engine
 
 
@@ -118,7 +119,6 @@ class Reporter:
         from tensorboardX import SummaryWriter
         from tqdm import tqdm
 
-        self._log = self._stack.enter_context(self._run.path("log.jsonl").open("a", encoding="utf-8"))
         self._events = self._stack.enter_context(SummaryWriter(str(self._run.path("tensorboard"))))
         done = sum(1 for _ in self._run.history())
         self._bar = self._stack.enter_context(
@@ -135,7 +135,8 @@ class Reporter:
         epoch = int(record["epoch"])
         now = time.perf_counter()
         scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
-        append_line(self._log, {"epoch": epoch, **scores, "seconds": round(now - self._clock, 3)})
+        written = {key: value if math.isfinite(value) else None for key, value in scores.items()}
+        self._run.append_history({"epoch": epoch, **written, "seconds": round(now - self._clock, 3)})
         self._clock = now
         for key, value in scores.items():
             self._events.add_scalar(key.replace("_", "/", 1), value, epoch)

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any
 
 import filelock
 import pandas as pd
@@ -131,6 +131,20 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
 
+    def append_history(self, record: dict[str, Any]) -> None:
+        """Appends an epoch to `log.jsonl`; it is in the file when this returns, so a kill costs at most this line.
+
+        Raises:
+          RunError: the file cannot be written to, or the disk is full.
+        """
+        path = self.path("log.jsonl")
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(_to_line(record))
+        except OSError as error:
+            why = error.strerror or error
+            raise RunError(f"{path}: cannot write ({why}); free space or choose another --workdir") from error
+
     def truncate_history(self, epoch: int) -> None:
         """Drops from `log.jsonl` what came after the checkpoint that a training resumes from."""
         kept = [record for record in self.history() if record["epoch"] <= epoch]
@@ -155,12 +169,6 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )
-
-
-def append_line(stream: TextIO, record: dict[str, Any]) -> None:
-    """Appends one JSON object as a line and flushes it, so that a kill costs at most the line being written."""
-    stream.write(_to_line(record))
-    stream.flush()
 
 
 def _to_line(record: dict[str, Any]) -> str:

@@ -31,7 +31,8 @@ SMALL = [
 EXP04 = "--config=configs/footprints/exp04_early_stopping_dropout.py"
 WRITTEN = (
     "config.json", "environment.json", "model.json", "table.csv", "audit.json", "splits.csv", "log.jsonl",
-    "predictions.csv", "test_predictions.csv", "metrics.json", "classification_report.txt", "submission.csv", "grad_cam.npz",
+    "predictions.csv", "test_predictions.csv", "metrics.json", "classification_report.txt",
+    "submission.csv", "grad_cam.npz",
     *(f"figures/{name}.png" for name in (
         "class_balance", "image_sizes", "mean_images", "sample_grid", "confusion_matrix", "roc", "learning_curves",
         "grad_cam_worst",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ from configs import demo
 from configs.footprints import baseline
 from fpclass.config import differences, load_config
 from fpclass.errors import FpclassError, RunError
-from fpclass.run import Run, append_line
+from fpclass.run import Run
 
 ROOT = pathlib.Path(fpclass.run.__file__).parents[1]
 
@@ -223,9 +222,8 @@ HISTORY = [{"epoch": epoch, "train_loss": 1 / epoch, "seconds": 0.1} for epoch i
 
 
 def written_history(run: Run) -> None:
-    with run.path("log.jsonl").open("a") as stream:
-        for record in HISTORY:
-            append_line(stream, record)
+    for record in HISTORY:
+        run.append_history(record)
 
 
 def test_history_comes_back_as_it_went(tmp_path: pathlib.Path) -> None:
@@ -237,11 +235,17 @@ def test_history_comes_back_as_it_went(tmp_path: pathlib.Path) -> None:
 
 def test_a_line_is_on_the_disk_when_append_returns(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path, config_with())
-    with run.path("log.jsonl").open("a") as stream:
-        append_line(stream, HISTORY[0])
-        assert run.history() == HISTORY[:1]
+    run.append_history(HISTORY[0])
+    assert run.history() == HISTORY[:1]
     with pytest.raises(ValueError, match="JSON"):
-        append_line(io.StringIO(), {"loss": np.nan})
+        run.append_history({"loss": np.nan})
+
+
+def test_a_log_on_a_full_disk_is_an_error_in_one_line(tmp_path: pathlib.Path) -> None:
+    run = Run(tmp_path, config_with())
+    run.path("log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"log\.jsonl.*No space left.*--workdir"):
+        run.append_history(HISTORY[0])
 
 
 def test_a_last_line_that_a_kill_cut_short_does_not_count(tmp_path: pathlib.Path) -> None:
@@ -251,8 +255,7 @@ def test_a_last_line_that_a_kill_cut_short_does_not_count(tmp_path: pathlib.Path
         stream.write('{"epoch": 4, "train_lo')
     assert run.history() == HISTORY
     run.truncate_history(3)
-    with run.path("log.jsonl").open("a") as stream:
-        append_line(stream, {"epoch": 4})
+    run.append_history({"epoch": 4})
     assert run.history() == [*HISTORY, {"epoch": 4}]
 
 

@@ -33,12 +33,16 @@ def all_files(folder: Path) -> Iterator[Path]:
 
     Raises:
       OSError: a folder cannot be listed.
+      DataError: a file name that is not UTF-8, as old archives leave them.
     """
 
     def stop(error: OSError) -> None:
         raise error
 
     for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        for name in names:
+            if any("\ud800" <= letter <= "\udfff" for letter in name):  # no table could hold it
+                raise DataError(f"{parent}: the file name {name!r} is not UTF-8; rename the file")
         folders[:] = sorted(f for f in folders if not _is_hidden(f) and not _leads_up(parent, f))
         yield from (Path(parent, name) for name in sorted(names) if not _is_hidden(name))
 

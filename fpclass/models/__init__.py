@@ -14,8 +14,20 @@ from fpclass.models.layers import fast_conv_form
 
 
 def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
-    """The footprint CNN with the variant that the config describes."""
+    """The footprint CNN with the variant that the config describes.
+
+    Raises:
+      ConfigError: images so small that nothing is left after the convolutions.
+    """
     form = model_config.conv_form
+    smallest = min(image_size)
+    for _ in model_config.conv_features:
+        smallest = (smallest - 4) // 2
+    if smallest < 1:
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: too small for the {len(model_config.conv_features)} convolutions "
+            "of model.conv_features, each of which halves it"
+        )
     return CNN(
         num_classes=num_classes,
         image_size=(image_size[0], image_size[1]),

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,3 +71,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (root / "images").symlink_to(tmp_path / "elsewhere")
     (root / "circle").symlink_to(root)
     assert image_files(root) == [root / "images" / "a.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):
+        pass
+    with pytest.raises(DataError, match=r"caf.*not UTF-8; rename"):
+        image_files(tmp_path)

@@ -89,6 +89,12 @@ def test_dropout_only_in_training():
     )
 
 
+def test_images_too_small_for_the_convolutions():
+    with pytest.raises(ConfigError, match=r"data\.image_size is \(120, 12\).*2 convolutions"):
+        build_model(model_config(), 2, (120, 12))
+    init(model_config(), (120, 16))
+
+
 def test_unknown_model_names_those_that_exist():
     with pytest.raises(ConfigError, match=r"'resnet'.*cnn"):
         build_model(model_config(name="resnet"), 2, (120, 80))

@@ -113,6 +113,12 @@ def test_ties_give_the_gradient_to_the_first_position():
     assert_close(with_gradients(conv_relu_pool, *args), with_gradients(direct, *args))
 
 
+def test_a_tie_across_the_diagonal_goes_to_the_upper_right():
+    x = jnp.array([[0.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: conv_relu_pool(x, jnp.ones((1, 1, 1, 1)), jnp.zeros(1)).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 1], [0, 0]])
+
+
 def test_no_gradient_where_the_relu_is_off_or_at_its_edge():
     x, kernel, _ = arguments()
     off = with_gradients(conv_relu_pool, x, kernel, jnp.full(3, -1e4))
