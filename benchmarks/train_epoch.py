@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,11 @@ def timed(epoch: Callable[[], None]) -> tuple[float, float]:
 
 def serve_torch(folder: Path, num_threads: int) -> None:
     """The other process: names its ways, then runs the one that each line of its input asks for."""
-    ways = torch_ways(folder, num_threads)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # two workers on one core are meant
+    try:
+        ways = torch_ways(folder, num_threads)
+    except ImportError as error:
+        sys.exit(f"{sys.executable}: {error}")
     for name in ways:
         print(f"way {name}")
     print("ready", flush=True)
@@ -223,7 +228,7 @@ class TorchProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("PyTorch stopped; its message is above. Name an interpreter that has torch with --torch-python.")
+            sys.exit("PyTorch stopped, see above; --torch-python names an interpreter that has torch and Pillow")
         return line.strip()
 
     def run(self, way: str) -> tuple[float, float]:
