@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from fpclass import files
@@ -47,6 +48,16 @@ def restore_best(run: Run, num_classes: int) -> tuple[nn.Module, dict[str, Any]]
     return model, checkpoints.restore(run.path("checkpoints/best"), like)
 
 
+def best_logits(
+    run: Run, num_classes: int, images: UInt8[np.ndarray, "N H W C"], rows: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n K"]:
+    """What the best checkpoint says of some rows of these images, float32."""
+    model, variables = restore_best(run, num_classes)
+    engine = make_engine(model, run.config, num_train=1)
+    logits = engine.predict(variables["params"], variables["batch_stats"], jnp.asarray(images), jnp.asarray(rows))
+    return np.asarray(logits)
+
+
 def predict_rows(run: Run, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
     """Predicts the rows of these roles with the best checkpoint and writes them as a table.
 
@@ -57,13 +68,9 @@ def predict_rows(run: Run, prepared: Prepared, roles: tuple[str, ...], filename:
       filename: predictions.csv or test_predictions.csv.
     """
     check_same_data(run, prepared)
-    model, variables = restore_best(run, prepared.table.num_classes)
-    engine = make_engine(model, run.config, num_train=1)
     rows = np.concatenate([prepared.splits.rows(role) for role in roles])
-    logits = engine.predict(
-        variables["params"], variables["batch_stats"], jnp.asarray(prepared.images), jnp.asarray(rows)
-    )
-    predictions = Predictions.make(prepared.table, prepared.splits, rows, np.asarray(logits), f"seed-{run.config.seed}")
+    logits = best_logits(run, prepared.table.num_classes, prepared.images, rows)
+    predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{run.config.seed}")
     run.write_csv(filename, predictions.frame)
     return predictions
 
@@ -220,11 +227,7 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
         cache_dir=None,
         progress=progress,
     )
-    model, variables = restore_best(run, len(classes))
-    engine = make_engine(model, run.config, num_train=1)
-    every_row = jnp.arange(len(names))
-    logits = engine.predict(variables["params"], variables["batch_stats"], jnp.asarray(images), every_row)
-    logits = np.asarray(logits, np.float64)
+    logits = best_logits(run, len(classes), images, np.arange(len(names))).astype(np.float64)
     is_fine = (facts["error"] == "").to_numpy()
     predicted = logits.argmax(axis=1)
     probabilities = np.where(is_fine[:, None], np.exp(log_softmax(logits)), np.nan)

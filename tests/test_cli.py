@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny_disk import tiny_disk
 
 from fpclass import cli
 
@@ -288,15 +289,6 @@ def test_synthesize_then_train_marks_every_result(tmp_path, capsys):
 
 def test_disk_full_while_training(blobs, tmp_path, capsys):
     """A real file system of half a megabyte."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(small)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
+    with tiny_disk(tmp_path / "small", size_kib=512) as small:
         fails(capsys, train_args(blobs, small / "run"), str(small), "space")
         assert not [f for f in (small / "run").glob("*.csv") if f.stat().st_size == 0]
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
