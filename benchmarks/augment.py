@@ -8,6 +8,7 @@ A small matrix product stands for the network, so that the images have to be wri
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,17 @@ from fpclass.augment import make_augment
 NUM_IMAGES, BATCH_SIZE, IMAGE_SHAPE = 1258, 32, (120, 80, 1)
 REPEATS = 9
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "normalise only": {"flip_probability": 0.0, "brightness": 0.0, "contrast": 0.0},
     "flip + jitter": {},
     "flip + jitter + erasing": {"erasing_probability": 0.4},
     "flip + jitter + rotation": {"max_rotation_deg": 10.0},
+    "flip + jitter + scale": {"scale": (0.9, 1.1)},
+    "flip + jitter + elastic": {"elastic_alpha_px": 1.5},
 }
 
 
-def make_epoch(changes: dict[str, float], images: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def make_epoch(changes: dict[str, Any], images: jax.Array) -> Callable[[jax.Array], jax.Array]:
     config = base.get_config().augment
     with config.unlocked():
         config.update(changes)

@@ -46,7 +46,7 @@ def measure(form: str, count: int, epochs: int) -> tuple[float, list[float]]:
     """Seconds of the first call (compilation included), and of each further epoch."""
     config = baseline.get_config()
     config.model.conv_form = form
-    engine = make_engine(build_model(config.model, 2, (120, 80)), config, NUM_TRAIN)
+    engine = make_engine(build_model(config.model, 2, (120, 80)), config)
     dataset, members = make_dataset(), make_members(count)
     if count == 1:
         members = jax.tree.map(lambda x: x[0], members)

@@ -54,7 +54,7 @@ def project_epoch() -> Callable[[], None]:
     dataset = Dataset(jnp.asarray(images), jnp.asarray(rng.integers(0, 2, NUM_IMAGES, dtype=np.int32)))
     rows, nothing = jnp.arange(NUM_IMAGES), jnp.arange(0)
     member = Member(jnp.zeros((), jnp.uint32), rows, nothing, nothing, jnp.ones(2))
-    engine = make_engine(build_model(config.model, 2, (HEIGHT, WIDTH)), config, NUM_IMAGES)
+    engine = make_engine(build_model(config.model, 2, (HEIGHT, WIDTH)), config)
     state = engine.init(member, dataset)
 
     def epoch() -> None:

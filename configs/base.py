@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     data.image_size = (120, 80)               # (height, width) in pixels that images are resized to
     data.channels = 1                         # 1 grey, 3 RGB
     data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
+    data.resize = "stretch"                   # stretch (aspect ratio ignored) | pad (kept, the rest filled)
+    data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
     data.mean = 0.5                           # subtracted from intensities in [0, 1] …
     data.std = 0.5                            # … which are then divided by this
 
@@ -47,12 +49,17 @@ def get_config() -> ConfigDict:
     augment.flip_probability = 0.5            # horizontal flip
     augment.brightness = 0.2                  # factor drawn from [1 - x, 1 + x]; 0 turns it off
     augment.contrast = 0.2                    # likewise, about the image's mean grey
-    augment.max_rotation_deg = 0.0            # angle drawn from +-x; nearest neighbour, corners get rotation_fill
-    augment.rotation_fill = 0.0               # normalised intensity of the corners
+    augment.max_rotation_deg = 0.0            # angle drawn from +-x; nearest neighbour
+    augment.scale = (1.0, 1.0)                # factor about the centre, drawn between these on a log scale; (1, 1): off
+    augment.elastic_alpha_px = 0.0            # elastic deformation: root mean square shift along an axis; 0: off
+    augment.elastic_sigma_px = 8.0            # its smoothness: standard deviation of the Gaussian
+    augment.rotation_fill = 0.0               # normalised intensity that rotation, scale and elastic bring in; 1: white
     augment.erasing_probability = 0.0         # random erasing, after normalising
     augment.erasing_area = (0.02, 0.33)       # erased share of the image
     augment.erasing_aspect = (0.3, 3.3)       # height / width of the erased box, drawn on a log scale
     augment.erasing_value = 0.0               # normalised intensity of the erased box
+    augment.mixup_alpha = 0.0                 # mixup: share drawn from Beta(x, x) once per batch; 0 turns it off
+    augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
     model = config.model = ConfigDict()
     model.name = "cnn"                        # one of fpclass.models.MODELS
@@ -61,6 +68,7 @@ def get_config() -> ConfigDict:
     model.dropout_rate = 0.0                  # after flattening
     model.batch_norm = False                  # after the ReLU of the first dense layer
     model.head = "flatten"                    # flatten | gap (global average pooling)
+    model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
 
     optim = config.optim = ConfigDict()
@@ -83,7 +91,25 @@ def get_config() -> ConfigDict:
     train.patience = 5                        # patience: evaluations without improvement before it stops
     train.eval_every_epochs = 5               # evaluated after epoch 1, every so many, and the last
     train.selection_metric = "accuracy"       # accuracy | loss | macro_f1: what "best" means
+    train.ema_decay = 0.0                     # moving average of the weights, evaluated and kept, per step; 0: off
+    train.num_devices = 1                     # devices that share every batch; 0: all, of all processes
     train.checkpoint_every_epochs = 5         # how much work an interruption can cost
+
+    predict = config.predict = ConfigDict()
+    predict.flip = False                      # average over the image and its mirror image
+    predict.shift_px = 0                      # average over shifts by so many pixels up, down, left and right; 0: none
+    predict.average = "probabilities"         # probabilities | logits: what is averaged
+
+    study = config.study = ConfigDict()
+    study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier
+    study.alpha = 0.05                        # family-wise error rate of the comparisons; intervals cover 1 - alpha
+    study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
+    study.calibration = "temperature"         # of the ensemble, fitted out of fold: none | temperature | vector
+    study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
+    study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
+    study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing
+    study.together = "auto"                   # members of a config: auto (measured) | vmap (batched) | sequential
+    study.memory_gb = 0.0                     # budget for members that train together; 0: what the device has
 
     evaluate = config.evaluate = ConfigDict()
     evaluate.num_bootstrap = 2000             # resamples of people behind every interval
@@ -94,5 +120,6 @@ def get_config() -> ConfigDict:
     explain.stage = ""                        # stage of the model that Grad-CAM looks at; empty: the last convolution
 
     submit = config.submit = ConfigDict()
+    submit.threshold_for = "argmax"           # --ensemble: argmax | accuracy | f1 | balanced_accuracy | cost
     submit.fill_unreadable = False            # give images that could not be read the majority class
     return config.lock()

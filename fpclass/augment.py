@@ -1,9 +1,9 @@
 """Image operations for training, and the one normalisation that training and prediction share.
 
 Each operation works on one image [H, W, C] and is meant to be vmapped; nothing here knows about batches. It
-comes in two parts: a deterministic core with explicit parameters (`adjust_contrast`, `rotate_by`, `erase_box` …),
-equal in value to the function of torchvision that its docstring names, and a random operation
-`(key, image, …) -> image` that draws those parameters, equal in distribution to torchvision's transform.
+comes in two parts: a deterministic core with explicit parameters (`adjust_contrast`, `erase_box` …), equal in value
+to the function of torchvision that its docstring names, and a random operation `(key, image, …) -> image` that draws
+those parameters, equal in distribution to torchvision's transform. `fpclass.warp` has the geometric ones.
 
 The values are those of torchvision's *float tensor* functions. Its PIL route, which the reference takes for flip
 and jitter, computes in uint8 and truncates after every operation: jittered images differ by up to 2.2 grey levels
@@ -23,13 +23,14 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from ml_collections import ConfigDict
 
 from fpclass.errors import ConfigError
+from fpclass.warp import elastic, rotate, scale
 
 Image = Float[Array, "h w c"]
 Scalar = float | Float[Array, ""]
 
 # Address of each operation's randomness below the image's key. Never renumber: switching one operation on or off,
 # or adding another, must leave the draws of the rest as they were.
-_FLIP, _JITTER, _ROTATE, _ERASE = range(4)
+_FLIP, _JITTER, _ROTATE, _ERASE, _SCALE, _ELASTIC = range(6)
 
 _GREY_WEIGHTS = {1: (1.0,), 3: (0.2989, 0.587, 0.114)}  # ITU-R BT.601 luma, in torchvision's four digits
 _ERASE_ATTEMPTS = 10  # torchvision's; then the image stays whole
@@ -163,49 +164,6 @@ def jitter(key: Key[Array, ""], image: Image, *, brightness: float, contrast: fl
     return adjust_brightness(image, jnp.where(brightness_first, 1, brightness_factor))
 
 
-def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
-    """Rotates about the image centre, nearest neighbour, shape unchanged.
-
-    Args:
-      image: any intensities.
-      angle_deg: degrees, counter-clockwise positive.
-      fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The rotated image: copies of its pixels, and `fill`.
-
-    Source: torchvision.transforms.functional.rotate of a tensor, interpolation nearest, expand False: centre at
-      (size - 1) / 2, source coordinates rounded half to even. Where a source coordinate lies half-way between two
-      pixels to within float32, either neighbour is right and the two libraries may differ.
-    """
-    height, width, _ = image.shape
-    angle = jnp.deg2rad(jnp.asarray(angle_deg, jnp.float32))
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    y = (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2)[:, None]
-    x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
-    row = jnp.round(sin * x + cos * y + (height - 1) / 2).astype(jnp.int32)
-    column = jnp.round(cos * x - sin * y + (width - 1) / 2).astype(jnp.int32)
-    return image.at[row, column].get(mode="fill", fill_value=fill, wrap_negative_indices=False)
-
-
-def rotate(key: Key[Array, ""], image: Image, *, max_angle_deg: float, fill: float) -> Image:
-    """Rotates about the image centre by an angle drawn uniformly from +-max_angle_deg.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      max_angle_deg: largest angle, degrees, in [0, 180].
-      fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The rotated image, nearest-neighbour sampled, shape unchanged.
-
-    Source: torchvision.transforms.RandomRotation(max_angle_deg, fill=fill).
-    """
-    angle_deg = jax.random.uniform(key, minval=-max_angle_deg, maxval=max_angle_deg)
-    return rotate_by(image, angle_deg, fill)
-
-
 def erase_box(
     image: Image,
     top: int | Int[Array, ""],
@@ -308,10 +266,11 @@ def erase(
 def make_augment(
     augment_config: ConfigDict, *, mean: float | Sequence[float], std: float | Sequence[float]
 ) -> Callable[[Key[Array, ""], UInt8[Array, "h w c"] | Image], Image]:
-    """Makes the training counterpart of `normalise`: flip, jitter, normalise, rotate, erase, as the config says.
+    """Makes the training counterpart of `normalise`: as the config says, flip, jitter, normalise, rotate, scale,
+    deform, erase.
 
-    What the config turns off is not traced. Rotation comes after normalising, in whose terms its fill is stated;
-    it only copies pixels, so that it would give the same picture before.
+    What the config turns off is not traced. The geometric operations come after normalising, in whose terms their
+    fill is stated; they only copy or average pixels, so that they would give the same picture before.
 
     Args:
       augment_config: the section `config.augment`.
@@ -347,6 +306,16 @@ def make_augment(
                 max_angle_deg=config.max_rotation_deg,
                 fill=config.rotation_fill,
             )
+        if tuple(config.scale) != (1, 1):
+            image = scale(jax.random.fold_in(key, _SCALE), image, factor_range=config.scale, fill=config.rotation_fill)
+        if config.elastic_alpha_px:
+            image = elastic(
+                jax.random.fold_in(key, _ELASTIC),
+                image,
+                alpha_px=config.elastic_alpha_px,
+                sigma_px=config.elastic_sigma_px,
+                fill=config.rotation_fill,
+            )
         if config.erasing_probability:
             image = erase(
                 jax.random.fold_in(key, _ERASE),
@@ -362,7 +331,7 @@ def make_augment(
 
 
 def check_augment(augment_config: ConfigDict) -> None:
-    """Checks the values of the config section that `make_augment` reads.
+    """Checks the values of the config section that `make_augment` and `make_mixing` read.
 
     Args:
       augment_config: the section `config.augment`.
@@ -376,13 +345,17 @@ def check_augment(augment_config: ConfigDict) -> None:
         "brightness": (0.0, float("inf")),
         "contrast": (0.0, float("inf")),
         "max_rotation_deg": (0.0, 180.0),
+        "elastic_alpha_px": (0.0, float("inf")),
+        "elastic_sigma_px": (1.0, float("inf")),  # smaller, and neighbouring pixels would move apart at random
+        "mixup_alpha": (0.0, float("inf")),
+        "cutmix_alpha": (0.0, float("inf")),
         "erasing_probability": (0.0, 1.0),
     }
     for name, (low, high) in numbers.items():
         value = config[name]
         if not low <= value <= high:
             raise ConfigError(f"config.augment.{name} is {value}; give a number from {low:g} to {high:g}")
-    ranges = {"erasing_area": (0.0, 1.0), "erasing_aspect": (1e-3, 1e3)}
+    ranges = {"erasing_area": (0.0, 1.0), "erasing_aspect": (1e-3, 1e3), "scale": (0.1, 10.0)}
     for name, (low, high) in ranges.items():
         values = tuple(config[name])
         if len(values) != 2 or not low <= values[0] <= values[1] <= high:

@@ -71,11 +71,11 @@ def restore(folder: pathlib.Path, like: State) -> State:
     epoch = latest_epoch(folder)
     if epoch is None:
         raise RunError(f"{folder}: no checkpoint; run `launch.py train` with this --workdir first")
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
     checkpoint = folder.absolute() / str(epoch) / "default"
     try:
-        with _quiet(), ocp.StandardCheckpointer() as reader:
+        with _quiet(), ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as reader:
             found = reader.metadata(checkpoint).item_metadata
             if found is None:
                 raise ValueError("its metadata are damaged")
@@ -119,10 +119,22 @@ def _manager(folder: pathlib.Path, *, is_saving: bool) -> Iterator[ocp.Checkpoin
             preservation_policy=ocp.checkpoint_managers.LatestN(1),
             enable_async_checkpointing=False,
             read_only=not is_saving,
+            create=False,  # the folder is there; Orbax cannot make it for one process of several
+            multiprocessing_options=_this_process(),
             cleanup_tmp_directories=is_saving,
         )
         with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
             yield manager
+
+
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Where several processes train together one of them writes: Orbax must not wait for the others."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+    )
 
 
 @contextlib.contextmanager

@@ -19,8 +19,14 @@ from fpclass.errors import ConfigError
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
 
-AFTER_TRAINING = ("evaluate.", "explain.", "submit.", "data.root")
+AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root")
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
+
+STUDY_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
+"""What a study may compare configs by."""
+
+THRESHOLDS = ("argmax", "accuracy", "f1", "balanced_accuracy", "cost")
+"""What the decisions of an ensemble may be best for."""
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -111,7 +117,7 @@ def check(config: Config) -> Config:
 
 def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
     """Whether a key's value is in its range, and that range in words."""
-    from fpclass.data.decode import RESAMPLING
+    from fpclass.data.resize import RESAMPLING, RESIZE
 
     data, split, model, optim, train = config.data, config.split, config.model, config.optim, config.train
     last_fold = max(split.num_folds, 1) - 1
@@ -121,6 +127,8 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.interpolation": (data.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
+        "data.resize": (data.resize in RESIZE, " or ".join(RESIZE)),
+        "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.std": (data.std > 0, "> 0"),
         "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
         "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
@@ -131,6 +139,7 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
         "model.head": (model.head in ("flatten", "gap"), "flatten or gap"),
+        "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
         "model.conv_form": (model.conv_form in ("auto", "polyphase", "direct"), "auto, polyphase or direct"),
         "optim.learning_rate": (optim.learning_rate > 0, "> 0"),
         "optim.momentum": (0 <= optim.momentum < 1, "in [0, 1)"),
@@ -149,6 +158,30 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "train.patience": (train.patience >= 1, "at least 1"),
         "train.eval_every_epochs": (train.eval_every_epochs >= 1, "at least 1"),
         "train.checkpoint_every_epochs": (train.checkpoint_every_epochs >= 1, "at least 1"),
+        "train.ema_decay": (0 <= train.ema_decay < 1, "in [0, 1)"),
+        "train.num_devices": (train.num_devices >= 0, "at least 0"),
+        **_conditions_after_training(config),
+    }
+
+
+def _conditions_after_training(config: Any) -> dict[str, tuple[bool, str]]:
+    """The same for the sections that say what happens with trained members."""
+    predict, study = config.predict, config.study
+    return {
+        "predict.shift_px": (
+            _are_positive(size := config.data.image_size) and 0 <= predict.shift_px < min(size, default=0),
+            "at least 0, and less than both sides of data.image_size",
+        ),
+        "predict.average": (predict.average in ("probabilities", "logits"), "probabilities or logits"),
+        "study.metric": (study.metric in STUDY_METRICS, ", ".join(STUDY_METRICS)),
+        "study.alpha": (0 < study.alpha < 1, "in (0, 1)"),
+        "study.margin": (study.margin >= 0, "at least 0"),
+        "study.calibration": (study.calibration in ("none", "temperature", "vector"), "none, temperature or vector"),
+        "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
+        "study.miss_rate": (0 < study.miss_rate < 1, "in (0, 1)"),
+        "study.together": (study.together in ("auto", "vmap", "sequential"), "auto, vmap or sequential"),
+        "study.memory_gb": (study.memory_gb >= 0, "at least 0"),
+        "submit.threshold_for": (config.submit.threshold_for in THRESHOLDS, ", ".join(THRESHOLDS)),
         "evaluate.num_bootstrap": (config.evaluate.num_bootstrap >= 0, "at least 0"),
         "evaluate.confidence": (0 < config.evaluate.confidence < 1, "in (0, 1)"),
         "explain.num_images": (config.explain.num_images >= 1, "at least 1"),

@@ -16,13 +16,25 @@ from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
 from fpclass.models import build_model
+from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.run import Run
-from fpclass.train import Dataset, Engine, Member, TrainState, balanced_class_weights, epoch_batches, fit, make_engine
+from fpclass.train import (
+    Dataset,
+    Engine,
+    Member,
+    TrainState,
+    balanced_class_weights,
+    epoch_batches,
+    epochs_passed,
+    fit,
+    have_all_stopped,
+    make_engine,
+)
 
 
 def make_member(config: Config, prepared: Prepared) -> Member:
-    """The one member of a plain training: the seed of the config and the rows of its split.
+    """The member that a config and its split describe: its seed and its rows, on the host.
 
     Raises:
       DataError: no images where some are needed.
@@ -37,18 +49,14 @@ def make_member(config: Config, prepared: Prepared) -> Member:
     weights = np.ones(prepared.table.num_classes, np.float32)
     if config.train.class_weights == "balanced":
         weights = balanced_class_weights(labels[train], prepared.table.num_classes)
-    return Member(
-        seed=jnp.asarray(config.seed, jnp.uint32),
-        train_rows=jnp.asarray(train),
-        selection_rows=jnp.asarray(selection),
-        validation_rows=jnp.asarray(validation),
-        class_weights=jnp.asarray(weights),
-    )
+    on_host: Any = (np.uint32(config.seed), train, selection, validation, weights)
+    return Member(*on_host)
 
 
-def to_device(prepared: Prepared) -> Dataset:
-    """Moves the images to the device, once."""
-    return Dataset(jnp.asarray(prepared.images), jnp.asarray(prepared.table.labels.astype(np.int32)))
+def make_dataset(prepared: Prepared) -> Dataset:
+    """The images of a run, on the host; `parallel.put` moves them to the devices, once."""
+    on_host: Any = (prepared.images, prepared.table.labels.astype(np.int32))
+    return Dataset(*on_host)
 
 
 def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
@@ -70,41 +78,49 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
 
     config = run.config
     check_same_data(run, prepared)
-    member, dataset = make_member(config, prepared), to_device(prepared)
+    mesh = batch_mesh(config.train.num_devices)
+    member, dataset = put((make_member(config, prepared), make_dataset(prepared)), mesh)
     model = build_model(config.model, prepared.table.num_classes, config.data.image_size)
-    engine = make_engine(model, config, len(member.train_rows))
+    engine = make_engine(model, config, mesh)
     last, best = run.path("checkpoints/last"), run.path("checkpoints/best")
-    start = checkpoints.latest_epoch(last)
-    shapes = jax.eval_shape(engine.init, member, dataset)
-    state = engine.init(member, dataset) if start is None else checkpoints.restore(last, shapes)
-    run.truncate_history(start or 0)
+    state = engine.init(member, dataset)
+    start = int(agree(np.array(checkpoints.latest_epoch(last) or 0)))
+    if start:
+        host = fetch(state)
+        if is_first_process():
+            host = jax.device_get(checkpoints.restore(last, host))
+        state = put(jax.tree.map(agree, host), mesh)
+    run.truncate_history(start)
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     say(f"model: {config.model.name}, {num_parameters:,} parameters, not pretrained; {jax.devices()[0].device_kind}")
     if start:
         say(f"going on after epoch {start} of {config.train.num_epochs}")
 
     def save(state: TrainState) -> None:
+        state = fetch(state)
+        if not is_first_process():
+            return
         checkpoints.save(
             best, int(state.best.epoch), {"params": state.best.params, "batch_stats": state.best.batch_stats}
         )
-        checkpoints.save(last, int(state.epoch), state)
+        checkpoints.save(last, epochs_passed(state), state)
 
     with contextlib.ExitStack() as stack:
         reporter = stack.enter_context(Reporter(run, config.train.num_epochs))
 
         def on_epoch(state: TrainState, record: dict[str, Any]) -> bool:
             _check_finite(record, run, prepared, engine, member)
-            reporter(record)
+            reporter(log_record(record))
             if record["epoch"] % config.train.checkpoint_every_epochs == 0:
                 save(state)
-            return not interruption.signal_number
+            return not agree(np.array(bool(interruption.signal_number)), any_process=True)
 
         state = fit(engine, state, member, dataset, config.train, on_epoch)
     save(state)
-    is_finished = int(state.epoch) == config.train.num_epochs or bool(state.is_stopped)
-    if is_finished and bool(state.is_stopped):
-        say(f"stopped after epoch {int(state.epoch)}: {config.train.patience} evaluations without improvement")
-    return is_finished
+    epoch, is_stopped = epochs_passed(state), have_all_stopped(state)
+    if is_stopped:
+        say(f"stopped after epoch {epoch}: {config.train.patience} evaluations without improvement")
+    return epoch == config.train.num_epochs or is_stopped
 
 
 class Reporter:
@@ -132,12 +148,11 @@ class Reporter:
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Reports one epoch."""
-        epoch = int(record["epoch"])
+        epoch = record["epoch"]
         now = time.perf_counter()
-        scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
-        written = {key: value if math.isfinite(value) else None for key, value in scores.items()}
-        self._run.append_history({"epoch": epoch, **written, "seconds": round(now - self._clock, 3)})
+        self._run.append_history(record | {"seconds": round(now - self._clock, 3)})
         self._clock = now
+        scores = {key: math.nan if value is None else value for key, value in record.items() if key != "epoch"}
         for key, value in scores.items():
             self._events.add_scalar(key.replace("_", "/", 1), value, epoch)
         shown = {
@@ -152,19 +167,32 @@ class Reporter:
             say(f"epoch {epoch:>3}/{self._num_epochs}  {text}")
 
 
+def log_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of `log.jsonl` from the record of an epoch: plain numbers, None where undefined."""
+    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
+    return {"epoch": int(record["epoch"])} | {k: value if math.isfinite(value) else None for k, value in scores.items()}
+
+
+def first_bad_batch(record: dict[str, Any], prepared: Prepared, member: Member, batch_size: int) -> str:
+    """Where the loss first was not a number in an epoch, with the files of that batch; "" if it always was one."""
+    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
+    if not len(bad):
+        return ""
+    step, epoch = int(bad[0]), int(record["epoch"])
+    rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), batch_size)[step])
+    names = prepared.table.rows["filename"].to_numpy()[rows[rows >= 0]]
+    loss = record["step_loss"][step]
+    return f"loss is {loss} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …)"
+
+
 def _check_finite(record: dict[str, Any], run: Run, prepared: Prepared, engine: Engine, member: Member) -> None:
     """Stops when a step's loss was not a number, naming the files of that step's batch."""
     from fpclass import checkpoints
 
-    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
-    if not len(bad):
+    where = first_bad_batch(record, prepared, member, engine.batch_size)
+    if not where:
         return
-    step, epoch = int(bad[0]), int(record["epoch"])
-    rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), engine.batch_size)[step])
-    names = prepared.table.rows["filename"].to_numpy()[rows[rows >= 0]]
     good = checkpoints.latest_epoch(run.path("checkpoints/last"))
     kept = f"the last good checkpoint is epoch {good}" if good else "there is no checkpoint yet"
-    raise TrainingError(
-        f"loss is {record['step_loss'][step]} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …); "
-        f"{kept} in {run.folder}; lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
-    )
+    advice = "lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
+    raise TrainingError(f"{where}; {kept} in {run.folder}; {advice}")

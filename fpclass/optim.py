@@ -10,16 +10,17 @@ from fpclass.config import Config
 from fpclass.errors import ConfigError
 
 
-def make_schedule(optim_config: Config, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
-    """Learning rate by step.
+def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
+    """Learning rate by the epochs that have passed.
+
+    Epochs, not steps: members of different sizes train together, and each has its own number of steps per epoch.
 
     Args:
       optim_config: the section `optim` of the config.
-      steps_per_epoch: optimiser steps in an epoch.
       num_epochs: epochs until the end of the schedule.
 
     Returns:
-      Step (int) -> learning rate. "plateau" is constant here; `make_plateau` scales it between epochs.
+      Epochs passed (float) -> learning rate. "plateau" is constant here; `make_plateau` scales it between epochs.
 
     Raises:
       ConfigError: no such schedule.
@@ -28,20 +29,17 @@ def make_schedule(optim_config: Config, steps_per_epoch: int, num_epochs: int) -
     if optim_config.schedule in ("constant", "plateau"):
         return optax.constant_schedule(rate)
     if optim_config.schedule == "cosine":
-        warmup = round(optim_config.warmup_epochs * steps_per_epoch)
-        total = steps_per_epoch * num_epochs
-        return optax.warmup_cosine_decay_schedule(0.0, rate, warmup, max(total, warmup + 1))
+        return optax.warmup_cosine_decay_schedule(0.0, rate, optim_config.warmup_epochs, num_epochs)
     raise ConfigError(f"optim.schedule is {optim_config.schedule!r}: expected constant, cosine or plateau")
 
 
-def make_optimizer(optim_config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimiser with its schedule, gradient clipping and weight decay.
+def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
+    """The optimiser with gradient clipping and weight decay; its updates are to be multiplied by -learning rate.
 
     Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases and batch norm.
 
     Args:
       optim_config: the section `optim` of the config.
-      schedule: step -> learning rate.
 
     Raises:
       ConfigError: no such optimiser, or weight decay asked of one that has none here.
@@ -62,7 +60,7 @@ def make_optimizer(optim_config: Config, schedule: optax.Schedule) -> optax.Grad
         parts.insert(0, optax.clip_by_global_norm(optim_config.gradient_clip_norm))
     if decay:
         parts.append(optax.add_decayed_weights(decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)))
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+    return optax.chain(*parts)
 
 
 def make_plateau(optim_config: Config) -> optax.GradientTransformationExtraArgs:

@@ -71,6 +71,8 @@ def audit_data(config: Config) -> tuple[Audit, UInt8[np.ndarray, "N H W C"]]:
         image_size=tuple(data.image_size),
         channels=data.channels,
         interpolation=data.interpolation,
+        resize=data.resize,
+        pad_value=data.pad_value,
         cache_dir=cache_dir() / "decoded",
         progress=progress,
     )

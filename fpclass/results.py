@@ -53,7 +53,7 @@ def best_logits(
 ) -> Float[np.ndarray, "n K"]:
     """What the best checkpoint says of some rows of these images, float32."""
     model, variables = restore_best(run, num_classes)
-    engine = make_engine(model, run.config, num_train=1)
+    engine = make_engine(model, run.config)
     logits = engine.predict(variables["params"], variables["batch_stats"], jnp.asarray(images), jnp.asarray(rows))
     return np.asarray(logits)
 
@@ -168,23 +168,35 @@ def submit(run: Run, prepared: Prepared) -> pathlib.Path:
     Raises:
       DataError: as `make_submission`.
     """
+    predictions = predict_rows(run, prepared, (PREDICT,), "test_predictions.csv")
+    return write_submission(run.folder, run.config, prepared.table, predictions)
+
+
+def write_submission(folder: pathlib.Path, config: Config, table: Table, predictions: Predictions) -> pathlib.Path:
+    """Writes submission.csv into a folder, and beside it that the data are synthetic, if they are.
+
+    Returns:
+      Its path.
+
+    Raises:
+      DataError: as `make_submission`.
+    """
     from fpclass.submit import make_submission
 
-    config, table = run.config, prepared.table
-    predictions = predict_rows(run, prepared, (PREDICT,), "test_predictions.csv")
-    is_synthetic = config.data.source == "synthetic"
     submission = make_submission(
         table,
         predictions,
         filename_column=config.data.filename_column,
-        label_column="SEX" if is_synthetic else config.data.label_column,
+        label_column="SEX" if config.data.source == "synthetic" else config.data.label_column,
         fill_unreadable=config.submit.fill_unreadable,
     )
-    run.write_csv("submission.csv", submission)
+    path = folder / "submission.csv"
+    with files.replacing(path) as temporary:
+        submission.to_csv(temporary, index=False, lineterminator="\n")
     if table.is_synthetic:
         about = f"submission.csv is about {table.source}: not real people.\n"
-        files.write_text(run.path("submission.SYNTHETIC.txt"), about)
-    return run.path("submission.csv")
+        files.write_text(folder / "submission.SYNTHETIC.txt", about)
+    return path
 
 
 def describe_model(table: Table) -> dict[str, Any]:
@@ -224,6 +236,8 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
         image_size=size,
         channels=data.channels,
         interpolation=data.interpolation,
+        resize=data.resize,
+        pad_value=data.pad_value,
         cache_dir=None,
         progress=progress,
     )

@@ -77,6 +77,10 @@ class Run:
           RunError: it is not one.
         """
         path = folder / "config.json"
+        if (folder / "study.json").is_file():
+            raise RunError(
+                f"{folder}: a study; `submit --ensemble` works on it, the rest on one of its members/ folders"
+            )
         if not path.is_file():
             raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
         return cls(folder, configs.from_json(files.read_json(path), str(path)))
@@ -91,13 +95,7 @@ class Run:
         Raises:
           RunError: another process holds it.
         """
-        lock = filelock.FileLock(self.path(".lock"))
-        try:
-            return lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunError(f"{self.folder}: another training is running in this folder; wait, or use another") from None
-        except OSError as error:
-            raise RunError(f"{self.folder}: cannot write ({error.strerror or error})") from error
+        return lock_folder(self.folder)
 
     def write_csv(self, name: str, frame: pd.DataFrame) -> None:
         """Writes a table, whole or not at all."""
@@ -169,6 +167,20 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )
+
+
+def lock_folder(folder: pathlib.Path) -> contextlib.AbstractContextManager[object]:
+    """Holds a folder for one process at a time, until the end of the `with` block that it opens.
+
+    Raises:
+      RunError: another process holds it.
+    """
+    try:
+        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError(f"{folder}: another training is running in this folder; wait, or use another") from None
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write ({error.strerror or error})") from error
 
 
 def _to_line(record: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -20,16 +20,18 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
-from fpclass.augment import make_augment, normalise
+from fpclass.augment import make_augment
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.inference import Predict, make_predict, scores_of
+from fpclass.mixing import make_mixing
 from fpclass.optim import make_optimizer, make_plateau, make_schedule
+from fpclass.parallel import fetch
 
-PARAMS, ORDER, AUGMENT, DROPOUT = range(4)
+PARAMS, ORDER, AUGMENT, DROPOUT, MIXING = range(5)
 """Purposes of random numbers: the first part of their address."""
 PADDING = -1
 """Row number that stands for "no example" in the last batch of an epoch."""
-EVAL_BATCH = 256
 SELECTION_METRICS = ("accuracy", "loss", "macro_f1")
 
 
@@ -62,7 +64,10 @@ class Member:
 
 @flax.struct.dataclass
 class Best:
-    """The weights of the best epoch so far by the selection metric, or of the last one where nothing is selected."""
+    """The weights of the best epoch so far by the selection metric, or of the last one where nothing is selected.
+
+    Where a moving average of the weights is kept (`train.ema_decay`), they are those of the average.
+    """
 
     params: PyTree
     batch_stats: PyTree
@@ -72,7 +77,11 @@ class Best:
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes; what a checkpoint holds and a resume restores."""
+    """Everything that training changes; what a checkpoint holds and a resume restores.
+
+    `average` is the moving average of params and batch_stats, empty where none is kept. A state that `is_stopped`
+    no longer changes: its member waits for the others of its company.
+    """
 
     step: Int[Array, ""]
     epoch: Int[Array, ""]
@@ -80,6 +89,7 @@ class TrainState:
     batch_stats: PyTree
     opt_state: PyTree
     plateau: PyTree
+    average: PyTree
     best: Best
     stale_evaluations: Int[Array, ""]
     is_stopped: Bool[Array, ""]
@@ -111,55 +121,82 @@ class Engine:
 
     Attributes:
       init: (member, dataset) -> TrainState.
-      train_epoch: (state, member, dataset) -> (state, record): record has loss, accuracy and step_loss [steps].
+      train_epoch: (state, member, dataset) -> (state, record): record has loss, accuracy and step_loss [steps], all
+        nan for a member that has stopped.
       evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
         the best weights and decides about stopping.
-      predict: (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K].
+      predict: as `make_predict` says.
       batch_size: examples per optimiser step.
     """
 
     init: Callable[[Member, Dataset], TrainState]
     train_epoch: Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
     evaluate_epoch: Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
-    predict: Callable[[PyTree, PyTree, Array, Array], Array]
+    predict: Predict
     batch_size: int
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, augment: Callable, label_smoothing: float
+    model: nn.Module, config: Config, shard: Callable[[Array], Array]
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """Makes `train_step(state, member, dataset, rows) -> (state, sums)`; rows [B] may end in `PADDING`."""
+    """Makes `train_step(state, member, dataset, rows) -> (state, sums)`; rows [B] may end in `PADDING`.
 
-    def loss_fn(params: PyTree, state: TrainState, images: Array, labels: Array, weights: Array, seed: Array) -> Any:
+    Args:
+      model: the network.
+      config: the whole config.
+      shard: spreads the first axis of a batch over devices; the identity where there is one.
+    """
+    optimizer = make_optimizer(config.optim)
+    schedule = make_schedule(config.optim, config.train.num_epochs)
+    augment = make_augment(config.augment, mean=config.data.mean, std=config.data.std)
+    mix = make_mixing(config.augment)
+
+    def loss_fn(params: PyTree, state: TrainState, images: Array, targets: Array, weights: Array, seed: Array) -> Any:
         variables = {"params": params, "batch_stats": state.batch_stats}
         rngs = {"dropout": address(seed, DROPOUT, state.step)}
         logits, updated = model.apply(
             variables, images, train=True, mask=weights > 0, rngs=rngs, mutable=["batch_stats"]
         )
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
         losses = optax.softmax_cross_entropy(logits, targets)
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-12)
         return loss, (logits, updated.get("batch_stats", {}))
 
+    def draw_batch(
+        state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B h w c"], Float[Array, "B K"]]:
+        key = address(member.seed, AUGMENT, state.epoch)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        images = jax.vmap(augment)(keys, shard(dataset.images[rows]))
+        targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
+        targets = optax.smooth_labels(targets, config.train.label_smoothing)
+        if mix:
+            images, targets = mix(address(member.seed, MIXING, state.step), images, targets, rows != PADDING)
+        return images, targets
+
     def train_step(
         state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
     ) -> tuple[TrainState, dict[str, Array]]:
-        mask = rows != PADDING
-        labels = dataset.labels[rows]
-        key = address(member.seed, AUGMENT, state.epoch)
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-        images = jax.vmap(augment)(keys, dataset.images[rows])
+        mask, labels = rows != PADDING, dataset.labels[rows]
+        images, targets = draw_batch(state, member, dataset, rows)
         weights = mask * member.class_weights[labels]
         grads_of = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (logits, batch_stats)), grads = grads_of(state.params, state, images, labels, weights, member.seed)
+        (loss, (logits, batch_stats)), grads = grads_of(state.params, state, images, targets, weights, member.seed)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        updates = jax.tree.map(lambda u: u * state.plateau.scale, updates)
-        updated = (optax.apply_updates(state.params, updates), batch_stats, opt_state)
+        steps_per_epoch = -(-jnp.sum(member.train_rows != PADDING) // len(rows))
+        rate = schedule(state.step / steps_per_epoch) * state.plateau.scale
+        params = optax.apply_updates(state.params, jax.tree.map(lambda update: -rate * update, updates))
+        average = _moving_average(config.train.ema_decay, state, (params, batch_stats))
         # A batch of nothing but padding, where members of different sizes train together, changes nothing.
-        before = (state.params, state.batch_stats, state.opt_state)
-        params, batch_stats, opt_state = jax.tree.map(lambda new, old: jnp.where(mask[0], new, old), updated, before)
+        updated = (params, batch_stats, opt_state, average)
+        before = (state.params, state.batch_stats, state.opt_state, state.average)
+        params, batch_stats, opt_state, average = _select(mask[0], updated, before)
         state = dataclasses.replace(
-            state, step=state.step + mask[0], params=params, batch_stats=batch_stats, opt_state=opt_state
+            state,
+            step=state.step + mask[0],
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            average=average,
         )
         correct = jnp.sum(mask * (jnp.argmax(logits, -1) == labels))
         return state, {"loss": loss, "weight": jnp.sum(weights), "correct": correct, "count": jnp.sum(mask)}
@@ -167,33 +204,34 @@ def make_train_step(
     return train_step
 
 
-def scores_of(logits: Float[Array, "n K"], labels: Int[Array, " n"], mask: Bool[Array, " n"]) -> dict[str, Array]:
-    """Accuracy, macro F1 and mean log-loss (nats) of the rows in `mask`, scalars; for choosing, not for reporting."""
-    num_classes = logits.shape[-1]
-    predicted = jax.nn.one_hot(jnp.argmax(logits, -1), num_classes)
-    matrix = (jax.nn.one_hot(labels, num_classes) * mask[:, None]).T @ predicted
-    f1 = 2 * jnp.diag(matrix) / jnp.maximum(matrix.sum(0) + matrix.sum(1), 1)
-    count = jnp.maximum(jnp.sum(mask), 1)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return {
-        "accuracy": jnp.trace(matrix) / count,
-        "macro_f1": jnp.mean(f1),
-        "loss": jnp.sum(jnp.where(mask, losses, 0)) / count,
-    }
+def _moving_average(decay: float, state: TrainState, weights: PyTree) -> PyTree:
+    """The exponential moving average of the weights after this step; () where none is kept.
+
+    The decay rises to its value over the first steps, (1 + t) / (10 + t), so that the average does not remember the
+    initial weights. Source: tf.train.ExponentialMovingAverage(num_updates).
+    """
+    if not decay:
+        return ()
+    rising = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(lambda old, new: rising * old + (1 - rising) * new, state.average, weights)
 
 
-def make_engine(model: nn.Module, config: Config, num_train: int) -> Engine:
+def _select(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
+
+
+def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh | None = None) -> Engine:
     """Builds the functions that train, evaluate and predict with one config.
 
     Args:
       model: the network.
       config: the whole config.
-      num_train: training rows of a member; fixes the steps per epoch and with them the schedule.
+      batch_mesh: devices that share every batch, a mesh with the one axis "batch"; None: one device.
 
     Raises:
       ConfigError: values of `train` or `optim` that do not exist.
     """
-    train_config, data = config.train, config.data
+    train_config = config.train
     if train_config.selection_metric not in SELECTION_METRICS:
         raise ConfigError(
             f"train.selection_metric is {train_config.selection_metric!r}: expected {', '.join(SELECTION_METRICS)}"
@@ -202,19 +240,26 @@ def make_engine(model: nn.Module, config: Config, num_train: int) -> Engine:
         raise ConfigError(
             f"train.early_stopping is {train_config.early_stopping!r}: expected none, restore_best or patience"
         )
-    steps_per_epoch = -(-num_train // train_config.batch_size)
-    schedule = make_schedule(config.optim, steps_per_epoch, train_config.num_epochs)
-    optimizer = make_optimizer(config.optim, schedule)
-    plateau = make_plateau(config.optim)
-    mean, std = data.mean, data.std
-    augment = make_augment(config.augment, mean=mean, std=std)
-    train_step = make_train_step(model, optimizer, augment, train_config.label_smoothing)
+    optimizer, plateau = make_optimizer(config.optim), make_plateau(config.optim)
+
+    def shard(batch: Array) -> Array:
+        if batch_mesh is None:
+            return batch
+        spread = jax.sharding.NamedSharding(batch_mesh, jax.sharding.PartitionSpec("batch"))
+        return lax.with_sharding_constraint(batch, spread)
+
+    train_step = make_train_step(model, config, shard)
+    predict = make_predict(model, config)
 
     def init(member: Member, dataset: Dataset) -> TrainState:
         images = jnp.zeros((1, *dataset.images.shape[1:]), jnp.float32)
         variables = model.init(address(member.seed, PARAMS), images, train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         zero = jnp.zeros((), jnp.int32)
+
+        def copied(tree: PyTree) -> PyTree:  # donated buffers must not appear twice
+            return jax.tree.map(jnp.copy, tree)
+
         return TrainState(
             step=zero,
             epoch=zero,
@@ -222,35 +267,36 @@ def make_engine(model: nn.Module, config: Config, num_train: int) -> Engine:
             batch_stats=batch_stats,
             opt_state=optimizer.init(params),
             plateau=plateau.init(params),
-            best=Best(jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, batch_stats), jnp.array(-jnp.inf), zero),
+            average=copied((params, batch_stats)) if train_config.ema_decay else (),
+            best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf), zero),
             stale_evaluations=zero,
-            is_stopped=jnp.zeros((), bool),
+            # A member without rows only fills up a company: it has stopped before it began.
+            is_stopped=jnp.all(member.train_rows == PADDING),
         )
 
     def train_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
         batches = epoch_batches(member, state.epoch, train_config.batch_size)
-        state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
-        record = {
-            "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
-            "accuracy": jnp.sum(sums["correct"]) / jnp.sum(sums["count"]),
-            "step_loss": sums["loss"],
-        }
-        return dataclasses.replace(state, epoch=state.epoch + 1), record
 
-    def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n K"]:
-        def logits_of(rows: Array) -> Array:
-            inputs = normalise(images[rows], mean, std)
-            logits = model.apply({"params": params, "batch_stats": batch_stats}, inputs, train=False)
-            return cast(Array, logits)
+        def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+            state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
+            record = {
+                "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
+                "accuracy": jnp.sum(sums["correct"]) / jnp.sum(sums["count"]),
+                "step_loss": sums["loss"],
+            }
+            return dataclasses.replace(state, epoch=state.epoch + 1), record
 
-        size = min(EVAL_BATCH, max(len(rows), 1))
-        padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
-        logits = lax.map(logits_of, padded)
-        return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
+        def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
+            nothing = jnp.array(jnp.nan)
+            return state, {"loss": nothing, "accuracy": nothing, "step_loss": jnp.full(len(batches), jnp.nan)}
+
+        return lax.cond(state.is_stopped, wait, train, state)
 
     def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
+        params, batch_stats = state.average if train_config.ema_decay else (state.params, state.batch_stats)
+
         def score_rows(rows: Array) -> dict[str, Array]:
-            logits = predict(state.params, state.batch_stats, dataset.images, rows)
+            logits = predict(params, batch_stats, dataset.images, rows)
             return scores_of(logits, dataset.labels[rows], rows != PADDING)
 
         record = {}
@@ -262,17 +308,16 @@ def make_engine(model: nn.Module, config: Config, num_train: int) -> Engine:
             score = record[f"selection_{train_config.selection_metric}"]
             score = -score if train_config.selection_metric == "loss" else score
             is_better = score > state.best.score
-        new = Best(state.params, state.batch_stats, score, state.epoch)
-        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), new, state.best)
+        best = _select(is_better, Best(params, batch_stats, score, state.epoch), state.best)
         stale = jnp.where(is_better, 0, state.stale_evaluations + 1)
         lr_plateau = state.plateau
         if config.optim.schedule == "plateau":
             _, lr_plateau = plateau.update({}, state.plateau, value=record["selection_loss"])
         is_stopped = (train_config.early_stopping == "patience") & (stale >= train_config.patience)
-        state = dataclasses.replace(
+        evaluated = dataclasses.replace(
             state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped
         )
-        return state, record
+        return _select(state.is_stopped, state, evaluated), record
 
     return Engine(
         init=jax.jit(init),
@@ -294,7 +339,8 @@ def fit(
     """Trains from where `state` stands to the last epoch, an early stop, or until `on_epoch` returns False.
 
     Args:
-      engine: functions of the config.
+      engine: functions of the config; those of a company train all of its members, of which state, member and
+        records then have one more axis in front.
       state: fresh, or restored from a checkpoint.
       member: seed and rows.
       dataset: on the device.
@@ -305,8 +351,7 @@ def fit(
       The state after the last epoch that ran.
     """
     every, num_epochs = train_config.eval_every_epochs, train_config.num_epochs
-    epoch = int(state.epoch)
-    is_stopped = bool(state.is_stopped)
+    epoch, is_stopped = epochs_passed(state), have_all_stopped(state)
     while epoch < num_epochs and not is_stopped:
         state, record = engine.train_epoch(state, member, dataset)
         epoch += 1
@@ -314,10 +359,20 @@ def fit(
         if epoch == 1 or epoch % every == 0 or epoch == num_epochs:
             state, scores = engine.evaluate_epoch(state, member, dataset)
             record |= scores
-            is_stopped = bool(state.is_stopped)
-        if not on_epoch(state, jax.device_get(record)):
+            is_stopped = have_all_stopped(state)
+        if not on_epoch(state, fetch(record)):
             break
     return state
+
+
+def epochs_passed(state: TrainState) -> int:
+    """Epochs that a member, or the longest-running member of a company, has behind it."""
+    return int(np.max(fetch(state.epoch)))
+
+
+def have_all_stopped(state: TrainState) -> bool:
+    """Whether a member, or every member of a company, has stopped early."""
+    return bool(np.all(fetch(state.is_stopped)))
 
 
 def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> Float[np.ndarray, " K"]:

@@ -60,7 +60,7 @@ def train_state(**optim: object) -> TrainState:
     rows = jnp.arange(4)
     member = Member(jnp.asarray(0, jnp.uint32), rows, rows, rows, jnp.ones(2))
     dataset = Dataset(jnp.zeros((4, 16, 16, 1), jnp.uint8), rows % 2)
-    state = jax.eval_shape(make_engine(model, config, len(rows)).init, member, dataset)
+    state = jax.eval_shape(make_engine(model, config).init, member, dataset)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 100, leaf.dtype), state)
 

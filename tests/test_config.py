@@ -132,6 +132,27 @@ OUT_OF_RANGE = {
     "split.selection": ("outer",),
     "split.selection_fraction": ("0", "1"),
     "data.interpolation": ("cubic",),
+    "data.resize": ("crop",),
+    "data.pad_value": ("-1", "256"),
+    "augment.scale": ("(0.5,)", "(1.2,0.8)", "(0,1)"),
+    "augment.elastic_alpha_px": ("-1",),
+    "augment.elastic_sigma_px": ("0",),
+    "augment.mixup_alpha": ("-1",),
+    "augment.cutmix_alpha": ("-0.1",),
+    "model.squeeze_excitation": ("-1",),
+    "train.ema_decay": ("1", "-0.1"),
+    "train.num_devices": ("-1",),
+    "predict.shift_px": ("-1", "80"),
+    "predict.average": ("median",),
+    "study.metric": ("speed",),
+    "study.alpha": ("0", "1"),
+    "study.margin": ("-0.1",),
+    "study.calibration": ("platt",),
+    "study.max_risk": ("-0.1", "2"),
+    "study.miss_rate": ("0", "1"),
+    "study.together": ("apart",),
+    "study.memory_gb": ("-1",),
+    "submit.threshold_for": ("recall",),
     "augment.flip_probability": ("-0.1", "1.5", "nan"),
     "augment.brightness": ("-0.1", "inf"),
     "augment.rotation_fill": ("nan",),
@@ -276,7 +297,13 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
     for key, value in flatten(config).items():
         is_allowed = key.startswith(AFTER_TRAINING)
         text = {"True": "False", "False": "True"}.get(str(value))
-        new = text or {str: "other", int: "2", float: "0.25", tuple: "(2,3)"}[type(value)]
+        choice = {
+            "study.metric": "brier",
+            "study.calibration": "vector",
+            "study.together": "vmap",
+            "submit.threshold_for": "f1",
+        }
+        new = choice.get(key) or text or {str: "other", int: "2", float: "0.25", tuple: "(2,3)"}[type(value)]
         if is_allowed:
             assert set(differences(config, override(config, [f"--config.{key}={new}"]))) == {key}
         else:
@@ -289,6 +316,8 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         "explain.num_images",
         "explain.stage",
         "submit.fill_unreadable",
+        "submit.threshold_for",
+        *(key for key in flatten(config) if key.startswith("study.")),
     }
 
 

@@ -15,6 +15,7 @@ from configs.footprints import baseline
 from fpclass.augment import normalise
 from fpclass.config import from_json
 from fpclass.errors import ConfigError
+from fpclass.inference import scores_of
 from fpclass.models import build_model
 from fpclass.train import (
     PADDING,
@@ -24,7 +25,6 @@ from fpclass.train import (
     epoch_batches,
     fit,
     make_engine,
-    scores_of,
 )
 
 SIZE = (24, 20)
@@ -74,7 +74,7 @@ def member(seed=0, rows=range(NUM_TRAIN), weights=(1.0, 1.0)):
 @functools.cache
 def engine_of_json(text):
     config = from_json(json.loads(text), "test")
-    return make_engine(build_model(config.model, 2, SIZE), config, NUM_TRAIN)
+    return make_engine(build_model(config.model, 2, SIZE), config)
 
 
 def engine_of(config):
@@ -327,4 +327,4 @@ def test_scores_against_scikit_learn():
 @pytest.mark.parametrize("change", [{"train__selection_metric": "auc"}, {"train__early_stopping": "maybe"}])
 def test_unknown_choices_are_named(change):
     with pytest.raises(ConfigError, match=r"auc|maybe"):
-        make_engine(build_model(small_config().model, 2, SIZE), small_config(**change), NUM_TRAIN)
+        make_engine(build_model(small_config().model, 2, SIZE), small_config(**change))

@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageChops
 
 from fpclass.data import cache
+from fpclass.data.resize import resize_picture
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 
@@ -37,13 +38,6 @@ is damaged or a decompression bomb. Pillow itself refuses at 179 million."""
 LARGE_PIXELS = 32_000_000
 """Larger images are decoded one at a time: 150 million RGB pixels take 600 MB, and not once per core."""
 
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
 FACT_DTYPES: dict[str, Any] = {
     "num_bytes": np.int64,      # 0 where nothing could be read
     "sha256": object,           # of the file; "" where nothing could be read
@@ -53,7 +47,7 @@ FACT_DTYPES: dict[str, Any] = {
     "mode": object,             # Pillow's name of the pixel format in the file: L, RGB, P, I;16 …
     "format": object,           # PNG, JPEG …, by content, whatever the extension says
     "num_frames": np.int64,
-    "mean": np.float64,         # of the resized image's grey, 0 to 255; NaN where it does not decode
+    "mean": np.float64,         # of the resized picture's grey, 0 to 255; NaN where it does not decode
     "std": np.float64,
     "note": object,             # what was done to it that its owner may not expect
     "error": object,            # "" if it decodes, otherwise why not
@@ -96,14 +90,24 @@ class Decoded:
     facts: dict[str, Any]
 
 
-def decode_bytes(data: bytes, *, image_size: tuple[int, int], channels: int, interpolation: str) -> Decoded:
+def decode_bytes(
+    data: bytes,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    interpolation: str,
+    resize: str = "stretch",
+    pad_value: int = 255,
+) -> Decoded:
     """Decodes one image: first frame, upright, transparency over white, scaled to 8 bits, resized.
 
     Args:
       data: the encoded file.
-      image_size: (height, width) of the result, pixels; the aspect ratio is not kept.
+      image_size: (height, width) of the result, pixels.
       channels: 1 grey (ITU-R 601 luma), 3 RGB. Colour profiles are not applied.
-      interpolation: one of `RESAMPLING`, anti-aliased as Pillow does it.
+      interpolation: one of `fpclass.data.resize.RESAMPLING`, anti-aliased as Pillow does it.
+      resize: "stretch" ignores the aspect ratio, "pad" keeps it, centred.
+      pad_value: grey level, 0 to 255, of what "pad" fills.
 
     Returns:
       The image, uint8 [H, W, C], and its facts.
@@ -113,18 +117,13 @@ def decode_bytes(data: bytes, *, image_size: tuple[int, int], channels: int, int
     """
     if not data:
         raise DecodeError("empty file")
-    height, width = image_size
-    resample, mode = RESAMPLING[interpolation], {1: "L", 3: "RGB"}[channels]
     try:
         with _quiet:
             picture, facts = _picture(data)
             pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
             pixels.update(picture.tobytes())
-            # A grey picture is grey already, which saves two of three channels here. A coloured one is resized first
-            # because the reference does: PIL resize, then convert("L").
-            resized = picture.resize((width, height), resample)
-            image = np.array(resized.convert(mode)).reshape(height, width, channels)
-            grey = np.asarray(resized.convert("L"), np.float64)
+            image, content = resize_picture(picture, image_size, channels, interpolation, resize, pad_value)
+            grey = np.asarray(content.convert("L"), np.float64)
     except DecodeError:
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
@@ -147,6 +146,8 @@ def decode_table(
     image_size: tuple[int, int],
     channels: int,
     interpolation: str,
+    resize: str = "stretch",
+    pad_value: int = 255,
     cache_dir: Path | None,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
     num_threads: int | None = None,
@@ -157,7 +158,9 @@ def decode_table(
       table: N rows; `table.read` is called from several threads.
       image_size: (height, width) of the result, pixels.
       channels: 1 grey, 3 RGB.
-      interpolation: one of `RESAMPLING`.
+      interpolation: as `decode_bytes` takes it; likewise `resize` and `pad_value`.
+      resize: "stretch" or "pad".
+      pad_value: grey level of what "pad" fills.
       cache_dir: folder that decoded sets are kept in, by content; None for no cache. One that cannot be written to
         is not used.
       progress: wraps an iterable and its length, as tqdm does; not called when the cache has everything.
@@ -168,8 +171,11 @@ def decode_table(
       facts: one row per row of the table, in its order, with the columns of `FACT_DTYPES`.
     """
     num_images, shape = len(table), (*image_size, channels)
-    decode = functools.partial(decode_bytes, image_size=image_size, channels=channels, interpolation=interpolation)
+    options = {"channels": channels, "interpolation": interpolation, "resize": resize, "pad_value": pad_value}
+    decode = functools.partial(decode_bytes, image_size=image_size, **options)
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {shape} {interpolation}"
+    if resize != "stretch":  # whose key is older than the choice: sets that were kept then are still found
+        settings += f" {resize} {pad_value}"
 
     with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:
         contents: list[str] = []

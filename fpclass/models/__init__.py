@@ -36,6 +36,7 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
         dropout_rate=model_config.dropout_rate,
         batch_norm=model_config.batch_norm,
         head=model_config.head,
+        squeeze_excitation=model_config.squeeze_excitation,
         conv_form=fast_conv_form() if form == "auto" else form,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from fpclass.models.layers import BatchNorm, ConvReluPool, dense
+from fpclass.models.layers import BatchNorm, ConvReluPool, SqueezeExcitation, dense
 
 
 class CNN(nn.Module):
@@ -21,9 +21,11 @@ class CNN(nn.Module):
       dropout_rate: share of the features that is dropped in training, before the first dense layer.
       batch_norm: normalise after the ReLU of the first hidden dense layer.
       head: "flatten" or "gap" (global average pooling: the dense layers see channels only).
+      squeeze_excitation: reduction ratio of the channel weights after each convolution with its pool; 0 for none.
       conv_form: "polyphase" or "direct"; see `ConvReluPool`.
 
-    Stages: conv1/conv, conv1/relu, conv1/pool, conv2/conv, … (conv and relu in the direct form only).
+    Stages: conv1/conv, conv1/relu, conv1/pool, squeeze_excitation1/scaled, conv2/conv, … (conv and relu in the direct
+    form only).
 
     Source: LeNet-5's layout (LeCun et al., Proc. IEEE 1998).
     """
@@ -35,6 +37,7 @@ class CNN(nn.Module):
     dropout_rate: float = 0.0
     batch_norm: bool = False
     head: str = "flatten"
+    squeeze_excitation: int = 0
     conv_form: str = "polyphase"
 
     @property
@@ -64,6 +67,8 @@ class CNN(nn.Module):
             raise ValueError(f"images of (height, width) {x.shape[1:3]} in a CNN for {self.image_size}")
         for i, features in enumerate(self.conv_features, start=1):
             x = ConvReluPool(features, form=self.conv_form, name=f"conv{i}")(x)
+            if self.squeeze_excitation:
+                x = SqueezeExcitation(self.squeeze_excitation, name=f"squeeze_excitation{i}")(x)
         x = x.mean(axis=(1, 2)) if self.head == "gap" else x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         for i, features in enumerate(self.dense_features, start=1):

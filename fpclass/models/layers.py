@@ -53,6 +53,28 @@ class ConvReluPool(nn.Module):
         return stage(self, "pool", nn.max_pool(y, (2, 2), (2, 2)))
 
 
+class SqueezeExcitation(nn.Module):
+    """Weighs channels by what the whole image says about them: mean over positions, two dense layers, sigmoid.
+
+    Attributes:
+      reduction: the hidden layer has so many times fewer features than there are channels, at least one.
+
+    Stages: scaled.
+
+    Source: Hu et al., Squeeze-and-Excitation Networks, CVPR 2018.
+    """
+
+    reduction: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Multiplies every channel of every image by its weight, in (0, 1)."""
+        channels = x.shape[-1]
+        squeezed = nn.relu(dense(max(1, channels // self.reduction), "squeeze")(x.mean(axis=(1, 2))))
+        weights = nn.sigmoid(dense(channels, "excite")(squeezed))
+        return stage(self, "scaled", x * weights[:, None, None, :])
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with its mode said aloud.
 

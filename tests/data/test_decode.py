@@ -9,7 +9,8 @@ from encoded_images import COLOURS, GREY, at_full_size, encode, png, png_chunk, 
 from PIL import Image
 
 from fpclass.data import decode
-from fpclass.data.decode import RESAMPLING, decode_bytes
+from fpclass.data.decode import decode_bytes
+from fpclass.data.resize import RESAMPLING
 from fpclass.errors import DecodeError
 
 
@@ -40,6 +41,30 @@ class TestReferencePreprocessing:
         expected = np.asarray(image.resize((5, 7), method).convert("RGB"))
         decoded = decode_bytes(encode(image), image_size=(7, 5), channels=3, interpolation=name)
         np.testing.assert_array_equal(decoded.image, expected)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize(("frame", "inner"), [((12, 20), (12, 8)), ((40, 10), (15, 10)), ((12, 9), (12, 8))])
+    def test_padding_keeps_the_aspect_ratio_in_the_middle_of_the_frame(self, frame, inner, channels):
+        whole = np.full((*frame, channels), 200, np.uint8)
+        top, left = (frame[0] - inner[0]) // 2, (frame[1] - inner[1]) // 2
+        stretched = small(encode(COLOURS), image_size=inner, channels=channels)
+        whole[top : top + inner[0], left : left + inner[1]] = stretched.image
+        options = {"image_size": frame, "channels": channels, "resize": "pad", "pad_value": 200}
+        padded = small(encode(COLOURS), **options)
+        np.testing.assert_array_equal(padded.image, whole)
+        assert padded.facts == stretched.facts  # of the picture, not of what was filled around it
+
+    def test_padding_a_picture_of_the_same_aspect_ratio_adds_nothing(self):
+        for picture in (COLOURS, GREY):
+            stretched = small(encode(picture), image_size=(12, 8))
+            np.testing.assert_array_equal(
+                small(encode(picture), image_size=(12, 8), resize="pad").image, stretched.image
+            )
+
+    def test_padding_a_line_leaves_a_pixel_of_it(self):
+        for shape in ((1, 500), (500, 1)):
+            padded = small(encode(np.zeros(shape, np.uint8)), resize="pad").image
+            assert sorted(set(padded.ravel().tolist())) == [0, 255]
 
     def test_facts(self):
         data = encode(GREY)

@@ -172,7 +172,16 @@ class TestCache:
         assert_same(mixed, decode_table(table, **OPTIONS, cache_dir=None))
 
     @pytest.mark.parametrize(
-        "change", [{"image_size": (4, 6)}, {"channels": 3}, {"interpolation": "nearest"}, "version", "pillow"], ids=str
+        "change",
+        [
+            {"image_size": (4, 6)},
+            {"channels": 3},
+            {"interpolation": "nearest"},
+            {"resize": "pad"},
+            "version",
+            "pillow",
+        ],
+        ids=str,
     )
     def test_other_settings_are_another_set(self, tmp_path, files, decoded, change, monkeypatch):
         decode_table(make_table(files), **OPTIONS, cache_dir=tmp_path / "cache")
@@ -185,6 +194,19 @@ class TestCache:
         images, _ = decode_table(make_table(files), **options, cache_dir=tmp_path / "cache")
         assert len(decoded) == 8
         assert images.shape[1:] == (*options["image_size"], options["channels"])
+
+    def test_what_is_filled_is_a_setting_only_where_something_is(self, tmp_path, files, decoded):
+        def filled_with(resize, pad_value):
+            decoded.clear()
+            options = OPTIONS | {"resize": resize, "pad_value": pad_value}
+            images, _ = decode_table(make_table(files), **options, cache_dir=tmp_path / "cache")
+            return len(decoded), int(images[0, -1, 0, 0])
+
+        assert filled_with("pad", 1) == (8, 1)
+        assert filled_with("pad", 2) == (8, 2)
+        assert filled_with("pad", 1) == (0, 1)
+        assert filled_with("stretch", 1)[0] == 8
+        assert filled_with("stretch", 2)[0] == 0
 
     def test_a_damaged_set_is_made_again(self, tmp_path, files, decoded):
         folder = tmp_path / "cache"

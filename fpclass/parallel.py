@@ -1,0 +1,146 @@
+"""Devices and processes: members of a company spread over all of them, or one batch over a few.
+
+A mesh names the devices. Members need nothing of each other, so each device works through its own members
+(`shard_map`, no communication); a batch that is spread needs its gradients summed, which XLA puts in by itself.
+Several processes run the same program on the same data; each holds the devices it sees, and only the first one writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from fpclass.errors import ConfigError
+
+MEMBER, BATCH = "member", "batch"
+
+
+def use_all_cores() -> None:
+    """Makes every core of a machine without accelerators a device of its own; to be called before JAX first computes.
+
+    Two members on two cores take less time than one after the other on both: nothing has to be divided within a
+    step. XLA_FLAGS that say otherwise are left alone, and so are devices that are in use already, as in a notebook.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the processes of a job that runs on several hosts, or several times on one.
+
+    Args:
+      coordinator: host:port of the first process; None: JAX finds all three by itself under SLURM, Open MPI, on Cloud
+        TPU and in Kubernetes.
+      num_processes: how many there are; None as above.
+      process_id: which of them this is, from 0; None as above.
+
+    Raises:
+      ConfigError: the processes do not find each other.
+    """
+    given = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+    try:
+        jax.distributed.initialize(**{key: value for key, value in given.items() if value is not None})
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(
+            f"--distributed: the processes do not find each other ({reason}); give --coordinator=HOST:PORT, "
+            "--num-processes and --process-id, the same first two on every host"
+        ) from error
+
+
+def is_first_process() -> bool:
+    """Whether this process writes files and speaks to a person; the only one nearly always."""
+    return jax.process_index() == 0
+
+
+def member_mesh() -> Mesh:
+    """All devices of all processes, for members."""
+    return jax.make_mesh((jax.device_count(),), (MEMBER,), axis_types=(AxisType.Auto,))
+
+
+def batch_mesh(num_devices: int) -> Mesh | None:
+    """Devices that share every batch of one training.
+
+    Args:
+      num_devices: of this process; 0: all devices of all processes.
+
+    Returns:
+      None where it comes to one device.
+
+    Raises:
+      ConfigError: there are not so many.
+    """
+    devices = jax.local_devices() if num_devices else jax.devices()
+    if num_devices > len(devices):
+        raise ConfigError(
+            f"train.num_devices is {num_devices}, but there are {len(devices)} ({devices[0].platform}); 0 takes all"
+        )
+    devices = devices[:num_devices] if num_devices else devices
+    if len(devices) == 1:
+        return None
+    return Mesh(np.array(devices), (BATCH,), axis_types=(AxisType.Auto,))
+
+
+def put(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:
+    """Puts arrays that every process has onto the devices of a mesh: divided along these axes, or whole on each."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)) if mesh else None)
+
+
+def fetch(tree: PyTree) -> Any:
+    """Brings arrays to NumPy, in every process the whole of them."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    def whole(x: Any) -> Any:
+        if not isinstance(x, jax.Array):
+            return x
+        if x.is_fully_replicated or x.is_fully_addressable:
+            return np.asarray(x.addressable_data(0)) if x.is_fully_replicated else np.asarray(x)
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(whole, tree)
+
+
+def agree(value: np.ndarray, *, any_process: bool = False) -> np.ndarray:
+    """What the first process says, in all of them; with `any_process`, whether any of them says True."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    if any_process:
+        return np.asarray(np.any(multihost_utils.process_allgather(value)))
+    return np.asarray(multihost_utils.broadcast_one_to_all(value))
+
+
+def over_members(function: Callable, num_mapped: int, *, is_batched: bool, mesh: Mesh) -> Callable:
+    """Maps a function over the first axis of its first arguments, divided over the devices of a mesh.
+
+    Args:
+      function: of members and of what they share.
+      num_mapped: how many of its arguments have that axis; the others are shared.
+      is_batched: all members of a device in one program step (`vmap`), or one after the other (`lax.map`).
+      mesh: from `member_mesh`; its size divides the number of members.
+    """
+
+    def local(*args: Any) -> Any:
+        mapped, shared = args[:num_mapped], args[num_mapped:]
+        if is_batched:
+            return jax.vmap(function, (0,) * num_mapped + (None,) * len(shared))(*args)
+        return lax.map(lambda each: function(*each, *shared), mapped)
+
+    def mapped_over(*args: Any) -> Any:
+        specs = tuple(PartitionSpec(MEMBER) if i < num_mapped else PartitionSpec() for i in range(len(args)))
+        spread = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(MEMBER), check_vma=False)
+        return spread(*args)
+
+    return mapped_over

@@ -1,0 +1,187 @@
+"""The geometric image operations for training: rotation, scale, elastic deformation.
+
+Like those of `fpclass.augment`, each works on one image [H, W, C], is meant to be vmapped, and comes in two parts: a
+deterministic core with explicit parameters, and a random operation `(key, image, …) -> image` that draws them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+Image = Float[Array, "h w c"]
+Scalar = float | Float[Array, ""]
+
+_REACH = 3  # standard deviations at which the Gaussian of the elastic deformation is cut off
+
+
+def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
+    """Rotates about the image centre, nearest neighbour, shape unchanged.
+
+    Args:
+      image: any intensities.
+      angle_deg: degrees, counter-clockwise positive.
+      fill: intensity of the pixels that come from outside.
+
+    Returns:
+      The rotated image: copies of its pixels, and `fill`.
+
+    Source: torchvision.transforms.functional.rotate of a tensor, interpolation nearest, expand False: centre at
+      (size - 1) / 2, source coordinates rounded half to even. Where a source coordinate lies half-way between two
+      pixels to within float32, either neighbour is right and the two libraries may differ.
+    """
+    height, width, _ = image.shape
+    angle = jnp.deg2rad(jnp.asarray(angle_deg, jnp.float32))
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    y = (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2)[:, None]
+    x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
+    row = jnp.round(sin * x + cos * y + (height - 1) / 2).astype(jnp.int32)
+    column = jnp.round(cos * x - sin * y + (width - 1) / 2).astype(jnp.int32)
+    return image.at[row, column].get(mode="fill", fill_value=fill, wrap_negative_indices=False)
+
+
+def rotate(key: Key[Array, ""], image: Image, *, max_angle_deg: float, fill: float) -> Image:
+    """Rotates about the image centre by an angle drawn uniformly from +-max_angle_deg.
+
+    Args:
+      key: JAX random key; one per image.
+      image: any intensities.
+      max_angle_deg: largest angle, degrees, in [0, 180].
+      fill: intensity of the pixels that come from outside.
+
+    Returns:
+      The rotated image, nearest-neighbour sampled, shape unchanged.
+
+    Source: torchvision.transforms.RandomRotation(max_angle_deg, fill=fill).
+    """
+    angle_deg = jax.random.uniform(key, minval=-max_angle_deg, maxval=max_angle_deg)
+    return rotate_by(image, angle_deg, fill)
+
+
+def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
+    """Scales isotropically about the image centre, shape unchanged.
+
+    Args:
+      image: any intensities.
+      factor: above 1 enlarges, so that the border is cut off; below 1 shrinks.
+      fill: intensity of the pixels that come from outside.
+
+    Returns:
+      The scaled image, linearly interpolated, anti-aliased where it shrinks.
+
+    Source: jax.image.scale_and_translate, which is two matrix products: no gather, and as fast at any factor.
+    """
+    height, width, _ = image.shape
+    factors = jnp.broadcast_to(jnp.asarray(factor, image.dtype), (2,))
+    centre = jnp.asarray([height / 2, width / 2], image.dtype)
+    # Outside of the image it takes 0: hence what lies above the fill is scaled, which is linear.
+    scaled = jax.image.scale_and_translate(
+        image - fill, image.shape, (0, 1), factors, centre * (1 - factors), method="linear"
+    )
+    return scaled + fill
+
+
+def scale(key: Key[Array, ""], image: Image, *, factor_range: Sequence[float], fill: float) -> Image:
+    """Scales isotropically about the image centre by a random factor.
+
+    Args:
+      key: JAX random key; one per image.
+      image: any intensities.
+      factor_range: smallest and largest factor, uniform between them on a log scale.
+      fill: intensity of the pixels that come from outside.
+
+    Returns:
+      The scaled image, shape unchanged.
+    """
+    low, high = (math.log(factor) for factor in factor_range)
+    return scale_by(image, jnp.exp(jax.random.uniform(key, minval=low, maxval=high)), fill)
+
+
+def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Image:
+    """Takes every pixel from somewhere else.
+
+    Args:
+      image: any intensities.
+      shift_px: (down, right) from each pixel to where its value comes from.
+      fill: intensity outside of the image.
+
+    Returns:
+      The displaced image, bilinearly interpolated, shape unchanged.
+
+    Source: scipy.ndimage.map_coordinates, order 1, mode grid-constant.
+    """
+    height, width, _ = image.shape
+    row = jnp.arange(height, dtype=image.dtype)[:, None] + shift_px[0]
+    column = jnp.arange(width, dtype=image.dtype) + shift_px[1]
+    top, left = jnp.floor(row), jnp.floor(column)
+    below, right = row - top, column - left
+    top, left = top.astype(jnp.int32), left.astype(jnp.int32)
+
+    def add_corner(total: Array, corner: Array) -> tuple[Array, None]:
+        weight = jnp.where(corner[0], below, 1 - below) * jnp.where(corner[1], right, 1 - right)
+        values = image.at[top + corner[0], left + corner[1]]
+        return total + weight[..., None] * values.get(mode="fill", fill_value=fill, wrap_negative_indices=False), None
+
+    # A loop over the four neighbours, for XLA would fuse what made the image into the gathers and draw its random
+    # numbers again at every pixel and neighbour: map_coordinates takes six times as long behind the jitter.
+    corners = jnp.asarray([(0, 0), (0, 1), (1, 0), (1, 1)])
+    return lax.scan(add_corner, jnp.zeros_like(image), corners)[0]
+
+
+def draw_shift(
+    key: Key[Array, ""], image_size: tuple[int, int], *, alpha_px: float, sigma_px: float
+) -> Float[Array, "2 h w"]:
+    """Draws a smooth displacement field: white noise, smoothed by a Gaussian.
+
+    The noise lies on a grid of `sigma_px`, which after smoothing cannot be told from noise on every pixel (its
+    deviation ripples by less than 1e-4 between grid points) and saves most of the random numbers. Smoothing is two
+    matrix products.
+
+    Args:
+      key: JAX random key; one per image.
+      image_size: (height, width), pixels.
+      alpha_px: root mean square of the shift along either axis, the same at every pixel.
+      sigma_px: standard deviation of the Gaussian.
+
+    Returns:
+      (down, right) shift of every pixel. Values d apart correlate by exp(-d^2 / (4 sigma_px^2)).
+
+    Source: Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003, whose noise is uniform and
+      whose alpha is the amplitude before smoothing.
+    """
+    rows, columns = (_smoothing(size, sigma_px) for size in image_size)
+    noise = jax.random.normal(key, (2, rows.shape[1], columns.shape[1]))
+    return alpha_px * jnp.einsum("hi,aij,wj->ahw", rows, noise, columns, precision=lax.Precision.HIGHEST)
+
+
+def elastic(key: Key[Array, ""], image: Image, *, alpha_px: float, sigma_px: float, fill: float) -> Image:
+    """Deforms by a random smooth displacement field.
+
+    Args:
+      key: JAX random key; one per image.
+      image: any intensities.
+      alpha_px: root mean square of the shift along either axis.
+      sigma_px: standard deviation of the Gaussian that makes it smooth.
+      fill: intensity of the pixels that come from outside.
+
+    Returns:
+      The deformed image, bilinearly interpolated, shape unchanged.
+
+    Source: Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003.
+    """
+    height, width, _ = image.shape
+    return displace(image, draw_shift(key, (height, width), alpha_px=alpha_px, sigma_px=sigma_px), fill)
+
+
+def _smoothing(size: int, sigma_px: float) -> Float[np.ndarray, "size n"]:
+    """The matrix from unit white noise on a grid of `sigma_px` to `size` pixels of variance 1."""
+    pixels = np.arange(size) / sigma_px
+    grid = np.arange(-_REACH, math.ceil(pixels[-1]) + _REACH + 1)
+    weights = np.exp(-((pixels[:, None] - grid) ** 2) / 2)
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
