@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 import pathlib
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -43,8 +45,12 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
 
     started = time.perf_counter()
     config = configs.load_config(args.config, overrides)
-    run = _create(args, config)
-    with run.lock():
+    with contextlib.ExitStack() as stack:
+        is_first = _join_processes(args)
+        if not is_first:  # computes the same in a folder that nobody sees
+            args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
+        run = _create(args, config)
+        stack.enter_context(run.lock())
         prepared = prepare(config, run.folder, strict=args.strict)
         run.write_csv("splits.csv", prepared.splits.frame)
         files.write_json(run.path("model.json"), results.describe_model(prepared.table))
@@ -56,6 +62,8 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
         if not is_finished:
             say(f"stopped; everything is in {run.folder}, and the same command goes on from there")
             return interruption.exit_code
+        if not is_first:
+            return 0
         metrics = results.evaluate(run, prepared)
         results.explain(run, prepared)
         problem = None
@@ -68,6 +76,43 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     if problem:
         raise problem
     return 0
+
+
+def study(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains many configs on every fold with every seed, and says which differences are real.
+
+    The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
+    """
+    from fpclass import parallel, study_results, study_run
+    from fpclass.study import Study, plan_study
+
+    parallel.use_all_cores()
+    is_first = _join_processes(args)
+    folder = pathlib.Path(args.workdir)
+    if args.resume and not args.configs:
+        plan = Study.open(folder).changed(overrides)
+    else:
+        plan = plan_study(
+            folder,
+            args.configs or ["configs/footprints/*.py"],
+            overrides,
+            num_folds=args.folds,
+            num_seeds=args.seeds,
+            baseline=args.baseline,
+            compare_splits=args.compare_splits,
+        )
+    if args.resume:
+        Study.open(folder)
+    if is_first:
+        plan.create()
+    with plan.lock() if is_first else contextlib.nullcontext(), interruptible() as interruption:
+        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        if failures is None:
+            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            return interruption.exit_code
+        if is_first:
+            say(study_results.conclude(plan, failures))
+    return 1 if failures else 0
 
 
 def audit(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -110,12 +155,18 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def submit(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts the rows without a label with the best checkpoint: submission.csv."""
+    """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv."""
     from fpclass import results
     from fpclass.prepare import prepare
 
-    run = _open(args, overrides)
-    path = results.submit(run, prepare(run.config))
+    if args.ensemble:
+        from fpclass.ensemble import submit_ensemble
+        from fpclass.study import Study
+
+        path = submit_ensemble(Study.open(pathlib.Path(args.workdir)).changed(overrides))
+    else:
+        run = _open(args, overrides)
+        path = results.submit(run, prepare(run.config))
     say(f"written: {path}")
     return 0
 
@@ -154,7 +205,7 @@ def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
-    f.__name__: f for f in (train, audit, evaluate, explain, submit, predict, synthesize)
+    f.__name__: f for f in (train, study, audit, evaluate, explain, submit, predict, synthesize)
 }
 
 
@@ -212,8 +263,12 @@ def make_parser() -> argparse.ArgumentParser:
         added[name].add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
         added[name].add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
         added[name].add_argument("--strict", action="store_true", help="stop if any image has to be left out")
+    _add_process_flags(added["train"])
     for name in ("evaluate", "explain", "submit", "predict"):
         added[name].add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
+    _add_study_flags(added["study"])
+    ensemble = "of the study in --workdir: members averaged, configs weighted by ensemble.json"
+    added["submit"].add_argument("--ensemble", action="store_true", help=ensemble)
     added["predict"].add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
     added["predict"].add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
     drawn = added["synthesize"]
@@ -224,6 +279,49 @@ def make_parser() -> argparse.ArgumentParser:
     drawn.add_argument("--width", type=_positive, default=403, metavar="PX", help=f"{size}806")
     drawn.add_argument("--seed", type=int, default=0, help="default %(default)s")
     return parser
+
+
+def _add_study_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--configs",
+        nargs="+",
+        metavar="FILE",
+        help="config files or quoted patterns; default 'configs/footprints/*.py'",
+    )
+    add("--folds", type=_at_least_two, default=5, metavar="K", help="parts of the people; default %(default)s")
+    add("--seeds", type=_positive, default=1, metavar="S", help="trainings per fold; default %(default)s")
+    add("--workdir", metavar="DIR", default="runs/study", help="study folder; default %(default)s")
+    add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
+    add(
+        "--compare-splits", action="store_true", help="train on image-random folds too, and show what the leak inflates"
+    )
+    add("--resume", action="store_true", help="go on with the study in --workdir, which must be there")
+    add("--strict", action="store_true", help="stop if any image has to be left out")
+    _add_process_flags(parser)
+
+
+def _add_process_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--distributed", action="store_true", help="one of several processes; found by SLURM, TPU, Kubernetes, or below"
+    )
+    add("--coordinator", metavar="HOST:PORT", help="distributed: address of the first process")
+    add("--num-processes", type=_positive, metavar="N", help="distributed: how many there are")
+    add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
+
+
+def _join_processes(args: argparse.Namespace) -> bool:
+    """Joins the other processes, if there are any; whether this is the first one, which writes and speaks."""
+    if not args.distributed:
+        return True
+    from fpclass import parallel
+
+    parallel.start_processes(args.coordinator, args.num_processes, args.process_id)
+    if parallel.is_first_process():
+        return True
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    return False
 
 
 def _create(args: argparse.Namespace, config: Config) -> Run:
@@ -240,6 +338,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return value
+
+
+def _at_least_two(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 2")
     return value
 
 

@@ -1,0 +1,79 @@
+"""The submission of a study: members averaged, configs weighted as ensemble.json says, decided as the config says."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass import files, results
+from fpclass.calibrate import Calibration
+from fpclass.config import Config
+from fpclass.data.splits import PREDICT, make_splits
+from fpclass.decisions import cost_decisions
+from fpclass.errors import ConfigError, DataError
+from fpclass.metrics import log_softmax
+from fpclass.out_of_fold import collect_test, write_csv
+from fpclass.predictions import Predictions
+from fpclass.prepare import Prepared, audit_data, check_same_data
+from fpclass.selection import average_members, weighted_average
+from fpclass.study import Study
+
+
+def submit_ensemble(study: Study) -> pathlib.Path:
+    """Writes submission.csv and ensemble_predictions.csv of a finished study.
+
+    Returns:
+      The path of the submission.
+
+    Raises:
+      RunError: the study is not finished.
+      DataError: nothing to predict; the data have changed; or as `make_submission`.
+    """
+    ensemble = files.read_json(study.path("ensemble.json"))
+    config = study.arms[study.baseline]
+    audit, images = audit_data(config)
+    splits = make_splits(audit.table, config.split, needs_selection=False)
+    first = next(iter(ensemble["weights"]))
+    prepared = Prepared(audit, images, splits)
+    check_same_data(study.members(first)[0].run, prepared)
+    rows = splits.rows(PREDICT)
+    if not len(rows):
+        raise DataError(f"{audit.table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+    filenames, logits = collect_test(study, ensemble["weights"])
+    if filenames != audit.table.rows["filename"].iloc[rows].tolist():
+        raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
+    averaged = {name: average_members(of_config, ensemble["average"]) for name, of_config in logits.items()}
+    said = weighted_average(averaged, ensemble["weights"], ensemble["average"])
+    said = Calibration.from_json(ensemble["calibration"]).apply(said)
+    predictions = Predictions.make(audit.table, splits, rows, said, "ensemble")
+    write_csv(study, "ensemble_predictions.csv", predictions.frame)
+    decided = Predictions.make(audit.table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
+    return results.write_submission(study.folder, config, audit.table, decided)
+
+
+def decide(
+    log_probabilities: Float[np.ndarray, "n k"], config: Config, thresholds: dict[str, float]
+) -> Float[np.ndarray, "n k"]:
+    """Scores whose largest is the decision that `submit.threshold_for` asks for.
+
+    Args:
+      log_probabilities: calibrated, [N, K].
+      config: of the study's baseline; `study.cost` is the cost matrix.
+      thresholds: probability of the second class from which on it is chosen, by objective.
+
+    Raises:
+      ConfigError: a threshold that the study has not fitted, or no cost matrix.
+    """
+    objective = config.submit.threshold_for
+    if objective == "argmax":
+        return log_probabilities
+    if objective == "cost" and config.study.cost:
+        decisions = cost_decisions(np.exp(log_softmax(log_probabilities)), config.study.cost)
+    elif objective in thresholds:
+        decisions = (np.exp(log_softmax(log_probabilities))[:, 1] >= thresholds[objective]).astype(int)
+    else:
+        known = ", ".join(("argmax", *thresholds))
+        raise ConfigError(f"submit.threshold_for is {objective!r}, but the study has {known}; cost needs study.cost")
+    return np.eye(log_probabilities.shape[1])[decisions]

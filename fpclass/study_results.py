@@ -1,0 +1,204 @@
+"""What a study amounts to: the table with its verdicts, an honest choice, the ensemble and how far to trust it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from fpclass import figures, files
+from fpclass.calibrate import Calibration, calibration_report, cross_fitted_calibration
+from fpclass.comparison import compare_all
+from fpclass.comparison_scores import Inflation, inflation, member_scores, score_config
+from fpclass.config import Config
+from fpclass.decisions import decision_report
+from fpclass.figures_calibration import reliability_diagram, risk_coverage_curve
+from fpclass.figures_study import study_figure
+from fpclass.intervals import OVERALL_METRICS, evaluate_predictions
+from fpclass.out_of_fold import OutOfFold, collect, write_csv, write_tables
+from fpclass.selection import Ensemble, Selection, cross_fitted_choice, cross_fitted_ensemble
+from fpclass.study import IMAGE_RANDOM, Study
+from fpclass.study_report import StudyReport, StudyRow, to_frame, to_markdown, to_text
+
+
+def conclude(study: Study, failures: dict[str, str]) -> str:
+    """Judges the trained members of a study and writes everything about them into its folder.
+
+    Args:
+      study: all of whose members are trained, except those of the failed arms.
+      failures: reason by arm.
+
+    Returns:
+      What to tell a person: the table, the choice, the ensemble, where things are.
+
+    Raises:
+      RunError: a member's files are missing or damaged, or the folder cannot be written to.
+    """
+    trained = [name for name in study.names if name not in failures]
+    if not trained:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
+        return f"no config could be trained:\n{reasons}"
+    hub = collect(study, trained)
+    settings = study.arms[study.baseline]
+    described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    write_tables(study, trained)
+    rows = judge(hub, study, failures, settings)
+    choice = choose_config(hub, settings) if len(trained) > 1 else None
+    ensemble, reports = judge_ensemble(hub, described["class_names"], settings)
+    write_ensemble(study, ensemble, reports, described, settings)
+    report = StudyReport(
+        rows=rows,
+        metric=settings.study.metric,
+        confidence=1 - settings.study.alpha,
+        note="SYNTHETIC data: drawn, not real prints" if described["is_synthetic"] else "",
+        source=described["trained_on"],
+        num_images=len(hub.labels),
+        num_people=len(set(hub.units)),
+        num_folds=study.num_folds,
+        num_seeds=study.num_seeds,
+        choice=choice,
+        ensemble=ensemble,
+        ensemble_scores=reports["scores"],
+        calibration=reports["calibration"],
+        decisions=reports["decisions"],
+        inflations=judge_splits(hub, study, failures, settings),
+    )
+    _write(study, report, hub, settings)
+    return to_text(report, study.folder)
+
+
+def judge(hub: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> list[StudyRow]:
+    """The rows of the table, the baseline first, failures in their place."""
+    options = _bootstrap(settings)
+    shared = (hub.labels, hub.folds, hub.units, settings.study.metric)
+    compared = {}
+    if study.baseline in hub.logits:
+        compared = compare_all(hub.logits, study.baseline, *shared, margin=settings.study.margin, **options)
+    rows = []
+    for name in study.names:
+        if name in failures:
+            rows.append(StudyRow(name, None, None, None, failures[name]))
+            continue
+        logits = hub.logits[name]
+        scores = member_scores(logits, hub.labels, hub.folds, settings.study.metric)
+        rows.append(StudyRow(name, score_config(logits, *shared, **options), scores, compared.get(name)))
+    return rows
+
+
+def choose_config(hub: OutOfFold, settings: Config) -> Selection:
+    """The best config, with its optimistic score and the one that is free of the choice."""
+    shared = (hub.labels, hub.folds, hub.units, settings.study.metric)
+    return cross_fitted_choice(hub.logits, *shared, **_bootstrap(settings))
+
+
+def judge_ensemble(hub: OutOfFold, class_names: list[str], settings: Config) -> tuple[Ensemble, dict[str, Any]]:
+    """The greedy ensemble over the configs, and what can be expected of it, all of it fitted out of fold.
+
+    Returns:
+      The ensemble; and its scores, calibration and decisions, for JSON.
+    """
+    average = settings.predict.average
+    ensemble = cross_fitted_ensemble(hub.logits, hub.labels, hub.folds, average=average)
+    bootstrap: dict[str, Any] = {
+        "num_bootstrap": settings.evaluate.num_bootstrap,
+        "confidence": 1 - settings.study.alpha,
+    }
+    said, method = ensemble.log_probabilities, settings.study.calibration
+    calibrated, _, _ = cross_fitted_calibration(said, hub.labels, hub.folds, method)
+    cost = [list(costs) for costs in settings.study.cost] or None
+    people = (hub.labels, hub.folds, hub.units)
+    return ensemble, {
+        "scores": evaluate_predictions(said, hub.labels, hub.units, class_names, **bootstrap),
+        "calibration": calibration_report(said, *people, method=method, **bootstrap),
+        "decisions": decision_report(
+            calibrated,
+            *people,
+            cost=cost,
+            max_risk=settings.study.max_risk,
+            miss_rate=settings.study.miss_rate,
+            **bootstrap,
+        ),
+    }
+
+
+def judge_splits(hub: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> dict[str, Inflation]:
+    """How much folds that divide people flatter each config that was trained on both kinds."""
+    inflations = {}
+    for name in study.arms:
+        grouped = name.removesuffix(IMAGE_RANDOM)
+        if grouped == name or {name, grouped} & failures.keys():
+            continue
+        random = collect(study, [name])
+        order = {filename: i for i, filename in enumerate(random.filenames)}
+        rows = np.array([order[filename] for filename in hub.filenames])
+        inflations[grouped] = inflation(
+            random.logits[name][:, rows],
+            random.folds[rows],
+            hub.logits[grouped],
+            hub.folds,
+            hub.labels,
+            hub.units,
+            settings.study.metric,
+            **_bootstrap(settings),
+        )
+    return inflations
+
+
+def write_ensemble(
+    study: Study, ensemble: Ensemble, reports: dict[str, Any], described: dict[str, Any], settings: Config
+) -> None:
+    """Writes ensemble.json: all that `submit --ensemble` needs beside the members' predictions."""
+    thresholds = reports["decisions"]["thresholds"]
+    files.write_json(
+        study.path("ensemble.json"),
+        {
+            "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
+            "average": settings.predict.average,
+            "calibration": Calibration.from_json(reports["calibration"]["final"]).to_json(),
+            "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
+            **described,
+        },
+    )
+
+
+def _bootstrap(settings: Config) -> dict[str, Any]:
+    return {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
+
+
+def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) -> None:
+    """Writes the table, the report and the figures."""
+    frame = to_frame(report.rows, report.metric)
+    for metric in OVERALL_METRICS:
+        means = {
+            name: float(np.nanmean(member_scores(logits, hub.labels, hub.folds, metric)))
+            for name, logits in hub.logits.items()
+        }
+        frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
+    write_csv(study, "study.csv", frame)
+    files.write_text(study.path("study.md"), to_markdown(report))
+    choice = dataclasses.asdict(report.choice) if report.choice else None
+    files.write_json(
+        study.path("results.json"),
+        {
+            "choice": choice,
+            "ensemble": {
+                "weights": report.ensemble.weights,
+                "weights_per_fold": list(report.ensemble.weights_per_fold),
+                "scores": report.ensemble_scores,
+            },
+            "calibration": report.calibration,
+            "decisions": report.decisions,
+            "inflation": {name: dataclasses.asdict(found) for name, found in report.inflations.items()},
+        },
+    )
+    note = report.note
+    table = study_figure(
+        report.rows, report.metric, confidence=report.confidence, margin=settings.study.margin, note=note
+    )
+    for name, figure in {
+        "study": table,
+        "reliability": reliability_diagram(report.calibration, note=note),
+        "risk_coverage": risk_coverage_curve(report.decisions, note=note),
+    }.items():
+        figures.save_figure(figure, study.path(f"figures/{name}.png"))
