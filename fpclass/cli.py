@@ -30,6 +30,10 @@ Caches (drawn data, decoded images, compiled programs) live in the user's cache 
   launch.py                                      the demo: everything, on drawn footprints
   launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
                                                  everything, on your data, into runs/exp04_…
+  launch.py study --configs 'configs/footprints/*.py' --folds=5 --seeds=3 --config.data.root=DIR
+                                                 every experiment on every fold: which differences are real
+  launch.py submit --ensemble --workdir=runs/study
+                                                 submission.csv from the ensemble of a study
   launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
   launch.py predict print.png more/ --workdir=runs/exp04
 """
@@ -255,7 +259,7 @@ def make_parser() -> argparse.ArgumentParser:
             name,
             help=text.split(": ")[0].split(". ")[0].rstrip("."),
             description=textwrap.fill(text, 100),
-            epilog=EPILOG if name in ("train", "audit") else None,
+            epilog=EPILOG if name in ("train", "study", "audit") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

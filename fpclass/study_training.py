@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import pathlib
@@ -139,6 +138,8 @@ def train_wave(
     last = wave.folder / "wave"
     state, start = _restore(company, wave, state)
     if is_first_process():
+        if not start:  # a checkpoint of other members, left by an interruption, would pass for a later one of these
+            shutil.rmtree(last, ignore_errors=True)
         files.write_json(wave.folder / "wave.json", [member.name for member in wave.members])
         for member in wave.members:
             member.run.truncate_history(start)
@@ -215,12 +216,13 @@ def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -
         own = take_member(best, position)
         weights = {"params": own.params, "batch_stats": own.batch_stats}
         checkpoints.save(member.run.path("checkpoints/best"), int(own.epoch), weights)
-        splits = prepared.splits
-        member.run.write_csv("splits.csv", splits.frame)
-        for filename, roles in (("test_predictions.csv", (PREDICT,)), ("predictions.csv", (VALIDATION, TEST))):
+        member.run.write_csv("splits.csv", prepared.splits.frame)
+    # In a loop of its own, and a short one: a kill in the midst of it would leave the others to be trained again.
+    for filename, roles in (("test_predictions.csv", (PREDICT,)), ("predictions.csv", (VALIDATION, TEST))):
+        for position, (member, prepared) in enumerate(zip(wave.members, wave.prepared, strict=True)):
+            splits = prepared.splits
             rows = np.concatenate([splits.rows(role) for role in roles])
             predictions = Predictions.make(table, splits, rows, logits[position][rows], member.name)
             member.run.write_csv(filename, predictions.frame)
     (wave.folder / "wave.json").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        shutil.rmtree(wave.folder / "wave")
+    shutil.rmtree(wave.folder / "wave", ignore_errors=True)
