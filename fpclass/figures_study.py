@@ -33,12 +33,12 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
     left, right = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(shown))
     _scores(left, shown)
-    left.set_title(f"mean of the members (dots), {level} interval over people", loc="left", color=GREY)
+    left.set_title(f"mean and {level} interval; dots: members", loc="left", color=GREY)
     left.set_xlabel(what)
     left.set_yticks(y, [shorten(row.name, 40) for row in shown])
     left.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
     _differences(right, shown, margin)
-    right.set_title(f"thick: {level} over people; thin: corrected test; grey: ±{margin:g}", loc="left", color=GREY)
+    right.set_title(f"{level}; thick: over people, thin: corrected", loc="left", color=GREY)
     right.set_xlabel(f"difference from {shorten(shown[0].name, 24)}" if shown else "")
     for axes in (left, right):
         axes.grid(axis="x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -112,7 +113,8 @@ def to_text(report: StudyReport, folder: pathlib.Path) -> str:
         f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
         f"            {folder / 'out_of_fold.csv'}, test_predictions.csv, members/",
     ]
-    return "\n".join(["", *table, "", *_findings(report), *written])
+    findings = [textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in _findings(report)]
+    return "\n".join(["", *table, "", *findings, *written])
 
 
 def to_markdown(report: StudyReport) -> str:
@@ -130,8 +132,8 @@ def _findings(report: StudyReport) -> list[str]:
     lines = [report.note] if report.note else []
     lines.append(
         f"{report.source}: {report.num_images} images of {report.num_people} people, {report.num_folds} folds x "
-        f"{report.num_seeds} seeds; {100 * report.confidence:g} % intervals resample people; p by the corrected t-test "
-        "over folds, Holm over the table; nothing about new kinds of people or images"
+        f"{report.num_seeds} seeds; {100 * report.confidence:g} % intervals resample people; p of a test "
+        "corrected for overlapping training sets and, by Holm, for the length of the table (docs/statistics.md)"
     )
     choice = report.choice
     if choice:
@@ -173,7 +175,14 @@ def _decisions(decisions: dict[str, Any]) -> list[str]:
         f"{_score(found['gain'], signed=True)}"
         for objective, found in decisions["thresholds"].items()
     ]
-    conformal = decisions["conformal"]
+    abstention, conformal = decisions["abstention"], decisions["conformal"]
+    sure = abstention["smallest_confidence"]
+    lines.append(
+        f"abstention for at most {abstention['max_risk']:.0%} errors: "
+        + (f"decide from confidence {sure:.2f} on" if sure <= 1 else "no confidence is high enough, decide nothing")
+        + f"; cross-fitted it decides {_score(abstention['coverage'])} of the images and errs in "
+        f"{_score(abstention['risk'])} of those"
+    )
     lines.append(
         f"conformal sets that promise {conformal['nominal']:.0%}: cover {_score(conformal['person_coverage'])} by "
         f"person, {_score(conformal['mean_set_size'])} classes on average"
