@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from fpclass.config import Config
 from fpclass.models import build_model
-from fpclass.parallel import MEMBER, over_members, put
+from fpclass.parallel import MEMBER, agree, over_members, put
 from fpclass.train import PADDING, Dataset, Engine, Member, TrainState, make_engine
 
 HOST_MEMORY_SHARE = 0.5
@@ -125,7 +125,8 @@ def plan_waves(company: Company, members: Sequence[Member], dataset: Dataset, co
     member_bytes = 2 * _num_bytes(shapes)
     if company.is_batched:
         member_bytes += _step_bytes(company.alone, shapes, members[0], dataset)
-    per_device = max(1, int((budget - dataset_bytes) // member_bytes))
+    # The hosts of a job may differ; their waves must not.
+    per_device = int(agree(np.array(max(1, int((budget - dataset_bytes) // member_bytes)))))
     num_waves = math.ceil(len(members) / (per_device * company.mesh.size))
     return [part.tolist() for part in np.array_split(np.arange(len(members)), num_waves)]
 

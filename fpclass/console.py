@@ -41,8 +41,8 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells do."""
-        return 128 + self.signal_number
+        """128 + the signal's number, as shells do; that of SIGTERM where another process of the job got it."""
+        return 128 + (self.signal_number or signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,12 @@ def use_all_cores() -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+            jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which on a cluster are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -49,12 +54,17 @@ def start_processes(coordinator: str | None, num_processes: int | None, process_
     given = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
         jax.distributed.initialize(**{key: value for key, value in given.items() if value is not None})
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:  # the last one: an address without a port
         reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
             f"--distributed: the processes do not find each other ({reason}); give --coordinator=HOST:PORT, "
             "--num-processes and --process-id, the same first two on every host"
         ) from error
+
+
+def num_processes() -> int:
+    """How many processes compute together; one nearly always."""
+    return jax.process_count()
 
 
 def is_first_process() -> bool:

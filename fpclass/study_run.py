@@ -12,7 +12,7 @@ from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import make_splits
 from fpclass.decisions import check_cost
 from fpclass.errors import DataError, FpclassError, RunError
-from fpclass.parallel import is_first_process, member_mesh
+from fpclass.parallel import is_first_process, member_mesh, num_processes
 from fpclass.prepare import Prepared, audit_data, write_audit
 from fpclass.study import Study
 from fpclass.study_training import train_arm
@@ -51,6 +51,8 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
                 except RunError:  # of the folder: the next config would meet it too
                     raise
                 except Exception as error:  # whatever a config can do wrong, the others are none the worse
+                    if num_processes() > 1 and not isinstance(error, FpclassError):
+                        raise RunError(f"{name}: {_reason(error)}; a process died: start all of them again") from error
                     failures[name] = _reason(error)
                     progress.failed(failures[name])
                     continue
@@ -145,7 +147,9 @@ class Progress:
             self._bar.write(f"{head}  FAILED: {self._failure}")
             return
         members = self._study.members(self._name)
-        if not self._added and all(member.is_done for member in members):
+        if not all(member.is_done for member in members):  # interrupted
+            return
+        if not self._added:
             self._bar.write(f"{head}  {len(members)} members were there")
             return
         left = sum(self._left.values()) * self._seconds / max(self._epochs, 1)

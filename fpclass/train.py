@@ -199,6 +199,7 @@ def make_train_step(
             average=average,
         )
         correct = jnp.sum(mask * (jnp.argmax(logits, -1) == labels))
+        loss = jnp.where(mask[0], loss, 0)  # of nothing but padding it may be anything
         return state, {"loss": loss, "weight": jnp.sum(weights), "correct": correct, "count": jnp.sum(mask)}
 
     return train_step
@@ -268,7 +269,7 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
             opt_state=optimizer.init(params),
             plateau=plateau.init(params),
             average=copied((params, batch_stats)) if train_config.ema_decay else (),
-            best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf), zero),
+            best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf, jnp.float32), zero),
             stale_evaluations=zero,
             # A member without rows only fills up a company: it has stopped before it began.
             is_stopped=jnp.all(member.train_rows == PADDING),

@@ -1,0 +1,215 @@
+"""Members and batches over several devices, and a study over two real processes: the same as on one device."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from jax.sharding import AxisType, Mesh
+from test_train import SIZE, member, small_config
+
+from fpclass import parallel
+from fpclass.company import make_company, stack_members
+from fpclass.errors import ConfigError
+from fpclass.models import build_model
+from fpclass.train import PADDING, Dataset, make_engine
+
+TESTS = pathlib.Path(__file__).parent
+STUDY = [
+    "study",
+    "--configs=configs/footprints/exp04_early_stopping_dropout.py",
+    "--folds=3",
+    "--config.model.conv_features=(4,)",
+    "--config.model.dense_features=(8,6)",
+    "--config.data.image_size=(60,40)",
+    "--config.train.batch_size=8",
+    "--config.train.num_epochs=2",
+    "--config.train.eval_every_epochs=1",
+    "--config.evaluate.num_bootstrap=50",
+]
+MEMBERS = [f"members/exp04_early_stopping_dropout/fold-{fold}-seed-0" for fold in range(3)]
+SECONDS = 240
+"""After which a process counts as stuck."""
+
+
+def start(*args: str, **environment: str) -> subprocess.Popen:
+    """Python in a process of its own, in the folder of the tests."""
+    return subprocess.Popen(
+        [sys.executable, *args], cwd=TESTS, env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(*processes: subprocess.Popen) -> list[str]:
+    """What they print; kills all of them if one fails or gets stuck."""
+    try:
+        printed = [process.communicate(timeout=SECONDS) for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(processes), printed
+    finally:
+        for process in processes:
+            process.kill()
+    return [out for out, _ in printed]
+
+
+def call(function: str, *args: str, **environment: str) -> str:
+    """Runs a function of this file in a process of its own; what it prints."""
+    return finish(
+        start("-c", f"import sys, test_parallel; test_parallel.{function}(*sys.argv[1:])", *args, **environment)
+    )[0]
+
+
+def eight_devices(file: str) -> None:
+    """Trains five members on eight devices and on one, one member on four and on one, and saves all weights."""
+    assert jax.device_count() == 8
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, *SIZE, 1), dtype=np.uint8)
+    data = Dataset(images, rng.integers(0, 2, 40, dtype=np.int32))
+    people = [member(seed, rows=range(seed, 21)) for seed in range(5)]  # of 3 steps per epoch
+    people[4] = member(4, rows=range(12))  # of 2
+    config = small_config(model__dropout_rate=0.3, augment__flip_probability=0.5, study__together="sequential")
+    one = Mesh(np.array(jax.devices()[:1]), (parallel.MEMBER,), axis_types=(AxisType.Auto,))
+    saved = {}
+    for name, mesh in (("eight", parallel.member_mesh()), ("one", one)):
+        company = make_company(config, 2, mesh)
+        who, dataset = stack_members(people, mesh), parallel.put(data, mesh)
+        state = company.engine.init(who, dataset)
+        fresh = parallel.fetch(state.params)
+        for _ in range(2):
+            state, _ = company.engine.train_epoch(state, who, dataset)
+        saved |= named(f"{name}/fresh", fresh) | named(f"{name}/params", parallel.fetch(state.params))
+        saved |= {f"{name}/step": state.step, f"{name}/rows": who.train_rows}
+        saved |= {f"{name}/devices": len(state.step.sharding.device_set)}
+    config = small_config(optim__name="sgd", model__batch_norm=True, augment__flip_probability=0.5)
+    for name, num_devices in (("whole", 1), ("divided", 4)):
+        mesh = parallel.batch_mesh(num_devices)
+        who, dataset = parallel.put((people[0], data), mesh)
+        engine = make_engine(build_model(config.model, 2, SIZE), config, mesh)
+        state = engine.init(who, dataset)
+        for _ in range(2):
+            state, _ = engine.train_epoch(state, who, dataset)
+        saved |= named(f"{name}/params", parallel.fetch((state.params, state.batch_stats)))
+        program = engine.train_epoch.lower(state, who, dataset).compile().as_text()
+        saved[f"{name}/sums"] = len(re.findall(r"all-reduce", program))
+    np.savez(file, **saved)
+
+
+def named(name: str, tree: object) -> dict[str, np.ndarray]:
+    return {f"{name}/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+@pytest.fixture(scope="module")
+def on_eight(tmp_path_factory):
+    """What `eight_devices` saved."""
+    file = tmp_path_factory.mktemp("eight") / "saved.npz"
+    call("eight_devices", str(file), XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    with np.load(file) as saved:
+        return dict(saved)
+
+
+def of(saved: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    found = [saved[key] for key in sorted(saved) if key.startswith(f"{name}/")]
+    assert found
+    return found
+
+
+def test_members_on_eight_devices_equal_one_device_bit_for_bit(on_eight):
+    assert on_eight["eight/devices"] == 8
+    assert on_eight["one/devices"] == 1
+    for many, one in zip(of(on_eight, "eight/params"), of(on_eight, "one/params"), strict=True):
+        assert many.shape[0] == 8
+        assert one.shape[0] == 5
+        np.testing.assert_array_equal(many[:5], one)
+
+
+def test_members_that_fill_up_devices_do_not_train(on_eight):
+    assert on_eight["eight/step"].tolist() == [6, 6, 6, 6, 4, 0, 0, 0]
+    assert (on_eight["eight/rows"][5:] == PADDING).all()
+    for fresh, params in zip(of(on_eight, "eight/fresh"), of(on_eight, "eight/params"), strict=True):
+        np.testing.assert_array_equal(params[5:], fresh[5:])
+        assert (params[:5] != fresh[:5]).any()
+
+
+def test_a_batch_over_four_devices_equals_one_device(on_eight):
+    """Over two epochs of SGD with batch norm, whose statistics are those of the whole batch, not of each device's."""
+    assert on_eight["divided/sums"] > on_eight["whole/sums"] == 0, "gradients are summed over devices"
+    for divided, whole in zip(of(on_eight, "divided/params"), of(on_eight, "whole/params"), strict=True):
+        np.testing.assert_allclose(divided, whole, rtol=0, atol=1e-5 * max(np.abs(whole).max(), 1))
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(ConfigError, match=r"train\.num_devices is 99, but there are \d+ \(cpu\); 0 takes all"):
+        parallel.batch_mesh(99)
+    assert parallel.batch_mesh(1) is None, "one device needs no mesh"
+
+
+def study_process(folder: pathlib.Path, data: pathlib.Path, *more: str) -> subprocess.Popen:
+    """The real command line."""
+    return start(str(TESTS.parent / "launch.py"), *STUDY, f"--config.data.root={data}", f"--workdir={folder}", *more)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_processes_give_what_one_gives(blobs, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(study_process(one, blobs))
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    both = [
+        study_process(two, blobs, "--distributed", address, "--num-processes=2", f"--process-id={i}") for i in range(2)
+    ]
+    first, second = finish(*both)
+    assert "exp04_early_stopping_dropout" in first
+    said = [line for line in second.splitlines() if not line.startswith("[Gloo]")]
+    assert said == [], "the first process speaks for all"
+    for name in MEMBERS:
+        for file in ("predictions.csv", "test_predictions.csv"):
+            pd.testing.assert_frame_equal(pd.read_csv(two / name / file), pd.read_csv(one / name / file), atol=1e-6)
+        epochs = [[json.loads(line) for line in (f / name / "log.jsonl").read_text().splitlines()] for f in (one, two)]
+        assert [e["epoch"] for e in epochs[1]] == [1, 2], "written once"
+        assert [e["train_loss"] for e in epochs[1]] == pytest.approx([e["train_loss"] for e in epochs[0]], abs=1e-6)
+    pd.testing.assert_frame_equal(pd.read_csv(two / "study.csv"), pd.read_csv(one / "study.csv"), rtol=1e-6)
+
+
+def test_one_training_over_two_processes(blobs, tmp_path):
+    """Its batches are divided over the devices of both; the first process alone leaves a run folder."""
+    config = STUDY[1].replace("--configs", "--config")
+    args = ["train", config, *STUDY[3:], f"--config.data.root={blobs}", "--config.train.num_devices=0"]
+    program, address = str(TESTS.parent / "launch.py"), f"--coordinator=127.0.0.1:{free_port()}"
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start(program, *args, f"--workdir={one}"))
+    jobs = ["--distributed", address, "--num-processes=2", f"--workdir={two}"]
+    finish(*[start(program, *args, *jobs, f"--process-id={i}") for i in range(2)])
+    logs = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (one, two)]
+    assert [line["epoch"] for line in logs[1]] == [1, 2], "written once"
+    assert [line["train_loss"] for line in logs[1]] == pytest.approx([line["train_loss"] for line in logs[0]], abs=1e-5)
+    said = [pd.read_csv(folder / "predictions.csv") for folder in (one, two)]
+    pd.testing.assert_frame_equal(*said, atol=1e-4)
+
+
+def wrong_addresses() -> None:
+    """Tries to join processes in ways that cannot work. (Where nobody answers, JAX itself ends the process.)"""
+    for address in ((None, None, None), ("localhost", 2, 0), ("127.0.0.1:1", 2, 5)):
+        try:
+            parallel.start_processes(*address)
+        except ConfigError as error:
+            print(error)
+
+
+def test_processes_that_do_not_find_each_other_are_told_in_one_line():
+    lines = call("wrong_addresses").splitlines()
+    assert len(lines) == 3, lines
+    assert all("--distributed" in line and "--coordinator=HOST:PORT" in line for line in lines)
+    assert "coordinator_address should be defined" in lines[0]
+    assert "process_id=5" in lines[2]
