@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import numpy as np
@@ -9,12 +10,18 @@ import pytest
 from PIL import Image
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of this test run that all of its workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Programs that several tests need are compiled by the first of them."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(shared_folder(tmp_path_factory) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -22,7 +29,7 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache; all of them share one, so that programs compile once."""
-    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path_factory.getbasetemp() / "fpclass-cache"))
+    monkeypatch.setenv("FPCLASS_CACHE", str(shared_folder(tmp_path_factory) / "fpclass-cache"))
 
 
 def draw_blobs(
