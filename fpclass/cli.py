@@ -17,7 +17,7 @@ from fpclass import config as configs
 from fpclass import files
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
-from fpclass.errors import DataError, FpclassError
+from fpclass.errors import ConfigError, DataError, FpclassError
 from fpclass.paths import cache_dir
 from fpclass.run import Run
 
@@ -93,23 +93,22 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     parallel.use_all_cores()
     is_first = _join_processes(args)
     folder = pathlib.Path(args.workdir)
-    if args.resume and not args.configs:
-        plan = Study.open(folder).changed(overrides)
+    there = Study.open(folder) if args.resume else None
+    if there and not args.configs:
+        if args.folds or args.baseline or args.compare_splits:
+            raise ConfigError("--resume without --configs takes all but --seeds from the study; leave the rest out")
+        plan = there.changed(overrides, args.seeds)
     else:
         plan = plan_study(
             folder,
             args.configs or ["configs/footprints/*.py"],
             overrides,
-            num_folds=args.folds,
-            num_seeds=args.seeds,
+            num_folds=args.folds or 5,
+            num_seeds=args.seeds or 1,
             baseline=args.baseline,
             compare_splits=args.compare_splits,
         )
-    if args.resume:
-        Study.open(folder)
-    if is_first:
-        plan.create()
-    with plan.lock() if is_first else contextlib.nullcontext(), interruptible() as interruption:
+    with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
         failures = study_run.train_study(plan, interruption, strict=args.strict)
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
@@ -293,8 +292,8 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="config files or quoted patterns; default 'configs/footprints/*.py'",
     )
-    add("--folds", type=_at_least_two, default=5, metavar="K", help="parts of the people; default %(default)s")
-    add("--seeds", type=_positive, default=1, metavar="S", help="trainings per fold; default %(default)s")
+    add("--folds", type=_at_least_two, metavar="K", help="parts of the people; default 5")
+    add("--seeds", type=_positive, metavar="S", help="trainings per fold; default 1; more of them tell more")
     add("--workdir", metavar="DIR", default="runs/study", help="study folder; default %(default)s")
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
     add(

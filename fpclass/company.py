@@ -154,8 +154,10 @@ def _num_bytes(shapes: PyTree) -> int:
 
 
 def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Dataset) -> int:
-    """What a training epoch of one member needs beside its arguments, as the compiler says."""
+    """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
-    compiled = jax.jit(alone.train_epoch).lower(state, *as_shapes).compile()
-    analysis = compiled.memory_analysis()
-    return int(analysis.temp_size_in_bytes) if analysis else _num_bytes(state)
+    needed = _num_bytes(state)
+    for function in (alone.train_epoch, alone.evaluate_epoch):
+        analysis = jax.jit(function).lower(state, *as_shapes).compile().memory_analysis()
+        needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)
+    return needed

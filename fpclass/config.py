@@ -174,7 +174,7 @@ def _conditions_after_training(config: Any) -> dict[str, tuple[bool, str]]:
         ),
         "predict.average": (predict.average in ("probabilities", "logits"), "probabilities or logits"),
         "study.metric": (study.metric in STUDY_METRICS, ", ".join(STUDY_METRICS)),
-        "study.alpha": (0 < study.alpha < 1, "in (0, 1)"),
+        "study.alpha": (0 < study.alpha < 0.5, "in (0, 0.5)"),
         "study.margin": (study.margin >= 0, "at least 0"),
         "study.calibration": (study.calibration in ("none", "temperature", "vector"), "none, temperature or vector"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),

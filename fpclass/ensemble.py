@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from fpclass.metrics import log_softmax
 from fpclass.out_of_fold import collect_test, write_csv
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, audit_data, check_same_data
-from fpclass.selection import average_members, weighted_average
+from fpclass.selection import LogProbabilities, average_members, weighted_average
 from fpclass.study import Study
 
 
@@ -44,13 +45,35 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     filenames, logits = collect_test(study, ensemble["weights"])
     if filenames != audit.table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
-    averaged = {name: average_members(of_config, ensemble["average"]) for name, of_config in logits.items()}
-    said = weighted_average(averaged, ensemble["weights"], ensemble["average"])
-    said = Calibration.from_json(ensemble["calibration"]).apply(said)
+    said = combine(logits, study.num_folds, ensemble)
     predictions = Predictions.make(audit.table, splits, rows, said, "ensemble")
     write_csv(study, "ensemble_predictions.csv", predictions.frame)
     decided = Predictions.make(audit.table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
     return results.write_submission(study.folder, config, audit.table, decided)
+
+
+def combine(
+    logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
+) -> LogProbabilities:
+    """What the ensemble says of rows that no fold holds.
+
+    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
+    calibrated probabilities of the folds are then averaged.
+
+    Args:
+      logits: by config, of its members: all folds of the first seed, then of the next.
+      num_folds: F.
+      ensemble: what ensemble.json holds.
+
+    Returns:
+      Log-probabilities [N, K].
+    """
+    calibration, average = Calibration.from_json(ensemble["calibration"]), ensemble["average"]
+    of_folds = []
+    for fold in range(num_folds):
+        averaged = {name: average_members(members[fold::num_folds], average) for name, members in logits.items()}
+        of_folds.append(calibration.apply(weighted_average(averaged, ensemble["weights"], average)))
+    return average_members(np.stack(of_folds), average)
 
 
 def decide(
@@ -61,7 +84,7 @@ def decide(
     Args:
       log_probabilities: calibrated, [N, K].
       config: of the study's baseline; `study.cost` is the cost matrix.
-      thresholds: probability of the second class from which on it is chosen, by objective.
+      thresholds: probability of the second class above which it is chosen, by objective.
 
     Raises:
       ConfigError: a threshold that the study has not fitted, or no cost matrix.
@@ -72,7 +95,7 @@ def decide(
     if objective == "cost" and config.study.cost:
         decisions = cost_decisions(np.exp(log_softmax(log_probabilities)), config.study.cost)
     elif objective in thresholds:
-        decisions = (np.exp(log_softmax(log_probabilities))[:, 1] >= thresholds[objective]).astype(int)
+        decisions = (np.exp(log_softmax(log_probabilities))[:, 1] > thresholds[objective]).astype(int)
     else:
         known = ", ".join(("argmax", *thresholds))
         raise ConfigError(f"submit.threshold_for is {objective!r}, but the study has {known}; cost needs study.cost")

@@ -38,8 +38,9 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
     left.set_yticks(y, [shorten(row.name, 40) for row in shown])
     left.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
     _differences(right, shown, margin)
+    baseline = next((row.name for row in shown if row.is_baseline), "the baseline, which failed")
     right.set_title(f"{level}; thick: over people, thin: corrected", loc="left", color=GREY)
-    right.set_xlabel(f"difference from {shorten(shown[0].name, 24)}" if shown else "")
+    right.set_xlabel(f"difference from {shorten(baseline, 26)}")
     for axes in (left, right):
         axes.grid(axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5))

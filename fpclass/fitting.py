@@ -32,6 +32,9 @@ from fpclass.train import (
     make_engine,
 )
 
+FOLD_STRIDE = 0x9E3779B1
+"""Odd, and far from small numbers: seeds of different folds do not meet."""
+
 
 def make_member(config: Config, prepared: Prepared) -> Member:
     """The member that a config and its split describe: its seed and its rows, on the host.
@@ -49,7 +52,9 @@ def make_member(config: Config, prepared: Prepared) -> Member:
     weights = np.ones(prepared.table.num_classes, np.float32)
     if config.train.class_weights == "balanced":
         weights = balanced_class_weights(labels[train], prepared.table.num_classes)
-    on_host: Any = (np.uint32(config.seed), train, selection, validation, weights)
+    # Folds of one seed share nothing, so that what chance does to one of them tells of chance in general.
+    seed = (config.seed + FOLD_STRIDE * max(config.split.fold, 0)) % 2**32
+    on_host: Any = (np.uint32(seed), train, selection, validation, weights)
     return Member(*on_host)
 
 

@@ -48,7 +48,7 @@ def collect(study: Study, names: Iterable[str]) -> OutOfFold:
       RunError: a member is not trained or its files are damaged.
     """
     logits: dict[str, np.ndarray] = {}
-    splits, labels = pd.DataFrame(), np.empty(0, np.int64)
+    shared, classes = pd.DataFrame(), []
     for name in names:
         members = study.members(name)
         splits = members[0].run.read_csv("splits.csv")
@@ -58,13 +58,18 @@ def collect(study: Study, names: Iterable[str]) -> OutOfFold:
             by_seed.setdefault(member.seed, []).append(read_member(member, VALIDATION))
         of_seeds = [_in_order(parts, splits.index, study, name) for parts in by_seed.values()]
         columns = logit_columns(of_seeds[0])
+        found = splits[["filename", "fold", "unit"]].assign(label=of_seeds[0]["label"])
+        if logits and not (found.equals(shared) and columns == classes):
+            raise RunError(
+                f"{study.folder}: {name} has other images, labels, classes or folds than {next(iter(logits))}"
+            )
+        shared, classes = found, columns
         logits[name] = np.stack([frame[columns].to_numpy(np.float64) for frame in of_seeds])
-        labels = of_seeds[0]["label"].to_numpy(np.int64)
     return OutOfFold(
-        filenames=splits["filename"].tolist(),
-        labels=labels,
-        folds=splits["fold"].to_numpy(np.int64),
-        units=splits["unit"].tolist(),
+        filenames=shared["filename"].tolist(),
+        labels=shared["label"].to_numpy(np.int64),
+        folds=shared["fold"].to_numpy(np.int64),
+        units=shared["unit"].tolist(),
         logits=logits,
     )
 

@@ -72,9 +72,12 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def member_mesh() -> Mesh:
-    """All devices of all processes, for members."""
-    return jax.make_mesh((jax.device_count(),), (MEMBER,), axis_types=(AxisType.Auto,))
+def member_mesh(num_members: int | None = None) -> Mesh:
+    """All devices of all processes, for members; those of a single process no more than there are members."""
+    devices = jax.devices()
+    if num_members and jax.process_count() == 1:
+        devices = devices[:num_members]
+    return Mesh(np.array(devices), (MEMBER,), axis_types=(AxisType.Auto,))
 
 
 def batch_mesh(num_devices: int) -> Mesh | None:

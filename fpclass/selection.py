@@ -6,7 +6,8 @@ the people of the fold, who had no say in it; the mean over folds is what to exp
 
 The members of the other folds were trained on the people of the fold that reports, as always in cross-validation; what
 is kept apart is the choosing from the reporting. So a little of the bias remains: a config that suits the people of a
-fold does better elsewhere for having learnt from them. `pytest -m slow -n 0 -s tests/test_selection.py` prints how little.
+fold does better elsewhere for having learnt from them. `pytest -m slow -n 0 -s tests/test_selection.py` prints
+how little.
 
 Source of the greedy ensemble: Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble Selection from Libraries of Models,
 ICML 2004: forward selection with replacement, from the best model on.

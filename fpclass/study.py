@@ -11,7 +11,8 @@ import dataclasses
 import glob
 import importlib.util
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -127,16 +128,17 @@ class Study:
         arms = {name: configs.from_json(config, f"{path}: {name}") for name, config in values["configs"].items()}
         return cls(folder, arms, values["folds"], values["seeds"], values["baseline"])
 
-    def changed(self, overrides: Sequence[str]) -> Study:
-        """The same study with what may still be chosen after training."""
+    def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
+        """The same study with what may still be chosen after training, and perhaps more seeds."""
         arms = {name: configs.override(config, overrides) for name, config in self.arms.items()}
-        return dataclasses.replace(self, arms=arms)
+        return dataclasses.replace(self, arms=arms, num_seeds=num_seeds or self.num_seeds)
 
-    def create(self) -> None:
-        """Makes the folder, or goes on in the one that holds the same study or a part of it.
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the folder, or goes on in the one that holds this study or a part of it, and holds it meanwhile.
 
         Raises:
-          RunError: it holds another study or something else, or cannot be written to.
+          RunError: it holds another study or something else, another process holds it, or it cannot be written to.
         """
         path = self.path("study.json")
         try:
@@ -149,25 +151,42 @@ class Study:
         except OSError as error:
             why = error.strerror or error
             raise RunError(f"{self.folder}: cannot write ({why}); choose another --workdir") from error
-        if path.name in names and self.path("members").is_dir():
-            self._check_same(Study.open(self.folder))
-        files.write_json(path, self.to_json())
+        with self.lock():
+            if path.is_file():
+                self._make_room(Study.open(self.folder))
+            files.write_json(path, self.to_json())
+            yield
 
-    def _check_same(self, there: Study) -> None:
-        """A study may grow by configs and seeds; what is there already must stay what it is."""
-        missing = [name for name in there.arms if name not in self.arms]
-        changed = [f"configs only there: {', '.join(missing)}"] if missing else []
-        if there.num_folds != self.num_folds:
-            changed.append(f"--folds: {there.num_folds} there, {self.num_folds} now")
-        if there.num_seeds > self.num_seeds:
-            changed.append(f"--seeds: {there.num_seeds} there, {self.num_seeds} now")
-        for name in [name for name in there.arms if name in self.arms]:
-            for key, (old, new) in configs.differences(there.arms[name], self.arms[name]).items():
-                if not key.startswith(configs.AFTER_TRAINING):
-                    changed.append(f"{name} {key}: {old!r} there, {new!r} now")
+    def _make_room(self, there: Study) -> None:
+        """Refuses what would change trained members; removes what is left of untrained ones that have changed.
+
+        A study may grow by configs and seeds, and a config that failed may be corrected or left out.
+        """
+        is_begun = {name: any(member.is_done for member in there.members(name)) for name in there.arms}
+        changed, stale = [], []
+        if any(is_begun.values()):
+            if there.num_folds != self.num_folds:
+                changed.append(f"--folds: {there.num_folds} there, {self.num_folds} now")
+            if there.num_seeds > self.num_seeds:
+                changed.append(f"--seeds: {there.num_seeds} there, {self.num_seeds} now")
+        for name, config in there.arms.items():
+            if name not in self.arms:
+                found = [f"config only there: {name}"]
+            else:
+                found = [
+                    f"{name} {key}: {old!r} there, {new!r} now"
+                    for key, (old, new) in configs.differences(config, self.arms[name]).items()
+                    if not key.startswith(configs.AFTER_TRAINING)
+                ]
+            changed += found if is_begun[name] else []
+            stale += [name] if found and not is_begun[name] else []
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
+        for name in stale:
+            shutil.rmtree(self.path("members") / name, ignore_errors=True)
+        if not any(is_begun.values()):  # the data may have been what had to be corrected
+            self.path("environment.json").unlink(missing_ok=True)
 
 
 def plan_study(
@@ -208,7 +227,7 @@ def plan_study(
         baseline = "baseline" if "baseline" in arms else next(iter(arms))
     if baseline not in arms:
         raise ConfigError(f"--baseline={baseline}: no config of that name; there are {', '.join(arms)}")
-    _check_same_folds(arms, baseline)
+    _check_comparable(arms, baseline)
     arms = {baseline: arms.pop(baseline)} | arms
     if compare_splits:
         for name, config in list(arms.items()):
@@ -238,14 +257,12 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _check_same_folds(arms: dict[str, Config], baseline: str) -> None:
-    """Paired comparisons need the same images in the same folds, reported by the same rules."""
-    keys = ("split.seed", "split.grouped", "evaluate.confidence", "evaluate.num_bootstrap")
+def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
+    """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
+    keys = ["data.classes", "split.seed", "split.grouped", "evaluate.num_bootstrap", "predict.average"]
     settings = {name: configs.flatten(config) for name, config in arms.items()}
     reference = settings[baseline]
-    keys += tuple(
-        key for key in reference if key.startswith("study.") and key not in ("study.together", "study.memory_gb")
-    )
+    keys += [key for key in reference if key.startswith("study.") and key not in ("study.together", "study.memory_gb")]
     for name, values in settings.items():
         for key in keys:
             if values[key] != reference[key]:
@@ -253,6 +270,15 @@ def _check_same_folds(arms: dict[str, Config], baseline: str) -> None:
                     f"{name}: {key} is {values[key]!r}, that of {baseline} is {reference[key]!r}: a study compares "
                     f"on the same folds and by the same rules; give one value for all with --config.{key}=…"
                 )
+        if values["split.selection"] == "validation" and configs.needs_selection(arms[name]):
+            raise ConfigError(
+                f"{name}: split.selection is 'validation', which chooses on the people that report and would be "
+                "compared with configs that do not; set it to 'inner'"
+            )
+    if not reference["split.grouped"]:
+        raise ConfigError("split.grouped is False, which leaks people; use --compare-splits to see by how much")
+    if not reference["evaluate.num_bootstrap"]:
+        raise ConfigError("evaluate.num_bootstrap is 0: a study needs resamples of people; 2000 is the default")
 
 
 def _project() -> pathlib.Path:

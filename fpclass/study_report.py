@@ -28,8 +28,9 @@ class StudyRow:
       name: of the config.
       score: mean over its members, with interval; None if it failed.
       members: score of each member [F, S]; None if it failed.
-      comparison: with the baseline; None for the baseline itself and for what failed.
+      comparison: with the baseline; None for the baseline itself, for what failed, and where the baseline failed.
       failure: why it failed, "" if it did not.
+      is_baseline: whether it is what the others are compared with.
     """
 
     name: str
@@ -37,20 +38,23 @@ class StudyRow:
     members: Float[np.ndarray, "f s"] | None
     comparison: Comparison | None
     failure: str = ""
+    is_baseline: bool = False
 
     @property
     def verdict(self) -> str:
         """In words."""
         if self.failure:
             return f"FAILED: {self.failure}"
-        return self.comparison.verdict if self.comparison else "the baseline"
+        if self.is_baseline:
+            return "the baseline"
+        return self.comparison.verdict if self.comparison else "not compared: the baseline failed"
 
 
-def to_frame(rows: Sequence[StudyRow], metric: str) -> pd.DataFrame:
-    """The table with every figure, for study.csv."""
+def to_frame(rows: Sequence[StudyRow], metric: str, source: str) -> pd.DataFrame:
+    """The table with every figure, and what data it is about, for study.csv."""
     records = []
     for row in rows:
-        record: dict[str, Any] = {"config": row.name, "metric": metric}
+        record: dict[str, Any] = {"config": row.name, "metric": metric, "data": source}
         record |= (
             dataclasses.asdict(row.score) if row.score else dict.fromkeys(f.name for f in dataclasses.fields(Score))
         )
@@ -71,7 +75,7 @@ class StudyReport:
       note: what has to stand beside every figure, such as that the data are synthetic.
       source: of the data.
       num_images: labelled ones, N.
-      num_people: they are of.
+      num_people: they are of; as many as images where none are known.
       num_folds: F.
       num_seeds: S.
       choice: the best config; None where there is one only.
@@ -80,6 +84,7 @@ class StudyReport:
       calibration: from `calibration_report`.
       decisions: from `decision_report`.
       inflations: by config that was also trained on image-random folds.
+      failed_splits: why such a training failed, by config.
     """
 
     rows: list[StudyRow]
@@ -97,6 +102,12 @@ class StudyReport:
     calibration: dict[str, Any]
     decisions: dict[str, Any]
     inflations: dict[str, Inflation]
+    failed_splits: dict[str, str]
+
+    @property
+    def units(self) -> str:
+        """What intervals resample."""
+        return "people" if self.num_people < self.num_images else "images"
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
@@ -131,8 +142,11 @@ def _findings(report: StudyReport) -> list[str]:
     metric = report.metric.replace("_", " ")
     lines = [report.note] if report.note else []
     lines.append(
-        f"{report.source}: {report.num_images} images of {report.num_people} people, {report.num_folds} folds x "
-        f"{report.num_seeds} seeds; {100 * report.confidence:g} % intervals resample people; p of a test "
+        f"{report.source}: {report.num_images} images"
+        + (f" of {report.num_people} people" if report.units == "people" else "")
+        + f", {report.num_folds} folds x {report.num_seeds} seeds; {100 * report.confidence:g} % intervals: of the "
+        f"mean by resampling {report.units}, which takes the trained members as given and is somewhat narrow, of the "
+        "difference and p by a test "
         "corrected for overlapping training sets and, by Holm, for the length of the table (docs/statistics.md)"
     )
     choice = report.choice
@@ -166,26 +180,36 @@ def _findings(report: StudyReport) -> list[str]:
             f"{number(found.grouped)}: inflated by {number(found.difference, signed=True)} "
             f"{interval(found.low, found.high, signed=True)}"
         )
+    lines += [f"the leak: {name} on image-random folds FAILED: {why}" for name, why in report.failed_splits.items()]
     return lines
 
 
 def _decisions(decisions: dict[str, Any]) -> list[str]:
-    lines = [
+    lines = (
+        [
+            f"costs: decided by them {_score(decisions['costs']['cost'])} per image, "
+            f"{_score(decisions['costs']['saved'])} less than the most probable class"
+        ]
+        if decisions["costs"]
+        else []
+    )
+    lines += [
         f"threshold for {objective.replace('_', ' ')}: {found['threshold']:.3f}, cross-fitted gain over one half "
         f"{_score(found['gain'], signed=True)}"
         for objective, found in decisions["thresholds"].items()
+        if objective != "cost"
     ]
     abstention, conformal = decisions["abstention"], decisions["conformal"]
     sure = abstention["smallest_confidence"]
     lines.append(
-        f"abstention for at most {abstention['max_risk']:.0%} errors: "
+        f"abstention for at most {100 * abstention['max_risk']:g} % errors: "
         + (f"decide from confidence {sure:.2f} on" if sure <= 1 else "no confidence is high enough, decide nothing")
         + f"; cross-fitted it decides {_score(abstention['coverage'])} of the images and errs in "
         f"{_score(abstention['risk'])} of those"
     )
     lines.append(
-        f"conformal sets that promise {conformal['nominal']:.0%}: cover {_score(conformal['person_coverage'])} by "
-        f"person, {_score(conformal['mean_set_size'])} classes on average"
+        f"conformal sets that promise {100 * conformal['nominal']:g} %: cover {_score(conformal['person_coverage'])} "
+        f"by person, {_score(conformal['mean_set_size'])} classes on average"
     )
     return lines
 
@@ -211,15 +235,16 @@ def _cells(report: StudyReport) -> list[Cells]:
     """The table, its header first."""
     level = f"{100 * report.confidence:g} %"
     metric = report.metric.replace("_", " ")
-    table = [["config", metric, "sd", level, "difference", f"{level} (people)", "p (Holm)", "verdict"]]
+    table = [["config", metric, "sd", level, "difference", level, "p (Holm)", "verdict"]]
     for row in report.rows:
         score, compared = row.score, row.comparison
         cells = [row.name]
         cells += [number(score.mean), number(score.sd), interval(score.low, score.high)] if score else ["-", "", ""]
         if compared:
             cells.append(number(compared.difference, signed=True))
-            cells.append(interval(compared.difference_low, compared.difference_high, signed=True))
-            cells.append(number(compared.p_holm))
+            cells.append(interval(compared.t_low, compared.t_high, signed=True))
+            is_tiny = compared.p_holm is not None and compared.p_holm < 0.001
+            cells.append("<0.001" if is_tiny else number(compared.p_holm))
         else:
             cells += ["", "", ""]
         table.append([*cells, row.verdict])

@@ -63,6 +63,9 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
         calibration=reports["calibration"],
         decisions=reports["decisions"],
         inflations=judge_splits(hub, study, failures, settings),
+        failed_splits={
+            name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
+        },
     )
     _write(study, report, hub, settings)
     return to_text(report, study.folder)
@@ -78,11 +81,12 @@ def judge(hub: OutOfFold, study: Study, failures: dict[str, str], settings: Conf
     rows = []
     for name in study.names:
         if name in failures:
-            rows.append(StudyRow(name, None, None, None, failures[name]))
+            rows.append(StudyRow(name, None, None, None, failures[name], name == study.baseline))
             continue
         logits = hub.logits[name]
         scores = member_scores(logits, hub.labels, hub.folds, settings.study.metric)
-        rows.append(StudyRow(name, score_config(logits, *shared, **options), scores, compared.get(name)))
+        score = score_config(logits, *shared, **options)
+        rows.append(StudyRow(name, score, scores, compared.get(name), is_baseline=name == study.baseline))
     return rows
 
 
@@ -168,7 +172,7 @@ def _bootstrap(settings: Config) -> dict[str, Any]:
 
 def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) -> None:
     """Writes the table, the report and the figures."""
-    frame = to_frame(report.rows, report.metric)
+    frame = to_frame(report.rows, report.metric, report.source)
     for metric in OVERALL_METRICS:
         means = {
             name: float(np.nanmean(member_scores(logits, hub.labels, hub.folds, metric)))
@@ -181,6 +185,12 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) 
     files.write_json(
         study.path("results.json"),
         {
+            "data": report.source,
+            "is_synthetic": bool(report.note),
+            "num_folds": report.num_folds,
+            "num_seeds": report.num_seeds,
+            "metric": report.metric,
+            "confidence": report.confidence,
             "choice": choice,
             "ensemble": {
                 "weights": report.ensemble.weights,

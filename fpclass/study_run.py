@@ -12,8 +12,9 @@ from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import make_splits
 from fpclass.decisions import check_cost
 from fpclass.errors import DataError, FpclassError, RunError
-from fpclass.parallel import is_first_process, member_mesh, num_processes
-from fpclass.prepare import Prepared, audit_data, write_audit
+from fpclass.parallel import is_first_process, num_processes
+from fpclass.prepare import Prepared, audit_data, check_same_data, write_audit
+from fpclass.run import Run
 from fpclass.study import Study
 from fpclass.study_training import train_arm
 
@@ -36,9 +37,13 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
       DataError: the data of the baseline cannot be used, or divided into so many folds.
       RunError: the folder cannot be written to.
     """
-    mesh = member_mesh()
     data = StudyData(study, strict=strict)
-    num_classes = data.of(study.baseline).table.num_classes
+    prepared = data.of(study.baseline)
+    if is_first_process():
+        check_same_data(Run(study.folder, study.arms[study.baseline]), prepared)
+    if study.compares_splits and not any(prepared.table.rows["group"]):
+        raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
+    num_classes = prepared.table.num_classes
     cost = study.arms[study.baseline].study.cost
     if cost:  # known to fit before hours of training, not after
         check_cost(cost, num_classes)
@@ -47,7 +52,7 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
         for name in study.arms:
             with progress.arm(name):
                 try:
-                    is_finished = train_arm(study, name, data.of(name), mesh, interruption, progress.add)
+                    is_finished = train_arm(study, name, data.of(name), interruption, progress.add)
                 except RunError:  # of the folder: the next config would meet it too
                     raise
                 except Exception as error:  # whatever a config can do wrong, the others are none the worse

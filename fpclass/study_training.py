@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from fpclass import checkpoints, files
 from fpclass.company import Company, make_company, plan_waves, stack_members, take_member
@@ -20,7 +19,7 @@ from fpclass.console import Interruption
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
 from fpclass.errors import TrainingError
 from fpclass.fitting import first_bad_batch, log_record, make_dataset, make_member
-from fpclass.parallel import MEMBER, agree, fetch, is_first_process, put
+from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, put
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.results import describe_model
@@ -49,16 +48,13 @@ class Wave:
     rows: list[Member]
 
 
-def train_arm(
-    study: Study, name: str, prepared: Prepared, mesh: Mesh, interruption: Interruption, on_epoch: OnEpoch
-) -> bool:
+def train_arm(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
     """Trains the members of an arm that are not trained yet.
 
     Args:
       study: the folder and its configs.
       name: of the arm.
       prepared: its data; the roles are made here, fold by fold.
-      mesh: from `parallel.member_mesh`.
       interruption: asked after every epoch.
       on_epoch: is told of progress.
 
@@ -82,6 +78,7 @@ def train_arm(
     if is_first_process():
         for member, fold in zip(todo, data, strict=True):
             _begin(member.run, fold)
+    mesh = member_mesh(len(todo))
     dataset = put(make_dataset(prepared), mesh)
     company = make_company(config, prepared.table.num_classes, mesh)
     for positions in _resumed_first(study, name, todo, plan_waves(company, rows, dataset, config)):
@@ -215,6 +212,8 @@ def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -
     for position, (member, prepared) in enumerate(zip(wave.members, wave.prepared, strict=True)):
         own = take_member(best, position)
         weights = {"params": own.params, "batch_stats": own.batch_stats}
+        # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
+        shutil.rmtree(member.run.path("checkpoints/best"), ignore_errors=True)
         checkpoints.save(member.run.path("checkpoints/best"), int(own.epoch), weights)
         member.run.write_csv("splits.csv", prepared.splits.frame)
     # In a loop of its own, and a short one: a kill in the midst of it would leave the others to be trained again.

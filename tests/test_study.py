@@ -7,15 +7,18 @@ import pathlib
 import shutil
 import signal
 import time
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_cli import launch
 
 from fpclass import cli
+from fpclass.fitting import make_member
 from fpclass.run import Run
-from fpclass.study import Study
+from fpclass.study import Study, plan_study
 
 BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py"
 EXP04_NAME = pathlib.Path(EXP04).stem
@@ -202,18 +205,87 @@ def test_a_study_may_grow_but_not_change(blobs, tmp_path, capsys):
     assert cli.main(study_args(blobs, folder, configs=(BASELINE, EXP04), seeds=1)) == 0
     assert "baseline                      3 members were there" in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in weights] == changed
-    fails(capsys, study_args(blobs, folder, configs=(BASELINE,), seeds=1), "another study", f"only there: {EXP04_NAME}")
+    fails(
+        capsys,
+        study_args(blobs, folder, configs=(BASELINE,), seeds=1),
+        "another study",
+        f"config only there: {EXP04_NAME}",
+    )
     fails(capsys, study_args(blobs, folder, folds=4, seeds=1), "--folds: 3 there, 4 now")
     more = ["--config.optim.learning_rate=0.1"]
     fails(capsys, study_args(blobs, folder, *more, seeds=1), "optim.learning_rate: 0.001 there, 0.1 now")
+    fails(capsys, ["study", "--resume", "--folds=3", f"--workdir={folder}"], "leave the rest out")
     other_rules = ["--config.study.margin=0.1", "--config.study.metric=log_loss"]
     assert cli.main(["study", "--resume", f"--workdir={folder}", *other_rules]) == 0
     assert pd.read_csv(folder / "study.csv")["metric"].tolist() == ["log_loss"] * 2
 
 
-def test_one_study_at_a_time(study, blobs, capsys):
-    with Study.open(study).lock():
-        fails(capsys, study_args(blobs, study, "--compare-splits"), "another training is running in this folder")
+def test_one_study_at_a_time(blobs, tmp_path, capsys):
+    """Also before the first member is begun, and the plan of the first one stays what it is."""
+    folder = tmp_path / "study"
+    plan = plan_study(folder, [BASELINE], [], num_folds=3, num_seeds=1, baseline=None, compare_splits=False)
+    with plan.claimed():
+        before = (folder / "study.json").read_bytes()
+        fails(capsys, study_args(blobs, folder, configs=(EXP04,)), "another training is running in this folder")
+        assert (folder / "study.json").read_bytes() == before
+
+
+def test_a_baseline_that_fails_is_not_replaced_and_may_be_corrected(blobs, tmp_path, capsys):
+    folder = tmp_path / "study"
+    args = study_args(blobs, folder, seeds=1)
+    wrong = tmp_path / "baseline.py"
+    text = (
+        "from configs.footprints import baseline\n\n\ndef get_config():\n    config = baseline.get_config()\n"
+        "    config.optim.name, config.optim.learning_rate = 'sgd', {}\n    return config\n"
+    )
+    wrong.write_text(text.format("1e30"))
+    args = study_args(blobs, folder, configs=(str(wrong), EXP04), seeds=1)
+    assert cli.main(args) == 1
+    verdicts = pd.read_csv(folder / "study.csv").set_index("config")["verdict"]
+    assert verdicts["baseline"].startswith("FAILED")
+    assert verdicts[EXP04_NAME] == "not compared: the baseline failed"
+    wrong.write_text(text.format("1e-3"))
+    assert cli.main(args) == 0, "what failed may be corrected"
+    assert f"{EXP04_NAME}  3 members were there" in capsys.readouterr().out
+    assert pd.read_csv(folder / "study.csv")["verdict"].iloc[0] == "the baseline"
+
+
+def test_folds_of_one_seed_start_from_other_weights(study):
+    """What chance does to all folds alike, no comparison of folds could see."""
+    losses = [member.run.history()[0]["train_loss"] for member in Study.open(study).members("baseline")]
+    assert len(set(losses)) == len(losses) == 6
+    prepared = types.SimpleNamespace(
+        splits=types.SimpleNamespace(rows=lambda role: np.arange(3)),
+        table=types.SimpleNamespace(labels=np.zeros(3), num_classes=2),
+    )
+    seeds = [make_member(member.run.config, prepared).seed for member in Study.open(study).members("baseline")]
+    assert len(set(map(int, seeds))) == 6
+    assert int(seeds[0]) == 0, "without folds, the seed is that of the config"
+
+
+def test_three_classes_in_folders_without_people(tmp_path, capsys):
+    """A study of any data set: vector scaling, three classes, intervals over images, and no leak to show."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("circle", "dark", "light")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            grey = rng.integers(80 * k, 80 * k + 60, (24, 20)).astype(np.uint8)
+            Image.fromarray(grey).save(tmp_path / "data" / name / f"{i}.png")
+    args = [
+        "study", "--configs=configs/base.py", "--folds=3", f"--workdir={tmp_path / 'study'}", *SMALL,
+        "--config.data.source=folder", f"--config.data.root={tmp_path / 'data'}", "--config.study.calibration=vector",
+        "--config.study.metric=macro_f1", "--config.train.early_stopping=patience", "--config.train.ema_decay=0.9",
+        "--config.study.cost=((0,1,1),(1,0,1),(2,2,0))",
+    ]  # fmt: skip
+    assert cli.main(args) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "36 images, 3 folds x 1 seeds" in out
+    assert "by resampling images" in out
+    assert "costs: decided by them" in out
+    found = json.loads((tmp_path / "study" / "results.json").read_text())
+    assert found["ensemble"]["scores"]["accuracy"]["value"] > 0.6
+    assert found["calibration"]["method"] == "vector"
+    fails(capsys, [*args, "--compare-splits"], "names no people")
 
 
 def test_a_damaged_or_changed_data_set_is_not_mixed_in(study, blobs, tmp_path, capsys):
@@ -239,6 +311,10 @@ def test_bad_input(study, blobs, tmp_path, capsys):
     fails(
         capsys, study_args(blobs, tmp_path / "f", configs=(BASELINE, str(same))), "another config is called 'baseline'"
     )
+    fails(capsys, study_args(blobs, tmp_path / "g", "--config.split.grouped=False"), "use --compare-splits")
+    peeking = "--config.split.selection=validation"
+    fails(capsys, study_args(blobs, tmp_path / "g", peeking), "chooses on the people that report")
+    fails(capsys, study_args(blobs, tmp_path / "h", "--config.study.cost=((0,1),)"), "cost matrix")
     fails(capsys, ["evaluate", f"--workdir={study}"], "a study", "members/")
     fails(capsys, ["submit", "--ensemble", f"--workdir={tmp_path}"], "not a study folder")
     with pytest.raises(SystemExit):
@@ -261,16 +337,16 @@ def test_submission_from_the_ensemble(study, tmp_path, capsys):
     submission = pd.read_csv(folder / "submission.csv")
     assert submission.columns.tolist() == ["filename", "SEX"]
     assert submission["SEX"].tolist() == [0, 0, 1, 1, 0, 0], "blobs are told apart"
-    said = pd.read_csv(folder / "ensemble_predictions.csv")
-    weights = json.loads((folder / "ensemble.json").read_text())["weights"]
+    said = pd.read_csv(folder / "ensemble_predictions.csv").set_index("filename")
+    ensemble = json.loads((folder / "ensemble.json").read_text())
     test = pd.read_csv(folder / "test_predictions.csv")
-    probabilities = np.exp(test[["logit_0", "logit_1"]]).div(np.exp(test[["logit_0", "logit_1"]]).sum(axis=1), axis=0)
-    of_config = probabilities.join(test[["config", "filename"]]).groupby(["config", "filename"]).mean()
-    by_hand = sum(weight * of_config.loc[name] for name, weight in weights.items())
-    odds = np.log(by_hand["logit_1"] / by_hand["logit_0"]).loc[said["filename"]].to_numpy()
-    temperature = 1 / json.loads((folder / "ensemble.json").read_text())["calibration"]["scale"][0]
-    found = (said["logit_1"] - said["logit_0"]).to_numpy() * temperature
-    np.testing.assert_allclose(found, odds, rtol=1e-4)
+    test["second"] = 1 / (1 + np.exp(test["logit_0"] - test["logit_1"]))
+    of_seeds = test.groupby(["config", "fold", "filename"])["second"].mean()
+    of_folds = sum(weight * of_seeds.loc[name] for name, weight in ensemble["weights"].items())
+    odds = np.log(of_folds / (1 - of_folds)) * ensemble["calibration"]["scale"][0]
+    by_hand = (1 / (1 + np.exp(-odds))).groupby("filename").mean()
+    found = 1 / (1 + np.exp(said["logit_0"] - said["logit_1"]))
+    np.testing.assert_allclose(found, by_hand.loc[said.index], rtol=1e-3)
     for objective in ("f1", "balanced_accuracy"):
         assert (
             cli.main(["submit", "--ensemble", f"--workdir={folder}", f"--config.submit.threshold_for={objective}"]) == 0
