@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from fpclass.config import Config, needs_selection
 from fpclass.console import Interruption, is_terminal, say
@@ -24,7 +25,6 @@ from fpclass.train import (
     Engine,
     Member,
     TrainState,
-    balanced_class_weights,
     epoch_batches,
     epochs_passed,
     fit,
@@ -56,6 +56,12 @@ def make_member(config: Config, prepared: Prepared) -> Member:
     seed = (config.seed + FOLD_STRIDE * max(config.split.fold, 0)) % 2**32
     on_host: Any = (np.uint32(seed), train, selection, validation, weights)
     return Member(*on_host)
+
+
+def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> Float[np.ndarray, " K"]:
+    """Weights n / (K n_k), so that every class weighs the same in the loss, float32 [K]."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
 def make_dataset(prepared: Prepared) -> Dataset:

@@ -232,16 +232,7 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
     Raises:
       ConfigError: values of `train` or `optim` that do not exist.
     """
-    train_config = config.train
-    if train_config.selection_metric not in SELECTION_METRICS:
-        raise ConfigError(
-            f"train.selection_metric is {train_config.selection_metric!r}: expected {', '.join(SELECTION_METRICS)}"
-        )
-    if train_config.early_stopping not in ("none", "restore_best", "patience"):
-        raise ConfigError(
-            f"train.early_stopping is {train_config.early_stopping!r}: expected none, restore_best or patience"
-        )
-    optimizer, plateau = make_optimizer(config.optim), make_plateau(config.optim)
+    _check_choices(config.train)
 
     def shard(batch: Array) -> Array:
         if batch_mesh is None:
@@ -249,18 +240,28 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
         spread = jax.sharding.NamedSharding(batch_mesh, jax.sharding.PartitionSpec("batch"))
         return lax.with_sharding_constraint(batch, spread)
 
-    train_step = make_train_step(model, config, shard)
     predict = make_predict(model, config)
+    return Engine(
+        init=jax.jit(make_init(model, config)),
+        train_epoch=jax.jit(make_train_epoch(make_train_step(model, config, shard), config), donate_argnums=0),
+        evaluate_epoch=jax.jit(make_evaluate_epoch(predict, config)),
+        predict=jax.jit(predict),
+        batch_size=config.train.batch_size,
+    )
+
+
+def make_init(model: nn.Module, config: Config) -> Callable[[Member, Dataset], TrainState]:
+    """Makes `Engine.init`."""
+    optimizer, plateau = make_optimizer(config.optim), make_plateau(config.optim)
+
+    def copied(tree: PyTree) -> PyTree:  # donated buffers must not appear twice
+        return jax.tree.map(jnp.copy, tree)
 
     def init(member: Member, dataset: Dataset) -> TrainState:
         images = jnp.zeros((1, *dataset.images.shape[1:]), jnp.float32)
         variables = model.init(address(member.seed, PARAMS), images, train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         zero = jnp.zeros((), jnp.int32)
-
-        def copied(tree: PyTree) -> PyTree:  # donated buffers must not appear twice
-            return jax.tree.map(jnp.copy, tree)
-
         return TrainState(
             step=zero,
             epoch=zero,
@@ -268,15 +269,23 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
             batch_stats=batch_stats,
             opt_state=optimizer.init(params),
             plateau=plateau.init(params),
-            average=copied((params, batch_stats)) if train_config.ema_decay else (),
+            average=copied((params, batch_stats)) if config.train.ema_decay else (),
             best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf, jnp.float32), zero),
             stale_evaluations=zero,
             # A member without rows only fills up a company: it has stopped before it began.
             is_stopped=jnp.all(member.train_rows == PADDING),
         )
 
+    return init
+
+
+def make_train_epoch(
+    train_step: Callable[..., tuple[TrainState, dict[str, Array]]], config: Config
+) -> Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]:
+    """Makes `Engine.train_epoch`: one scan over the batches of an epoch."""
+
     def train_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
-        batches = epoch_batches(member, state.epoch, train_config.batch_size)
+        batches = epoch_batches(member, state.epoch, config.train.batch_size)
 
         def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
             state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
@@ -292,6 +301,15 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
             return state, {"loss": nothing, "accuracy": nothing, "step_loss": jnp.full(len(batches), jnp.nan)}
 
         return lax.cond(state.is_stopped, wait, train, state)
+
+    return train_epoch
+
+
+def make_evaluate_epoch(
+    predict: Predict, config: Config
+) -> Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]:
+    """Makes `Engine.evaluate_epoch`: scores, the best weights, the plateau and the early stop."""
+    train_config, plateau = config.train, make_plateau(config.optim)
 
     def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
         params, batch_stats = state.average if train_config.ema_decay else (state.params, state.batch_stats)
@@ -320,13 +338,15 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh 
         )
         return _select(state.is_stopped, state, evaluated), record
 
-    return Engine(
-        init=jax.jit(init),
-        train_epoch=jax.jit(train_epoch, donate_argnums=0),
-        evaluate_epoch=jax.jit(evaluate_epoch),
-        predict=jax.jit(predict),
-        batch_size=train_config.batch_size,
-    )
+    return evaluate_epoch
+
+
+def _check_choices(train_config: Config) -> None:
+    metric, stopping = train_config.selection_metric, train_config.early_stopping
+    if metric not in SELECTION_METRICS:
+        raise ConfigError(f"train.selection_metric is {metric!r}: expected {', '.join(SELECTION_METRICS)}")
+    if stopping not in ("none", "restore_best", "patience"):
+        raise ConfigError(f"train.early_stopping is {stopping!r}: expected none, restore_best or patience")
 
 
 def fit(
@@ -374,9 +394,3 @@ def epochs_passed(state: TrainState) -> int:
 def have_all_stopped(state: TrainState) -> bool:
     """Whether a member, or every member of a company, has stopped early."""
     return bool(np.all(fetch(state.is_stopped)))
-
-
-def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> Float[np.ndarray, " K"]:
-    """Weights n / (K n_k), so that every class weighs the same in the loss, float32 [K]."""
-    counts = np.bincount(labels, minlength=num_classes)
-    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)

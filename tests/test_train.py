@@ -15,13 +15,13 @@ from configs.footprints import baseline
 from fpclass.augment import normalise
 from fpclass.config import from_json
 from fpclass.errors import ConfigError
+from fpclass.fitting import balanced_class_weights
 from fpclass.inference import scores_of
 from fpclass.models import build_model
 from fpclass.train import (
     PADDING,
     Dataset,
     Member,
-    balanced_class_weights,
     epoch_batches,
     fit,
     make_engine,
