@@ -38,6 +38,14 @@ Caches (drawn data, decoded images, compiled programs) live in the user's cache 
   launch.py predict print.png more/ --workdir=runs/exp04
 """
 
+STUDY_EPILOG = """
+Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
+
+  launch.py study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
+  launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
+  launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
+"""
+
 
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
     """The whole way from images to submission: audit, split, fit, evaluate, explain, submit.
@@ -258,7 +266,7 @@ def make_parser() -> argparse.ArgumentParser:
             name,
             help=text.split(": ")[0].split(". ")[0].rstrip("."),
             description=textwrap.fill(text, 100),
-            epilog=EPILOG if name in ("train", "study", "audit") else None,
+            epilog={"train": EPILOG, "audit": EPILOG, "study": STUDY_EPILOG}.get(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
