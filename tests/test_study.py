@@ -170,8 +170,8 @@ def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, cod
         process.kill()
     assert process.returncode == code
     assert not (stopped / "out_of_fold.csv").exists(), "it was stopped before its end"
-    (checkpoint,) = (stopped / "members" / EXP04_NAME / "wave").glob("[0-9]*")
-    assert 0 < int(checkpoint.name) < 40
+    saved = [int(path.name) for path in (stopped / "members" / EXP04_NAME / "wave").iterdir() if path.name.isdigit()]
+    assert 0 < max(saved) < 40
     assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
     for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
