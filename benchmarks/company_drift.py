@@ -16,10 +16,9 @@ import numpy as np
 
 from configs.footprints import baseline
 from fpclass.company import make_company, stack_members
-from fpclass.data.splits import make_splits
 from fpclass.fitting import make_dataset, make_member
 from fpclass.parallel import fetch, member_mesh, put, use_all_cores
-from fpclass.prepare import Prepared, audit_data
+from fpclass.prepare import Prepared, prepare
 from fpclass.train import TrainState, fit
 
 
@@ -66,8 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     use_all_cores()
     config = make_config(args.images, args.epochs)
-    audit, images = audit_data(config)
-    prepared = Prepared(audit, images, make_splits(audit.table, config.split, needs_selection=False))
+    prepared = prepare(config)
     (apart, apart_scores), (batched, batched_scores) = (
         train(config, prepared, args.seeds, together) for together in ("sequential", "vmap")
     )

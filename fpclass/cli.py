@@ -192,8 +192,7 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.output == "-":
         say(frame.to_csv(index=False).rstrip())
     else:
-        with files.replacing(pathlib.Path(args.output)) as temporary:
-            frame.to_csv(temporary, index=False, lineterminator="\n")
+        files.write_csv(pathlib.Path(args.output), frame)
         say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
     for name, error in zip(failed["filename"], failed["error"], strict=True):
         print(f"fpclass: {name}: {error}", file=sys.stderr)
@@ -284,10 +283,10 @@ def make_parser() -> argparse.ArgumentParser:
     added["predict"].add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
     drawn = added["synthesize"]
     drawn.add_argument("folder", metavar="DIR", help="a new folder")
-    drawn.add_argument("--num-images", type=_positive, default=2628, metavar="N", help="prints; default %(default)s")
+    drawn.add_argument("--num-images", type=_at_least(1), default=2628, metavar="N", help="prints; default %(default)s")
     size = "default %(default)s; the competition has "
-    drawn.add_argument("--height", type=_positive, default=619, metavar="PX", help=f"{size}1238")
-    drawn.add_argument("--width", type=_positive, default=403, metavar="PX", help=f"{size}806")
+    drawn.add_argument("--height", type=_at_least(1), default=619, metavar="PX", help=f"{size}1238")
+    drawn.add_argument("--width", type=_at_least(1), default=403, metavar="PX", help=f"{size}806")
     drawn.add_argument("--seed", type=int, default=0, help="default %(default)s")
     return parser
 
@@ -300,8 +299,8 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="config files or quoted patterns; default 'configs/footprints/*.py'",
     )
-    add("--folds", type=_at_least_two, metavar="K", help="parts of the people; default 5")
-    add("--seeds", type=_positive, metavar="S", help="trainings per fold; default 1; more of them tell more")
+    add("--folds", type=_at_least(2), metavar="K", help="parts of the people; default 5")
+    add("--seeds", type=_at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
     add("--workdir", metavar="DIR", default="runs/study", help="study folder; default %(default)s")
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
     add(
@@ -318,7 +317,7 @@ def _add_process_flags(parser: argparse.ArgumentParser) -> None:
         "--distributed", action="store_true", help="one of several processes; found by SLURM, TPU, Kubernetes, or below"
     )
     add("--coordinator", metavar="HOST:PORT", help="distributed: address of the first process")
-    add("--num-processes", type=_positive, metavar="N", help="distributed: how many there are")
+    add("--num-processes", type=_at_least(1), metavar="N", help="distributed: how many there are")
     add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
 
 
@@ -345,18 +344,16 @@ def _open(args: argparse.Namespace, overrides: list[str]) -> Run:
     return Run(run.folder, configs.override(run.config, overrides)) if overrides else run
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
-    return value
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """The type of a flag: whole numbers from here on."""
 
+    def number(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{text}: expected at least {smallest}")
+        return value
 
-def _at_least_two(text: str) -> int:
-    value = int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"{text}: expected at least 2")
-    return value
+    return number
 
 
 def _prepare_libraries() -> None:

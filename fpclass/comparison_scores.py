@@ -20,7 +20,13 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.intervals import group_codes, group_resamples, make_weighted_metrics, percentile_interval
+from fpclass.intervals import (
+    group_codes,
+    group_resamples,
+    make_weighted_metrics,
+    num_groups_behind,
+    percentile_interval,
+)
 from fpclass.metrics import Labels, ratio
 
 SeedLogits = Float[np.ndarray, "s n k"]
@@ -269,11 +275,7 @@ def score_interval(
     Returns:
       (low, high), both None where there is no interval.
     """
-    codes, labels = group_codes(units), np.asarray(labels)
-    num_groups = len(set(codes))
-    if metric not in ("accuracy", *LOWER_IS_BETTER):
-        # These rest on each class: they know as little as is known of the one with the fewest people.
-        num_groups = min(len(set(codes[labels == k])) for k in set(labels))
+    num_groups = num_groups_behind(metric, np.asarray(labels), group_codes(units))
     is_proportion = metric not in LOWER_IS_BETTER and not is_difference
     return percentile_interval(replicates, confidence, num_groups, is_proportion) or (None, None)
 

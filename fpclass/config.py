@@ -56,12 +56,11 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
       ConfigError: an unknown key, a value of another type, or a key that would need a new training.
     """
     changed = _apply(ConfigDict(config.to_dict()), overrides)
-    for key in differences(config, changed):
-        if not key.startswith(AFTER_TRAINING):
-            raise ConfigError(
-                f"--config.{key} cannot change after training; train into another --workdir, "
-                "or leave it out to use what this run was trained with"
-            )
+    for key in training_differences(config, changed):
+        raise ConfigError(
+            f"--config.{key} cannot change after training; train into another --workdir, "
+            "or leave it out to use what this run was trained with"
+        )
     return check(changed)
 
 
@@ -79,6 +78,11 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     was, now = flatten(old), flatten(new)
     keys = list(dict.fromkeys([*was, *now]))
     return {k: (was.get(k), now.get(k)) for k in keys if was.get(k) != now.get(k)}
+
+
+def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Those of `differences` that would need a new training."""
+    return {key: pair for key, pair in differences(old, new).items() if not key.startswith(AFTER_TRAINING)}
 
 
 def from_json(values: dict[str, Any], where: str) -> Config:
@@ -263,14 +267,19 @@ def _find(path: str) -> pathlib.Path:
     file = pathlib.Path(path)
     if file.is_file():
         return file
-    spec = importlib.util.find_spec("configs")
-    homes = [pathlib.Path(home) for home in spec.submodule_search_locations or ()] if spec else []
+    homes = config_homes()
     if file.parts[:1] == ("configs",):
         for home in homes:
             if (home.parent / file).is_file():
                 return home.parent / file
     there = sorted(str(f.relative_to(home.parent)) for home in homes for f in home.rglob("*.py") if f.name[0] != "_")
     raise ConfigError(f"--config={path}: no such file{_suggest(path, there)}")
+
+
+def config_homes() -> list[pathlib.Path]:
+    """Where the configs of this project are: one folder `configs`, wherever it is installed; empty if nowhere."""
+    spec = importlib.util.find_spec("configs")
+    return [pathlib.Path(home) for home in spec.submodule_search_locations or ()] if spec else []
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:

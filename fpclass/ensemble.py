@@ -11,13 +11,13 @@ from jaxtyping import Float
 from fpclass import files, results
 from fpclass.calibrate import Calibration
 from fpclass.config import Config
-from fpclass.data.splits import PREDICT, make_splits
+from fpclass.data.splits import PREDICT
 from fpclass.decisions import cost_decisions
 from fpclass.errors import ConfigError, DataError
 from fpclass.metrics import log_softmax
-from fpclass.out_of_fold import collect_test, write_csv
+from fpclass.out_of_fold import collect_test
 from fpclass.predictions import Predictions
-from fpclass.prepare import Prepared, audit_data, check_same_data
+from fpclass.prepare import check_same_data, prepare
 from fpclass.selection import LogProbabilities, average_members, weighted_average
 from fpclass.study import Study
 
@@ -34,22 +34,21 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     """
     ensemble = files.read_json(study.path("ensemble.json"))
     config = study.arms[study.baseline]
-    audit, images = audit_data(config)
-    splits = make_splits(audit.table, config.split, needs_selection=False)
-    first = next(iter(ensemble["weights"]))
-    prepared = Prepared(audit, images, splits)
-    check_same_data(study.members(first)[0].run, prepared)
+    first = study.members(next(iter(ensemble["weights"])))[0].run
+    prepared = prepare(first.config)
+    check_same_data(first, prepared)
+    table, splits = prepared.table, prepared.splits
     rows = splits.rows(PREDICT)
     if not len(rows):
-        raise DataError(f"{audit.table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
     filenames, logits = collect_test(study, ensemble["weights"])
-    if filenames != audit.table.rows["filename"].iloc[rows].tolist():
+    if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
     said = combine(logits, study.num_folds, ensemble)
-    predictions = Predictions.make(audit.table, splits, rows, said, "ensemble")
-    write_csv(study, "ensemble_predictions.csv", predictions.frame)
-    decided = Predictions.make(audit.table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
-    return results.write_submission(study.folder, config, audit.table, decided)
+    predictions = Predictions.make(table, splits, rows, said, "ensemble")
+    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
+    decided = Predictions.make(table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
+    return results.write_submission(study.folder, config, table, decided)
 
 
 def combine(

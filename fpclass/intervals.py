@@ -341,17 +341,27 @@ def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights],
     return roc_auc
 
 
+def num_groups_behind(metric: str, labels: Labels, codes: Int[np.ndarray, " n"]) -> int:
+    """How many groups one of `OVERALL_METRICS` rests on: all, or, where it rests on each class, those of the smallest.
+
+    Args:
+      metric: its name.
+      labels: class index of each image [N].
+      codes: group of each image [N], from `group_codes`.
+    """
+    if metric in ("accuracy", "log_loss", "brier"):
+        return int(codes.max()) + 1
+    return min(len(np.unique(codes[labels == k])) for k in np.unique(labels))
+
+
 def _num_groups_behind(logits: Logits, labels: Labels, codes: Int[np.ndarray, " n"]) -> dict[str, Any]:
     """How many groups each metric rests on; [K] for the per-class ones."""
 
     def count(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
         return np.bincount(np.unique(np.stack([classes, codes]), axis=1)[0], minlength=logits.shape[1])
 
-    of_class = count(labels)
-    everyone, smallest = int(codes.max()) + 1, int(of_class[of_class > 0].min())
     return {
-        **dict.fromkeys(("accuracy", "log_loss", "brier"), everyone),
-        **dict.fromkeys(("balanced_accuracy", "macro_f1", "roc_auc"), smallest),
-        **dict.fromkeys(("recall", "f1"), of_class),
+        **{metric: num_groups_behind(metric, labels, codes) for metric in OVERALL_METRICS},
+        **dict.fromkeys(("recall", "f1"), count(labels)),
         "precision": count(logits.argmax(axis=1)),
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import RunError
 from fpclass.study import Study, StudyMember
@@ -31,10 +32,6 @@ class OutOfFold:
     folds: Int[np.ndarray, " n"]
     units: list[str]
     logits: dict[str, Float[np.ndarray, "s n k"]]
-
-    def of(self, names: Iterable[str]) -> OutOfFold:
-        """The same images, with the predictions of these configs only."""
-        return dataclasses.replace(self, logits={name: self.logits[name] for name in names})
 
 
 def collect(study: Study, names: Iterable[str]) -> OutOfFold:
@@ -107,17 +104,9 @@ def write_tables(study: Study, names: Iterable[str]) -> None:
             test = [frame.loc[frame["split"] == TEST], member.run.read_csv("test_predictions.csv")]
             labelled.append(_with_columns(first, frame.loc[frame["split"] == VALIDATION]))
             others += [_with_columns(first, part) for part in test if len(part)]
-    write_csv(study, "out_of_fold.csv", pd.concat(labelled))
+    files.write_csv(study.path("out_of_fold.csv"), pd.concat(labelled))
     if others:
-        write_csv(study, "test_predictions.csv", pd.concat(others))
-
-
-def write_csv(study: Study, name: str, frame: pd.DataFrame) -> None:
-    """Writes a table of a study, whole or not at all."""
-    from fpclass.files import replacing
-
-    with replacing(study.path(name)) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n")
+        files.write_csv(study.path("test_predictions.csv"), pd.concat(others))
 
 
 def _with_columns(first: dict[str, object], frame: pd.DataFrame) -> pd.DataFrame:

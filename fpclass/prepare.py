@@ -44,7 +44,7 @@ class Prepared:
     @property
     def note(self) -> str:
         """What has to stand on every figure."""
-        return note_of(self.table)
+        return note_of(self.table.is_synthetic)
 
     @property
     def sha256(self) -> str:
@@ -53,9 +53,9 @@ class Prepared:
         return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()
 
 
-def note_of(table: Table) -> str:
-    """What has to stand on every figure and report about these data; "" for real images."""
-    return "SYNTHETIC data: drawn, not real prints" if table.is_synthetic else ""
+def note_of(is_synthetic: bool) -> str:
+    """What has to stand on every figure and report about such data; "" for real images."""
+    return "SYNTHETIC data: drawn, not real prints" if is_synthetic else ""
 
 
 def audit_data(config: Config) -> tuple[Audit, UInt8[np.ndarray, "N H W C"]]:
@@ -105,10 +105,9 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: UInt8[np.ndarray, "N
     from fpclass import figures
 
     table = audit.table
-    note = note_of(table)
+    note = note_of(table.is_synthetic)
     files.write_json(folder / "audit.json", audit.to_json())
-    with files.replacing(folder / "table.csv") as temporary:
-        table.rows.to_csv(temporary, index=False, lineterminator="\n")
+    files.write_csv(folder / "table.csv", table.rows)
     rows = np.flatnonzero(table.labelled_mask)
     if not len(rows):
         return

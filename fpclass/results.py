@@ -191,8 +191,7 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
         fill_unreadable=config.submit.fill_unreadable,
     )
     path = folder / "submission.csv"
-    with files.replacing(path) as temporary:
-        submission.to_csv(temporary, index=False, lineterminator="\n")
+    files.write_csv(path, submission)
     if table.is_synthetic:
         about = f"submission.csv is about {table.source}: not real people.\n"
         files.write_text(folder / "submission.SYNTHETIC.txt", about)

@@ -44,23 +44,10 @@ class Run:
         """
         run = cls(folder, config)
         path = run.path("config.json")
-        try:
-            if folder.exists() and not folder.is_dir():
-                raise RunError(f"{folder}: is a file; --workdir must be a folder")
-            names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
-            # What a kill leaves before there is a config.json does not make it somebody else's folder.
-            if path.name not in names and any(not n.startswith((".lock", f".{path.name}.")) for n in names):
-                raise RunError(f"{folder}: is not empty and not a run folder; choose another --workdir")
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{folder}: cannot write ({error.strerror or error}); choose another --workdir") from error
+        was_there = make_folder(folder, path.name, "run")
         with run.lock():
-            if path.name in names and run.path("checkpoints").is_dir():
-                changed = {
-                    key: pair
-                    for key, pair in configs.differences(cls.open(folder).config, config).items()
-                    if not key.startswith(configs.AFTER_TRAINING)
-                }
+            if was_there and run.path("checkpoints").is_dir():
+                changed = configs.training_differences(cls.open(folder).config, config)
                 if changed:
                     listed = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
                     raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
@@ -99,8 +86,7 @@ class Run:
 
     def write_csv(self, name: str, frame: pd.DataFrame) -> None:
         """Writes a table, whole or not at all."""
-        with files.replacing(self.path(name)) as temporary:
-            frame.to_csv(temporary, index=False, lineterminator="\n")
+        files.write_csv(self.path(name), frame)
 
     def read_csv(self, name: str) -> pd.DataFrame:
         """Reads a table that this run wrote; text columns stay text.
@@ -167,6 +153,33 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )
+
+
+def make_folder(folder: pathlib.Path, marker: str, kind: str) -> bool:
+    """Makes the folder of a command, or accepts one that is empty or has the marker.
+
+    Args:
+      folder: `--workdir`.
+      marker: the file that says whose folder it is, such as config.json.
+      kind: what such a folder is called.
+
+    Returns:
+      Whether the marker was there.
+
+    Raises:
+      RunError: it holds something else, or cannot be written to.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder}: is a file; --workdir must be a folder")
+        names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+        # What a kill leaves before there is a marker does not make it somebody else's folder.
+        if marker not in names and any(not name.startswith((".lock", f".{marker}.")) for name in names):
+            raise RunError(f"{folder}: is not empty and not a {kind} folder; choose another --workdir")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write ({error.strerror or error}); choose another --workdir") from error
+    return marker in names
 
 
 def lock_folder(folder: pathlib.Path) -> contextlib.AbstractContextManager[object]:

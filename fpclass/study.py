@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
-import importlib.util
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from fpclass import config as configs
 from fpclass import files
 from fpclass.config import Config
 from fpclass.errors import ConfigError, RunError
-from fpclass.run import Run, lock_folder
+from fpclass.run import Run, lock_folder, make_folder
 
 IMAGE_RANDOM = "@image-random"
 """Ends the name of the arm of a config whose folds divide images instead of people: the leak, shown."""
@@ -141,16 +140,7 @@ class Study:
           RunError: it holds another study or something else, another process holds it, or it cannot be written to.
         """
         path = self.path("study.json")
-        try:
-            if self.folder.exists() and not self.folder.is_dir():
-                raise RunError(f"{self.folder}: is a file; --workdir must be a folder")
-            names = [f.name for f in self.folder.iterdir()] if self.folder.is_dir() else []
-            if path.name not in names and any(not n.startswith((".lock", f".{path.name}.")) for n in names):
-                raise RunError(f"{self.folder}: is not empty and not a study folder; choose another --workdir")
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = error.strerror or error
-            raise RunError(f"{self.folder}: cannot write ({why}); choose another --workdir") from error
+        make_folder(self.folder, path.name, "study")
         with self.lock():
             if path.is_file():
                 self._make_room(Study.open(self.folder))
@@ -175,8 +165,7 @@ class Study:
             else:
                 found = [
                     f"{name} {key}: {old!r} there, {new!r} now"
-                    for key, (old, new) in configs.differences(config, self.arms[name]).items()
-                    if not key.startswith(configs.AFTER_TRAINING)
+                    for key, (old, new) in configs.training_differences(config, self.arms[name]).items()
                 ]
             changed += found if is_begun[name] else []
             stale += [name] if found and not is_begun[name] else []
@@ -245,7 +234,8 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        matches = sorted(glob.glob(pattern)) or sorted(glob.glob(str(_project() / pattern)))
+        places = [pattern, *(str(home.parent / pattern) for home in configs.config_homes())]
+        matches = next((found for found in map(sorted, map(glob.glob, places)) if found), [])
         matches = [file for file in matches if file.endswith(".py") and not pathlib.Path(file).name.startswith("__")]
         if not matches and not glob.has_magic(pattern):
             matches = [pattern]  # `load_config` says what is wrong with it
@@ -279,10 +269,3 @@ def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
         raise ConfigError("split.grouped is False, which leaks people; use --compare-splits to see by how much")
     if not reference["evaluate.num_bootstrap"]:
         raise ConfigError("evaluate.num_bootstrap is 0: a study needs resamples of people; 2000 is the default")
-
-
-def _project() -> pathlib.Path:
-    """The folder that `configs/` lies in."""
-    spec = importlib.util.find_spec("configs")
-    homes = (spec.submodule_search_locations if spec else None) or ["configs"]
-    return pathlib.Path(homes[0]).parent

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fpclass import figures, files
-from fpclass.calibrate import Calibration, calibration_report, cross_fitted_calibration
+from fpclass.calibrate import calibration_report, cross_fitted_calibration
 from fpclass.comparison import compare_all
 from fpclass.comparison_scores import Inflation, inflation, member_scores, score_config
 from fpclass.config import Config
@@ -16,7 +16,8 @@ from fpclass.decisions import decision_report
 from fpclass.figures_calibration import reliability_diagram, risk_coverage_curve
 from fpclass.figures_study import study_figure
 from fpclass.intervals import OVERALL_METRICS, evaluate_predictions
-from fpclass.out_of_fold import OutOfFold, collect, write_csv, write_tables
+from fpclass.out_of_fold import OutOfFold, collect, write_tables
+from fpclass.prepare import note_of
 from fpclass.selection import Ensemble, Selection, cross_fitted_choice, cross_fitted_ensemble
 from fpclass.study import IMAGE_RANDOM, Study
 from fpclass.study_report import StudyReport, StudyRow, to_frame, to_markdown, to_text
@@ -51,7 +52,7 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
         rows=rows,
         metric=settings.study.metric,
         confidence=1 - settings.study.alpha,
-        note="SYNTHETIC data: drawn, not real prints" if described["is_synthetic"] else "",
+        note=note_of(described["is_synthetic"]),
         source=described["trained_on"],
         num_images=len(hub.labels),
         num_people=len(set(hub.units)),
@@ -159,7 +160,7 @@ def write_ensemble(
         {
             "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
             "average": settings.predict.average,
-            "calibration": Calibration.from_json(reports["calibration"]["final"]).to_json(),
+            "calibration": reports["calibration"]["final"],
             "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
             **described,
         },
@@ -179,7 +180,7 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) 
             for name, logits in hub.logits.items()
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
-    write_csv(study, "study.csv", frame)
+    files.write_csv(study.path("study.csv"), frame)
     files.write_text(study.path("study.md"), to_markdown(report))
     choice = dataclasses.asdict(report.choice) if report.choice else None
     files.write_json(

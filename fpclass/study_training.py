@@ -190,8 +190,7 @@ def _log(wave: Wave, record: dict[str, Any], company: Company) -> None:
     """
     for position, member in enumerate(wave.members):
         own = {key: value if key == "epoch" else value[position] for key, value in record.items()}
-        has_waited = np.isnan(own["step_loss"]).all() and np.isnan(own["train_loss"])
-        if has_waited and math.isnan(own["train_accuracy"]):  # stopped early, before this epoch
+        if math.isnan(own["train_accuracy"]):  # of no image: it has stopped early, before this epoch
             continue
         where = first_bad_batch(own, wave.prepared[position], wave.rows[position], company.engine.batch_size)
         if where:
