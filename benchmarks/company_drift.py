@@ -15,11 +15,13 @@ import jax
 import numpy as np
 
 from configs.footprints import baseline
-from fpclass.company import make_company, stack_members
-from fpclass.fitting import make_dataset, make_member
+from fpclass.company import batched_form, make_company, stack_members
+from fpclass.fitting import make_member
 from fpclass.parallel import fetch, member_mesh, put, use_all_cores
 from fpclass.prepare import Prepared, prepare
-from fpclass.train import TrainState, fit
+from fpclass.state import TrainState
+from fpclass.train import fit
+from fpclass.transfer import make_task
 
 
 def make_config(num_images: int, num_epochs: int):
@@ -41,8 +43,9 @@ def train(config, prepared: Prepared, num_seeds: int, together: str) -> tuple[li
     for seed in range(num_seeds):
         config.seed = seed
         members.append(make_member(config, prepared))
-    company = make_company(config, prepared.table.num_classes, mesh)
-    stacked, dataset = stack_members(members, mesh), put(make_dataset(prepared), mesh)
+    task = make_task(config, prepared, batched_form(config, mesh))
+    company = make_company(config, task.model, mesh)
+    stacked, dataset = stack_members(members, mesh), put(task.dataset, mesh)
     weights, accuracies = [], np.empty(0)
 
     def after_epoch(state: TrainState, record: dict) -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 
 from configs.footprints import baseline
 from fpclass.models import build_model
-from fpclass.train import Dataset, Member, make_engine
+from fpclass.state import Dataset, Member
+from fpclass.train import make_engine
 
 NUM_TRAIN, NUM_VALIDATION = 1258, 315
 

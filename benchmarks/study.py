@@ -29,13 +29,16 @@ import train_epoch
 from engine import make_dataset, make_members
 
 from configs.footprints import baseline
-from fpclass.company import make_company, stack_members, take_member
+from fpclass.company import batched_form, make_company, stack_members, take_member
 from fpclass.models import build_model
 from fpclass.parallel import member_mesh, put, use_all_cores
-from fpclass.train import Engine, Member, TrainState, make_engine
+from fpclass.state import Member, TrainState
+from fpclass.train import Engine, make_engine
 
 ALONE, REFERENCE = "alone", "torch, PNG 120x80, 0 workers"
 LIMITS = {ALONE: 1.0, REFERENCE: 0.55}
+
+SIZE = (train_epoch.HEIGHT, train_epoch.WIDTH)
 
 
 def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], None]:
@@ -43,7 +46,7 @@ def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], 
     config = baseline.get_config()
     config.study.together = together
     mesh = member_mesh()
-    company = make_company(config, 2, mesh)
+    company = make_company(config, build_model(batched_form(config, mesh), 2, SIZE), mesh)
     members = make_members(count)
     stacked = stack_members([take_member(members, i) for i in range(count)], mesh)
     dataset = put(make_dataset(), mesh)
@@ -55,7 +58,7 @@ def alone_epochs(num_epochs: int) -> Callable[[], None]:
     """A round of one member, by the functions that `launch.py train` calls."""
     config = baseline.get_config()
     member, dataset = take_member(make_members(1), 0), make_dataset()
-    engine = make_engine(build_model(config.model, 2, (train_epoch.HEIGHT, train_epoch.WIDTH)), config)
+    engine = make_engine(build_model(config.model, 2, SIZE), config)
     return epochs(engine, engine.init(member, dataset), member, dataset, num_epochs)
 
 

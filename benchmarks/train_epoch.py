@@ -46,7 +46,8 @@ def project_epoch() -> Callable[[], None]:
 
     from configs.footprints import baseline
     from fpclass.models import build_model
-    from fpclass.train import Dataset, Member, make_engine
+    from fpclass.state import Dataset, Member
+    from fpclass.train import make_engine
 
     config = baseline.get_config()
     rng = np.random.default_rng(0)

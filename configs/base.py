@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
     data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
     data.resize = "stretch"                   # stretch (aspect ratio ignored) | pad (kept, the rest filled)
     data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
-    data.mean = 0.5                           # subtracted from intensities in [0, 1] …
-    data.std = 0.5                            # … which are then divided by this
+    data.mean = (0.5,)                        # subtracted from intensities in [0, 1], by colour or one for all …
+    data.std = (0.5,)                         # … which are then divided by this; model.weights bring their own
 
     synthetic = data.synthetic = ConfigDict()  # read only where data.source = "synthetic"
     synthetic.num_images = 2628               # prints to draw, two per person
@@ -63,13 +63,30 @@ def get_config() -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.name = "cnn"                        # one of fpclass.models.MODELS
+    model.variant = ""                        # whose details a backbone has; empty: those of the weights, or the usual
+    model.weights = ""                        # a name of `launch.py weights list`, or a file; empty: random weights
+    model.last_stage = ""                     # cuts a backbone off after this stage; empty: it is whole
     model.conv_features = (6, 16)             # channels of each 5x5 convolution
-    model.dense_features = (120, 84)          # width of each hidden dense layer
-    model.dropout_rate = 0.0                  # after flattening
+    model.dense_features = (120, 84)          # width of each hidden dense layer; not read with head = "own"
+    model.dropout_rate = 0.0                  # cnn: after flattening; backbones: after each hidden layer
     model.batch_norm = False                  # after the ReLU of the first dense layer
-    model.head = "flatten"                    # flatten | gap (global average pooling)
+    model.head = "own"                        # own (cnn: flatten) | flatten | gap (global average pooling)
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
+
+    model.dense_l2 = 0.0                      # L2 penalty on the kernels of hidden dense layers, added to the loss
+    model.compute_dtype = "float32"           # float32 | bfloat16: what the network computes in; weights are float32
+
+    finetune = config.finetune = ConfigDict()  # read by backbones only
+    finetune.freeze_until = ""                # stages before this one keep their weights; head: all; empty: none
+    finetune.freeze_till = 0                  # the same by count: so many leading stages (layers, in VGG and AlexNet)
+    finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): from epoch 5 on, layer4 and all after it
+    finetune.batch_norm = "auto"              # train | frozen_stats | frozen; auto: frozen_stats with weights, or train
+    finetune.new_stem = False                 # the first convolution starts anew, and learns though it is frozen
+    finetune.backbone_rate = 1.0              # learning rate of the last stage, relative to the head's …
+    finetune.rate_decay = 1.0                 # … and of every stage, relative to that of the next
+    finetune.cache_views = 0                  # frozen stages are computed once, for so many augmented views; 0: off
+    finetune.cache_gb = 8.0                   # largest size of these features
 
     optim = config.optim = ConfigDict()
     optim.name = "adam"                       # adam | adamw | sgd | rmsprop
@@ -92,6 +109,8 @@ def get_config() -> ConfigDict:
     train.eval_every_epochs = 5               # evaluated after epoch 1, every so many, and the last
     train.selection_metric = "accuracy"       # accuracy | loss | macro_f1: what "best" means
     train.ema_decay = 0.0                     # moving average of the weights, evaluated and kept, per step; 0: off
+    train.accumulate = 1                      # parts of a batch that go through the network one after the other
+    train.remat = False                       # backbones: compute activations again instead of keeping them
     train.num_devices = 1                     # devices that share every batch; 0: all, of all processes
     train.checkpoint_every_epochs = 5         # how much work an interruption can cost
 

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import os
 import pathlib
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 
 from fpclass import config as configs
 from fpclass import files
+from fpclass.cli_flags import make_parser
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
 from fpclass.errors import ConfigError, DataError, FpclassError
 from fpclass.paths import cache_dir
 from fpclass.run import Run
-
-DEMO = "configs/demo.py"
-
-EPILOG = """
-Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
-Caches (drawn data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
-
-  launch.py                                      the demo: everything, on drawn footprints
-  launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
-                                                 everything, on your data, into runs/exp04_…
-  launch.py study --configs 'configs/footprints/*.py' --folds=5 --seeds=3 --config.data.root=DIR
-                                                 every experiment on every fold: which differences are real
-  launch.py submit --ensemble --workdir=runs/study
-                                                 submission.csv from the ensemble of a study
-  launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
-  launch.py predict print.png more/ --workdir=runs/exp04
-"""
-
-STUDY_EPILOG = """
-Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
-
-  launch.py study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
-  launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
-  launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
-"""
+from fpclass.weights import commands as weights_commands
 
 
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -123,6 +98,25 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             return interruption.exit_code
         if is_first:
             say(study_results.conclude(plan, failures))
+    return 1 if failures else 0
+
+
+def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains a backbone with ever more of its stages frozen, on every fold: what that costs and gains, as a figure."""
+    from fpclass import parallel, study_results, study_run
+    from fpclass.freeze_sweep import conclude_sweep, plan_sweep
+
+    parallel.use_all_cores()
+    folder = pathlib.Path(args.workdir)
+    numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
+    plan = plan_sweep(folder, args.config, overrides, **numbers, cuts=args.cuts or ())
+    with plan.claimed(), interruptible() as interruption:
+        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        if failures is None:
+            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            return interruption.exit_code
+        say(study_results.conclude(plan, failures))
+        say(conclude_sweep(plan, failures))
     return 1 if failures else 0
 
 
@@ -214,8 +208,17 @@ def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def weights(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Lists, fetches, verifies and converts pretrained weights."""
+    if overrides:
+        raise ConfigError(f"unexpected argument {overrides[0]!r}; see launch.py weights {args.action} --help")
+    weights_commands.run(args)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
-    f.__name__: f for f in (train, study, audit, evaluate, explain, submit, predict, synthesize)
+    f.__name__.replace("_", "-"): f
+    for f in (train, study, freeze_sweep, audit, evaluate, explain, submit, predict, synthesize, weights)
 }
 
 
@@ -229,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       Exit code: 0 done, 1 partly done, 2 something the user can mend (one line says what), 128 + n after a signal.
     """
     argv = list(sys.argv[1:] if argv is None else argv) or ["train"]
-    args, rest = make_parser().parse_known_args(argv)
+    args, rest = make_parser(COMMANDS).parse_known_args(argv)
     try:
         _prepare_libraries()
         return COMMANDS[args.command](args, rest)
@@ -246,79 +249,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fpclass: interrupted", file=sys.stderr)
         return 130
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `--config…` flags pass through to ml_collections."""
-    parser = argparse.ArgumentParser(
-        prog="launch.py",
-        description="From labelled images to a classifier, how good it is with an interval, and a submission.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = {}
-    for name, function in COMMANDS.items():
-        text = " ".join((inspect.getdoc(function) or "").split())
-        added[name] = commands.add_parser(
-            name,
-            help=text.split(": ")[0].split(". ")[0].rstrip("."),
-            description=textwrap.fill(text, 100),
-            epilog={"train": EPILOG, "audit": EPILOG, "study": STUDY_EPILOG}.get(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-    for name in ("train", "audit"):
-        added[name].add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
-        added[name].add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
-        added[name].add_argument("--strict", action="store_true", help="stop if any image has to be left out")
-    _add_process_flags(added["train"])
-    for name in ("evaluate", "explain", "submit", "predict"):
-        added[name].add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
-    _add_study_flags(added["study"])
-    ensemble = "of the study in --workdir: members averaged, configs weighted by ensemble.json"
-    added["submit"].add_argument("--ensemble", action="store_true", help=ensemble)
-    added["predict"].add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
-    added["predict"].add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
-    drawn = added["synthesize"]
-    drawn.add_argument("folder", metavar="DIR", help="a new folder")
-    drawn.add_argument("--num-images", type=_at_least(1), default=2628, metavar="N", help="prints; default %(default)s")
-    size = "default %(default)s; the competition has "
-    drawn.add_argument("--height", type=_at_least(1), default=619, metavar="PX", help=f"{size}1238")
-    drawn.add_argument("--width", type=_at_least(1), default=403, metavar="PX", help=f"{size}806")
-    drawn.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    return parser
-
-
-def _add_study_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--configs",
-        nargs="+",
-        metavar="FILE",
-        help="config files or quoted patterns; default 'configs/footprints/*.py'",
-    )
-    add("--folds", type=_at_least(2), metavar="K", help="parts of the people; default 5")
-    add("--seeds", type=_at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
-    add("--workdir", metavar="DIR", default="runs/study", help="study folder; default %(default)s")
-    add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
-    add(
-        "--compare-splits", action="store_true", help="train on image-random folds too, and show what the leak inflates"
-    )
-    add("--resume", action="store_true", help="go on with the study in --workdir, which must be there")
-    add("--strict", action="store_true", help="stop if any image has to be left out")
-    _add_process_flags(parser)
-
-
-def _add_process_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--distributed", action="store_true", help="one of several processes; found by SLURM, TPU, Kubernetes, or below"
-    )
-    add("--coordinator", metavar="HOST:PORT", help="distributed: address of the first process")
-    add("--num-processes", type=_at_least(1), metavar="N", help="distributed: how many there are")
-    add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
 
 
 def _join_processes(args: argparse.Namespace) -> bool:
@@ -342,18 +272,6 @@ def _open(args: argparse.Namespace, overrides: list[str]) -> Run:
     """The run folder of an earlier training, with what may still be chosen after it."""
     run = Run.open(pathlib.Path(args.workdir))
     return Run(run.folder, configs.override(run.config, overrides)) if overrides else run
-
-
-def _at_least(smallest: int) -> Callable[[str], int]:
-    """The type of a flag: whole numbers from here on."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < smallest:
-            raise argparse.ArgumentTypeError(f"{text}: expected at least {smallest}")
-        return value
-
-    return number
 
 
 def _prepare_libraries() -> None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +22,9 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fpclass.config import Config
-from fpclass.models import build_model
 from fpclass.parallel import MEMBER, agree, over_members, put
-from fpclass.train import PADDING, Dataset, Engine, Member, TrainState, make_engine
+from fpclass.state import PADDING, Dataset, Member, TrainState
+from fpclass.train import Engine, make_engine
 
 HOST_MEMORY_SHARE = 0.5
 """Of a computer's memory, what a company on its cores may take."""
@@ -48,34 +49,54 @@ class Company:
     is_batched: bool
 
 
-def make_company(config: Config, num_classes: int, mesh: Mesh) -> Company:
-    """Builds the program that trains all members of a config.
+def are_batched(config: Config, mesh: Mesh) -> bool:
+    """Whether the members of a device train in the same program step, or one after the other.
+
+    "auto" is what was measured: on CPU cores one after the other, since a batched step falls out of the cache; on
+    accelerators batched, since a single small network leaves them idle. A backbone does not, and its convolutions
+    would become grouped ones, with a kernel per member: batched only behind cached features.
 
     Args:
-      config: the whole config; `study.together` says how members share a device. "auto" is what was measured: on
-        CPU cores one after the other, since a batched step falls out of the cache; on accelerators batched, since a
-        single small network leaves them idle.
-      num_classes: K.
+      config: the whole config; `study.together` decides.
       mesh: from `parallel.member_mesh`.
     """
     together = config.study.together
     is_on_cpu = mesh.devices.flat[0].platform == "cpu"
-    is_batched = together == "vmap" or (together == "auto" and not is_on_cpu)
+    is_small = config.model.name == "cnn" or config.finetune.cache_views > 0
+    return together == "vmap" or (together == "auto" and not is_on_cpu and is_small)
+
+
+def batched_form(config: Config, mesh: Mesh) -> Config:
+    """The section `model` of the config in a form that suits members that train together."""
     model_config = ConfigDict(config.model.to_dict())
-    if is_batched and model_config.conv_form == "auto":
+    if are_batched(config, mesh) and model_config.conv_form == "auto":
         # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
         model_config.conv_form = "polyphase"
-    alone = make_engine(build_model(model_config, num_classes, config.data.image_size), config)
+    return model_config
+
+
+def make_company(config: Config, model: nn.Module, mesh: Mesh, *, num_cached: int = 0) -> Company:
+    """Builds the program that trains all members of a config.
+
+    Args:
+      config: the whole config.
+      model: the network, of `batched_form`; or its part behind cached features.
+      mesh: from `parallel.member_mesh`.
+      num_cached: stages before that.
+    """
+    is_batched = are_batched(config, mesh)
+    alone = make_engine(model, config, num_cached=num_cached)
 
     def all_members(function: Callable, num_mapped: int, **options: Any) -> Any:
         return jax.jit(over_members(function, num_mapped, is_batched=is_batched, mesh=mesh), **options)
 
     engine = Engine(
         init=all_members(alone.init, 1),
-        train_epoch=all_members(alone.train_epoch, 2, donate_argnums=0),
+        train_epochs=tuple(all_members(epoch, 2, donate_argnums=0) for epoch in alone.train_epochs),
         evaluate_epoch=all_members(alone.evaluate_epoch, 2),
         predict=all_members(alone.predict, 2),
         batch_size=alone.batch_size,
+        plan=alone.plan,
     )
     return Company(engine, alone, mesh, is_batched)
 
@@ -157,7 +178,7 @@ def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Datas
     """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
     needed = _num_bytes(state)
-    for function in (alone.train_epoch, alone.evaluate_epoch):
+    for function in (alone.train_epochs[-1], alone.evaluate_epoch):
         analysis = jax.jit(function).lower(state, *as_shapes).compile().memory_analysis()
         needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)
     return needed

@@ -46,7 +46,30 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(found, ConfigDict):
         raise ConfigError(f"{path}: get_config() gave a {type(found).__name__}, expected a ConfigDict")
     config = _fill_in(flatten(found), path, "configs/base.py lists every key")
-    return check(_apply(config, overrides))
+    config = _apply(config, overrides)
+    return check(_resolve(config))
+
+
+def _resolve(config: Config) -> Config:
+    """Puts in what the pretrained weights decide: the network's variant, and how images are normalised.
+
+    Raises:
+      ConfigError: the config says something else.
+    """
+    if not config.model.weights:
+        return config
+    from fpclass.weights.source import resolve
+
+    entry, _ = resolve(config.model.weights)
+    mean, std = entry.normalisation(config.data.channels)
+    given, unset = flatten(config), flatten(_base())
+    values = {"model.name": entry.architecture, "model.variant": entry.variant, "data.mean": mean, "data.std": std}
+    for key, value in values.items():
+        if given[key] not in (value, unset[key]):
+            raise ConfigError(f"config.{key} is {given[key]!r}, but the weights {entry.name} need {value!r}")
+    resolved = ConfigDict(config.to_dict())
+    resolved.update_from_flattened_dict(values)
+    return resolved.lock()
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -133,7 +156,11 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "data.interpolation": (data.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
         "data.resize": (data.resize in RESIZE, " or ".join(RESIZE)),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
-        "data.std": (data.std > 0, "> 0"),
+        "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
+        "data.std": (
+            len(data.std) in (1, data.channels) and all(isinstance(s, int | float) and s > 0 for s in data.std),
+            "one > 0, or one per channel",
+        ),
         "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
         "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
         "split.fold": (0 <= split.fold <= last_fold, f"in [0, {last_fold}] where split.num_folds={split.num_folds}"),
@@ -142,9 +169,12 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
-        "model.head": (model.head in ("flatten", "gap"), "flatten or gap"),
+        "model.head": (model.head in ("own", "flatten", "gap"), "own, flatten or gap"),
         "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
         "model.conv_form": (model.conv_form in ("auto", "polyphase", "direct"), "auto, polyphase or direct"),
+        "model.dense_l2": (model.dense_l2 >= 0, "at least 0"),
+        "model.compute_dtype": (model.compute_dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
+        **_finetune_conditions(config),
         "optim.learning_rate": (optim.learning_rate > 0, "> 0"),
         "optim.momentum": (0 <= optim.momentum < 1, "in [0, 1)"),
         "optim.weight_decay": (optim.weight_decay >= 0, "at least 0"),
@@ -163,8 +193,42 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "train.eval_every_epochs": (train.eval_every_epochs >= 1, "at least 1"),
         "train.checkpoint_every_epochs": (train.checkpoint_every_epochs >= 1, "at least 1"),
         "train.ema_decay": (0 <= train.ema_decay < 1, "in [0, 1)"),
+        "train.accumulate": (
+            train.accumulate >= 1 and train.batch_size % train.accumulate == 0,
+            "at least 1, and a divisor of train.batch_size",
+        ),
         "train.num_devices": (train.num_devices >= 0, "at least 0"),
         **_conditions_after_training(config),
+    }
+
+
+def _finetune_conditions(config: Any) -> dict[str, tuple[bool, str]]:
+    finetune, is_cached = config.finetune, config.finetune.cache_views > 0
+    is_frozen = bool(finetune.freeze_until or finetune.freeze_till)
+    return {
+        "finetune.freeze_till": (finetune.freeze_till >= 0, "at least 0"),
+        "finetune.batch_norm": (
+            finetune.batch_norm in ("auto", "train", "frozen_stats", "frozen"),
+            "auto, train, frozen_stats or frozen",
+        ),
+        "finetune.unfreeze": (
+            all(
+                len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int) and pair[1] >= 1
+                for pair in finetune.unfreeze
+            ),
+            '(("stage", epoch), …) with epochs from 1',
+        ),
+        "finetune.backbone_rate": (finetune.backbone_rate > 0, "> 0"),
+        "finetune.rate_decay": (finetune.rate_decay > 0, "> 0"),
+        "finetune.cache_gb": (finetune.cache_gb > 0, "> 0"),
+        "finetune.cache_views": (
+            finetune.cache_views >= 0
+            and not (is_cached and (config.predict.flip or config.predict.shift_px or finetune.new_stem))
+            and not (is_cached and finetune.batch_norm == "train")
+            and (is_frozen or not is_cached),
+            "0, or at least 1 where stages are frozen with their statistics (finetune.freeze_until), the stem is not "
+            "new, and predictions are of one view",
+        ),
     }
 
 

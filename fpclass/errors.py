@@ -25,5 +25,9 @@ class RunError(FpclassError):
     """A run folder that does not fit: of another config, without a checkpoint, locked, or not writable."""
 
 
+class WeightsError(FpclassError):
+    """Pretrained weights that are missing, broken, unknown, hostile, or of another architecture."""
+
+
 class TrainingError(FpclassError):
     """Training cannot go on, for example because the loss is not a number any more."""

@@ -12,11 +12,12 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
 from fpclass.errors import ConfigError
+from fpclass.models.network import OUTPUT
 
 
 def stage_names(model: nn.Module, images: Float[Array, "n h w c"]) -> tuple[str, ...]:
-    """The named stages of a model for images of this shape, for example "conv2/relu"."""
-    return tuple("/".join(path) for path in _perturbations(model, images))
+    """The named stages of a model for images of this shape, for example "conv2/relu" or "layer4_1"."""
+    return tuple(_stages(model, images))
 
 
 def grad_cam(
@@ -29,7 +30,8 @@ def grad_cam(
     """Computes how much each place of a stage speaks for a class.
 
     The channels of the stage are weighted by the gradient of the class's logit, averaged over places, and added up;
-    what is negative is cut off.
+    what is negative is cut off. Of tokens only the patches are places, the class token is none. (Where the
+    classifier reads the class token alone, the patches have no say behind the last attention: there the map is zero.)
 
     Args:
       model: the network, in a form that has this stage.
@@ -39,17 +41,25 @@ def grad_cam(
       stage: one of `stage_names`.
 
     Returns:
-      Raw maps at the stage's (height, width), at least 0, in units of the logit per place; see `scale_maps`.
+      Raw maps at the stage's (height, width), at least 0, in units of the logit per place; see `scale_maps`. Tokens
+      are laid out as their patches lie in the image.
 
     Raises:
-      ConfigError: the model has no such stage.
+      ConfigError: the model has no such stage, or the stage has no places.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
-    names = stage_names(model, images)
-    if stage not in names:
-        raise ConfigError(f"explain.stage is {stage!r}: the model's stages are {', '.join(names)}")
-    return _grad_cam(model, variables, images, jnp.asarray(classes), tuple(stage.split("/")))
+    stages = _stages(model, images)
+    if stage not in stages:
+        raise ConfigError(f"explain.stage is {stage!r}: the model's stages are {', '.join(stages)}")
+    path, shape = stages[stage]
+    if not _has_places(model, shape):
+        having = [name for name, (_, other) in stages.items() if _has_places(model, other)]
+        raise ConfigError(
+            f"explain.stage is {stage!r}: its output {shape} has no places to look at; stages with places are "
+            f"{', '.join(having)}"
+        )
+    return _grad_cam(model, variables, images, jnp.asarray(classes), path)
 
 
 def scale_maps(maps: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
@@ -73,10 +83,33 @@ def _grad_cam(
     gradients, stages = jax.grad(score, has_aux=True)(zeros)
     gradient: Array = flatten_dict(gradients)[path]  # pyright: ignore[reportAssignmentType]
     activation: Array = flatten_dict(stages)[path]  # pyright: ignore[reportAssignmentType]
+    gradient, activation = (_as_maps(model, images, x) for x in (gradient, activation))
     weights = gradient.mean(axis=(1, 2))
     return nn.relu(jnp.einsum("nhwc,nc->nhw", activation, weights))
 
 
-def _perturbations(model: nn.Module, images: Array) -> dict[tuple[str, ...], Any]:
+def _stages(model: nn.Module, images: Array) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Where each named stage is recorded and the shape of its output, in the order of the data flow where known."""
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
-    return flatten_dict(shapes.get("perturbations", {}))
+    recorded: dict[tuple[str, ...], Any] = flatten_dict(shapes.get("perturbations", {}))  # pyright: ignore[reportAssignmentType]
+    stages = {"/".join(path).removesuffix(OUTPUT): (path, leaf.shape) for path, leaf in recorded.items()}
+    names: tuple[str, ...] = getattr(model, "stage_names", ())
+    order = {name: i for i, name in enumerate(names)}
+    return dict(sorted(stages.items(), key=lambda item: order.get(item[0].partition("/")[0], len(order))))
+
+
+def _has_places(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 or (len(shape) == 3 and _patch_size(model) > 0)
+
+
+def _patch_size(model: nn.Module) -> int:
+    """Pixels of a token's side; 0 for models without tokens."""
+    return getattr(model, "patch_size", 0)
+
+
+def _as_maps(model: nn.Module, images: Array, x: Array) -> Float[Array, "n h w c"]:
+    """Maps as they are; of tokens those behind the class token, laid out as their patches lie in the image."""
+    if x.ndim == 4:
+        return x
+    patch_size = _patch_size(model)
+    return x[:, 1:].reshape(len(x), images.shape[1] // patch_size, images.shape[2] // patch_size, -1)

@@ -1,10 +1,11 @@
-"""The figure of a study: what each config scored, and how it differs from the baseline."""
+"""The figures of a study: what each config scored, how it differs from the baseline, what freezing does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -74,3 +75,33 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], margin: float) -> None:
             ends = [compared.difference_low, compared.difference_high]
             axes.plot(ends, [y, y], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.8)
         axes.plot(compared.difference, y, "o", color=colour, markersize=5)
+
+
+@styled
+def sweep_figure(
+    frame: pd.DataFrame, metrics: Sequence[str], title: str, *, confidence: float, note: str = ""
+) -> Figure:
+    """Scores against the number of frozen stages: the mean, its interval, and the range of the members.
+
+    Args:
+      frame: one row per cut point: num_frozen, freeze_until, and METRIC with _low, _high, _members_low, _members_high.
+      metrics: one panel each.
+      title: what was swept.
+      confidence: coverage of the intervals.
+      note: small print at the foot.
+    """
+    frame = frame.sort_values("num_frozen")
+    figure = new_figure(11, 4.6, title, note)
+    for axes, metric in zip(np.ravel(figure.subplots(1, len(metrics))), metrics, strict=True):
+        x, mean = frame["num_frozen"].to_numpy(), frame[metric].to_numpy(float)
+        ends = [frame[f"{metric}_members_{end}"].to_numpy(float) for end in ("low", "high")]
+        axes.fill_between(x, *ends, color=BLUE, alpha=0.15, linewidth=0, label="range of the members")
+        errors = np.abs(np.stack([mean - frame[f"{metric}_low"], frame[f"{metric}_high"] - mean]).astype(float))
+        axes.errorbar(x, mean, errors, color=BLUE, marker="o", markersize=5, capsize=3, label=f"mean, {confidence:.0%}")
+        axes.set_title(metric.replace("_", " "), loc="left", color=GREY)
+        names = [f"{n}: {until or 'nothing'}" for n, until in zip(x, frame["freeze_until"], strict=True)]
+        axes.set_xticks(x, [shorten(name, 22) for name in names], rotation=60, ha="right", fontsize=8)
+        axes.set_xlabel("frozen stages, and the first that learns")
+        axes.grid(axis="y")
+        axes.legend(loc="best")
+    return figure

@@ -16,21 +16,12 @@ from fpclass.config import Config, needs_selection
 from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
-from fpclass.models import build_model
 from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.run import Run
-from fpclass.train import (
-    Dataset,
-    Engine,
-    Member,
-    TrainState,
-    epoch_batches,
-    epochs_passed,
-    fit,
-    have_all_stopped,
-    make_engine,
-)
+from fpclass.state import Member, TrainState
+from fpclass.train import Engine, epoch_batches, epochs_passed, fit, have_all_stopped, make_engine
+from fpclass.transfer import Task, make_task
 
 FOLD_STRIDE = 0x9E3779B1
 """Odd, and far from small numbers: seeds of different folds do not meet."""
@@ -64,12 +55,6 @@ def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> F
     return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
-def make_dataset(prepared: Prepared) -> Dataset:
-    """The images of a run, on the host; `parallel.put` moves them to the devices, once."""
-    on_host: Any = (prepared.images, prepared.table.labels.astype(np.int32))
-    return Dataset(*on_host)
-
-
 def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     """Trains from the last checkpoint of the run folder, or from the start, and keeps `last` and `best`.
 
@@ -90,9 +75,9 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     config = run.config
     check_same_data(run, prepared)
     mesh = batch_mesh(config.train.num_devices)
-    member, dataset = put((make_member(config, prepared), make_dataset(prepared)), mesh)
-    model = build_model(config.model, prepared.table.num_classes, config.data.image_size)
-    engine = make_engine(model, config, mesh)
+    task = make_task(config, prepared)
+    member, dataset = put((make_member(config, prepared), task.dataset), mesh)
+    engine = make_engine(task.model, config, mesh, num_cached=task.num_cached)
     last, best = run.path("checkpoints/last"), run.path("checkpoints/best")
     state = engine.init(member, dataset)
     start = int(agree(np.array(checkpoints.latest_epoch(last) or 0)))
@@ -102,8 +87,7 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
             host = jax.device_get(checkpoints.restore(last, host))
         state = put(jax.tree.map(agree, host), mesh)
     run.truncate_history(start)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    say(f"model: {config.model.name}, {num_parameters:,} parameters, not pretrained; {jax.devices()[0].device_kind}")
+    say(describe_network(config, task, state, engine))
     if start:
         say(f"going on after epoch {start} of {config.train.num_epochs}")
 
@@ -111,9 +95,8 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
         state = fetch(state)
         if not is_first_process():
             return
-        checkpoints.save(
-            best, int(state.best.epoch), {"params": state.best.params, "batch_stats": state.best.batch_stats}
-        )
+        weights = task.whole({"params": state.best.params, "batch_stats": state.best.batch_stats})
+        checkpoints.save(best, int(state.best.epoch), weights)
         checkpoints.save(last, epochs_passed(state), state)
 
     with contextlib.ExitStack() as stack:
@@ -132,6 +115,17 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     if is_stopped:
         say(f"stopped after epoch {epoch}: {config.train.patience} evaluations without improvement")
     return epoch == config.train.num_epochs or is_stopped
+
+
+def describe_network(config: Config, task: Task, state: TrainState, engine: Engine) -> str:
+    """One line about what is trained: its size, where its weights come from, how much of it learns."""
+    whole = task.whole({"params": state.params})
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(whole))
+    learning = [sum(leaf.size for leaf in group.values()) for group in engine.plan.groups(state.params)]
+    origin = f"weights {config.model.weights}" if config.model.weights else "not pretrained"
+    share = "" if sum(learning) == num_parameters else f", {' then '.join(f'{n:,}' for n in learning)} of them learn"
+    kind = jax.devices()[0].device_kind
+    return f"model: {config.model.name}, {num_parameters:,} parameters{share}, {origin}; {kind}"
 
 
 class Reporter:

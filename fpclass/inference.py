@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -14,28 +15,41 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from fpclass.augment import normalise
 from fpclass.config import Config
+from fpclass.finetune import compute_in
 
 EVAL_BATCH = 256
+"""Images that are evaluated at once, at most."""
+EVAL_VALUES = EVAL_BATCH * 120 * 80
+"""Values of all images that are evaluated at once, about: deep networks keep many times as many."""
 Predict = Callable[[PyTree, PyTree, Array, Array], Array]
 
 
-def make_predict(model: nn.Module, config: Config) -> Predict:
+def make_predict(
+    model: nn.Module, config: Config, take: Callable[[Array, Int[Array, " n"]], Array] | None = None
+) -> Predict:
     """Makes the one way from images to logits: for evaluation, submission and single files alike.
 
     Args:
       model: the network.
       config: the whole config; `data` says how images are normalised, `predict` over which views of an image the
         prediction is averaged (test-time augmentation).
+      take: (images, rows) -> what the network takes; normalised images unless said otherwise.
 
     Returns:
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
       as their logarithms.
     """
     views = make_views(config.predict)
-    mean, std = config.data.mean, config.data.std
+    mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
+
+    def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
+        return normalise(images[rows], mean, std)
+
+    def apply(variables: PyTree, inputs: Array) -> Float[Array, "b k"]:
+        return cast(Array, model.apply(variables, inputs, train=False)).astype(jnp.float32)
 
     def logits_of(variables: PyTree, inputs: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        each = [cast(Array, model.apply(variables, view(inputs), train=False)) for view in views]
+        each = [apply(variables, view(inputs)) for view in views]
         if len(each) == 1:
             return each[0]
         if config.predict.average == "logits":
@@ -43,10 +57,12 @@ def make_predict(model: nn.Module, config: Config) -> Predict:
         return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
 
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        size = min(EVAL_BATCH, max(len(rows), 1))
+        variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
+        values = math.prod(images.shape[1:])
+        size = min(max(16, EVAL_VALUES // values), EVAL_BATCH, max(len(rows), 1))
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
-        logits = lax.map(lambda part: logits_of(variables, normalise(images[part], mean, std)), padded)
+        inputs = take or normalised
+        logits = lax.map(lambda part: logits_of(variables, compute_in(inputs(images, part), dtype)), padded)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict
@@ -63,8 +79,8 @@ def make_views(predict_config: Config) -> list[Callable[[Float[Array, "b h w c"]
 
     def make_view(down: int, right: int, mirrored: bool) -> Callable[[Array], Array]:
         def view(images: Array) -> Array:
-            height, width = images.shape[1:3]
             if down or right:
+                height, width = images.shape[1:3]
                 rows = jnp.clip(jnp.arange(height) - down, 0, height - 1)
                 columns = jnp.clip(jnp.arange(width) - right, 0, width - 1)
                 images = images[:, rows][:, :, columns]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 import optax.contrib
+from jaxtyping import PyTree
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
@@ -34,7 +35,7 @@ def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
 
 
 def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
-    """The optimiser with gradient clipping and weight decay; its updates are to be multiplied by -learning rate.
+    """The optimiser with weight decay; its updates are to be multiplied by -learning rate.
 
     Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases and batch norm.
 
@@ -56,11 +57,17 @@ def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
     if decay and name in ("adam", "rmsprop"):
         raise ConfigError(f"optim.weight_decay is {decay} but optim.name is {name!r}: choose adamw or sgd, or 0")
     parts = [builders[name]()]
-    if optim_config.gradient_clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(optim_config.gradient_clip_norm))
     if decay:
         parts.append(optax.add_decayed_weights(decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)))
     return optax.chain(*parts)
+
+
+def clip_gradients(gradients: PyTree, optim_config: Config) -> PyTree:
+    """Scales gradients down to the global norm that the config allows."""
+    if not optim_config.gradient_clip_norm:
+        return gradients
+    clip = optax.clip_by_global_norm(optim_config.gradient_clip_norm)
+    return clip.update(gradients, clip.init(gradients))[0]
 
 
 def make_plateau(optim_config: Config) -> optax.GradientTransformationExtraArgs:

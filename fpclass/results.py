@@ -92,7 +92,7 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
         "experiment": config.name,
         "data": table.source,
         "is_synthetic": table.is_synthetic,
-        "is_pretrained": False,
+        "weights": config.model.weights or "random",
         "epoch": _best_epoch(run),
         "num_epochs": len(history),
         "selected_on": _describe_selection(config, prepared.splits),

@@ -216,6 +216,25 @@ def plan_study(
         baseline = "baseline" if "baseline" in arms else next(iter(arms))
     if baseline not in arms:
         raise ConfigError(f"--baseline={baseline}: no config of that name; there are {', '.join(arms)}")
+    return assemble(
+        folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=baseline, compare_splits=compare_splits
+    )
+
+
+def assemble(
+    folder: pathlib.Path,
+    arms: dict[str, Config],
+    *,
+    num_folds: int,
+    num_seeds: int,
+    baseline: str,
+    compare_splits: bool,
+) -> Study:
+    """Makes a study of configs by name; the baseline comes first.
+
+    Raises:
+      ConfigError: configs that do not divide the people alike.
+    """
     _check_comparable(arms, baseline)
     arms = {baseline: arms.pop(baseline)} | arms
     if compare_splits:

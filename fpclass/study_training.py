@@ -13,19 +13,21 @@ import jax
 import numpy as np
 
 from fpclass import checkpoints, files
-from fpclass.company import Company, make_company, plan_waves, stack_members, take_member
+from fpclass.company import Company, batched_form, make_company, plan_waves, stack_members, take_member
 from fpclass.config import Config, needs_selection
 from fpclass.console import Interruption
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
 from fpclass.errors import TrainingError
-from fpclass.fitting import first_bad_batch, log_record, make_dataset, make_member
+from fpclass.fitting import first_bad_batch, log_record, make_member
 from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, put
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.results import describe_model
 from fpclass.run import Run
+from fpclass.state import Dataset, Member, TrainState
 from fpclass.study import Study, StudyMember
-from fpclass.train import Dataset, Member, TrainState, epochs_passed, fit, have_all_stopped
+from fpclass.train import epochs_passed, fit, have_all_stopped
+from fpclass.transfer import Task, make_task
 
 OnEpoch = Callable[[int], None]
 """Is told after every epoch how many members trained in it."""
@@ -40,12 +42,14 @@ class Wave:
       members: their run folders and configs.
       prepared: the data with each member's roles.
       rows: what each trains on.
+      task: the network that they train, and what is around it.
     """
 
     folder: pathlib.Path
     members: list[StudyMember]
     prepared: list[Prepared]
     rows: list[Member]
+    task: Task
 
 
 def train_arm(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
@@ -79,14 +83,16 @@ def train_arm(study: Study, name: str, prepared: Prepared, interruption: Interru
         for member, fold in zip(todo, data, strict=True):
             _begin(member.run, fold)
     mesh = member_mesh(len(todo))
-    dataset = put(make_dataset(prepared), mesh)
-    company = make_company(config, prepared.table.num_classes, mesh)
+    task = make_task(config, prepared, batched_form(config, mesh))
+    dataset = put(task.dataset, mesh)
+    company = make_company(config, task.model, mesh, num_cached=task.num_cached)
     for positions in _resumed_first(study, name, todo, plan_waves(company, rows, dataset, config)):
         wave = Wave(
             study.path("members") / name,
             [todo[i] for i in positions],
             [data[i] for i in positions],
             [rows[i] for i in positions],
+            task,
         )
         if not train_wave(company, wave, dataset, config, interruption, on_epoch):
             return False
@@ -210,7 +216,7 @@ def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -
         return
     for position, (member, prepared) in enumerate(zip(wave.members, wave.prepared, strict=True)):
         own = take_member(best, position)
-        weights = {"params": own.params, "batch_stats": own.batch_stats}
+        weights = wave.task.whole({"params": own.params, "batch_stats": own.batch_stats})
         # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
         shutil.rmtree(member.run.path("checkpoints/best"), ignore_errors=True)
         checkpoints.save(member.run.path("checkpoints/best"), int(own.epoch), weights)

@@ -21,7 +21,8 @@ from configs import base
 from fpclass import checkpoints
 from fpclass.errors import RunError
 from fpclass.models.cnn import CNN
-from fpclass.train import Dataset, Member, TrainState, make_engine
+from fpclass.state import Dataset, Member, TrainState
+from fpclass.train import make_engine
 
 ROOT = pathlib.Path(checkpoints.__file__).parents[1]
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from test_train import SIZE, assert_equal_trees, member, small_config
 
-from fpclass.company import make_company, plan_waves, stack_members, take_member
+from fpclass.company import batched_form, make_company, plan_waves, stack_members, take_member
+from fpclass.models import build_model
 from fpclass.parallel import fetch, member_mesh
-from fpclass.train import PADDING, Dataset, fit
+from fpclass.state import PADDING, Dataset
+from fpclass.train import fit
 
 EVERYTHING = {
     "model__dropout_rate": 0.3,
@@ -58,7 +60,7 @@ FILLER = member(0).replace(
 def company_of(together, **changes):
     """Each compiles once; the config comes with it."""
     config = small_config(**changes, study__together=together)
-    return config, make_company(config, 2, member_mesh())
+    return config, make_company(config, build_model(batched_form(config, member_mesh()), 2, SIZE), member_mesh())
 
 
 def train(engine, who, dataset, config):

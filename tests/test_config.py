@@ -109,7 +109,6 @@ def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(argument: str, s
         ("train.num_epochs", "1.5"),
         ("model.batch_norm", "perhaps"),
         ("data.image_size", "(1,2"),
-        ("data.mean", "(0.1,0.2,0.3)"),
         ("model", "5"),
     ],
 )
@@ -124,7 +123,7 @@ OUT_OF_RANGE = {
     "seed": ("-1", "4294967296"),
     "data.image_size": ("60", "(60,40,3)", "(0,40)", "(-60,40)", "(60.5,40)", "('a','b')"),
     "data.channels": ("0", "2", "4"),
-    "data.mean": ("nan",),
+    "data.mean": ("nan", "(0.1,0.2)", "(0.1,0.2,0.3)"),
     "data.std": ("0", "-1", "inf"),
     "split.validation_fraction": ("0", "1", "-0.1", "1.5", "nan"),
     "split.num_folds": ("1", "-2"),

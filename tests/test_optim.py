@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from fpclass.errors import ConfigError
-from fpclass.optim import make_optimizer, make_plateau, make_schedule
+from fpclass.optim import clip_gradients, make_optimizer, make_plateau, make_schedule
 
 RATE = 0.1
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.array([1.0, -1.0])}
@@ -37,7 +37,7 @@ def run_steps(grads: list[dict[str, Any]] | None = None, **values: object) -> li
     params, state = PARAMS, optimizer.init(PARAMS)
     path = [params]
     for grad in GRADS if grads is None else grads:
-        updates, state = optimizer.update(grad, state, params)
+        updates, state = optimizer.update(clip_gradients(grad, config), state, params)
         params = optax.apply_updates(params, jax.tree.map(lambda update: -RATE * update, updates))
         path.append(params)
     return [jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params) for params in path]

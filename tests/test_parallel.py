@@ -18,10 +18,11 @@ from jax.sharding import AxisType, Mesh
 from test_train import SIZE, member, small_config
 
 from fpclass import parallel
-from fpclass.company import make_company, stack_members
+from fpclass.company import batched_form, make_company, stack_members
 from fpclass.errors import ConfigError
 from fpclass.models import build_model
-from fpclass.train import PADDING, Dataset, make_engine
+from fpclass.state import PADDING, Dataset
+from fpclass.train import make_engine
 
 TESTS = pathlib.Path(__file__).parent
 STUDY = [
@@ -79,7 +80,7 @@ def eight_devices(file: str) -> None:
     one = Mesh(np.array(jax.devices()[:1]), (parallel.MEMBER,), axis_types=(AxisType.Auto,))
     saved = {}
     for name, mesh in (("eight", parallel.member_mesh()), ("one", one)):
-        company = make_company(config, 2, mesh)
+        company = make_company(config, build_model(batched_form(config, mesh), 2, SIZE), mesh)
         who, dataset = stack_members(people, mesh), parallel.put(data, mesh)
         state = company.engine.init(who, dataset)
         fresh = parallel.fetch(state.params)

@@ -18,14 +18,8 @@ from fpclass.errors import ConfigError
 from fpclass.fitting import balanced_class_weights
 from fpclass.inference import scores_of
 from fpclass.models import build_model
-from fpclass.train import (
-    PADDING,
-    Dataset,
-    Member,
-    epoch_batches,
-    fit,
-    make_engine,
-)
+from fpclass.state import PADDING, Dataset, Member
+from fpclass.train import epoch_batches, fit, make_engine
 
 SIZE = (24, 20)
 NUM_TRAIN = 21

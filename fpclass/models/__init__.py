@@ -9,8 +9,64 @@ import flax.linen as nn
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.models import (
+    alexnet,
+    convnext,
+    densenet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    resnet_v2,
+    swin,
+    vgg,
+    vit,
+)
 from fpclass.models.cnn import CNN
 from fpclass.models.layers import fast_conv_form
+from fpclass.models.network import Architecture, DenseHead, Network, stages_through
+
+ARCHITECTURES: dict[str, Callable[[str], Architecture]] = {
+    "resnet18": resnet.resnet18,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "mobilenet_v2": mobilenet.mobilenet_v2,
+    "mobilenet_v3_large": mobilenet.mobilenet_v3_large,
+    "convnext_tiny": convnext.convnext_tiny,
+    "swin_t": swin.swin_t,
+    "vit_b_16": vit.vit_b_16,
+    "efficientnet_b0": efficientnet.efficientnet_b0,
+    "efficientnet_b2": efficientnet.efficientnet_b2,
+    "efficientnet_lite0": efficientnet.efficientnet_lite0,
+    "vgg16": vgg.vgg16,
+    "vgg16_bn": vgg.vgg16_bn,
+    "alexnet": alexnet.alexnet,
+    "resnet50v2": resnet_v2.resnet50v2,
+    "densenet121": densenet.densenet121,
+    "inception_v3": inception.inception_v3,
+}
+"""The ports of published networks: from a variant (whose numbers decide about padding, epsilons …) to the stages."""
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "resnet18": ("torchvision",),
+    "resnet34": ("torchvision",),
+    "resnet50": ("torchvision",),
+    "mobilenet_v2": ("torchvision", "keras"),
+    "mobilenet_v3_large": ("torchvision", "keras"),
+    "convnext_tiny": ("torchvision",),
+    "swin_t": ("torchvision",),
+    "vit_b_16": ("torchvision",),
+    "efficientnet_b0": ("torchvision",),
+    "efficientnet_b2": ("torchvision", "keras"),
+    "efficientnet_lite0": ("lite",),
+    "vgg16": ("torchvision", "keras"),
+    "vgg16_bn": ("torchvision",),
+    "alexnet": ("torchvision",),
+    "resnet50v2": ("keras",),
+    "densenet121": ("torchvision",),
+    "inception_v3": ("torchvision", "keras"),
+}
+"""The variants of each, the usual one first."""
 
 
 def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
@@ -35,13 +91,65 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
         dense_features=tuple(model_config.dense_features),
         dropout_rate=model_config.dropout_rate,
         batch_norm=model_config.batch_norm,
-        head=model_config.head,
+        head="flatten" if model_config.head == "own" else model_config.head,
         squeeze_excitation=model_config.squeeze_excitation,
         conv_form=fast_conv_form() if form == "auto" else form,
     )
 
 
-MODELS: dict[str, Callable[[Any, int, tuple[int, int]], nn.Module]] = {"cnn": build_cnn}
+def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> Network:
+    """A port of a published network with a head for this task.
+
+    Raises:
+      ConfigError: images smaller than the network's minimum, or no multiple of its patches; a variant or stage that
+        does not exist.
+    """
+    name, variant = model_config.name, model_config.variant or VARIANTS[model_config.name][0]
+    if variant not in VARIANTS[name]:
+        raise ConfigError(f"model.variant is {variant!r}: {name} has {', '.join(VARIANTS[name])}")
+    architecture = ARCHITECTURES[name](variant)
+    if image_size[0] < architecture.min_size[0] or image_size[1] < architecture.min_size[1]:
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: {name} needs at least {architecture.min_size} (height, width)"
+        )
+    patch = architecture.patch_size
+    if patch and (image_size[0] % patch or image_size[1] % patch):
+        nearest = tuple(patch * max(1, round(side / patch)) for side in image_size)
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: {name} takes multiples of {patch} (height, width), for example "
+            f"{nearest}"
+        )
+    stages, own_head = architecture.features, model_config.head == "own"
+    if model_config.last_stage:
+        names = [str(module.name) for module in stages]
+        stages = stages[: stages_through(names, model_config.last_stage, "model.last_stage")]
+        if own_head:
+            raise ConfigError("model.last_stage cuts the network off before its own classifier: model.head=gap|flatten")
+    if own_head:
+        stages += architecture.classifier
+    head = DenseHead(
+        num_classes,
+        pool="none" if own_head else model_config.head,
+        dense_features=() if own_head else tuple(model_config.dense_features),
+        dropout_rate=0.0 if own_head else model_config.dropout_rate,
+        name="head",
+        parent=None,
+    )
+    last_maps = str((stages if not own_head else architecture.features)[-1].name)
+    return Network(
+        stages=stages,
+        head=head,
+        min_size=architecture.min_size,
+        patch_size=architecture.patch_size,
+        cam_stage=architecture.cam_stage if own_head and architecture.cam_stage else last_maps,
+        stem_kernel=architecture.stem_kernel,
+    )
+
+
+MODELS: dict[str, Callable[[Any, int, tuple[int, int]], nn.Module]] = {
+    "cnn": build_cnn,
+    **dict.fromkeys(ARCHITECTURES, build_backbone),
+}
 
 
 def build_model(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The shared blocks: named stages, convolution with pooling, batch norm with an explicit mode."""
+"""The shared blocks: named stages, convolutions, batch norm with an explicit mode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from fpclass.models.depthwise import depthwise
 from fpclass.models.polyphase import conv_relu_pool
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -53,6 +54,86 @@ class ConvReluPool(nn.Module):
         return stage(self, "pool", nn.max_pool(y, (2, 2), (2, 2)))
 
 
+class Conv(nn.Module):
+    """Convolution, in the fastest form for its shape: the parameters and the result are the same in all of them.
+
+    1x1 kernels are matrix products, and so are kernels that step by their own size (patches). Depthwise ones are sums
+    of shifted and weighted images on CPU, where XLA has no good program for grouped convolutions.
+
+    Attributes:
+      features: channels of the output.
+      kernel_size: (height, width) of the kernel, pixels.
+      strides: step in both directions, pixels.
+      padding: zeros at each side, pixels: one number, ((top, bottom), (left, right)), or "SAME" as TensorFlow does it
+        (at stride 2 and even sizes more at the bottom and the right).
+      groups: of channels that do not see each other; the number of input channels makes it depthwise.
+      use_bias: whether a bias is added.
+      kernel_init: initialiser of the kernel [height, width, input channels / groups, features].
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: int = 1
+    padding: int | tuple[tuple[int, int], tuple[int, int]] | str = 0
+    groups: int = 1
+    use_bias: bool = False
+    kernel_init: nn.initializers.Initializer = kaiming_normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
+        """Convolves; computes in the type of `x`."""
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(x.dtype)
+        steps = (self.strides, self.strides)
+        padding = self.padding
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(x.shape[1:3], self.kernel_size, steps, padding)
+        elif isinstance(padding, int):
+            padding = ((padding, padding), (padding, padding))
+        (top, bottom), (left, right) = padding
+        is_padded = any((top, bottom, left, right))
+        is_depthwise = self.groups > 1 and self.groups == x.shape[-1] == self.features
+        if self.kernel_size == (1, 1) and self.groups == 1 and not is_padded:
+            y = x[:, :: self.strides, :: self.strides] @ kernel[0, 0]
+        elif self.kernel_size == steps and self.groups == 1 and not is_padded:
+            y = patches(x, self.strides) @ kernel.reshape(-1, self.features)
+        elif is_depthwise and jax.default_backend() == "cpu":
+            y = depthwise(x, kernel, self.strides, ((top, bottom), (left, right)))
+        else:
+            y = lax.conv_general_dilated(
+                x, kernel, steps, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.groups
+            )
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return y
+
+
+def patches(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 f"]:
+    """Squares of `size` x `size` pixels side by side, each as one vector; what is left at the edges is dropped."""
+    n, height, width, channels = x.shape
+    rows, columns = height // size, width // size
+    x = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, size * size * channels)
+
+
+class StochasticDepth(nn.Module):
+    """Leaves a residual branch out, image by image, in training; the others are scaled up to the same expectation.
+
+    Attributes:
+      rate: probability that an image goes without the branch.
+
+    Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016; torchvision.ops.StochasticDepth, mode "row".
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n ..."], *, train: bool) -> Float[Array, "n ..."]:
+        """The branch, or zeros."""
+        axes = tuple(range(1, x.ndim))
+        return nn.Dropout(self.rate, broadcast_dims=axes, deterministic=not train)(x)
+
+
 class SqueezeExcitation(nn.Module):
     """Weighs channels by what the whole image says about them: mean over positions, two dense layers, sigmoid.
 
@@ -84,14 +165,20 @@ class BatchNorm(nn.Module):
         Evaluation always uses the running statistics.
       momentum: share of the old running statistics that is kept at an update (1 - PyTorch's momentum).
       epsilon: added to the variance.
+      unbiased: whether the running variance is the unbiased one, as in PyTorch; Keras keeps the biased one. Batches
+        are normalised by the biased variance in both.
+      use_scale: whether there is a scale; the bias always is.
 
-    Source: Ioffe and Szegedy, ICML 2015. Like PyTorch, batches are normalised by the biased variance and the running
-    variance is the unbiased one.
+    Statistics are computed in float32, the result has the type of the input.
+
+    Source: Ioffe and Szegedy, ICML 2015.
     """
 
     mode: str = "train"
     momentum: float = 0.9
     epsilon: float = 1e-5
+    unbiased: bool = True
+    use_scale: bool = True
 
     @nn.compact
     def __call__(
@@ -99,7 +186,8 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "n *d c"]:
         """Normalises; rows where `mask` is False (padding of the last batch) do not count in the statistics."""
         channels = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, channels)
+        dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        scale = self.param("scale", nn.initializers.ones, channels) if self.use_scale else jnp.ones(channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
@@ -113,10 +201,10 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 rows = x.shape[0] if mask is None else jnp.sum(mask)
                 count = rows * (x.size // (x.shape[0] * x.shape[-1]))
-                unbiased = var * count / jnp.maximum(count - 1, 1)
+                new_var = var * count / jnp.maximum(count - 1, 1) if self.unbiased else var
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        return (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * new_var
+        return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(dtype)
 
 
 def dense(features: int, name: str) -> nn.Dense:

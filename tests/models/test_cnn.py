@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from backbone_cases import CASES
 from ml_collections import ConfigDict
 
 from configs.footprints import baseline
@@ -43,7 +44,7 @@ def test_parameter_count(changes, expected):
 
 
 def test_every_model_is_counted():
-    assert set(MODELS) == {"cnn"}, "a new model needs rows in NUM_PARAMETERS"
+    assert set(MODELS) == {"cnn", *(case.name for case in CASES)}, "a new model needs rows in NUM_PARAMETERS or a case"
 
 
 @pytest.mark.parametrize("image_size", [(120, 80), (61, 47)])

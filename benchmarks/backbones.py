@@ -1,0 +1,243 @@
+"""The ports against torchvision: inference, a fine-tuning step, and epochs behind a frozen backbone.
+
+Both sides have the same weights (drawn from a seed, through the real mapping tables) and the same images; their
+logits are compared first. Times alternate between the two sides, and the best of several rounds counts: on a shared
+machine anything slower is somebody else's work. A fine-tuning step is forward, backward and an SGD update of
+everything, in training mode. Frozen epochs train a new head: PyTorch runs the backbone without gradients for every
+batch of every epoch; here its features are computed once, which is shown beside it.
+
+Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0
+     python benchmarks/backbones.py                          (all networks at 224 x 224; on CPU half an hour)
+     python benchmarks/backbones.py --networks resnet18 alexnet efficientnet_b0 --size 120 80
+     python benchmarks/backbones.py --dtype=bfloat16         (on a GPU)
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "models"))
+
+from backbone_cases import CASES
+from reference_networks import build_torch
+from test_parity import network_of, variables_of
+
+from fpclass.finetune import compute_in
+from fpclass.models.network import split_variables
+
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+
+
+def best_times(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Seconds of each way, the best of several rounds in turn, after one that does not count."""
+    best = dict.fromkeys(ways, float("inf"))
+    for i in range(rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if i:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+class Ours:
+    """The port, compiled."""
+
+    def __init__(self, case: Any, arrays: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray, dtype: str):
+        size = images.shape[1:3]
+        self.model = network_of(case, size)
+        self.dtype = dtype
+        self.variables = jax.device_put(variables_of(case, self.model, arrays, size))
+        self.images, self.labels = jnp.asarray(images), jnp.asarray(labels)
+        self.optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
+        self.opt_state = self.optimizer.init(self.variables["params"])
+        self.trained = jax.tree.map(jnp.copy, self.variables)
+        self.key = jax.random.key(0)
+        self._forward = jax.jit(self._apply)
+        self._step = jax.jit(self._train, donate_argnums=(0, 1))
+
+    def _apply(self, variables: Any, images: Any) -> Any:
+        variables = {**variables, "params": compute_in(variables["params"], self.dtype)}
+        return self.model.apply(variables, compute_in(images, self.dtype), train=False)
+
+    def _train(self, variables: Any, opt_state: Any, images: Any, labels: Any, key: Any) -> Any:
+        rest = {kind: tree for kind, tree in variables.items() if kind != "params"}
+
+        def loss_fn(params: Any) -> Any:
+            inputs = {"params": compute_in(params, self.dtype), **rest}
+            images_in = compute_in(images, self.dtype)
+            logits, updated = self.model.apply(
+                inputs, images_in, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+            return losses.mean(), updated
+
+        (loss, updated), gradients = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+        updates, opt_state = self.optimizer.update(gradients, opt_state)
+        return {"params": optax.apply_updates(variables["params"], updates), **rest, **updated}, opt_state, loss
+
+    def infer(self) -> Any:
+        return jax.block_until_ready(self._forward(self.variables, self.images))
+
+    def step(self) -> None:
+        self.trained, self.opt_state, loss = self._step(
+            self.trained, self.opt_state, self.images, self.labels, self.key
+        )
+        jax.block_until_ready((self.trained, loss))
+
+    def make_frozen_epoch(self, num_batches: int) -> tuple[Callable[[], None], float]:
+        """An epoch of the head behind cached features, and the seconds that computing them took."""
+        names = self.model.stage_names
+        frozen, rest = split_variables(self.variables, names)
+        prefix, head = self.model.prefix(len(names)), self.model.suffix(len(names))
+        features_of = jax.jit(lambda v, x: prefix.apply(v, x, train=False))
+        jax.block_until_ready(features_of(frozen, self.images))
+        start = time.perf_counter()
+        features = jnp.stack([features_of(frozen, self.images) for _ in range(num_batches)])
+        jax.block_until_ready(features)
+        seconds = time.perf_counter() - start
+        optimizer = self.optimizer
+
+        @jax.jit
+        def epoch(params: Any, opt_state: Any) -> Any:
+            def step(carry: Any, batch: Any) -> Any:
+                params, opt_state = carry
+
+                def loss_fn(params: Any) -> Any:
+                    logits = head.apply({"params": params}, batch, train=True, rngs={"dropout": self.key})
+                    return optax.softmax_cross_entropy_with_integer_labels(logits, self.labels).mean()
+
+                loss, gradients = jax.value_and_grad(loss_fn)(params)
+                updates, opt_state = optimizer.update(gradients, opt_state)
+                return (optax.apply_updates(params, updates), opt_state), loss
+
+            return jax.lax.scan(step, (params, opt_state), features)
+
+        params = rest["params"]
+        opt_state = optimizer.init(params)
+        return lambda: jax.block_until_ready(epoch(params, opt_state)), seconds
+
+
+class Theirs:
+    """torchvision's network."""
+
+    def __init__(self, network: Any, images: np.ndarray, labels: np.ndarray, dtype: str):
+        import torch
+
+        self.torch = torch
+        self.device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
+        self.dtype = getattr(torch, dtype)
+        self.network = network.to(self.device)
+        self.images = torch.tensor(images.transpose(0, 3, 1, 2).copy(), device=self.device)
+        self.labels = torch.tensor(labels, device=self.device)
+        if self.device.type == "cuda":  # what its own guide recommends there
+            self.network = self.network.to(memory_format=torch.channels_last)
+            self.images = self.images.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+    def _autocast(self) -> Any:
+        return self.torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != self.torch.float32)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize()
+
+    def infer(self) -> Any:
+        self.network.eval()
+        with self.torch.inference_mode(), self._autocast():
+            logits = self.network(self.images)
+        self._wait()
+        return logits
+
+    def step(self) -> None:
+        self.network.train()
+        self.optimizer.zero_grad()
+        with self._autocast():
+            output = self.network(self.images)
+            logits = output[0] if isinstance(output, tuple) else output
+            loss = self.torch.nn.functional.cross_entropy(logits, self.labels)
+        loss.backward()
+        self.optimizer.step()
+        self._wait()
+
+    def make_frozen_epoch(self, num_batches: int) -> Callable[[], None]:
+        torch = self.torch
+        head = torch.nn.Linear(1000, 2).to(self.device)  # small beside the backbone, whatever it is
+        optimizer = torch.optim.SGD(head.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+        def epoch() -> None:
+            self.network.eval()
+            for _ in range(num_batches):
+                with torch.no_grad(), self._autocast():
+                    features = self.network(self.images)
+                optimizer.zero_grad()
+                loss = torch.nn.functional.cross_entropy(head(features.float()), self.labels % 2)
+                loss.backward()
+                optimizer.step()
+            self._wait()
+
+        return epoch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cases = {case.name: case for case in CASES if case.reference.startswith("torchvision:")}
+    parser.add_argument("--networks", nargs="+", default=list(cases), choices=list(cases), metavar="NAME")
+    parser.add_argument("--size", nargs=2, type=int, default=(224, 224), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5, help="the best of so many counts; default %(default)s")
+    parser.add_argument("--frozen-batches", type=int, default=4, help="of a frozen epoch; default %(default)s")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--only", choices=["inference", "step", "frozen"], help="leave the others out")
+    args = parser.parse_args()
+    kind, (height, width) = jax.devices()[0].device_kind, args.size
+    print(f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds")
+    print("| network | inference: PyTorch | ours | ratio | step: PyTorch | ours | ratio | frozen epoch: ratio | once |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in args.networks:
+        print(row_of(cases[name], args), flush=True)
+
+
+def row_of(case: Any, args: argparse.Namespace) -> str:
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((args.batch, *args.size, 3)).astype(np.float32)
+    labels = rng.integers(0, 1000, args.batch)
+    network, arrays = build_torch(case.reference, **case.options_for(args.size))
+    theirs = Theirs(network, images, labels, args.dtype)
+    ours = Ours(case, arrays, images, labels, args.dtype)
+    logits = theirs.infer().float().cpu().numpy()
+    error = np.abs(np.asarray(ours.infer(), np.float32) - logits).max() / np.abs(logits).max()
+    assert error < (1e-3 if args.dtype == "float32" else 0.1), f"{case.name}: the logits differ by {error:.2g}"
+    cells = [case.name]
+    for what in ("inference", "step"):
+        if args.only not in (None, what):
+            cells += ["", "", ""]
+            continue
+        run = {"inference": ("infer", "infer"), "step": ("step", "step")}[what]
+        times = best_times({"theirs": getattr(theirs, run[0]), "ours": getattr(ours, run[1])}, args.rounds)
+        cells += [
+            f"{1e3 * times['theirs']:.0f}",
+            f"{1e3 * times['ours']:.0f}",
+            f"{times['ours'] / times['theirs']:.2f}",
+        ]
+    if args.only in (None, "frozen"):
+        epoch, once = ours.make_frozen_epoch(args.frozen_batches)
+        times = best_times(
+            {"theirs": theirs.make_frozen_epoch(args.frozen_batches), "ours": epoch}, min(args.rounds, 3)
+        )
+        cells += [f"1/{times['theirs'] / times['ours']:.0f}", f"{once / times['theirs']:.2f} epochs"]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

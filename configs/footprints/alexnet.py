@@ -1,0 +1,33 @@
+"""AlexNet as the reference fine-tuned it: all frozen but a new 1-channel first convolution and a new last layer.
+
+Its frozen hidden layers go on dropping out there, and here (it has no batch norm; the mode means both).
+
+Hypothesis: features of photographs carry over to prints.
+Reference: accuracy 0.756 (one run, people shared between training and validation).
+Run: python launch.py train --config=configs/footprints/alexnet.py --config.data.root=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs.footprints import baseline
+
+CHANGES = (
+    "model.name",
+    "model.weights",
+    "finetune.freeze_until",
+    "finetune.new_stem",
+    "finetune.batch_norm",
+    "train.early_stopping",
+)
+
+
+def get_config() -> ConfigDict:
+    config = baseline.get_config()
+    config.name = "alexnet"
+    config.model.name = "alexnet"
+    config.model.weights = "alexnet"
+    config.finetune.freeze_until = "head"
+    config.finetune.new_stem = True
+    config.finetune.batch_norm = "train"
+    config.train.early_stopping = "restore_best"
+    return config

@@ -1,0 +1,33 @@
+"""EfficientNet-B0 as the reference fine-tuned it: frozen but a new 1-channel first convolution and a new classifier.
+
+Batch norm of the frozen layers goes on updating its statistics there, and here.
+
+Hypothesis: features of photographs carry over to prints.
+Reference: accuracy 0.720 (one run, people shared between training and validation).
+Run: python launch.py train --config=configs/footprints/efficientnet_b0.py --config.data.root=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs.footprints import baseline
+
+CHANGES = (
+    "model.name",
+    "model.weights",
+    "finetune.freeze_until",
+    "finetune.new_stem",
+    "finetune.batch_norm",
+    "train.early_stopping",
+)
+
+
+def get_config() -> ConfigDict:
+    config = baseline.get_config()
+    config.name = "efficientnet_b0"
+    config.model.name = "efficientnet_b0"
+    config.model.weights = "efficientnet_b0"
+    config.finetune.freeze_until = "head"
+    config.finetune.new_stem = True
+    config.finetune.batch_norm = "train"
+    config.train.early_stopping = "restore_best"
+    return config

@@ -1,0 +1,32 @@
+"""EfficientNet-B0, fine-tuned with care: summed stem, frozen statistics, unfrozen from the end, slowly.
+
+Hypothesis: the pretrained first filters, summed over colour, and statistics that stay what the weights expect are
+worth more than a new stem; the last blocks should learn, once the head knows what it wants.
+Reference: none; beside configs/footprints/efficientnet_b0.py it shows what the care is worth.
+Run: python launch.py train --config=configs/footprints/efficientnet_b0_proper.py --config.data.root=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs.footprints import baseline
+
+CHANGES = (
+    "model.name",
+    "model.weights",
+    "finetune.freeze_until",
+    "finetune.unfreeze",
+    "finetune.backbone_rate",
+    "train.early_stopping",
+)
+
+
+def get_config() -> ConfigDict:
+    config = baseline.get_config()
+    config.name = "efficientnet_b0_proper"
+    config.model.name = "efficientnet_b0"
+    config.model.weights = "efficientnet_b0"
+    config.finetune.freeze_until = "head"
+    config.finetune.unfreeze = (("block6", 5), ("block4", 15))
+    config.finetune.backbone_rate = 0.1
+    config.train.early_stopping = "restore_best"
+    return config

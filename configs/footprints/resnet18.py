@@ -1,0 +1,34 @@
+"""ResNet-18 as the reference fine-tuned it: all frozen but a new 1-channel first convolution and a new head.
+
+Batch norm of the frozen layers goes on updating its statistics there, and here. Intensities are normalised as the
+weights need it; the reference normalised them like its own CNN.
+
+Hypothesis: features of photographs carry over to prints.
+Reference: accuracy 0.762 (one run, people shared between training and validation).
+Run: python launch.py train --config=configs/footprints/resnet18.py --config.data.root=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from configs.footprints import baseline
+
+CHANGES = (
+    "model.name",
+    "model.weights",
+    "finetune.freeze_until",
+    "finetune.new_stem",
+    "finetune.batch_norm",
+    "train.early_stopping",
+)
+
+
+def get_config() -> ConfigDict:
+    config = baseline.get_config()
+    config.name = "resnet18"
+    config.model.name = "resnet18"
+    config.model.weights = "resnet18"
+    config.finetune.freeze_until = "head"
+    config.finetune.new_stem = True
+    config.finetune.batch_norm = "train"
+    config.train.early_stopping = "restore_best"
+    return config

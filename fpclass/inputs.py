@@ -1,0 +1,73 @@
+"""What a network is fed: normalised images, augmented in training, or features that were computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from fpclass.augment import make_augment, normalise
+from fpclass.config import Config
+from fpclass.state import AUGMENT, Dataset, Member, address
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """From rows of a data set to what a network takes.
+
+    Attributes:
+      draw: (member, epoch, dataset, rows [B]) -> batch for training.
+      plain: (images of the data set, rows [n]) -> batch for evaluation.
+      shape: data set -> shape of one example.
+    """
+
+    draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
+    plain: Callable[[Array, Int[Array, " n"]], Array]
+    shape: Callable[[Dataset], tuple[int, ...]]
+
+
+def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
+    """Images, augmented in training as the config says.
+
+    Args:
+      config: the whole config.
+      shard: spreads the first axis of a batch over devices.
+    """
+    mean, std = config.data.mean, config.data.std
+    augment = make_augment(config.augment, mean=mean, std=std)
+
+    def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
+        key = address(member.seed, AUGMENT, epoch)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+        return jax.vmap(augment)(keys, shard(dataset.images[rows]))
+
+    return Inputs(
+        draw=draw,
+        plain=lambda images, rows: normalise(images[rows], mean, std),
+        shape=lambda dataset: dataset.images.shape[1:],
+    )
+
+
+def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
+    """Cached features [N, views, …]: in training the augmented views in turn, in evaluation the plain one."""
+
+    def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
+        num_views = dataset.images.shape[1]
+        # Neighbours start at different views; every image sees each of its own equally often.
+        view = 1 + (epoch + rows) % (num_views - 1) if num_views > 1 else jnp.zeros_like(rows)
+        return shard(dataset.images[rows, view])
+
+    return Inputs(
+        draw=draw,
+        plain=lambda features, rows: features[rows, 0],
+        shape=lambda dataset: dataset.images.shape[2:],
+    )
+
+
+def is_augmented(augment_config: Config) -> bool:
+    """Whether the training images differ from the images themselves at all (mixing is not meant: it comes later)."""
+    keys = ("flip_probability", "brightness", "contrast", "max_rotation_deg", "elastic_alpha_px", "erasing_probability")
+    return any(augment_config[key] for key in keys) or tuple(augment_config.scale) != (1, 1)

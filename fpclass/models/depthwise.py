@@ -1,0 +1,88 @@
+"""Depthwise convolution for CPUs: sums of shifted images, forward and backward.
+
+XLA's program for grouped convolutions on CPU is 10 to 50 times slower than this (benchmarks/backbones.py rests on it).
+The derivative is written out because the automatic one writes a padded copy of the image for every tap of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def depthwise(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw 1 c"], strides: int, padding: Padding
+) -> Float[Array, "n h2 w2 c"]:
+    """Convolves every channel by itself.
+
+    Args:
+      x: images.
+      kernel: one filter per channel.
+      strides: step in both directions, pixels.
+      padding: zeros ((top, bottom), (left, right)), pixels.
+
+    Returns:
+      What `lax.conv_general_dilated` gives with as many groups as channels.
+    """
+    return cast(Array, _depthwise(x, kernel, strides, padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, strides: int, padding: Padding) -> Array:
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    y: Any = 0
+    for (i, j), part in _taps(padded, kernel.shape[:2], strides):
+        y = y + part * kernel[i, j, 0]
+    return y
+
+
+def _taps(padded: Array, kernel_size: Sequence[int], strides: int) -> list[tuple[tuple[int, int], Array]]:
+    """What each tap of the kernel sees: its (row, column), and the image shifted and thinned out, [..., h2, w2, c]."""
+    rows, columns = ((n - k) // strides + 1 for n, k in zip(padded.shape[-3:-1], kernel_size, strict=True))
+    taps = []
+    for i in range(kernel_size[0]):
+        for j in range(kernel_size[1]):
+            bottom, right = i + strides * (rows - 1) + 1, j + strides * (columns - 1) + 1
+            taps.append(((i, j), padded[..., i:bottom:strides, j:right:strides, :]))
+    return taps
+
+
+def _forward(x: Array, kernel: Array, strides: int, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise(x, kernel, strides, padding), (x, kernel)
+
+
+def _backward(strides: int, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    # By the image: the turned kernel over the gradient, spread out by the strides.
+    config: list[tuple[int, int, int]] = [(0, 0, 0)]
+    for size, taps, before, length in zip(
+        x.shape[1:3], kernel.shape[:2], (p[0] for p in padding), gradient.shape[1:3], strict=True
+    ):
+        first = taps - 1 - before
+        config.append((first, size + taps - 1 - first - ((length - 1) * strides + 1), strides - 1))
+    spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*config, (0, 0, 0)])
+    by_image = depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
+
+    # By the kernel: image after image, so that all taps find it in the cache.
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+
+    def add_image(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        image, its_gradient = one
+        products = [part * its_gradient for _, part in _taps(image, kernel.shape[:2], strides)]
+        return total + jnp.stack([product.sum((0, 1), dtype=dtype) for product in products]), None
+
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    nothing = jnp.zeros((kernel.shape[0] * kernel.shape[1], x.shape[-1]), dtype)
+    by_kernel, _ = lax.scan(add_image, nothing, (padded, gradient))
+    return by_image, by_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise.defvjp(_forward, _backward)

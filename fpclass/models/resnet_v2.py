@@ -1,0 +1,90 @@
+"""ResNet-50 V2: batch norm and ReLU come before each convolution, and nothing after the sum.
+
+Source: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016; keras.applications.resnet_v2.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fpclass.models.layers import Conv
+from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+
+Maps = Float[Array, "n h w c"]
+glorot_uniform = nn.initializers.glorot_uniform()
+
+
+def norm_relu(x: Maps, mode: Mode, name: str) -> Maps:
+    """Batch norm with Keras' numbers, then ReLU."""
+    return nn.relu(batch_norm(x, mode, name, epsilon=1.001e-5, momentum=0.99, unbiased=False))
+
+
+class Stem(nn.Module):
+    """7x7 convolution with bias and stride 2, 3x3 max-pool with stride 2; no batch norm, no ReLU."""
+
+    @nn.compact
+    def __call__(self, x: Maps, mode: Mode) -> Maps:
+        """A quarter of the size, 64 channels."""
+        x = Conv(64, (7, 7), 2, 3, use_bias=True, kernel_init=glorot_uniform, name="conv")(x)
+        # Without a ReLU before it the pool sees negative numbers, and the border of zeros that Keras adds wins over
+        # them: it is part of the maps here, where PyTorch's padding would be -inf.
+        return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
+
+
+class PreActivationBlock(nn.Module):
+    """Batch norm, ReLU, then 1x1, 3x3 and 1x1 convolution, added to what came in.
+
+    Attributes:
+      features: channels of the first two convolutions; the last one has 4 times as many.
+      strides: of the 3x3 convolution, and of the shortcut.
+      has_projection: the shortcut is a 1x1 convolution of what batch norm and ReLU give; otherwise it is the input,
+        every `strides`-th row and column of it.
+    """
+
+    features: int
+    strides: int = 1
+    has_projection: bool = False
+
+    @nn.compact
+    def __call__(self, x: Maps, mode: Mode) -> Maps:
+        """Adds the branch to the shortcut."""
+        features, strides = self.features, self.strides
+        y = norm_relu(x, mode, "preact_bn")
+        if self.has_projection:
+            x = Conv(4 * features, (1, 1), strides, use_bias=True, kernel_init=glorot_uniform, name="shortcut_conv")(y)
+        else:
+            x = x[:, ::strides, ::strides]
+        y = norm_relu(Conv(features, (1, 1), kernel_init=glorot_uniform, name="conv1")(y), mode, "bn1")
+        # Zeros at every side at stride 2 too: not TensorFlow's "SAME".
+        y = norm_relu(Conv(features, (3, 3), strides, 1, kernel_init=glorot_uniform, name="conv2")(y), mode, "bn2")
+        return x + Conv(4 * features, (1, 1), use_bias=True, kernel_init=glorot_uniform, name="conv3")(y)
+
+
+class FinalNorm(nn.Module):
+    """Batch norm and ReLU after the last sum."""
+
+    @nn.compact
+    def __call__(self, x: Maps, mode: Mode) -> Maps:
+        """Normalises, rectifies."""
+        return norm_relu(x, mode, "bn")
+
+
+def resnet50v2(variant: str) -> Architecture:
+    """25.6 million parameters with 1000 classes."""
+    blocks = []
+    for group, number in enumerate((3, 4, 6, 3), start=2):
+        for i in range(1, number + 1):
+            # The last block of a group makes the maps smaller, not the first one; those of conv5 stay as they are.
+            strides = 2 if i == number and group < 5 else 1
+            blocks.append(
+                PreActivationBlock(2 ** (group + 4), strides, i == 1, name=f"conv{group}_block{i}", parent=None)
+            )
+    return Architecture(
+        features=(Stem(name="stem", parent=None), *blocks, FinalNorm(name="post", parent=None)),
+        classifier=(GlobalPool(name="pool", parent=None),),
+        stem_kernel=("stem", "conv", "kernel"),
+        # Every window has its padding, so that one pixel stays one pixel. (Keras refuses sides under 32, without need.)
+        min_size=(1, 1),
+    )

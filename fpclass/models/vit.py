@@ -1,0 +1,219 @@
+"""ViT-B/16, and the parts that transformers share.
+
+Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021; torchvision.models.vision_transformer.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fpclass.models.layers import Conv
+from fpclass.models.network import Architecture, Mode
+
+Tokens = Float[Array, "n t c"]
+glorot_uniform = nn.initializers.glorot_uniform()
+small_normal = nn.initializers.normal(0.02)
+"""What torchvision's trunc_normal_(std=0.02) is: it truncates at ±2, not at two standard deviations."""
+
+
+def layer_norm(x: Float[Array, "*d c"], name: str, epsilon: float = 1e-6) -> Float[Array, "*d c"]:
+    """Layer norm over the last axis; statistics in float32 or better, the result has the type of the input."""
+    # The fast variance E[x²] - E[x]² loses digits where the mean is large.
+    return nn.LayerNorm(epsilon, dtype=x.dtype, use_fast_variance=False, name=name)(x)
+
+
+def linear(
+    x: Float[Array, "*d c"],
+    features: int,
+    name: str,
+    kernel_init: nn.initializers.Initializer = small_normal,
+    *,
+    use_bias: bool = True,
+) -> Float[Array, "*d f"]:
+    """A dense layer over the last axis that computes in the type of the input."""
+    return nn.Dense(features, use_bias=use_bias, dtype=x.dtype, kernel_init=kernel_init, name=name)(x)
+
+
+class Norm(nn.Module):
+    """Layer norm as a stage.
+
+    Attributes:
+      epsilon: added to the variance.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*d c"], mode: Mode) -> Float[Array, "*d c"]:
+        """Normalises over the last axis."""
+        return layer_norm(x, "norm", self.epsilon)
+
+
+class MLP(nn.Module):
+    """Dense layer, exact GELU, dense layer back to as many features as came in.
+
+    Attributes:
+      ratio: so many times wider is the hidden layer.
+      kernel_init: initialiser of both kernels.
+    """
+
+    ratio: int = 4
+    kernel_init: nn.initializers.Initializer = small_normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
+        """Looks at every place by itself."""
+        y = linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init)
+        return linear(nn.gelu(y, approximate=False), x.shape[-1], "project", self.kernel_init)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention among the tokens of the second last axis.
+
+    Attributes:
+      num_heads: parts of the channels that attend by themselves.
+      kernel_init: initialiser of both kernels; queries, keys and values have one in common.
+
+    Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
+    """
+
+    num_heads: int
+    kernel_init: nn.initializers.Initializer = small_normal
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*n t c"], bias: Float[Array, "*#n #heads t t"] | None = None
+    ) -> Float[Array, "*n t c"]:
+        """Attends; `bias` is added to the logits [head, query, key]. The softmax is in float32 or better."""
+        channels = x.shape[-1]
+        qkv = linear(x, 3 * channels, "qkv", self.kernel_init)
+        qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
+        query, key, value = jnp.moveaxis(qkv, -3, 0)
+        query = query * (channels // self.num_heads) ** -0.5
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+        weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
+        y = jnp.einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
+        return linear(y, channels, "project", self.kernel_init)
+
+
+class Stem(nn.Module):
+    """Patches as tokens, a class token before them, and a learnt position added.
+
+    Attributes:
+      features: channels of a token.
+      patch_size: side of a patch in pixels; a rest of the image at its bottom and right is not seen.
+    """
+
+    features: int
+    patch_size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], mode: Mode) -> Tokens:
+        """The class token, then the patches row by row."""
+        size = self.patch_size
+        # As torchvision: the fan-in without the factor 2 for a ReLU, and the truncation at ±2 does nothing.
+        patch_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+        x = Conv(self.features, (size, size), size, use_bias=True, kernel_init=patch_init, name="patches")(x)
+        x = x.reshape(x.shape[0], -1, self.features)
+        class_token = self.param("class_token", nn.initializers.zeros, (1, 1, self.features))
+        positions = self.param("position_embedding", small_normal, (1, 1 + x.shape[1], self.features))
+        class_tokens = jnp.broadcast_to(class_token, (x.shape[0], 1, self.features)).astype(x.dtype)
+        return jnp.concatenate([class_tokens, x], axis=1) + positions.astype(x.dtype)
+
+
+class EncoderBlock(nn.Module):
+    """Attention among all tokens, then an MLP on each, both behind a layer norm and added to what came in.
+
+    Attributes:
+      num_heads: of the attention.
+    """
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x: Tokens, mode: Mode) -> Tokens:
+        """Adds both branches."""
+        x = x + SelfAttention(self.num_heads, glorot_uniform, name="attention")(layer_norm(x, "norm1"))
+        return x + MLP(kernel_init=glorot_uniform, name="mlp")(layer_norm(x, "norm2"))
+
+
+class ClassToken(nn.Module):
+    """What the class token has gathered: [n, t, c] -> [n, c]."""
+
+    @nn.compact
+    def __call__(self, x: Tokens, mode: Mode) -> Float[Array, "n c"]:
+        """The first token."""
+        return x[:, 0]
+
+
+def vit(*, patch_size: int, num_blocks: int, num_heads: int, features: int) -> Architecture:
+    """A vision transformer of so many blocks."""
+    blocks = [EncoderBlock(num_heads, name=f"block_{i}", parent=None) for i in range(num_blocks)]
+    return Architecture(
+        features=(Stem(features, patch_size, name="stem", parent=None), *blocks, Norm(name="norm", parent=None)),
+        classifier=(ClassToken(name="class_token", parent=None),),
+        stem_kernel=("stem", "patches", "kernel"),
+        min_size=(patch_size, patch_size),
+        patch_size=patch_size,
+        # The logits see the class token alone, and after the last attention the others do not change it any more.
+        cam_stage=f"block_{num_blocks - 2}",
+        resize={"stem/position_embedding": partial(resize_positions, patch_size=patch_size)},
+    )
+
+
+def vit_b_16(variant: str) -> Architecture:
+    """86.6 million parameters with 1000 classes and images of 224 x 224."""
+    return vit(patch_size=16, num_blocks=12, num_heads=12, features=768)
+
+
+def resize_positions(
+    positions: Float[np.ndarray, "1 t c"], image_size: tuple[int, int], *, patch_size: int
+) -> Float[np.ndarray, "1 t2 c"]:
+    """Makes the position embedding of square images fit others, bicubically.
+
+    Corner patches keep their positions (align_corners=True), as in torchvision; it resizes to squares only, this along
+    each axis by itself.
+
+    Args:
+      positions: of the class token, then of square-many patches, row by row; any float type. Another array is left as
+        it is, for the loader to refuse.
+      image_size: (height, width) in pixels that is wanted.
+      patch_size: side of a patch in pixels.
+
+    Returns:
+      The class token's position as it was, then those of the patches; the array itself where the grid is the same.
+
+    Source: torchvision.models.vision_transformer.interpolate_embeddings.
+    """
+    grid = (image_size[0] // patch_size, image_size[1] // patch_size)
+    side = math.isqrt(positions.shape[1] - 1) if positions.ndim == 3 else 0
+    if side == 0 or positions.shape[:2] != (1, 1 + side**2) or grid == (side, side):
+        return positions
+    rows, columns = (_cubic_weights(side, number) for number in grid)
+    old = positions[0, 1:].reshape(side, side, -1).astype(np.float64)
+    new = np.einsum("ri,cj,ijf->rcf", rows, columns, old, optimize=True).astype(positions.dtype)
+    return np.concatenate([positions[:, :1], new.reshape(1, grid[0] * grid[1], -1)], axis=1)
+
+
+def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """The matrix that resamples a row of numbers; its ends stay where they are.
+
+    Source: Keys, Cubic convolution interpolation, 1981, equation 15 with PyTorch's a = -0.75; beyond an end the number
+    there is repeated.
+    """
+    a = -0.75
+    centres = np.arange(new) * (old - 1) / (new - 1) if new > 1 else np.zeros(1)
+    weights = np.zeros((new, old))
+    for offset in range(-1, 3):
+        taps = np.floor(centres).astype(int) + offset
+        d = np.abs(centres - taps)
+        near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+        np.add.at(weights, (np.arange(new), np.clip(taps, 0, old - 1)), np.where(d <= 1, near, far))
+    return weights

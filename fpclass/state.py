@@ -1,0 +1,95 @@
+"""What training works on: the data set on the device, a member, and the state that changes."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+
+PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS = range(6)
+"""Purposes of random numbers: the first part of their address."""
+PADDING = -1
+"""Row number that stands for "no example" in the last batch of an epoch."""
+
+
+@flax.struct.dataclass
+class Dataset:
+    """What all members share, on the device.
+
+    Attributes:
+      images: of a run; or, where a frozen prefix was computed once, its features float [N, views, …], of which view
+        0 is of the images as they are, and the others of augmented ones.
+      labels: class of each.
+      pretrained: params and batch_stats that members start from, where they do not draw their own.
+    """
+
+    images: UInt8[Array, "N H W C"] | Float[Array, "N V *F"]
+    labels: Int[Array, " N"]
+    pretrained: PyTree = flax.struct.field(default_factory=dict)
+
+
+@flax.struct.dataclass
+class Member:
+    """What distinguishes one training from another of the same config: its seed and its rows.
+
+    Attributes:
+      seed: of initial weights, order, augmentation and dropout.
+      train_rows: rows to train on, filled up with `PADDING` where members of different sizes train together.
+      selection_rows: rows on which the best epoch is chosen; may be empty.
+      validation_rows: rows that are watched, never used.
+      class_weights: weight of an example in the loss by its class.
+    """
+
+    seed: Int[Array, ""]
+    train_rows: Int[Array, " n"]
+    selection_rows: Int[Array, " s"]
+    validation_rows: Int[Array, " v"]
+    class_weights: Float[Array, " K"]
+
+
+@flax.struct.dataclass
+class Best:
+    """The weights of the best epoch so far by the selection metric, or of the last one where nothing is selected.
+
+    Where a moving average of the weights is kept (`train.ema_decay`), they are those of the average.
+    """
+
+    params: PyTree
+    batch_stats: PyTree
+    score: Float[Array, ""]
+    epoch: Int[Array, ""]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes; what a checkpoint holds and a resume restores.
+
+    `opt_state` has one optimiser state per phase of the plan, of the parameters that begin to learn in it. `average`
+    is the moving average of params and batch_stats, empty where none is kept. A state that `is_stopped` no longer
+    changes: its member waits for the others of its company.
+    """
+
+    step: Int[Array, ""]
+    epoch: Int[Array, ""]
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    plateau: PyTree
+    average: PyTree
+    best: Best
+    stale_evaluations: Int[Array, ""]
+    is_stopped: Bool[Array, ""]
+
+
+def address(seed: Int[Array, ""] | int, purpose: int, *where: Int[Array, ""] | int) -> Key[Array, ""]:
+    """The random key at an address: seed, purpose, then for example epoch and example."""
+    key = jax.random.fold_in(jax.random.key(seed), purpose)
+    for part in where:
+        key = jax.random.fold_in(key, part)
+    return key
+
+
+def select(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+    """One tree or the other, leaf by leaf."""
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)

@@ -1,0 +1,143 @@
+"""What is trained: a network from random or published weights, whole, or what is left behind cached features."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from fpclass.augment import make_augment, normalise
+from fpclass.config import Config
+from fpclass.console import progress, say
+from fpclass.errors import ConfigError
+from fpclass.finetune import compute_in, make_plan
+from fpclass.inputs import is_augmented
+from fpclass.models import build_model
+from fpclass.models.network import Network, split_variables
+from fpclass.prepare import Prepared
+from fpclass.state import VIEWS, Dataset, address
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A network to train, with its data.
+
+    Attributes:
+      model: the network, or its part behind the cached features.
+      num_cached: stages before that.
+      dataset: on the host; `parallel.put` moves it to the devices, once.
+      frozen: params and batch_stats of the stages before `model`.
+    """
+
+    model: nn.Module
+    num_cached: int
+    dataset: Dataset
+    frozen: dict[str, Any]
+
+    def whole(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The variables of the whole network, from those of the part that was trained."""
+        return {kind: {**self.frozen.get(kind, {}), **tree} for kind, tree in variables.items()}
+
+
+def make_task(config: Config, prepared: Prepared, model_config: Config | None = None) -> Task:
+    """Builds the network, loads its weights, and computes features where they are to be cached.
+
+    Args:
+      config: the whole config.
+      prepared: its data.
+      model_config: the section `model`, where it is another one than the config's.
+
+    Raises:
+      ConfigError: stages that do not exist, or features that cannot be cached.
+      WeightsError: the weights cannot be had, or do not fit.
+    """
+    model = build_model(model_config or config.model, prepared.table.num_classes, config.data.image_size)
+    labels = prepared.table.labels.astype(np.int32)
+    plan = make_plan(model, config)
+    if not isinstance(model, Network):
+        if config.model.weights:
+            raise ConfigError(f"model.weights is {config.model.weights!r}: there are none for {config.model.name}")
+        return Task(model, 0, _on_host(prepared.images, labels, {}), {})
+    pretrained = pretrained_variables(config, model)
+    if not config.finetune.cache_views:
+        return Task(model, 0, _on_host(prepared.images, labels, pretrained), {})
+    num_cached = plan.num_frozen[-1]
+    if not num_cached or not pretrained:
+        reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
+        raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
+    frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
+    features = compute_features(model.prefix(num_cached), frozen, prepared.images, config)
+    return Task(model.suffix(num_cached), num_cached, _on_host(features, labels, rest), frozen)
+
+
+def _on_host(images: np.ndarray, labels: np.ndarray, pretrained: dict[str, Any]) -> Dataset:
+    arrays: Any = (images, labels, pretrained)
+    return Dataset(*arrays)
+
+
+def pretrained_variables(config: Config, model: Network) -> dict[str, Any]:
+    """What `model.weights` brings for this network, without the head; {} where they are random."""
+    if not config.model.weights:
+        return {}
+    from fpclass.weights.pretrained import load_pretrained
+
+    shape = (*config.data.image_size, config.data.channels)
+    return load_pretrained(config.model.weights, model, shape, new_stem=config.finetune.new_stem)
+
+
+def compute_features(
+    prefix: Network, variables: dict[str, Any], images: UInt8[np.ndarray, "N H W C"], config: Config
+) -> np.ndarray:
+    """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
+
+    The views are the same for every member, whatever its seed.
+
+    Args:
+      prefix: the frozen stages.
+      variables: params and batch_stats of theirs.
+      images: of the run.
+      config: the whole config.
+
+    Returns:
+      Features [N, 1 + views, …] in the type that the network computes in, view 0 of the images as they are.
+
+    Raises:
+      ConfigError: they would be larger than finetune.cache_gb.
+    """
+    data, dtype, batch = config.data, config.model.compute_dtype, config.train.batch_size
+    num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
+    augment = make_augment(config.augment, mean=data.mean, std=data.std)
+    variables = compute_in(variables, dtype)
+
+    @jax.jit
+    def features_of(variables: Any, part: Any, rows: Any, view: Any) -> Any:
+        keys = jax.vmap(lambda row: address(0, VIEWS, view, row))(rows)
+        plain = normalise(part, data.mean, data.std)
+        inputs = jnp.where(view == 0, plain, jax.vmap(augment)(keys, part)) if num_views else plain
+        return prefix.apply(variables, compute_in(inputs, dtype), train=False)
+
+    rows = np.arange(len(images), dtype=np.int32)
+    example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
+    shape = jax.eval_shape(features_of, variables, example, jnp.arange(batch), jnp.zeros((), jnp.int32))
+    size = math.prod(shape.shape[1:]) * shape.dtype.itemsize * len(images) * (1 + num_views) / 1e9
+    if size > config.finetune.cache_gb:
+        raise ConfigError(
+            f"the features of {len(images)} images in {1 + num_views} views take {size:.1f} GB, and finetune.cache_gb "
+            f"is {config.finetune.cache_gb:g}: freeze to a later stage, set fewer views, or raise the limit"
+        )
+    say(f"features behind {prefix.stage_names[-1]}: {len(images)} images, {1 + num_views} views, {size:.2f} GB")
+    features = np.empty((len(images), 1 + num_views, *shape.shape[1:]), shape.dtype)
+    on_device = jax.device_put(variables)
+    parts = [(view, start) for view in range(1 + num_views) for start in range(0, len(images), batch)]
+    for view, start in progress(parts, len(parts), "features"):
+        taken = rows[start : start + batch]
+        padded = np.pad(taken, (0, batch - len(taken)), mode="edge")
+        result = features_of(on_device, jnp.asarray(images[padded]), jnp.asarray(padded), jnp.int32(view))
+        features[taken, view] = np.asarray(result)[: len(taken)]
+    return features

@@ -1,0 +1,1 @@
+"""Where pretrained numbers come from, and how they get into a network."""

@@ -1,0 +1,278 @@
+"""The ports without their originals: golden outputs, parameter counts, grey stems, strict loading, sizes, heads."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from backbone_cases import CASES, Case, draw_array, draw_images
+from flax.traverse_util import flatten_dict
+from test_parity import network_of, variables_of, without_dropout
+
+from configs import base
+from fpclass import config as configs
+from fpclass.errors import ConfigError, WeightsError
+from fpclass.models import ARCHITECTURES, MODELS, VARIANTS, build_model
+from fpclass.models.network import OUTPUT
+from fpclass.weights.load import load_weights
+from fpclass.weights.manifest import MANIFEST
+from fpclass.weights.mappings import MAPPINGS
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "backbones.npz"
+IDS = [f"{case.name}-{case.variant}" for case in CASES]
+IN_TRAINING = ("resnet18", "efficientnet_lite0", "resnet50v2", "swin_t")
+"""Compiling a backward pass takes long: these families stand for the others here; the parity tests run all of them."""
+
+
+@functools.cache
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN))
+
+
+def entry(case: Case, key: str):
+    value = golden()[f"{case.name}.{case.variant}.{key}"]
+    return json.loads(str(value)) if value.dtype.kind == "U" else value
+
+
+def published_arrays(case: Case) -> dict[str, np.ndarray]:
+    return {name: draw_array(name, tuple(shape)) for name, shape, _ in entry(case, "arrays")}
+
+
+def digest(array) -> np.ndarray:
+    """As tests/golden/make_backbones.py has it."""
+    flat = np.asarray(array, np.float64).ravel()
+    places = np.random.default_rng(flat.size).integers(0, flat.size, 8)
+    return np.concatenate([[flat.mean(), flat.std()], flat[places]])
+
+
+def shapes_of(model, size, channels=3):
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *size, channels)), train=False))
+
+
+def test_all_are_tested():
+    """A model, a variant, a mapping or a set of weights without a parity test and golden outputs is a defect."""
+    tested = {(case.name, case.variant) for case in CASES}
+    assert {(name, variant) for name, variants in VARIANTS.items() for variant in variants} == tested
+    assert set(MAPPINGS) == tested
+    assert set(MODELS) - {"cnn"} == set(ARCHITECTURES) == {name for name, _ in tested}
+    assert {(weights.architecture, weights.variant) for weights in MANIFEST.values()} <= tested
+    assert {tuple(key.split(".")[:2]) for key in golden()} == tested
+    for file in pathlib.Path(configs.__file__).parents[1].glob("configs/*/*.py"):
+        if file.name.startswith("__"):
+            continue
+        config = configs.load_config(str(file))
+        assert config.model.name == "cnn" or (config.model.name, config.model.variant) in tested
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_parameter_count_and_stages(case):
+    model = network_of(case, (224, 224))
+    shapes = shapes_of(model, (224, 224))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == case.num_parameters
+    architecture = ARCHITECTURES[case.name](case.variant)
+    assert model.stage_names == architecture.stage_names
+    assert set(case.stages) <= set(model.stage_names)
+    assert len(set(model.stage_names)) == len(model.stage_names)
+    assert flatten_dict(shapes["params"])[architecture.stem_kernel].shape[2] == 3
+    assert model.cam_stage in model.stage_names
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_golden_outputs(case):
+    """Stages and logits equal what the reference says for the same drawn weights."""
+    size = case.sizes[0]
+    model = network_of(case, size)
+    variables = variables_of(case, model, published_arrays(case), size)
+    run = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))
+    logits, recorded = run(variables, draw_images(size, 2))
+    expected = entry(case, "logits")
+    np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-4 * np.abs(expected).max())
+    for name, theirs in zip(case.stages, entry(case, "stages"), strict=True):
+        ours = digest(recorded["stages"][f"{name}{OUTPUT}"])
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in IN_TRAINING], ids=lambda case: case.name)
+def test_golden_training_step(case):
+    """Loss, norms of gradients and of updated statistics of a step in training mode."""
+    size = case.sizes[0]
+    labels = np.array([1, 20, 300, 999])
+    arrays = published_arrays(case)
+    with jax.enable_x64(True):
+        model = without_dropout(network_of(case, size))
+        variables = jax.tree.map(np.float64, variables_of(case, model, arrays, size))
+        images = draw_images(size, 4).astype(np.float64)
+
+        def loss_fn(params):
+            inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}
+            logits, updated = model.apply(inputs, images, train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+        (loss, updated), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
+    np.testing.assert_allclose(loss, entry(case, "loss"), rtol=1e-6)
+    found = sorted(np.linalg.norm(leaf) for leaf in jax.tree.leaves((gradients, dict(updated))))
+    expected = sorted([*entry(case, "gradients").values(), *_statistics(case).values()])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * max(expected))
+
+
+def _statistics(case: Case) -> dict[str, float]:
+    names = ("running_mean", "running_var", "moving_mean", "moving_variance")
+    return {name: norm for name, norm in entry(case, "statistics").items() if name.endswith(names)}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16", "efficientnet_lite0", "vit_b_16"])
+def test_grey_images_see_the_sum_of_the_stem(name):
+    """Exactly what repeating the grey channel gives."""
+    case = next(case for case in CASES if case.name == name)
+    size = case.sizes[0]
+    arrays = published_arrays(case)
+    model = network_of(case, size).prefix(1)
+    grey = draw_images(size, 2)[..., :1]
+    names = [stage for stage in ARCHITECTURES[name](case.variant).stage_names if stage not in model.stage_names]
+    outputs = []
+    for images in (grey, np.repeat(grey, 3, axis=-1)):
+        variables = load_weights(
+            arrays,
+            MAPPINGS[name, case.variant],
+            shapes_of(model, size, images.shape[-1]),
+            where="drawn",
+            left_out=[*names, "head"],
+            stem_kernel=ARCHITECTURES[name](case.variant).stem_kernel,
+        )
+        outputs.append(jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images))
+    np.testing.assert_allclose(*outputs, atol=1e-5 * np.abs(outputs[1]).max())
+
+
+def test_a_stem_for_other_images_is_refused():
+    case = CASES[0]
+    model = network_of(case, (64, 64))
+    with pytest.raises(WeightsError, match=r"conv1.weight.*\(7, 7, 3, 64\).*\(7, 7, 4, 64\)"):
+        load_weights(
+            published_arrays(case),
+            MAPPINGS["resnet18", "torchvision"],
+            shapes_of(model, (64, 64), 4),
+            where="drawn",
+            stem_kernel=("stem", "conv1", "kernel"),
+        )
+
+
+def test_the_stem_of_a_bgr_network_is_turned_round():
+    case = CASES[0]
+    model = network_of(case, (64, 64))
+    shapes = shapes_of(model, (64, 64))
+    load = lambda **options: load_weights(
+        published_arrays(case), MAPPINGS["resnet18", "torchvision"], shapes, where="drawn",
+        stem_kernel=("stem", "conv1", "kernel"), **options,
+    )["params"]["stem"]["conv1"]["kernel"]  # fmt: skip
+    np.testing.assert_array_equal(load(is_bgr=True), load()[:, :, ::-1])
+
+
+BREAKS = {
+    "an array too many": (lambda a: a | {"layer9.weight": np.ones(3)}, r"layer9\.weight.*no place"),
+    "an array too few": (lambda a: {k: v for k, v in a.items() if k != "layer2.0.conv1.weight"},
+                         r"params/layer2_0/conv1/kernel.*nothing in the file"),
+    "another shape": (lambda a: a | {"bn1.bias": np.ones(63)}, r"bn1\.bias.*\(63,\).*\(64,\)"),
+    "not a number": (lambda a: a | {"bn1.bias": np.full(64, np.nan)}, r"bn1\.bias.*not finite"),
+    "several at once": (lambda a: {k: v for k, v in a.items() if k != "bn1.weight"} | {"x": np.ones(1)},
+                        r"2 of its arrays.*x \(1,\).*stem/bn1/scale"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("break_it", "said"), BREAKS.values(), ids=BREAKS.keys())
+def test_every_mismatch_is_reported(break_it, said):
+    case = CASES[0]
+    shapes = shapes_of(network_of(case, (64, 64)), (64, 64))
+    with pytest.raises(WeightsError, match=said) as refused:
+        load_weights(break_it(published_arrays(case)), MAPPINGS["resnet18", "torchvision"], shapes, where="drawn")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_sibling_is_refused():
+    resnet18, resnet34 = (next(case for case in CASES if case.name == name) for name in ("resnet18", "resnet34"))
+    shapes = shapes_of(network_of(resnet18, (64, 64)), (64, 64))
+    with pytest.raises(WeightsError, match=r"the network has no params/layer1_2.*and \d+ more"):
+        load_weights(published_arrays(resnet34), MAPPINGS["resnet34", "torchvision"], shapes, where="sibling")
+
+
+def test_only_what_is_named_may_be_left_out():
+    case = CASES[0]
+    arrays = {name: array for name, array in published_arrays(case).items() if not name.startswith("fc.")}
+    shapes = shapes_of(network_of(case, (64, 64)), (64, 64))
+    rules = MAPPINGS["resnet18", "torchvision"]
+    with pytest.raises(WeightsError, match="params/head/logits/kernel"):
+        load_weights(arrays, rules, shapes, where="drawn")
+    loaded = load_weights(arrays, rules, shapes, where="drawn", left_out=["head"])
+    assert set(loaded["params"]) == set(shapes["params"]) - {"head"}
+
+
+def model_config(name, **changes):
+    config = base.get_config().model
+    config.name = name
+    config.update(changes)
+    return config
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_an_image_below_the_minimum_is_refused(case):
+    smallest = ARCHITECTURES[case.name](case.variant).min_size
+    if smallest == (1, 1):
+        return  # nothing is smaller
+    config = model_config(case.name, variant=case.variant)
+    build_model(config, 2, smallest)
+    step = ARCHITECTURES[case.name](case.variant).patch_size or 1
+    with pytest.raises(ConfigError, match=r"data\.image_size.*at least"):
+        build_model(config, 2, (smallest[0] - step, smallest[1]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_the_smallest_image_gives_finite_shapes(case):
+    smallest = ARCHITECTURES[case.name](case.variant).min_size
+    model = build_model(model_config(case.name, variant=case.variant), 2, smallest)
+    out = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), shapes_of(model, smallest),
+                         jnp.zeros((1, *smallest, 3)))  # fmt: skip
+    assert out.shape == (1, 2)
+
+
+HEADS = {
+    "linear": ({"head": "gap", "dense_features": ()}, {"logits": (512, 3)}),
+    "average, dense, dropout": ({"head": "gap", "dense_features": (128,), "dropout_rate": 0.5},
+                                {"dense1": (512, 128), "logits": (128, 3)}),
+    "dense, dropout, dense, dropout": ({"head": "gap", "dense_features": (64, 32), "dropout_rate": 0.3},
+                                       {"dense1": (512, 64), "dense2": (64, 32), "logits": (32, 3)}),
+    "flatten, dense 1024, dropout": ({"head": "flatten", "dense_features": (1024,), "dropout_rate": 0.2},
+                                     {"dense1": (512 * 2 * 3, 1024), "logits": (1024, 3)}),
+    "cut off": ({"head": "gap", "dense_features": (), "last_stage": "layer2"}, {"logits": (128, 3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "kernels"), HEADS.values(), ids=HEADS.keys())
+def test_heads(changes, kernels):
+    model = build_model(model_config("resnet18", **changes), 3, (64, 96))
+    head = shapes_of(model, (64, 96))["params"]["head"]
+    assert {name: layer["kernel"].shape for name, layer in head.items()} == kernels
+
+
+def test_inception_is_cut_behind_mixed7():
+    model = build_model(model_config("inception_v3", variant="keras", head="flatten", dense_features=(1024,),
+                                     dropout_rate=0.2, last_stage="mixed7"), 2, (150, 150))  # fmt: skip
+    assert model.stage_names[-1] == "mixed7"
+    assert shapes_of(model, (150, 150))["params"]["head"]["dense1"]["kernel"].shape == (7 * 7 * 768, 1024)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"last_stage": "layer7", "head": "gap"}, "stem, layer1_0"),
+        ({"last_stage": "layer2"}, r"model\.head=gap"),
+        ({"variant": "keras"}, "torchvision"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        build_model(model_config("resnet18", **changes), 2, (64, 64))

@@ -1,0 +1,78 @@
+"""Every form of convolution against XLA's own: result and gradients, sizes, strides, paddings, types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fpclass.models.layers import Conv
+
+CASES = {
+    "1x1": ((1, 1), 1, 0, 1, 6),
+    "1x1 with stride": ((1, 1), 2, 0, 1, 6),
+    "3x3": ((3, 3), 1, 1, 1, 6),
+    "same with stride": ((3, 3), 2, "SAME", 1, 6),
+    "1x7": ((1, 7), 1, ((0, 0), (3, 3)), 1, 6),
+    "patches": ((4, 4), 4, 0, 1, 6),
+    "patches of 2": ((2, 2), 2, 0, 1, 6),
+    "depthwise": ((3, 3), 1, 1, 4, 4),
+    "depthwise with stride": ((3, 3), 2, 1, 4, 4),
+    "depthwise, same with stride": ((5, 5), 2, "SAME", 4, 4),
+    "depthwise, uneven padding": ((3, 3), 2, ((0, 1), (0, 1)), 4, 4),
+    "depthwise, not square": ((5, 3), 3, ((2, 2), (1, 1)), 4, 4),
+    "depthwise, padding that no pixel sees": ((3, 3), 2, ((0, 2), (1, 2)), 4, 4),
+    "groups": ((3, 3), 1, 1, 2, 6),
+}
+
+
+@pytest.mark.parametrize("size", [(12, 16), (13, 9)])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_every_form_is_the_convolution(case, size):
+    kernel_size, strides, padding, groups, features = case
+    conv = Conv(features, kernel_size, strides, padding, groups, use_bias=True)
+    key = jax.random.key(0)
+    images = jax.random.normal(key, (2, *size, 4))
+    params = conv.init(key, images)["params"]
+    params = {**params, "bias": jnp.arange(float(features))}
+    assert params["kernel"].shape == (*kernel_size, 4 // groups, features)
+    pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
+
+    def ours(params, images):
+        return conv.apply({"params": params}, images)
+
+    def reference(params, images):
+        kernel, layout = params["kernel"], ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(
+            images, kernel, (strides, strides), pads, dimension_numbers=layout, feature_group_count=groups
+        )
+        return y + params["bias"]
+
+    np.testing.assert_allclose(ours(params, images), reference(params, images), atol=2e-5)
+    losses = [lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))) for f in (ours, reference)]
+    found, expected = [jax.jit(jax.grad(loss, (0, 1)))(params, images) for loss in losses]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_the_result_has_the_type_of_the_images(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        for kernel_size, strides, padding, groups, features in CASES.values():
+            conv = Conv(features, kernel_size, strides, padding, groups, use_bias=True)
+            images = jnp.ones((1, 12, 12, 4), dtype)
+            params = jax.tree.map(lambda x: x.astype(jnp.float32), conv.init(jax.random.key(0), images))
+            assert conv.apply(params, images).dtype == dtype
+            grads = jax.grad(lambda p, c=conv, x=images: c.apply(p, x).astype(jnp.float32).sum())(params)
+            assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+
+
+def test_depthwise_maps_over_members():
+    conv = Conv(4, (3, 3), 2, 1, groups=4)
+    images = jax.random.normal(jax.random.key(1), (3, 2, 8, 8, 4))
+    params = jax.vmap(lambda key: conv.init(key, images[0]))(jax.random.split(jax.random.key(0), 3))
+    grad = jax.grad(lambda p, x: jnp.sum(jnp.sin(conv.apply(p, x))))
+    together = jax.vmap(grad)(params, images)
+    for i in range(3):
+        own = jax.tree.map(lambda x, i=i: x[i], params)
+        alone = grad(own, images[i])["params"]["kernel"]
+        np.testing.assert_allclose(together["params"]["kernel"][i], alone, atol=1e-5)

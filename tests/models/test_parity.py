@@ -1,0 +1,104 @@
+"""Every port against its original, where PyTorch and Keras are installed: stages, logits, training, gradients."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from backbone_cases import CASES, Case, draw_images
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from configs import base
+from fpclass.models import ARCHITECTURES, build_model
+from fpclass.models.network import OUTPUT
+from fpclass.weights.load import load_weights
+from fpclass.weights.mappings import MAPPINGS
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("keras") is None,
+    reason="needs the extra `parity`",
+)
+IDS = [f"{case.name}-{case.variant}" for case in CASES]
+NUM_CLASSES = 1000
+
+
+def network_of(case: Case, image_size: tuple[int, int]):
+    config = ConfigDict(base.get_config().model.to_dict())
+    config.update(name=case.name, variant=case.variant, head="own")
+    return build_model(config, NUM_CLASSES, image_size)
+
+
+def variables_of(case: Case, model, arrays, image_size, channels: int = 3):
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_size, channels)), train=False))
+    architecture = ARCHITECTURES[case.name](case.variant)
+    return load_weights(
+        arrays, MAPPINGS[case.name, case.variant], shapes, where="reference", stem_kernel=architecture.stem_kernel
+    )
+
+
+def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12) -> None:
+    theirs = np.asarray(theirs)
+    assert ours.shape == theirs.shape, what
+    scale = max(np.abs(theirs).max(), floor)
+    error = np.abs(np.asarray(ours) - theirs).max() / scale
+    assert error <= tolerance, f"{what}: relative error {error:.2g} of {tolerance:.2g}, scale {scale:.3g}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("which", [0, 1], ids=["not square", "odd"])
+def test_stages_and_logits(case, which):
+    from reference_networks import reference_outputs
+
+    size = case.sizes[which]
+    images = draw_images(size, 2)
+    arrays, stages, logits = reference_outputs(case, images)
+    model = network_of(case, size)
+    variables = variables_of(case, model, arrays, size)
+    ours, recorded = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))(variables, images)
+    for name, theirs in case.stages.items():
+        assert_close(recorded["stages"][f"{name}{OUTPUT}"], stages[theirs], case.tolerance, name)
+    assert_close(ours, logits, case.tolerance, "logits")
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_training_mode(case):
+    """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
+    from reference_networks import reference_training
+
+    size = case.sizes[0]
+    labels = np.array([1, 20, 300, 999])
+    with jax.enable_x64(True):
+        images = draw_images(size, 4).astype(np.float64)
+        arrays, loss, gradients, statistics = reference_training(case, images, labels)
+        model = without_dropout(network_of(case, size))
+        rules = MAPPINGS[case.name, case.variant]
+        variables = jax.tree.map(np.float64, variables_of(case, model, arrays, size))
+
+        def loss_fn(params):
+            inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}
+            logits, updated = model.apply(inputs, images, train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
+
+        (ours, updated), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
+    np.testing.assert_allclose(ours, loss, rtol=1e-7)
+    theirs = load_weights(arrays | gradients | statistics, rules, variables, where="gradients")
+    theirs = flatten_dict(theirs, sep="/")
+    # A gradient that is zero but for rounding, as that of a bias before batch norm, is judged beside the others.
+    floor = 1e-6 * max(np.abs(value).max() for path, value in theirs.items() if path.startswith("params"))
+    for path, value in flatten_dict({"params": grads, **updated}, sep="/").items():
+        assert_close(value, theirs[path], case.gradient_tolerance, path, floor)
+
+
+def without_dropout(model):
+    """The network with every rate of dropout and stochastic depth at 0."""
+
+    def still(module):
+        rates = {field: 0.0 for field in ("rate", "dropout_rate", "stochastic_depth_rate") if hasattr(module, field)}
+        return module.clone(**rates) if rates else module
+
+    return model.clone(stages=tuple(map(still, model.stages)), head=still(model.head))

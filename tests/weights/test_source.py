@@ -1,0 +1,250 @@
+"""Names and files of weights: what they are found to be, what is refused, and what converting keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+
+import flax.linen as nn
+import numpy as np
+import pytest
+import torch_bytes as tb
+from safetensors.numpy import save
+from tiny_disk import tiny_disk
+
+from fpclass import models
+from fpclass.errors import FpclassError, WeightsError
+from fpclass.models.layers import Conv
+from fpclass.models.network import Architecture, GlobalPool
+from fpclass.weights import fetch, mappings, source
+from fpclass.weights.formats import read_arrays, read_metadata
+from fpclass.weights.manifest import MANIFEST
+from fpclass.weights.rules import torch_conv, torch_dense, torch_layer
+
+KERNEL = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3) / 8
+ARRAYS = {
+    "conv.weight": KERNEL,
+    "conv.bias": np.ones(2, np.float32),
+    "fc.weight": np.ones((5, 2), np.float32),
+    "fc.bias": np.zeros(5, np.float32),
+}
+
+
+class Stem(nn.Module):
+    @nn.compact
+    def __call__(self, x, mode):
+        return Conv(2, (3, 3), 1, 1, use_bias=True, name="conv")(x)
+
+
+def tiny(variant: str) -> Architecture:
+    return Architecture(
+        features=(Stem(name="stem", parent=None),),
+        classifier=(GlobalPool(name="pool", parent=None),),
+        stem_kernel=("stem", "conv", "kernel"),
+    )
+
+
+def torch_file(arrays: dict[str, np.ndarray]) -> bytes:
+    """As PyTorch would have published them."""
+    items, storages = {}, {}
+    for key, (name, array) in enumerate(arrays.items()):
+        strides = [stride // array.itemsize for stride in array.strides]
+        items[name] = tb.tensor(tb.storage(str(key), "Float", array.size), array.shape, strides)
+        storages[str(key)] = array.tobytes()
+    return tb.zip_file(tb.dictionary(items), storages)
+
+
+PUBLISHED = torch_file(ARRAYS)
+
+
+@pytest.fixture(autouse=True)
+def listed(tmp_path, monkeypatch):
+    """Two sets of weights of a tiny network in the list, and no network."""
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+    monkeypatch.setitem(models.ARCHITECTURES, "tiny", tiny)
+    rules = (*torch_layer("conv", "stem/conv", torch_conv), *torch_layer("fc", "head/logits", torch_dense))
+    monkeypatch.setitem(mappings.MAPPINGS, ("tiny", "torchvision"), rules)
+    entry = dataclasses.replace(
+        MANIFEST["resnet18"], name="tiny.v1", architecture="tiny", num_classes=5, image_size=(8, 8),
+        url="https://nowhere.invalid/tiny-1.pth", digest=f"sha256:{hashlib.sha256(PUBLISHED).hexdigest()[:8]}",
+    )  # fmt: skip
+    monkeypatch.setitem(MANIFEST, "tiny.v1", entry)
+    other = dataclasses.replace(entry, name="tiny.v2", url="https://nowhere.invalid/tiny-2.pth",
+                                digest=f"md5:{hashlib.md5(b'other').hexdigest()}")  # fmt: skip
+    monkeypatch.setitem(MANIFEST, "tiny.v2", other)
+
+
+def test_every_entry_can_be_kept_and_proven():
+    """A name of its own in the cache, an https address, and a digest in a form that can be compared."""
+    names = [entry.filename for entry in MANIFEST.values()] + [f"{name}.safetensors" for name in MANIFEST]
+    assert len(set(names)) == len(names)
+    for entry in MANIFEST.values():
+        assert re.fullmatch("sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}", entry.digest), entry.name
+        assert entry.url.startswith("https://"), entry.name
+        assert entry.filename.endswith((".pth", ".h5", ".npz", ".safetensors")), "a zip needs its member named"
+
+
+@pytest.fixture
+def published(tmp_path) -> pathlib.Path:
+    path = tmp_path / "given by hand.bin"
+    path.write_bytes(PUBLISHED)
+    return path
+
+
+def assert_same(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray] = ARRAYS) -> None:
+    assert set(arrays) == set(expected)
+    for name in arrays:
+        np.testing.assert_array_equal(arrays[name], expected[name], err_msg=name, strict=True)
+
+
+def refused(function, *words: str) -> None:
+    with pytest.raises(FpclassError) as caught:
+        function()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def test_a_name_is_its_entry():
+    assert source.resolve("tiny.v1") == (MANIFEST["tiny.v1"], None)
+    refused(lambda: source.open_arrays("tiny.v1"), "tiny.v1", "https://nowhere.invalid/tiny-1.pth", "FPCLASS_OFFLINE")
+
+
+def test_a_published_file_is_known_whatever_its_name(published):
+    assert source.resolve(str(published)) == (MANIFEST["tiny.v1"], published)
+    entry, arrays = source.open_arrays(str(published))
+    assert entry.name == "tiny.v1"
+    assert_same(arrays)
+    by_md5 = published.with_name("other")
+    by_md5.write_bytes(b"other")
+    assert source.resolve(str(by_md5))[0].name == "tiny.v2"
+
+
+def test_a_file_in_the_cache_is_found_by_name(published):
+    path = fetch.cached_path(MANIFEST["tiny.v1"])
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PUBLISHED)
+    assert_same(source.open_arrays("tiny.v1")[1])
+    path.write_bytes(PUBLISHED[:-1])
+    refused(lambda: source.open_arrays("tiny.v1"), "FPCLASS_OFFLINE")
+
+
+def test_an_unknown_file_is_refused(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(save(ARRAYS))
+    words = (
+        str(path),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        "normalised",
+        f"weights convert {path} --as NAME",
+    )
+    refused(lambda: source.resolve(str(path)), *words)
+    path.write_bytes(save(ARRAYS, {"fpclass.weights": "resnet1000"}))
+    refused(lambda: source.resolve(str(path)), "resnet1000", "weights list")
+
+
+def test_an_unknown_name_is_refused_with_close_ones():
+    refused(lambda: source.resolve("tiny.v3"), "'tiny.v3'", "did you mean tiny.v", "weights list")
+    refused(lambda: source.resolve("resnet50"), "resnet50.v1", "resnet50.v2")
+    refused(lambda: source.resolve("/nowhere/x.pth"), "/nowhere/x.pth", "neither a file nor a name")
+
+
+def test_convert_keeps_everything_and_the_name_finds_it(published):
+    out = source.convert(published, MANIFEST["tiny.v1"])
+    assert out == source.converted_path(MANIFEST["tiny.v1"])
+    assert_same(read_arrays(out))
+    metadata = read_metadata(out)
+    assert metadata["fpclass.weights"] == "tiny.v1"
+    assert metadata["source.sha256"] == hashlib.sha256(PUBLISHED).hexdigest()
+    assert metadata["source.is_published"] == "true"
+    published.unlink()
+    assert_same(source.open_arrays("tiny.v1")[1])
+    elsewhere = out.rename(out.parent.parent / "copied.bin")
+    entry, arrays = source.open_arrays(str(elsewhere))
+    assert entry.name == "tiny.v1"
+    assert_same(arrays)
+    again = source.convert(elsewhere, MANIFEST["tiny.v1"], out.parent / "again")
+    assert read_metadata(again)["arrays.sha256"] == metadata["arrays.sha256"]
+
+
+def test_views_and_scalars_survive_converting(tmp_path, monkeypatch):
+    """Transposed and of no dimensions: safetensors would write other numbers, or another shape."""
+    rules = mappings.MAPPINGS["tiny", "torchvision"]
+    monkeypatch.setitem(
+        mappings.MAPPINGS, ("tiny", "torchvision"), (*rules, dataclasses.replace(rules[0], source="n", target=""))
+    )
+    arrays = {**ARRAYS, "fc.weight": np.arange(10, dtype=np.float32).reshape(2, 5).T, "n": np.array(7.0, np.float32)}
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)
+    assert_same(read_arrays(source.convert(path, MANIFEST["tiny.v2"])), arrays)
+
+
+def test_convert_says_that_a_file_is_not_the_published_one(tmp_path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **ARRAYS)
+    out = source.convert(path, MANIFEST["tiny.v2"], tmp_path / "out" / "mine.safetensors")
+    assert read_metadata(out)["source.is_published"] == "false"
+    assert source.resolve(str(out))[0].name == "tiny.v2"
+
+
+def test_a_file_known_as_another_set_is_refused(published, tmp_path):
+    refused(lambda: source.convert(published, MANIFEST["tiny.v2"]), "is tiny.v1", "--as tiny.v1")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fc.weight": None}, ["params/head/logits/kernel", "nothing in the file"]),
+        ({"extra": np.zeros(1, np.float32)}, ["extra", "no place"]),
+        ({"conv.weight": KERNEL[:, :, 1:]}, ["conv.weight", "(2, 3, 3, 2)"]),
+        ({"conv.bias": np.full(2, np.nan, np.float32)}, ["conv.bias", "finite"]),
+    ],
+)
+def test_what_does_not_fit_the_network_is_not_converted(tmp_path, change, words):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{n: a for n, a in {**ARRAYS, **change}.items() if a is not None})
+    refused(lambda: source.convert(path, MANIFEST["tiny.v1"]), str(path), "tiny.v1", *words)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_without_a_classifier(tmp_path, monkeypatch):
+    notop = dataclasses.replace(MANIFEST["tiny.v2"], num_classes=0, left_out=("pool",))
+    path = tmp_path / "notop.npz"
+    np.savez(path, **{name: ARRAYS[name] for name in ("conv.weight", "conv.bias")})
+    assert source.convert(path, notop).is_file()
+    refused(lambda: source.convert(path, MANIFEST["tiny.v2"]), "params/head/logits/bias")
+
+
+def test_a_converted_file_that_changed_is_refused(published):
+    out = source.convert(published, MANIFEST["tiny.v1"])
+    data = bytearray(out.read_bytes())
+    data[-1] ^= 1
+    out.write_bytes(data)
+    refused(lambda: source.open_arrays("tiny.v1"), str(out), "changed", "convert again")
+    out.write_bytes(data[:-8])
+    refused(lambda: source.open_arrays(str(out)), str(out))
+
+
+def test_converted_under_another_name_is_not_taken_for_this_one(published):
+    out = source.convert(published, MANIFEST["tiny.v1"])
+    out.rename(source.converted_path(MANIFEST["tiny.v2"]))
+    refused(lambda: source.open_arrays("tiny.v2"), "tiny.v2", "FPCLASS_OFFLINE")
+
+
+def test_convert_on_a_full_disk(published, tmp_path):
+    with tiny_disk(tmp_path / "small", size_kib=4) as small:
+        (small / "filler").write_bytes(bytes(3000))
+        refused(lambda: source.convert(published, MANIFEST["tiny.v1"], small / "x.safetensors"), "space")
+        assert [f.name for f in small.iterdir()] == ["filler"]
+
+
+def test_hostile_file_is_not_converted(tmp_path):
+    path = tmp_path / "evil.pth"
+    path.write_bytes(tb.zip_file(tb.call(tb.named("posix", "system"), tb.text("true")), {}))
+    with pytest.raises(WeightsError, match=r"posix\.system"):
+        source.convert(path, MANIFEST["tiny.v1"])
