@@ -191,7 +191,7 @@ class Theirs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cases = {case.name: case for case in CASES if case.reference.startswith("torchvision:")}
+    cases = {case.name: case for case in CASES if not case.reference.startswith("keras:")}
     parser.add_argument("--networks", nargs="+", default=list(cases), choices=list(cases), metavar="NAME")
     parser.add_argument("--size", nargs=2, type=int, default=(224, 224), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=16)

@@ -1,4 +1,4 @@
-"""The five best classes of photographs, by a network with real weights: a look at whether preparation and port are right.
+"""The five best classes of photographs, by a network with real weights: are port and preparation right?
 
 Images are prepared as the manifest says for the weights: resized, cropped, normalised. Without arguments it takes the
 photographs that scikit-learn brings, and those of scikit-image where that is installed. Class names are torchvision's.

@@ -62,12 +62,12 @@ def get_config() -> ConfigDict:
     augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
     model = config.model = ConfigDict()
-    model.name = "cnn"                        # one of fpclass.models.MODELS
+    model.name = "cnn"                        # one of fpclass.models.MODELS; weights bring theirs
     model.variant = ""                        # whose details a backbone has; empty: those of the weights, or the usual
     model.weights = ""                        # a name of `launch.py weights list`, or a file; empty: random weights
     model.last_stage = ""                     # cuts a backbone off after this stage; empty: it is whole
     model.conv_features = (6, 16)             # channels of each 5x5 convolution
-    model.dense_features = (120, 84)          # width of each hidden dense layer; not read with head = "own"
+    model.dense_features = ()                 # width of each hidden dense layer; a backbone's own head has none
     model.dropout_rate = 0.0                  # cnn: after flattening; backbones: after each hidden layer
     model.batch_norm = False                  # after the ReLU of the first dense layer
     model.head = "own"                        # own (cnn: flatten) | flatten | gap (global average pooling)
@@ -80,11 +80,12 @@ def get_config() -> ConfigDict:
     finetune = config.finetune = ConfigDict()  # read by backbones only
     finetune.freeze_until = ""                # stages before this one keep their weights; head: all; empty: none
     finetune.freeze_till = 0                  # the same by count: so many leading stages (layers, in VGG and AlexNet)
-    finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): from epoch 5 on, layer4 and all after it
-    finetune.batch_norm = "auto"              # train | frozen_stats | frozen; auto: frozen_stats with weights, or train
+    finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): after 5 epochs, layer4 and all behind it
+    finetune.batch_norm = "auto"              # train (where stages learn) | train_all | frozen_stats | frozen
+                                              # auto: frozen_stats with weights, train without
     finetune.new_stem = False                 # the first convolution starts anew, and learns though it is frozen
-    finetune.backbone_rate = 1.0              # learning rate of the last stage, relative to the head's …
-    finetune.rate_decay = 1.0                 # … and of every stage, relative to that of the next
+    finetune.backbone_rate = 1.0              # learning rate of the last stage with weights, relative to the head's …
+    finetune.rate_decay = 1.0                 # … and of every stage with weights, relative to that of the next
     finetune.cache_views = 0                  # frozen stages are computed once, for so many augmented views; 0: off
     finetune.cache_gb = 8.0                   # largest size of these features
 

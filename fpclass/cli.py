@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from fpclass import config as configs
 from fpclass import files
-from fpclass.cli_flags import make_parser
+from fpclass.cli_flags import DEFAULT_STUDY, make_parser
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
 from fpclass.errors import ConfigError, DataError, FpclassError
@@ -29,6 +29,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import fitting, results
     from fpclass.prepare import prepare
+    from fpclass.transfer import require_weights
 
     started = time.perf_counter()
     config = configs.load_config(args.config, overrides)
@@ -38,6 +39,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
         run = _create(args, config)
         stack.enter_context(run.lock())
+        require_weights(config)
         prepared = prepare(config, run.folder, strict=args.strict)
         run.write_csv("splits.csv", prepared.splits.frame)
         files.write_json(run.path("model.json"), results.describe_model(prepared.table))
@@ -84,7 +86,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     else:
         plan = plan_study(
             folder,
-            args.configs or ["configs/footprints/*.py"],
+            args.configs or DEFAULT_STUDY,
             overrides,
             num_folds=args.folds or 5,
             num_seeds=args.seeds or 1,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from fpclass.weights import commands as weights_commands
 
 DEMO = "configs/demo.py"
+DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
+"""The experiments that need no pretrained weights."""
 
 EPILOG = """
 Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
@@ -18,7 +20,7 @@ Caches (drawn data, decoded images, compiled programs) live in the user's cache 
   launch.py                                      the demo: everything, on drawn footprints
   launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
                                                  everything, on your data, into runs/exp04_…
-  launch.py study --configs 'configs/footprints/*.py' --folds=5 --seeds=3 --config.data.root=DIR
+  launch.py study --folds=5 --seeds=3 --config.data.root=DIR
                                                  every experiment on every fold: which differences are real
   launch.py submit --ensemble --workdir=runs/study
                                                  submission.csv from the ensemble of a study
@@ -101,7 +103,7 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
         "--configs",
         nargs="+",
         metavar="FILE",
-        help="config files or quoted patterns; default 'configs/footprints/*.py'",
+        help=f"config files or quoted patterns; default {' '.join(DEFAULT_STUDY)}",
     )
     add("--folds", type=at_least(2), metavar="K", help="parts of the people; default 5")
     add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")

@@ -22,6 +22,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fpclass.config import Config
+from fpclass.finetune import HEAD
 from fpclass.parallel import MEMBER, agree, over_members, put
 from fpclass.state import PADDING, Dataset, Member, TrainState
 from fpclass.train import Engine, make_engine
@@ -54,7 +55,7 @@ def are_batched(config: Config, mesh: Mesh) -> bool:
 
     "auto" is what was measured: on CPU cores one after the other, since a batched step falls out of the cache; on
     accelerators batched, since a single small network leaves them idle. A backbone does not, and its convolutions
-    would become grouped ones, with a kernel per member: batched only behind cached features.
+    would become grouped ones, with a kernel per member: batched only where a head learns behind cached features.
 
     Args:
       config: the whole config; `study.together` decides.
@@ -62,14 +63,15 @@ def are_batched(config: Config, mesh: Mesh) -> bool:
     """
     together = config.study.together
     is_on_cpu = mesh.devices.flat[0].platform == "cpu"
-    is_small = config.model.name == "cnn" or config.finetune.cache_views > 0
+    is_head = config.finetune.cache_views > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
+    is_small = config.model.name == "cnn" or is_head
     return together == "vmap" or (together == "auto" and not is_on_cpu and is_small)
 
 
 def batched_form(config: Config, mesh: Mesh) -> Config:
     """The section `model` of the config in a form that suits members that train together."""
     model_config = ConfigDict(config.model.to_dict())
-    if are_batched(config, mesh) and model_config.conv_form == "auto":
+    if are_batched(config, mesh) and (model_config.name, model_config.conv_form) == ("cnn", "auto"):
         # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
         model_config.conv_form = "polyphase"
     return model_config

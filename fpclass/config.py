@@ -51,25 +51,33 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def _resolve(config: Config) -> Config:
-    """Puts in what the pretrained weights decide: the network's variant, and how images are normalised.
+    """Puts in what the pretrained weights decide.
 
     Raises:
       ConfigError: the config says something else.
     """
     if not config.model.weights:
         return config
+    given, unset, values = flatten(config), flatten(base_config()), decided_by_weights(config)
+    for key, value in values.items():
+        if given[key] not in (value, unset[key]):
+            raise ConfigError(f"config.{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
+    resolved = ConfigDict(config.to_dict())
+    resolved.update_from_flattened_dict(values)
+    return resolved.lock()
+
+
+def decided_by_weights(config: Config) -> dict[str, Any]:
+    """What `model.weights` leave no choice about, by key: the network, its variant, how images are normalised.
+
+    Raises:
+      WeightsError: no such weights.
+    """
     from fpclass.weights.source import resolve
 
     entry, _ = resolve(config.model.weights)
     mean, std = entry.normalisation(config.data.channels)
-    given, unset = flatten(config), flatten(_base())
-    values = {"model.name": entry.architecture, "model.variant": entry.variant, "data.mean": mean, "data.std": std}
-    for key, value in values.items():
-        if given[key] not in (value, unset[key]):
-            raise ConfigError(f"config.{key} is {given[key]!r}, but the weights {entry.name} need {value!r}")
-    resolved = ConfigDict(config.to_dict())
-    resolved.update_from_flattened_dict(values)
-    return resolved.lock()
+    return {"model.name": entry.architecture, "model.variant": entry.variant, "data.mean": mean, "data.std": std}
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -133,7 +141,7 @@ def check(config: Config) -> Config:
     for key, (is_fine, expected) in _conditions(config).items():
         if not is_fine:
             raise ConfigError(f"config.{key} is {values[key]!r}: expected {expected}")
-    for key, default in flatten(_base()).items():
+    for key, default in flatten(base_config()).items():
         defaults, given = (value if isinstance(value, tuple) else (value,) for value in (default, values[key]))
         takes_numbers = bool(defaults) and isinstance(defaults[0], int | float)
         if takes_numbers and not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
@@ -208,27 +216,36 @@ def _finetune_conditions(config: Any) -> dict[str, tuple[bool, str]]:
     return {
         "finetune.freeze_till": (finetune.freeze_till >= 0, "at least 0"),
         "finetune.batch_norm": (
-            finetune.batch_norm in ("auto", "train", "frozen_stats", "frozen"),
-            "auto, train, frozen_stats or frozen",
+            finetune.batch_norm in ("auto", "train", "frozen_stats", "frozen")
+            or (finetune.batch_norm == "train_all" and not is_cached),
+            "auto, train, frozen_stats, frozen, or (without finetune.cache_views) train_all",
         ),
         "finetune.unfreeze": (
             all(
-                len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int) and pair[1] >= 1
+                isinstance(pair, list | tuple)
+                and [type(part) for part in pair] == [str, int]
+                and 1 <= pair[1] < config.train.num_epochs
                 for pair in finetune.unfreeze
             ),
-            '(("stage", epoch), …) with epochs from 1',
+            '(("stage", epochs), …) with so many epochs passed before: from 1, and fewer than train.num_epochs',
         ),
         "finetune.backbone_rate": (finetune.backbone_rate > 0, "> 0"),
         "finetune.rate_decay": (finetune.rate_decay > 0, "> 0"),
         "finetune.cache_gb": (finetune.cache_gb > 0, "> 0"),
         "finetune.cache_views": (
-            finetune.cache_views >= 0
-            and not (is_cached and (config.predict.flip or config.predict.shift_px or finetune.new_stem))
-            and not (is_cached and finetune.batch_norm == "train")
-            and (is_frozen or not is_cached),
-            "0, or at least 1 where stages are frozen with their statistics (finetune.freeze_until), the stem is not "
-            "new, and predictions are of one view",
+            finetune.cache_views >= 0 and (is_frozen or not is_cached),
+            "0, or at least 1 where stages are frozen (finetune.freeze_until)",
         ),
+        **{
+            key: (not is_cached or not value, f"{nothing} with finetune.cache_views={finetune.cache_views}: {reason}")
+            for key, value, nothing, reason in (
+                ("predict.flip", config.predict.flip, "False", "features are of one view"),
+                ("predict.shift_px", config.predict.shift_px, "0", "features are of one view"),
+                ("augment.mixup_alpha", config.augment.mixup_alpha, "0", "it would mix features, not images"),
+                ("augment.cutmix_alpha", config.augment.cutmix_alpha, "0", "it would mix features, not images"),
+                ("finetune.new_stem", finetune.new_stem, "False", "the frozen stages would change"),
+            )
+        },
     }
 
 
@@ -265,7 +282,8 @@ def needs_selection(config: Config) -> bool:
     return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
 
 
-def _base() -> Config:
+def base_config() -> Config:
+    """Every key with its default."""
     from configs import base
 
     return base.get_config()
@@ -285,22 +303,28 @@ def _run_file(file: pathlib.Path, path: str) -> Any:
 
 def _fill_in(values: dict[str, Any], where: str, advice: str) -> Config:
     """A fresh config of this version with these values, every key of which must be there and of its type."""
-    config = _base()
+    config = base_config()
     known = list(flatten(config))
     for key in sorted(values.keys() ^ set(known)):
         if key in values:
             raise ConfigError(f"{where}: no such key {key}{_suggest(key, known)}; {advice}")
         raise ConfigError(f"{where}: key {key} is missing; {advice}")
     for key, value in values.items():
+        value = _as_tuples(value)
         try:
             config.update_from_flattened_dict({key: value})
             is_fine = value is not None  # the only value that ml_collections takes for any type
         except TypeError:
             is_fine = False
         if not is_fine:
-            expected = type(flatten(_base())[key]).__name__
+            expected = type(flatten(base_config())[key]).__name__
             raise ConfigError(f"{where}: {key} is {value!r}, expected a value of type {expected}; {advice}")
     return config
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists, which JSON makes of tuples, as tuples again, however deep."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _apply(config: Config, overrides: Sequence[str]) -> Config:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from fpclass.config import Config
+from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
 from fpclass.models.network import Network, stages_before
 
@@ -30,14 +29,16 @@ class Plan:
       starts: epoch (0 for the first) in which each phase begins.
       num_frozen: leading stages that are frozen in each phase.
       free: paths of parameters that learn from the start although their stage is frozen.
-      rates: learning rate by stage, relative to that of everything else.
+      backbone_rate: learning rate of the last stage with weights, relative to that of the head.
+      rate_decay: learning rate of a stage with weights, relative to that of the next one.
     """
 
     stages: tuple[str, ...] = ()
     starts: tuple[int, ...] = (0,)
     num_frozen: tuple[int, ...] = (0,)
     free: tuple[Path, ...] = ()
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    backbone_rate: float = 1.0
+    rate_decay: float = 1.0
 
     @property
     def num_phases(self) -> int:
@@ -54,6 +55,16 @@ class Plan:
             return 0
         position = self.stages.index(path[0])
         return next((phase for phase, frozen in enumerate(self.num_frozen) if position >= frozen), None)
+
+    def rates(self, params: PyTree) -> dict[Path, float]:
+        """Learning rate of every parameter, relative to that of the head."""
+        depths = {name: depth for depth, name in enumerate(reversed([s for s in self.stages if s in params]))}
+        return {
+            path: self.backbone_rate * self.rate_decay ** depths[path[0]]
+            if path[0] in depths and path not in self.free
+            else 1.0
+            for path in flatten_dict(params)
+        }
 
     def groups(self, params: PyTree) -> list[dict[Path, Any]]:
         """The parameters that begin to learn in each phase, by path."""
@@ -79,9 +90,7 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
     """
     finetune = config.finetune
     if not isinstance(model, Network):
-        for key in ("freeze_until", "freeze_till", "unfreeze", "new_stem", "cache_views"):
-            if finetune[key]:
-                raise ConfigError(f"finetune.{key} is {finetune[key]!r}: model.name={config.model.name} has no stages")
+        _refuse_finetuning(config)
         return Plan()
     names = model.stage_names
     until, till = finetune.freeze_until, finetune.freeze_till
@@ -100,10 +109,16 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
             f"finetune.unfreeze is {finetune.unfreeze!r}: expected (stage, epoch) pairs with rising epochs from 1, "
             "each of a stage before that of the last pair, and the first of one before finetune.freeze_until"
         )
-    depth = len(names)
-    rates = {name: finetune.backbone_rate * finetune.rate_decay ** (depth - 1 - i) for i, name in enumerate(names)}
-    free = (model.stem_kernel,) if finetune.new_stem and frozen[0] else ()
-    return Plan(names, tuple(starts), tuple(frozen), free, rates)
+    free = (model.stem_kernel,) if finetune.new_stem else ()
+    return Plan(names, tuple(starts), tuple(frozen), free, finetune.backbone_rate, finetune.rate_decay)
+
+
+def _refuse_finetuning(config: Config) -> None:
+    """A key that nobody reads is an error."""
+    given, unset = flatten(config), flatten(base_config())
+    for key in [*(key for key in given if key.startswith("finetune.")), "train.remat"]:
+        if given[key] != unset[key]:
+            raise ConfigError(f"{key} is {given[key]!r}: model.name={config.model.name} has no stages")
 
 
 def _frozen_before(names: tuple[str, ...], until: str, key: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
 from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
-from fpclass.prepare import Prepared, check_same_data
+from fpclass.prepare import Prepared, check_same_start
 from fpclass.run import Run
 from fpclass.state import Member, TrainState
 from fpclass.train import Engine, epoch_batches, epochs_passed, fit, have_all_stopped, make_engine
@@ -73,7 +74,7 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     from fpclass import checkpoints
 
     config = run.config
-    check_same_data(run, prepared)
+    check_same_start(run, prepared)
     mesh = batch_mesh(config.train.num_devices)
     task = make_task(config, prepared)
     member, dataset = put((make_member(config, prepared), task.dataset), mesh)
@@ -123,7 +124,11 @@ def describe_network(config: Config, task: Task, state: TrainState, engine: Engi
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(whole))
     learning = [sum(leaf.size for leaf in group.values()) for group in engine.plan.groups(state.params)]
     origin = f"weights {config.model.weights}" if config.model.weights else "not pretrained"
-    share = "" if sum(learning) == num_parameters else f", {' then '.join(f'{n:,}' for n in learning)} of them learn"
+    share = (
+        ""
+        if sum(learning) == num_parameters
+        else f", {', then '.join(f'{n:,}' for n in accumulate(learning))} of them learn"
+    )
     kind = jax.devices()[0].device_kind
     return f"model: {config.model.name}, {num_parameters:,} parameters{share}, {origin}; {kind}"
 

@@ -45,7 +45,9 @@ def plan_sweep(
       overrides: as `load_config` takes them.
       num_folds: at least 2.
       num_seeds: at least 1.
-      cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights.
+      cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
+        the first stage is among them, which leaves nothing to cache, no arm trains on cached views: the curve would
+        mix two effects.
 
     Raises:
       ConfigError: a network without stages, or a stage that does not exist.
@@ -56,13 +58,14 @@ def plan_sweep(
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
     names = model.stage_names
     arms: dict[str, Config] = {}
-    for stage in [*cuts] or [*_stages_with_weights(model, config), HEAD]:
-        num_frozen = stages_before([*names, HEAD], stage, "--cuts")
+    stages = [*cuts] or [*_stages_with_weights(model, config), HEAD]
+    frozen = {stage: stages_before([*names, HEAD], stage, "--cuts") for stage in stages}
+    for stage, num_frozen in frozen.items():
         arm: Config = ConfigDict(config.to_dict())
         arm.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
         arm.finetune.freeze_until, arm.finetune.freeze_till = stage if num_frozen else "", 0
         arm.finetune.unfreeze = ()
-        if not num_frozen:  # nothing to cache
+        if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
             arm.finetune.cache_views = 0
         arms[arm.name] = configs.check(arm.lock())
     first = max(arms)

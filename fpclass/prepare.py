@@ -135,3 +135,23 @@ def check_same_data(run: Run, prepared: Prepared) -> None:
         run.write_environment(prepared.sha256)
     elif files.read_json(path)["data_sha256"] != prepared.sha256:
         raise RunError(f"{run.folder}: the data have changed since this run began; train into another --workdir")
+
+
+def check_same_start(run: Run, prepared: Prepared) -> None:
+    """Begins environment.json, or compares data and pretrained weights with what the folder was begun with.
+
+    Raises:
+      RunError: one of them has changed since.
+      WeightsError: the weights cannot be had.
+    """
+    weights, digest = run.config.model.weights, None
+    if weights:
+        from fpclass.weights.source import digest_of
+
+        digest = digest_of(weights)
+    path = run.path("environment.json")
+    if not path.is_file():
+        run.write_environment(prepared.sha256, digest)
+    check_same_data(run, prepared)
+    if files.read_json(path).get("weights_sha256") != digest:
+        raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")

@@ -137,7 +137,8 @@ def explain(run: Run, prepared: Prepared) -> None:
     config, table = run.config, prepared.table
     model, variables = restore_best(run, table.num_classes)
     form = ConfigDict(config.model.to_dict())
-    form.conv_form = "direct"  # the same network, with its convolutions as stages
+    if form.name == "cnn":
+        form.conv_form = "direct"  # the same network, with its convolutions as stages
     model = build_model(form, table.num_classes, config.data.image_size)
     predictions = predict_rows(run, prepared, (VALIDATION, TEST), "predictions.csv").select(VALIDATION)
     worst = np.argsort(-predictions.losses, kind="stable")[: config.explain.num_images]

@@ -134,8 +134,8 @@ class Run:
         kept = [record for record in self.history() if record["epoch"] <= epoch]
         files.write_text(self.path("log.jsonl"), "".join(map(_to_line, kept)))
 
-    def write_environment(self, data_sha256: str) -> None:
-        """Writes what a result depends on beside the config: versions, devices, the data, the commit."""
+    def write_environment(self, data_sha256: str, weights_sha256: str | None = None) -> None:
+        """Writes what a result depends on beside the config: versions, devices, data, weights, the commit."""
         import importlib.metadata as metadata
 
         import jax
@@ -150,6 +150,7 @@ class Run:
                 "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
                 "git_commit": _git_commit(),
                 "data_sha256": data_sha256,
+                "weights_sha256": weights_sha256,
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )

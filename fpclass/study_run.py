@@ -11,12 +11,13 @@ from fpclass.config import Config
 from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import make_splits
 from fpclass.decisions import check_cost
-from fpclass.errors import DataError, FpclassError, RunError
+from fpclass.errors import DataError, FpclassError, RunError, WeightsError
 from fpclass.parallel import is_first_process, num_processes
 from fpclass.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.run import Run
 from fpclass.study import Study
 from fpclass.study_training import train_arm
+from fpclass.transfer import require_weights
 
 Failures = dict[str, str]
 """Why an arm could not be trained, by its name."""
@@ -37,6 +38,7 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
       DataError: the data of the baseline cannot be used, or divided into so many folds.
       RunError: the folder cannot be written to.
     """
+    failures = missing_weights(study)  # known before hours of training, not after
     data = StudyData(study, strict=strict)
     prepared = data.of(study.baseline)
     if is_first_process():
@@ -47,10 +49,12 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
     cost = study.arms[study.baseline].study.cost
     if cost:  # known to fit before hours of training, not after
         check_cost(cost, num_classes)
-    failures: Failures = {}
     with Progress(study) as progress:
         for name in study.arms:
             with progress.arm(name):
+                if name in failures:
+                    progress.failed(failures[name])
+                    continue
                 try:
                     is_finished = train_arm(study, name, data.of(name), interruption, progress.add)
                 except RunError:  # of the folder: the next config would meet it too
@@ -63,6 +67,17 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
                     continue
             if not is_finished:
                 return None
+    return failures
+
+
+def missing_weights(study: Study) -> Failures:
+    """The arms whose pretrained weights are neither here nor to be fetched; the others' are fetched."""
+    failures: Failures = {}
+    for name, config in study.arms.items():
+        try:
+            require_weights(config)
+        except WeightsError as error:
+            failures[name] = str(error)
     return failures
 
 

@@ -21,7 +21,7 @@ from fpclass.errors import TrainingError
 from fpclass.fitting import first_bad_batch, log_record, make_member
 from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, put
 from fpclass.predictions import Predictions
-from fpclass.prepare import Prepared, check_same_data
+from fpclass.prepare import Prepared, check_same_start
 from fpclass.results import describe_model
 from fpclass.run import Run
 from fpclass.state import Dataset, Member, TrainState
@@ -109,7 +109,7 @@ def _begin(run: Run, prepared: Prepared) -> None:
     """Makes a member's run folder, as `launch.py train` would."""
     files.write_json(run.path("config.json"), run.config.to_dict())
     files.write_json(run.path("model.json"), describe_model(prepared.table))
-    check_same_data(run, prepared)
+    check_same_start(run, prepared)
 
 
 def _resumed_first(study: Study, name: str, todo: Sequence[StudyMember], waves: list[list[int]]) -> list[list[int]]:

@@ -51,10 +51,10 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
         gradients = clip_gradients(gradients, config.optim)
         steps_per_epoch = -(-jnp.sum(member.train_rows != PADDING) // len(rows))
         rate = schedule(state.step / steps_per_epoch) * state.plateau.scale
-        opt_state = list(state.opt_state)
+        opt_state, rates = list(state.opt_state), plan.rates(state.params)
         for i, group in enumerate(groups):
             updates, opt_state[i] = optimizer.update(gradients[i], opt_state[i], group)
-            groups[i] = {p: x - rate * plan.rates.get(p[0], 1.0) * updates[p] for p, x in group.items()}  # pyright: ignore
+            groups[i] = {p: x - rate * rates[p] * updates[p] for p, x in group.items()}  # pyright: ignore
         params = unite(groups, resting)
         average = _moving_average(config.train.ema_decay, state, (params, batch_stats))
         # A batch of nothing but padding, where members of different sizes train together, changes nothing.

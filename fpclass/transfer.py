@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fpclass.augment import make_augment, normalise
-from fpclass.config import Config
+from fpclass.config import Config, decided_by_weights, flatten
 from fpclass.console import progress, say
 from fpclass.errors import ConfigError
 from fpclass.finetune import compute_in, make_plan
 from fpclass.inputs import is_augmented
 from fpclass.models import build_model
 from fpclass.models.network import Network, split_variables
+from fpclass.parallel import agree
 from fpclass.prepare import Prepared
 from fpclass.state import VIEWS, Dataset, address
 
@@ -61,8 +62,6 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
     labels = prepared.table.labels.astype(np.int32)
     plan = make_plan(model, config)
     if not isinstance(model, Network):
-        if config.model.weights:
-            raise ConfigError(f"model.weights is {config.model.weights!r}: there are none for {config.model.name}")
         return Task(model, 0, _on_host(prepared.images, labels, {}), {})
     pretrained = pretrained_variables(config, model)
     if not config.finetune.cache_views:
@@ -72,7 +71,8 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
         reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
-    features = compute_features(model.prefix(num_cached), frozen, prepared.images, config)
+    # What processes compute may differ in the last bit, and what they share must not.
+    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, config))
     return Task(model.suffix(num_cached), num_cached, _on_host(features, labels, rest), frozen)
 
 
@@ -81,12 +81,28 @@ def _on_host(images: np.ndarray, labels: np.ndarray, pretrained: dict[str, Any])
     return Dataset(*arrays)
 
 
+def require_weights(config: Config) -> None:
+    """Makes sure that the weights of a config are on this machine; fetches them if need be.
+
+    Raises:
+      WeightsError: they are neither here nor to be had.
+    """
+    if config.model.weights:
+        from fpclass.weights.source import require
+
+        require(config.model.weights)
+
+
 def pretrained_variables(config: Config, model: Network) -> dict[str, Any]:
     """What `model.weights` brings for this network, without the head; {} where they are random."""
     if not config.model.weights:
         return {}
     from fpclass.weights.pretrained import load_pretrained
 
+    given = flatten(config)
+    for key, value in decided_by_weights(config).items():  # a config that did not come through `load_config`
+        if given[key] != value:
+            raise ConfigError(f"{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
     shape = (*config.data.image_size, config.data.channels)
     return load_pretrained(config.model.weights, model, shape, new_stem=config.finetune.new_stem)
 
@@ -113,7 +129,7 @@ def compute_features(
     data, dtype, batch = config.data, config.model.compute_dtype, config.train.batch_size
     num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
     augment = make_augment(config.augment, mean=data.mean, std=data.std)
-    variables = compute_in(variables, dtype)
+    variables = {**variables, "params": compute_in(variables["params"], dtype)}
 
     @jax.jit
     def features_of(variables: Any, part: Any, rows: Any, view: Any) -> Any:

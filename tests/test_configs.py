@@ -14,11 +14,16 @@ import pytest
 import configs
 from configs import base, demo
 from configs.footprints import baseline
-from fpclass.config import differences, flatten, load_config
+from fpclass.config import decided_by_weights, differences, flatten, load_config
+from fpclass.finetune import make_plan
+from fpclass.models import build_model
 
 HOME = pathlib.Path(configs.__file__).parent
 FILES = sorted(file for file in HOME.rglob("*.py") if file.name != "__init__.py")
 FOOTPRINTS = sorted(file for file in (HOME / "footprints").glob("*.py") if file.name != "__init__.py")
+PRETRAINED = {"resnet18": 0.762, "alexnet": 0.756, "efficientnet_b0": 0.720}
+"""Accuracy that the reference reports of its fine-tuned networks."""
+EXPERIMENTAL = [file for file in FOOTPRINTS if file.stem.removesuffix("_proper") not in PRETRAINED]
 
 REFERENCE: dict[str, tuple[float, float, dict[str, Any]]] = {
     # experiment: reported accuracy, F1 of class 1, and what it changes of the baseline
@@ -172,7 +177,23 @@ def test_footprint_experiments_start_from_the_baseline() -> None:
         assert parent_of(file) is (base if file.stem == "baseline" else baseline), file
 
 
-@pytest.mark.parametrize("file", FOOTPRINTS, ids=names(FOOTPRINTS))
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_pretrained_experiments_are_those_of_the_reference_and_one_with_care_each(name: str) -> None:
+    reference, proper = (load_config(f"configs/footprints/{name}{end}.py") for end in ("", "_proper"))
+    for config in (reference, proper):
+        assert config.model.name == config.model.weights == name
+        assert config.finetune.freeze_until == "head"
+    assert (reference.finetune.new_stem, reference.finetune.batch_norm) == (True, "train_all")
+    assert (proper.finetune.new_stem, proper.finetune.batch_norm) == (False, "auto")
+    assert not reference.finetune.unfreeze
+    assert len(proper.finetune.unfreeze) == 2
+    assert f"accuracy {PRETRAINED[name]:.3f}" in (module_of(HOME / "footprints" / f"{name}.py").__doc__ or "")
+    for config in (reference, proper):
+        build_model(config.model, 2, config.data.image_size)
+        make_plan(build_model(config.model, 2, config.data.image_size), config)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTAL, ids=names(EXPERIMENTAL))
 def test_an_experiment_says_what_it_expects_and_how_to_run_it(file: pathlib.Path) -> None:
     module = module_of(file)
     lines = (module.__doc__ or "").splitlines()
@@ -203,7 +224,8 @@ def test_the_run_line_of_the_demo() -> None:
 def test_a_config_is_called_like_its_file_and_passes_every_check(file: pathlib.Path) -> None:
     config = load_config(str(file))
     assert config.name == file.stem
-    assert flatten(config) == flatten(module_of(file).get_config())
+    decided = decided_by_weights(config) if config.model.weights else {}
+    assert flatten(config) == flatten(module_of(file).get_config()) | decided
 
 
 def test_names_are_unique() -> None:

@@ -117,7 +117,8 @@ def test_batch_norm_modes():
     assert moved("frozen_stats") == (set(), STAGES)
     assert moved("frozen") == (set(), set())
     # The fault of the reference: frozen stages whose statistics drift.
-    assert moved("train", "head") == (STAGES, set())
+    assert moved("train_all", "head") == (STAGES, set())
+    assert moved("train", "layer2") == ({"layer2_0"}, {"layer2_0"})
     assert moved("auto") == (STAGES, STAGES)
 
 

@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from configs.footprints import baseline
 
 CHANGES = (
-    "model.name",
-    "model.weights",
+    "finetune.batch_norm",
     "finetune.freeze_until",
     "finetune.new_stem",
-    "finetune.batch_norm",
+    "model.dense_features",
+    "model.name",
+    "model.weights",
     "train.early_stopping",
 )
 
@@ -24,10 +25,11 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "alexnet"
+    config.model.dense_features = ()
     config.model.name = "alexnet"
     config.model.weights = "alexnet"
     config.finetune.freeze_until = "head"
     config.finetune.new_stem = True
-    config.finetune.batch_norm = "train"
+    config.finetune.batch_norm = "train_all"
     config.train.early_stopping = "restore_best"
     return config

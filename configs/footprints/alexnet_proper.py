@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from configs.footprints import baseline
 
 CHANGES = (
-    "model.name",
-    "model.weights",
+    "finetune.backbone_rate",
     "finetune.freeze_until",
     "finetune.unfreeze",
-    "finetune.backbone_rate",
+    "model.dense_features",
+    "model.name",
+    "model.weights",
     "train.early_stopping",
 )
 
@@ -23,10 +24,11 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "alexnet_proper"
+    config.model.dense_features = ()
     config.model.name = "alexnet"
     config.model.weights = "alexnet"
     config.finetune.freeze_until = "head"
-    config.finetune.unfreeze = (("fc6", 5), ("conv5", 15))
+    config.finetune.unfreeze = (("dropout6", 5), ("conv5", 15))
     config.finetune.backbone_rate = 0.1
     config.train.early_stopping = "restore_best"
     return config

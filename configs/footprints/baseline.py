@@ -16,4 +16,5 @@ def get_config() -> ConfigDict:
     config.data.label_column = "SEX"
     config.data.group_column = "ID"
     config.data.classes = ("0", "1")
+    config.model.dense_features = (120, 84)
     return config

@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from configs.footprints import baseline
 
 CHANGES = (
-    "model.name",
-    "model.weights",
+    "finetune.backbone_rate",
     "finetune.freeze_until",
     "finetune.unfreeze",
-    "finetune.backbone_rate",
+    "model.dense_features",
+    "model.name",
+    "model.weights",
     "train.early_stopping",
 )
 
@@ -23,6 +24,7 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "efficientnet_b0_proper"
+    config.model.dense_features = ()
     config.model.name = "efficientnet_b0"
     config.model.weights = "efficientnet_b0"
     config.finetune.freeze_until = "head"

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from configs.footprints import baseline
 
 CHANGES = (
-    "model.name",
-    "model.weights",
+    "finetune.batch_norm",
     "finetune.freeze_until",
     "finetune.new_stem",
-    "finetune.batch_norm",
+    "model.dense_features",
+    "model.name",
+    "model.weights",
     "train.early_stopping",
 )
 
@@ -25,10 +26,11 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "resnet18"
+    config.model.dense_features = ()
     config.model.name = "resnet18"
     config.model.weights = "resnet18"
     config.finetune.freeze_until = "head"
     config.finetune.new_stem = True
-    config.finetune.batch_norm = "train"
+    config.finetune.batch_norm = "train_all"
     config.train.early_stopping = "restore_best"
     return config

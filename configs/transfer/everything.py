@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.transfer import linear_probe
 
-CHANGES = ("finetune.freeze_until", "finetune.cache_views", "optim.learning_rate")
+CHANGES = ("finetune.cache_views", "finetune.freeze_until", "optim.learning_rate")
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs.transfer import linear_probe
 
-CHANGES = ("finetune.unfreeze", "finetune.backbone_rate", "finetune.rate_decay")
+CHANGES = ("finetune.backbone_rate", "finetune.rate_decay", "finetune.unfreeze")
 
 
 def get_config() -> ConfigDict:

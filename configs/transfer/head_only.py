@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.transfer import linear_probe
 
-CHANGES = ("model.head", "model.dense_features", "model.dropout_rate")
+CHANGES = ("model.dense_features", "model.dropout_rate", "model.head")
 
 
 def get_config() -> ConfigDict:

@@ -10,6 +10,18 @@ from ml_collections import ConfigDict
 
 from configs import base
 
+CHANGES = (
+    "data.channels",
+    "data.image_size",
+    "data.source",
+    "finetune.cache_views",
+    "finetune.freeze_until",
+    "model.name",
+    "model.weights",
+    "train.early_stopping",
+    "train.num_epochs",
+)
+
 
 def get_config() -> ConfigDict:
     config = base.get_config()

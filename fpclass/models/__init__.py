@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 
-from fpclass.config import Config
+from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.models import (
     alexnet,
@@ -75,6 +75,7 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
     Raises:
       ConfigError: images so small that nothing is left after the convolutions.
     """
+    _refuse_unread(model_config, ("variant", "weights", "last_stage"))
     form = model_config.conv_form
     smallest = min(image_size)
     for _ in model_config.conv_features:
@@ -97,6 +98,14 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
     )
 
 
+def _refuse_unread(model_config: Config, keys: Sequence[str], when: str = "") -> None:
+    """A key that nobody reads is an error."""
+    unset = base_config().model
+    for key in keys:
+        if model_config[key] != unset[key]:
+            raise ConfigError(f"model.{key} is {model_config[key]!r}: {model_config.name} does not read it{when}")
+
+
 def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> Network:
     """A port of a published network with a head for this task.
 
@@ -104,6 +113,9 @@ def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int
       ConfigError: images smaller than the network's minimum, or no multiple of its patches; a variant or stage that
         does not exist.
     """
+    _refuse_unread(model_config, ("conv_features", "batch_norm", "squeeze_excitation", "conv_form"))
+    if model_config.head == "own":
+        _refuse_unread(model_config, ("dense_features", "dropout_rate", "dense_l2"), " with its own head")
     name, variant = model_config.name, model_config.variant or VARIANTS[model_config.name][0]
     if variant not in VARIANTS[name]:
         raise ConfigError(f"model.variant is {variant!r}: {name} has {', '.join(VARIANTS[name])}")

@@ -196,14 +196,21 @@ class BatchNorm(nn.Module):
         mean, var = running_mean.value, running_var.value
         if train and self.mode == "train":
             axes = tuple(range(x.ndim - 1))
-            where = None if mask is None else mask.reshape(mask.shape + (1,) * (x.ndim - 1))
+            is_any = jnp.array(True) if mask is None else jnp.any(mask)
+            where = None
+            if mask is not None:
+                # Where no row counts (a part of a batch that is nothing but padding) the statistics stay as they are;
+                # those of the padding are only computed so that no derivative divides by nothing.
+                where = (mask | ~is_any).reshape(mask.shape + (1,) * (x.ndim - 1))
             mean, var = jnp.mean(x, axes, where=where), jnp.var(x, axes, where=where)
             if not self.is_initializing():
                 rows = x.shape[0] if mask is None else jnp.sum(mask)
                 count = rows * (x.size // (x.shape[0] * x.shape[-1]))
                 new_var = var * count / jnp.maximum(count - 1, 1) if self.unbiased else var
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * new_var
+                keep = jnp.where(is_any, self.momentum, 1.0)
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * new_var
+            mean, var = jnp.where(is_any, mean, running_mean.value), jnp.where(is_any, var, running_var.value)
         return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(dtype)
 
 

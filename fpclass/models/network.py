@@ -72,9 +72,10 @@ class Network(nn.Module):
     Attributes:
       stages: named modules `(x, mode) -> x`.
       head: named module `(x, mode) -> logits`; None: the output of the last stage is the result.
-      batch_norm: mode of every batch norm in training.
-      num_frozen: so many leading stages run in evaluation mode also in training (unless batch_norm is "train": that
-        is how frozen backbones go wrong elsewhere, and has to be reproducible).
+      batch_norm: mode of every batch norm in training, see `layers.BatchNorm`; or "train_all": "train", in frozen
+        stages too.
+      num_frozen: so many leading stages run in evaluation mode also in training; but with "train_all" in training
+        mode: that is how frozen backbones go wrong elsewhere, and has to be reproducible.
       remat: keep only the outputs of stages for the backward pass, and compute what is between them again.
       min_size: (height, width) in pixels of the smallest image.
       patch_size: see `Architecture`.
@@ -110,8 +111,9 @@ class Network(nn.Module):
           train: whether to drop out (needs the rng `dropout`) and to let batch norm do what its mode says.
           mask: rows that count in the batch statistics.
         """
-        mode = Mode(train, self.batch_norm, mask)
-        frozen_mode = mode if self.batch_norm == "train" else dataclasses.replace(mode, train=False)
+        is_everywhere = self.batch_norm == "train_all"
+        mode = Mode(train, "train" if is_everywhere else self.batch_norm, mask)
+        frozen_mode = mode if is_everywhere else dataclasses.replace(mode, train=False)
         apply = nn.remat(_apply) if self.remat else _apply
         for i, module in enumerate(self.stages):
             x = apply(module, x, frozen_mode if i < self.num_frozen else mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import shlex
 
 from fpclass.console import say
 from fpclass.errors import WeightsError
@@ -13,7 +14,7 @@ EPILOG = """
   launch.py weights list
   launch.py weights fetch resnet18
   launch.py weights verify resnet18                      the file in the cache; or any file
-  launch.py weights convert FILE.pth --as resnet18       as safetensors, into the cache
+  launch.py weights convert FILE.pth --as resnet18       as safetensors, into the cache; says how to use it
 
 A machine without a network: FPCLASS_OFFLINE=1 says what to download from where; copy it over, and give it by
 --config.model.weights=FILE or put it into the cache folder, whose place `weights list` shows.
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("name", metavar="NAME|FILE", help="a name of `weights list`, or a file")
     convert.add_argument("file", metavar="FILE", help="safetensors, .pth, .h5 or .npz")
     convert.add_argument("--as", dest="name", metavar="NAME", required=True, help="which set of weights it is")
-    convert.add_argument("--output", metavar="FILE", help="where to; default: the cache, where NAME finds it")
+    convert.add_argument("--output", metavar="FILE", help="where to; default: the cache")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,6 +62,8 @@ def list_text() -> str:
         # By the presence of the file: to compute the digests of all takes long, and using one does it.
         paths = {"published": fetch.cached_path(entry), "converted": source.converted_path(entry)}
         there = {kind: path for kind, path in paths.items() if path.is_file()}
+        if "converted" in there and not _is_of_published(there["converted"], entry):
+            del there["converted"]
         rows.append(
             (
                 entry.name,
@@ -98,16 +101,22 @@ def verify_text(name_or_file: str) -> str:
     from fpclass.weights import fetch, source
 
     entry, path = source.resolve(name_or_file)
-    published, converted = fetch.cached_path(entry), source.converted_path(entry)
-    path = path or (published if published.is_file() else converted)
-    if not path.is_file():
-        raise WeightsError(f"{entry.name}: not in the cache; `launch.py weights fetch {entry.name}` gets it")
+    published = fetch.cached_path(entry)
+    path = path or (published if published.is_file() else source.in_cache(entry))
+    if path is None:
+        unusable = source.why_unusable(entry)
+        raise WeightsError(
+            f"{entry.name}: not in the cache; `launch.py weights fetch {entry.name}` gets it"
+            f"{f'; {unusable}' if unusable else ''}"
+        )
     if path == published or fetch.matches(path, entry.digest):
         return f"{path}: is {entry.name}; sha256 {fetch.verify(path, entry)}, as published ({entry.digest})"
     metadata = source.read_metadata(path)
     source.read_checked(path)
-    origin = "the published file" if metadata.get("source.is_published") == "true" else "a file that is NOT published"
-    return f"{path}: converted as {entry.name}, unchanged since; from {origin}, sha256 {metadata.get('source.sha256')}"
+    origin = "the published file" if source.is_of_published(metadata, entry) else "a file that is NOT published"
+    return (
+        f"{path}: converted as {entry.name}, unchanged since; from {origin}, sha256 {metadata.get(source.SOURCE_KEY)}"
+    )
 
 
 def convert_text(path: pathlib.Path, entry: Weights, output: str | None) -> str:
@@ -122,12 +131,31 @@ def convert_text(path: pathlib.Path, entry: Weights, output: str | None) -> str:
     out = source.convert(path, entry, pathlib.Path(output).expanduser() if output else None)
     metadata = source.read_metadata(out)
     lines = [f"written: {out}, fits {entry.architecture} ({entry.variant})"]
-    if metadata["source.is_published"] != "true":
+    taken = source.in_cache(entry)
+    if taken == out:
+        lines.append(f"use it by --config.model.weights={entry.name}")
+    else:
+        lines.append(f"use it by {shlex.quote(f'--config.model.weights={out.absolute()}')}")
         lines.append(
-            f"note: {path} (sha256 {metadata['source.sha256']}) is not the file that {entry.name} is published as: "
+            f"the name {entry.name} does not stand for it, but for "
+            + (f"{taken}" if taken else "the published file, which is fetched when it is needed")
+        )
+    if not source.is_of_published(metadata, entry):
+        lines.append(
+            f"note: {path} (sha256 {metadata[source.SOURCE_KEY]}) is not the file that {entry.name} is published as: "
             "that it holds the same numbers is your word"
         )
     return "\n".join(lines)
+
+
+def _is_of_published(path: pathlib.Path, entry: Weights) -> bool:
+    """Whether a file is readable, and says that it was converted from the published file of an entry."""
+    from fpclass.weights import source
+
+    try:
+        return source.is_of_published(source.read_metadata(path), entry)
+    except WeightsError:
+        return False
 
 
 def _entry(name: str) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import http.client
 import os
@@ -17,6 +18,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import IO, Any
 
 import filelock
@@ -71,20 +73,45 @@ def file_digest(path: pathlib.Path, kind: str = "sha256") -> str:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
+def remembered_digest(path: pathlib.Path, kind: str = "sha256") -> str:
+    """As `file_digest`, but computed once per process as long as the file stays as it is."""
+    return _digest_of_state(path, file_state(path), kind)
+
+
+def file_state(path: pathlib.Path) -> tuple[int, ...]:
+    """What changes when a file is written to or replaced: number, size, times.
+
+    Raises:
+      WeightsError: it cannot be read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of_state(path: pathlib.Path, state: tuple[int, ...], kind: str) -> str:
+    return file_digest(path, kind)
+
+
 def matches(path: pathlib.Path, digest: str) -> bool:
     """Whether a file has a digest, "sha256:" and its first 8 to all 64 hex digits, or "md5:" and all 32.
 
     Raises:
       WeightsError: the digest is none.
     """
-    return _met_digest(path, digest)[1]
+    return _met_digest(path, digest, remembered_digest)[1]
 
 
-def _met_digest(path: pathlib.Path, digest: str) -> tuple[str, bool]:
+def _met_digest(
+    path: pathlib.Path, digest: str, compute: Callable[[pathlib.Path, str], str] = file_digest
+) -> tuple[str, bool]:
     kind, _, expected = digest.partition(":")
     if not re.fullmatch("sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}", digest):
         raise WeightsError(f"digest {digest!r}: expected sha256: with 8 to 64 hex digits, or md5: with 32")
-    met = file_digest(path, kind)
+    met = compute(path, kind)
     return f"{kind}:{met}", met.startswith(expected)
 
 
@@ -129,10 +156,14 @@ def fetch(entry: Weights) -> pathlib.Path:
 
 
 def _by_hand(entry: Weights, why: str) -> str:
+    path = cached_path(entry)
     unpack = f", take {entry.member} out of it" if entry.member else ""
+    where = "not in the cache"
+    if path.is_file():
+        where = f"in the cache, but damaged or another file: it has the digest {_met_digest(path, entry.digest)[0]}"
     return (
-        f"{entry.name}: not in the cache, and {why}; download {entry.url}{unpack} ({entry.digest}) elsewhere and "
-        f"give it by --config.model.weights=FILE, or put it at {cached_path(entry)}"
+        f"{entry.name}: {where}, and {why}; download {entry.url}{unpack} ({entry.digest}) elsewhere and "
+        f"give it by --config.model.weights=FILE, or put it at {path}"
     )
 
 

@@ -45,8 +45,8 @@ def load_weights(
       params and batch_stats, float32 NumPy arrays, without what was left out.
 
     Raises:
-      WeightsError: lists every array without a place, place without an array, shape that differs, and place that is
-        filled twice.
+      WeightsError: lists every array without a place, place without an array, shape or kind of number that differs,
+        and place that is filled twice.
     """
     leaves: dict[tuple[str, ...], Any] = flatten_dict(_plain(like))
     shapes = {"/".join(path): tuple(np.shape(leaf)) for path, leaf in leaves.items()}
@@ -64,6 +64,10 @@ def load_weights(
             problems.append(f"{name} {arrays[name].shape}: the network has no {target}")
         elif target in filled:
             problems.append(f"{name}: {target} is filled by another array already")
+        elif not np.issubdtype(arrays[name].dtype, np.floating):
+            # Those of a quantised file: without their scales they are no weights.
+            problems.append(f"{name}: holds {arrays[name].dtype}, but {target} takes floating-point numbers")
+            needed.discard(target)
         else:
             array = transform(np.asarray(arrays[name])).astype(np.float32)
             if target == "/".join(("params", *stem_kernel)):
@@ -74,6 +78,8 @@ def load_weights(
                 problems.append(f"{name}: shape {array.shape}, but {target} is {shapes[target]}")
             elif not np.isfinite(array).all():
                 problems.append(f"{name}: has values that are not finite numbers")
+            elif target.endswith("/var") and (array < 0).any():
+                problems.append(f"{name}: has negative values, but {target} is a variance")
             filled[target] = array
     problems += [f"{path} {shapes[path]}: nothing in the file for it" for path in sorted(needed - filled.keys())]
     if problems:

@@ -204,7 +204,7 @@ _ALL = (
         url="https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
         "resnet50v2_weights_tf_dim_ordering_tf_kernels.h5",
         digest="md5:3ef43a0b657b3be2300d5770ece849e0",
-        license="Apache-2.0",
+        license="MIT",
         image_size=(224, 224),
         resize=256,
         interpolation="bilinear",

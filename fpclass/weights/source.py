@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -10,14 +11,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from fpclass import files
+from fpclass.console import say
 from fpclass.errors import WeightsError
-from fpclass.weights.fetch import cached_path, fetch, file_digest, folder, matches
+from fpclass.weights.fetch import cached_path, fetch, file_digest, file_state, folder, matches, remembered_digest
 from fpclass.weights.formats import read_arrays, read_metadata
 from fpclass.weights.load import load_weights
 from fpclass.weights.manifest import MANIFEST, Weights
 
 NAME_KEY, ARRAYS_KEY = "fpclass.weights", "arrays.sha256"
-"""In the metadata of a converted file: which set of weights it is, and the digest of its arrays."""
+SOURCE_KEY, PUBLISHED_KEY = "source.sha256", "source.is_published"
+"""In the metadata of a converted file: which set of weights it is, the digest of its arrays, the digest of the file
+that it was made of, and whether that was the published one."""
 
 
 def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
@@ -51,21 +55,97 @@ def open_arrays(name_or_file: str) -> tuple[Weights, dict[str, np.ndarray]]:
     Raises:
       WeightsError: unknown, not to be had, damaged or hostile.
     """
+    entry, path = _local(name_or_file)
+    return entry, read_arrays(path)
+
+
+def require(name_or_file: str) -> None:
+    """Makes sure that a set of weights is on this machine and whole, so that nothing is missing when it is needed.
+
+    Cheap to repeat: what was found whole counts as whole until it is written to.
+
+    Raises:
+      WeightsError: as `open_arrays`, but for what only its reading of a whole file can find.
+    """
+    _local(name_or_file)
+
+
+def digest_of(name_or_file: str) -> str:
+    """All digits of the sha256 of the file that a run with these weights starts from; cheap to repeat.
+
+    Raises:
+      WeightsError: as `require`.
+    """
+    return remembered_digest(_local(name_or_file)[1])
+
+
+def _local(name_or_file: str) -> tuple[Weights, pathlib.Path]:
+    """The entry of a set of weights, and its file, fetched if need be and proven to be whole."""
     entry, path = resolve(name_or_file)
-    return entry, read_checked(path or in_cache(entry) or fetch(entry))
+    if path is not None:
+        _check_unchanged(path, file_state(path))
+        return entry, path
+    path = in_cache(entry)
+    if path is not None:
+        return entry, path
+    unusable = why_unusable(entry)
+    try:
+        path = fetch(entry)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {unusable}" if unusable else str(error)) from None
+    if unusable:
+        say(f"note: {unusable}; the published file was fetched instead")
+    return entry, path
 
 
 def converted_path(entry: Weights) -> pathlib.Path:
-    """Where `convert` puts its file unless told otherwise."""
+    """Where `convert` puts what it makes of the published file, and the name finds it."""
     return folder() / f"{entry.name}.safetensors"
 
 
+def unpublished_path(entry: Weights, sha256: str) -> pathlib.Path:
+    """Where `convert` puts what it makes of another file, by the digest of that one; the name does not find it."""
+    return folder() / "converted" / f"{entry.name}-UNPUBLISHED-{sha256[:8]}.safetensors"
+
+
 def in_cache(entry: Weights) -> pathlib.Path | None:
-    """The file of the cache that holds a set of weights: the published one if it is whole, or else a converted one."""
+    """The file that the name stands for, if it is there: the published one if it is whole, or else made of it."""
     published, converted = cached_path(entry), converted_path(entry)
     if published.is_file() and matches(published, entry.digest):
         return published
-    return converted if converted.is_file() and _name_of(converted) == entry.name else None
+    return converted if converted.is_file() and not why_unusable(entry) else None
+
+
+def why_unusable(entry: Weights) -> str:
+    """Why the name does not stand for the converted file that lies in its place; "" if it may, or there is none."""
+    path = converted_path(entry)
+    if not path.is_file():
+        return ""
+    try:
+        if not is_of_published(read_metadata(path), entry):
+            return (
+                f"{path}: was not converted from the published file of {entry.name}, so that the name does not stand "
+                f"for it; give it by --config.model.weights={path}"
+            )
+        _check_unchanged(path, file_state(path))
+    except WeightsError as error:
+        return str(error)
+    return ""
+
+
+def is_of_published(metadata: Mapping[str, str], entry: Weights) -> bool:
+    """Whether a file says that it was converted from the published file of an entry, the one that is listed now."""
+    kind, _, digest = entry.digest.partition(":")
+    is_same_source = kind != "sha256" or metadata.get(SOURCE_KEY, "").startswith(digest)
+    is_said = metadata.get(NAME_KEY) == entry.name and metadata.get(PUBLISHED_KEY) == "true"
+    return is_said and is_same_source and ARRAYS_KEY in metadata
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_unchanged(path: pathlib.Path, state: tuple[int, ...]) -> None:
+    """Checks a converted file, once per process and state of the file; of others the digest tells as much."""
+    if ARRAYS_KEY in read_metadata(path):
+        read_checked(path)
 
 
 def read_checked(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -101,13 +181,14 @@ def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None)
     Args:
       path: the file.
       entry: what it is said to be; only its numbers can prove it, and a file that is not the published one is marked.
-      out: where to; None: into the cache, where the name of the entry then finds it.
+      out: where to; None: into the cache. There the name of the entry finds what is made of the published file; what
+        is made of any other must be given by its path.
 
     Returns:
       The file that was written.
 
     Raises:
-      WeightsError: not of this network, known to be another set, or unreadable.
+      WeightsError: not of this network, known to be another set or converted as one, or unreadable.
       RunError: the place cannot be written to.
     """
     from safetensors.numpy import save
@@ -115,6 +196,10 @@ def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None)
     known = _known_entry(path)
     if known is not None and known.name != entry.name and not matches(path, entry.digest):
         raise WeightsError(f"{path}: is {known.name} by its digest, not {entry.name}; use --as {known.name}")
+    before = read_metadata(path)
+    if before.get(NAME_KEY, entry.name) != entry.name:
+        name = before[NAME_KEY]
+        raise WeightsError(f"{path}: was converted as {name}, not {entry.name}; use --as {name}")
     arrays = read_checked(path)
     check_fit(arrays, entry, str(path))
     metadata = {
@@ -122,10 +207,13 @@ def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None)
         ARRAYS_KEY: arrays_digest(arrays),
         "license": entry.license,
         "source.file": path.name,
-        "source.sha256": file_digest(path),
-        "source.is_published": str(known is not None).lower(),
+        SOURCE_KEY: file_digest(path),
+        PUBLISHED_KEY: str(known is not None).lower(),
     }
-    out = out or converted_path(entry)
+    if {NAME_KEY, ARRAYS_KEY, SOURCE_KEY, PUBLISHED_KEY} <= before.keys():  # converted once more: the source stays
+        metadata |= {key: value for key, value in before.items() if key.startswith("source.")}
+    is_published = metadata[PUBLISHED_KEY] == "true"
+    out = out or (converted_path(entry) if is_published else unpublished_path(entry, metadata[SOURCE_KEY]))
     with files.replacing(out) as temporary:
         temporary.write_bytes(save({n: np.asarray(a, order="C") for n, a in arrays.items()}, metadata))
     return out
@@ -161,19 +249,15 @@ def check_fit(arrays: Mapping[str, np.ndarray], entry: Weights, where: str) -> N
 
 def _known_entry(path: pathlib.Path) -> Weights | None:
     """The entry whose published file this is, by digest."""
-    digests = {f"{kind}:{file_digest(path, kind)}" for kind in ("sha256", "md5")}
+    digests = {f"{kind}:{remembered_digest(path, kind)}" for kind in ("sha256", "md5")}
     return next((e for e in MANIFEST.values() if any(digest.startswith(e.digest) for digest in digests)), None)
-
-
-def _name_of(path: pathlib.Path) -> str | None:
-    return read_metadata(path).get(NAME_KEY)
 
 
 def _entry_of(path: pathlib.Path) -> Weights:
     known = _known_entry(path)
     if known is not None:
         return known
-    name = _name_of(path)
+    name = read_metadata(path).get(NAME_KEY)
     if name in MANIFEST:
         return MANIFEST[name]
     if name is not None:

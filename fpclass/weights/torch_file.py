@@ -94,16 +94,17 @@ def _read_pickles(path: pathlib.Path) -> dict[str, np.ndarray]:
         if Machine().run(file) != MAGIC_NUMBER or Machine().run(file) != PROTOCOL_VERSION:
             raise Refused("a pickle that torch.save did not write; save the state dict with it, or as safetensors")
         Machine().run(file)  # sizes of types on the machine that wrote it: storages are little-endian all the same
-        tensors = _state_dict(Machine().run(file))
+        machine = Machine()
+        tensors = _state_dict(machine.run(file))
         keys = Machine().run(file)
-        roots = _roots(tensors)
+        needed = _roots(tensors).keys()
         is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-        if not is_list or len(keys) != len(set(keys)) or not roots.keys() <= set(keys):
+        if not is_list or len(keys) != len(set(keys)) or not needed <= set(keys):
             raise Refused("its list of storages does not fit its tensors")
         storages = {}
         for key in keys:
             header = file.read(8)
-            root = roots.get(key)
+            root = machine.storages.get(key)
             if len(header) < 8:
                 raise Refused(f"ends before its storage {key[:20]!r}: it is cut short; get it again")
             count = struct.unpack("<q", header)[0]
@@ -113,7 +114,10 @@ def _read_pickles(path: pathlib.Path) -> dict[str, np.ndarray]:
                 raise Refused(f"its storage {key[:20]!r} has {count} numbers, expected {root.size}")
             if root.num_bytes > size - file.tell():
                 raise Refused(f"ends within its storage {key[:20]!r}: it is cut short; get it again")
-            storages[key] = _numbers(file.read(root.num_bytes), root.type, "little")
+            if key in needed:
+                storages[key] = _numbers(file.read(root.num_bytes), root.type, "little")
+            else:  # of a tensor outside the state dict, such as those of an optimiser
+                file.seek(root.num_bytes, io.SEEK_CUR)
         if file.read(1):
             raise Refused("goes on after its last storage; get it again")
     return _arrays(tensors, storages, size)
@@ -137,17 +141,8 @@ def _state_dict(value: Any) -> dict[str, Tensor]:
 
 
 def _roots(tensors: dict[str, Tensor]) -> dict[str, Storage]:
-    """The whole storages by key.
-
-    Raises:
-      Refused: a storage is said to have two types or sizes.
-    """
-    roots: dict[str, Storage] = {}
-    for tensor in tensors.values():
-        found = tensor.storage
-        if roots.setdefault(found.key, dataclasses.replace(found, start=0)) != dataclasses.replace(found, start=0):
-            raise Refused(f"its storage {found.key[:20]!r} has two types or sizes")
-    return roots
+    """The whole storages by key."""
+    return {tensor.storage.key: dataclasses.replace(tensor.storage, start=0) for tensor in tensors.values()}
 
 
 def _numbers(data: bytes, type_: str, byteorder: str) -> np.ndarray:

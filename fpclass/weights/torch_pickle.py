@@ -77,6 +77,7 @@ class Machine:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []  # what lies below each mark
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}  # whole ones by key, of all tensors wherever they are
         self.num_steps = 0
 
     def run(self, file: IO[bytes]) -> Any:
@@ -173,6 +174,8 @@ class Machine:
         arguments, function = _expect(self.stack.pop(), tuple), _expect(self.stack.pop(), Name)
         if function.text not in _REBUILDERS:
             raise Refused(f"its pickle calls {function.text!r}: refused")
+        # The arguments may be a row of the memo, gone through again at every call.
+        self.count_steps(len(arguments))
         self.count_steps(sum(len(argument) for argument in arguments if isinstance(argument, (list, tuple))))
         self.stack.append(_REBUILDERS[function.text](*arguments))
 
@@ -196,6 +199,9 @@ class Machine:
             _, start, view_size = _expect(found[5], tuple)
             if _count(start) + _count(view_size) > size:
                 raise Refused(f"its storage {key[:20]!r} has a view that reaches beyond it")
+        whole = Storage(key, type_, size)
+        if self.storages.setdefault(key, whole) != whole:
+            raise Refused(f"its storage {key[:20]!r} has two types or sizes")
         self.stack.append(Storage(key, type_, size, start))
 
 
@@ -219,7 +225,11 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     """Empty, and filled by further steps; Python 2 handed the pairs over at once."""
     machine = Machine()
     machine.stack.append({})
-    machine.set_items([part for pair in items for part in _expect(pair, (list, tuple))])  # pyright: ignore[reportArgumentType]
+    for pair in items if isinstance(items, list) else _expect(items, tuple):
+        # One by one: a row of n times the same row of n values, which is small as a pickle, never becomes n^2 values.
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError("an ordered dict of what are not pairs")
+        machine.set_items(list(pair))
     return machine.stack[0]
 
 

@@ -139,9 +139,21 @@ def test_wrong_content_leaves_nothing(server, tmp_path):
 def test_damaged_in_the_cache_is_fetched_again(server, monkeypatch):
     path = fetch(entry(server))
     path.write_bytes(DATA[:1000])
+    met = hashlib.sha256(DATA[:1000]).hexdigest()
     monkeypatch.setenv("FPCLASS_OFFLINE", "1")
-    refused(entry(server), "FPCLASS_OFFLINE")
+    said = [
+        refused(
+            entry(server),
+            "FPCLASS_OFFLINE",
+            f"in the cache, but damaged or another file: it has the digest sha256:{met}",
+        )
+    ]
     monkeypatch.setenv("FPCLASS_OFFLINE", "0")
+    elsewhere = "https://nowhere.invalid/tiny-0.pth"
+    said.append(refused(entry(elsewhere), "no network", f"sha256:{met}"))
+    server.failures = [404]
+    said.append(refused(entry(server), "404", f"sha256:{met}"))
+    assert not any("not in the cache" in message for message in said)
     assert fetch(entry(server)).read_bytes() == DATA
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch_bytes as tb
 from safetensors.numpy import save
 from tiny_disk import tiny_disk
+from weights_server import Server, serving
 
 from fpclass import models
 from fpclass.errors import FpclassError, WeightsError
@@ -20,8 +21,9 @@ from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, GlobalPool
 from fpclass.weights import fetch, mappings, source
 from fpclass.weights.formats import read_arrays, read_metadata
+from fpclass.weights.load import load_weights
 from fpclass.weights.manifest import MANIFEST
-from fpclass.weights.rules import torch_conv, torch_dense, torch_layer
+from fpclass.weights.rules import Rule, torch_conv, torch_dense, torch_layer
 
 KERNEL = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3) / 8
 ARRAYS = {
@@ -191,6 +193,115 @@ def test_convert_says_that_a_file_is_not_the_published_one(tmp_path):
     assert source.resolve(str(out))[0].name == "tiny.v2"
 
 
+def test_unpublished_numbers_never_get_the_name(tmp_path):
+    """They must be given by their path, which then stands for the network and normalisation of the name."""
+    path = tmp_path / "mine.npz"
+    mine = {**ARRAYS, "conv.bias": np.full(2, 7, np.float32)}
+    np.savez(path, **mine)
+    out = source.convert(path, MANIFEST["tiny.v1"])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert out == tmp_path / "cache" / "weights" / "converted" / f"tiny.v1-UNPUBLISHED-{digest[:8]}.safetensors"
+    refused(lambda: source.open_arrays("tiny.v1"), "not in the cache")
+    assert source.resolve(str(out)) == (MANIFEST["tiny.v1"], out)
+    entry, arrays = source.open_arrays(str(out))
+    assert entry.normalisation(3) == MANIFEST["tiny.v1"].normalisation(3)
+    assert_same(arrays, mine)
+    place = out.rename(source.converted_path(MANIFEST["tiny.v1"]))
+    assert source.in_cache(MANIFEST["tiny.v1"]) is None
+    words = ("not in the cache", "not converted from the published file", f"--config.model.weights={place}")
+    refused(lambda: source.open_arrays("tiny.v1"), *words)
+    assert_same(source.open_arrays(str(place))[1], mine)
+
+
+@pytest.mark.parametrize(
+    "change", [{"arrays.sha256": None}, {"source.is_published": "false"}, {"source.sha256": "0" * 64}]
+)
+def test_a_conversion_must_say_all_that_makes_it_the_published_one(published, change):
+    metadata = read_metadata(source.convert(published, MANIFEST["tiny.v1"])) | change
+    path = source.converted_path(MANIFEST["tiny.v1"])
+    path.write_bytes(save(ARRAYS, {key: value for key, value in metadata.items() if value is not None}))
+    refused(lambda: source.open_arrays("tiny.v1"), "not in the cache", str(path))
+
+
+def test_converting_once_more_keeps_what_is_known(published, tmp_path):
+    of_published = source.convert(published, MANIFEST["tiny.v1"], tmp_path / "a.safetensors")
+    again = source.convert(of_published, MANIFEST["tiny.v1"])
+    assert again == source.converted_path(MANIFEST["tiny.v1"])
+    assert read_metadata(again) == read_metadata(of_published)
+    refused(lambda: source.convert(of_published, MANIFEST["tiny.v2"]), str(of_published), "tiny.v1", "--as tiny.v1")
+    path = tmp_path / "mine.npz"
+    np.savez(path, **ARRAYS)
+    mine = source.convert(path, MANIFEST["tiny.v1"], tmp_path / "b.safetensors")
+    again = source.convert(mine, MANIFEST["tiny.v1"])
+    assert again.parent.name == "converted"
+    assert read_metadata(again) == read_metadata(mine)
+    assert read_metadata(again)["source.file"] == "mine.npz"
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-8], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_damaged_conversion_does_not_stop_fetching(published, monkeypatch, capsys, damage):
+    converted = source.convert(published, MANIFEST["tiny.v1"])
+    converted.write_bytes(damage(converted.read_bytes()))
+    refused(lambda: source.open_arrays("tiny.v1"), "FPCLASS_OFFLINE", str(converted))
+    monkeypatch.delenv("FPCLASS_OFFLINE")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(Server(PUBLISHED)) as server:
+        monkeypatch.setitem(MANIFEST, "tiny.v1", dataclasses.replace(MANIFEST["tiny.v1"], url=server.url))
+        assert_same(source.open_arrays("tiny.v1")[1])
+        note = capsys.readouterr().out
+        assert note.count("\n") == 1
+        assert str(converted) in note
+        assert "fetched instead" in note
+        assert_same(source.open_arrays("tiny.v1")[1])
+        assert capsys.readouterr().out == ""
+
+
+def test_require_fetches_once_and_reads_no_arrays(monkeypatch, published, tmp_path):
+    refused(lambda: source.require("tiny.v1"), "tiny.v1", "not in the cache", "FPCLASS_OFFLINE")
+    refused(lambda: source.require(str(tmp_path / "nowhere.pth")), "nowhere.pth", "neither a file nor a name")
+    monkeypatch.delenv("FPCLASS_OFFLINE")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(source, "read_arrays", lambda path: pytest.fail("arrays were read"))
+    with serving(Server(PUBLISHED)) as server:
+        monkeypatch.setitem(MANIFEST, "tiny.v1", dataclasses.replace(MANIFEST["tiny.v1"], url=server.url))
+        source.require("tiny.v1")
+        source.require("tiny.v1")
+        source.require(str(published))
+        assert len(server.requests) == 1
+    assert fetch.cached_path(MANIFEST["tiny.v1"]).read_bytes() == PUBLISHED
+
+
+def test_require_finds_a_changed_file(published):
+    out = source.convert(published, MANIFEST["tiny.v1"])
+    source.require(str(out))
+    source.require("tiny.v1")
+    data = bytearray(out.read_bytes())
+    data[-1] ^= 1
+    out.with_name("new").write_bytes(data)
+    out.with_name("new").replace(out)
+    refused(lambda: source.require(str(out)), str(out), "changed")
+    refused(lambda: source.require("tiny.v1"), str(out), "changed")
+
+
+def test_digest_of_what_a_run_starts_from(published, monkeypatch):
+    """That of the very file, published or converted; computed again only when the file is another."""
+    digest = hashlib.sha256(PUBLISHED).hexdigest()
+    assert source.digest_of(str(published)) == digest
+    out = source.convert(published, MANIFEST["tiny.v1"])
+    assert source.digest_of("tiny.v1") == source.digest_of(str(out)) == hashlib.sha256(out.read_bytes()).hexdigest()
+    path = fetch.cached_path(MANIFEST["tiny.v1"])
+    path.write_bytes(PUBLISHED)
+    assert source.digest_of("tiny.v1") == digest
+    with monkeypatch.context() as patch:
+        for module in (fetch, source):
+            patch.setattr(module, "file_digest", lambda *args: pytest.fail("computed again"))
+        patch.setattr(source, "read_arrays", lambda path: pytest.fail("read again"))
+        assert source.digest_of("tiny.v1") == source.digest_of(str(published)) == digest
+        source.digest_of(str(out))
+    path.write_bytes(PUBLISHED[:-1])
+    assert source.digest_of("tiny.v1") == source.digest_of(str(out)), "it fell back on the converted one"
+
+
 def test_a_file_known_as_another_set_is_refused(published, tmp_path):
     refused(lambda: source.convert(published, MANIFEST["tiny.v2"]), "is tiny.v1", "--as tiny.v1")
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -203,6 +314,7 @@ def test_a_file_known_as_another_set_is_refused(published, tmp_path):
         ({"extra": np.zeros(1, np.float32)}, ["extra", "no place"]),
         ({"conv.weight": KERNEL[:, :, 1:]}, ["conv.weight", "(2, 3, 3, 2)"]),
         ({"conv.bias": np.full(2, np.nan, np.float32)}, ["conv.bias", "finite"]),
+        ({"conv.weight": KERNEL.astype(np.int8)}, ["1 of its arrays", "conv.weight", "int8", "floating-point"]),
     ],
 )
 def test_what_does_not_fit_the_network_is_not_converted(tmp_path, change, words):
@@ -210,6 +322,24 @@ def test_what_does_not_fit_the_network_is_not_converted(tmp_path, change, words)
     np.savez(path, **{n: a for n, a in {**ARRAYS, **change}.items() if a is not None})
     refused(lambda: source.convert(path, MANIFEST["tiny.v1"]), str(path), "tiny.v1", *words)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_numbers_that_no_weights_are(monkeypatch):
+    """All in one list; arrays that nobody needs may be of any type."""
+    shapes = {"params": {"a": {"kernel": np.zeros(2)}}, "batch_stats": {"a": {"mean": np.zeros(2), "var": np.zeros(2)}}}
+    rules = (
+        Rule("kernel", "params/a/kernel"), Rule("mean", "batch_stats/a/mean"), Rule("var", "batch_stats/a/var"),
+        Rule("count", ""), Rule("scale", "params/left/kernel"),
+    )  # fmt: skip
+    good = {
+        "kernel": np.float16([-1, 2]), "mean": np.array([-1.0, 0]), "var": np.float32([0, 1]), "count": np.array(3),
+        "scale": np.int8([1]),
+    }  # fmt: skip
+    loaded = load_weights(good, rules, shapes, where="file", left_out=("left",))
+    assert loaded["params"]["a"]["kernel"].dtype == np.float32
+    bad = good | {"kernel": np.int8([1, 2]), "mean": np.array([True, False]), "var": np.float32([1, -1e-6])}
+    words = ("3 of its arrays", "kernel: holds int8", "mean: holds bool", "var: has negative values")
+    refused(lambda: load_weights(bad, rules, shapes, where="file", left_out=("left",)), *words)
 
 
 def test_without_a_classifier(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -92,6 +93,11 @@ class Evil:
         return self.reduced
 
 
+OF_PAIRS = tb.named("collections", "OrderedDict")
+SQUARE = tb.row(tb.row(*[b"N"] * 3000) + b"q\1", *[b"h\1"] * 2999)
+"""A row of 3000 times the same row of 3000 values: 9 KB, and 72 MB were the values put in a row."""
+
+
 def hostile() -> dict[str, tuple[bytes, str]]:
     """Pickles that do something, or are out to break the reader, and a word of the answer."""
     system = tb.named("posix", "system")
@@ -139,6 +145,9 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "hash bomb": (b"}(" + nested + tb.number(1) + b"u", "key"),
         "key of a list": (b"}(](" + tb.number(1) + b"eNu", "key"),
         "numbers of the same hash": (b"}(" + tb.number(2**61 - 1) + b"Nu", "key"),
+        "pairs that are none": (tb.call(OF_PAIRS, tb.row(tb.row(*[b"N"] * 4))), "not pairs"),
+        "n times n values": (tb.call(OF_PAIRS, SQUARE), "not pairs"),
+        "text for pairs": (tb.call(OF_PAIRS, tb.text("abcd")), "damaged"),
         "two of a name": (b"}(" + (tb.text("same") + ONE) * 2 + b"u", "same"),
         "odd number of items": (b"}(" + tb.text("a") + b"u", "damaged"),
         "empty stack": (b"R", "damaged"),
@@ -159,6 +168,16 @@ def test_hostile_pickles_are_refused(tmp_path, monkeypatch, name):
     refused(written(tmp_path, tb.zip_file(value, {"0": FLOATS.tobytes()})), word)
     refused(written(tmp_path, tb.old_file(value, {"0": (12, FLOATS.tobytes())})), word)
     assert not (tmp_path / "canary").exists()
+
+
+def test_a_small_pickle_takes_little_memory(tmp_path):
+    path = written(tmp_path, tb.zip_file(tb.call(OF_PAIRS, SQUARE), {}))
+    assert path.stat().st_size < 10_000
+    tracemalloc.start()
+    refused(path, "not pairs")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -185,6 +204,10 @@ def test_deep_and_long_pickles_end_soon(tmp_path, monkeypatch):
     pairs = b"](" + b"".join(b"(" + tb.text(str(i)) + b"Nt" for i in range(100)) + b"e\x85q\1"
     again = tb.named("collections", "OrderedDict") + b"q\0" + pairs + b"R" + b"h\0h\1R" * 9
     refused(written(tmp_path, tb.zip_file(again, {})), "1000 steps")
+    rest = tb.REBUILD + b"q\0" + tb.row(
+        tb.storage("0", "Float", 1), tb.number(0), tb.numbers((1,)), tb.numbers((1,)), *[b"N"] * 100
+    ) + b"q\1R" + b"h\0h\1R" * 9  # fmt: skip
+    refused(written(tmp_path, tb.zip_file(rest, {})), "1000 steps")
     monkeypatch.setattr(torch_file, "MAX_PICKLE_BYTES", 1000)
     refused(written(tmp_path, tb.zip_file(b"]" * 2000, {})), "2003 bytes")
 
@@ -241,6 +264,31 @@ def test_old_storages_must_be_what_is_said_of_them(tmp_path):
     twice = good.replace(pickle.dumps(["77"], 2), pickle.dumps(["77", "77"], 2))
     refused(written(tmp_path, twice), "list of storages")
     refused(written(tmp_path, pickle.dumps({"a": 1}, 2)), "torch.save did not write")
+
+
+def checkpoint(tail: bytes) -> bytes:
+    """A training checkpoint in the older format: the optimiser's tensors lie before and behind the state dict's."""
+    moment = tb.tensor(tb.storage("5", "Double", 3, b"N"), (3,), (1,))
+    step = tb.tensor(tb.storage("99", "Long", 1, b"N"), (), ())
+    value = tb.dictionary(
+        {
+            "optimizer": tb.dictionary(
+                {"state": b"}(" + tb.number(0) + tb.dictionary({"m": moment, "step": step}) + b"u"}
+            ),
+            "state_dict": tb.dictionary({"a": OLD_ONE}),
+        }
+    )
+    storages = {"5": (3, np.ones(3).tobytes()), "77": (12, FLOATS.tobytes())}
+    return tb.old_file(value, storages | {"99": (1, tail)})
+
+
+def test_old_training_checkpoint(tmp_path):
+    """What is not of the state dict is passed over, but must be there."""
+    assert_same(read_arrays(written(tmp_path, checkpoint(bytes(8)))), {"a": FLOATS.reshape(3, 4)})
+    refused(written(tmp_path, checkpoint(bytes(7))), "within its storage '99'", "cut short")
+    refused(written(tmp_path, checkpoint(bytes(9))), "goes on")
+    wrong = checkpoint(bytes(8)).replace(struct.pack("<q", 3) + np.ones(3).tobytes(), struct.pack("<q", 2) + bytes(16))
+    refused(written(tmp_path, wrong), "'5' has 2 numbers, expected 3")
 
 
 def rezipped(change, data: bytes | None = None) -> bytes:
@@ -317,6 +365,13 @@ def test_what_pytorch_saves(tmp_path, is_zip):
         loaded = loaded.get("state_dict", loaded)
         expected = {k: (v.float() if v.dtype == torch.bfloat16 else v).detach().numpy() for k, v in loaded.items()}
         assert_same(read_arrays(path), expected)
+    optimiser = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 3, 8, 8)).sum().backward()
+    optimiser.step()
+    expected = {name: value.numpy() for name, value in layer.state_dict().items()}
+    checkpoint = {"state_dict": layer.state_dict(), "optimizer": optimiser.state_dict()}
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=is_zip)
+    assert_same(read_arrays(path), expected)
     torch.save(layer, path, _use_new_zipfile_serialization=is_zip)
     refused(path, "torch.nn.modules")
 

@@ -10,7 +10,7 @@ import pytest
 from weights_server import Server, serving
 
 from fpclass import cli
-from fpclass.weights import fetch, mappings
+from fpclass.weights import fetch, mappings, source
 from fpclass.weights.manifest import MANIFEST
 
 DATA = b"not really weights" * 1000
@@ -40,6 +40,11 @@ def said(capsys, *args: str) -> str:
     return capsys.readouterr().out
 
 
+def listed(capsys, name: str) -> str:
+    """The line of a set of weights in the list."""
+    return next(line for line in said(capsys, "list").splitlines() if line.startswith(f"{name} "))
+
+
 def fails(capsys, args: list[str], *words: str) -> None:
     assert cli.main(["weights", *args]) == 2
     error = capsys.readouterr().err
@@ -64,9 +69,7 @@ def test_fetch_list_verify(capsys, server, tmp_path):
     path = tmp_path / "cache" / "weights" / "tiny-0.pth"
     fails(capsys, ["verify", "resnet18"], "resnet18", "not in the cache", "weights fetch resnet18")
     assert f"{path}\nsha256 {digest}" in said(capsys, "fetch", "resnet18")
-    assert next(line for line in said(capsys, "list").splitlines() if line.startswith("resnet18 ")).endswith(
-        "published"
-    )
+    assert listed(capsys, "resnet18").endswith("published")
     assert digest in said(capsys, "verify", "resnet18")
     assert f"is resnet18; sha256 {digest}" in said(capsys, "verify", str(path))
     path.write_bytes(DATA[:-1])
@@ -93,21 +96,69 @@ def test_convert_and_verify(capsys, tmp_path, monkeypatch):
         monkeypatch.setitem(mappings.MAPPINGS, (name, "torchvision"), (rule,))
     path = tmp_path / "drawn.npz"
     np.savez(path, **{name: np.zeros(shape, np.float32) for name, shape in flat.items()})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     text = said(capsys, "convert", str(path), "--as", "resnet18")
-    out = tmp_path / "cache" / "weights" / "resnet18.safetensors"
-    assert str(out) in text
+    out = tmp_path / "cache" / "weights" / "converted" / f"resnet18-UNPUBLISHED-{digest[:8]}.safetensors"
+    assert f"use it by --config.model.weights={out}\n" in text
+    assert "the name resnet18 does not stand for it" in text
     assert "is not the file that resnet18 is published as" in text
-    assert "converted as resnet18" in said(capsys, "verify", "resnet18")
-    assert "NOT published" in said(capsys, "verify", str(out))
-    assert next(line for line in said(capsys, "list").splitlines() if line.startswith("resnet18 ")).endswith(
-        "converted"
-    )
+    fails(capsys, ["verify", "resnet18"], "not in the cache")
+    text = said(capsys, "verify", str(out))
+    assert "converted as resnet18" in text
+    assert "NOT published" in text
+    assert listed(capsys, "resnet18").endswith("no")
     fails(capsys, ["convert", str(path), "--as", "resnet34"], "resnet34", "layer1_2", "another architecture")
     fails(capsys, ["convert", str(path), "--as", "resnet18", f"--output={path}/x"], "cannot write")
     with open(out, "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\1")
     fails(capsys, ["verify", str(out)], "changed")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A published file that every network of the name takes: nothing is tried on it."""
+    path = tmp_path / "given.npz"
+    np.savez(path, a=np.zeros(3, np.float32))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = dataclasses.replace(MANIFEST["resnet18"], digest=f"sha256:{digest}", url="https://nowhere.invalid/r.npz")
+    monkeypatch.setitem(MANIFEST, "resnet18", entry)
+    monkeypatch.setattr(source, "check_fit", lambda *args: None)
+    return path
+
+
+def test_what_convert_says_is_true(capsys, small, tmp_path):
+    """Whichever file the name stands for afterwards."""
+    converted = tmp_path / "cache" / "weights" / "resnet18.safetensors"
+    text = said(capsys, "convert", str(small), "--as", "resnet18")
+    assert f"written: {converted}," in text
+    assert "use it by --config.model.weights=resnet18\n" in text
+    assert "does not stand" not in text
+    assert listed(capsys, "resnet18").endswith("converted")
+    text = said(capsys, "verify", "resnet18")
+    assert f"{converted}: converted as resnet18, unchanged since; from the published file" in text
+    elsewhere = tmp_path / "a folder" / "mine.safetensors"
+    text = said(capsys, "convert", str(small), "--as", "resnet18", f"--output={elsewhere}")
+    assert f"use it by '--config.model.weights={elsewhere}'\n" in text
+    assert f"does not stand for it, but for {converted}\n" in text
+    published = converted.with_name("r.npz")
+    published.write_bytes(small.read_bytes())
+    text = said(capsys, "convert", str(small), "--as", "resnet18")
+    assert f"use it by --config.model.weights={converted}\n" in text
+    assert f"does not stand for it, but for {published}\n" in text
+    assert listed(capsys, "resnet18").endswith("published, converted")
+
+
+def test_unpublished_in_the_place_of_a_name_is_not_listed(capsys, small, tmp_path):
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.ones(3, np.float32))
+    place = tmp_path / "cache" / "weights" / "resnet18.safetensors"
+    text = said(capsys, "convert", str(other), "--as", "resnet18", f"--output={place}")
+    assert f"use it by --config.model.weights={place}\n" in text
+    assert listed(capsys, "resnet18").endswith("no")
+    fails(capsys, ["verify", "resnet18"], "not in the cache", str(place), "not converted from the published file")
+    place.write_bytes(b"damaged")
+    assert listed(capsys, "resnet18").endswith("no")
 
 
 def test_failures_are_one_line(capsys, server, tmp_path, monkeypatch):
