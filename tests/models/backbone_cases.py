@@ -198,9 +198,36 @@ def _inception(names: tuple[str, ...]) -> dict[str, str]:
 
 
 CASES = (
-    Case("resnet18", "torchvision", "torchvision:resnet18", 11_689_512, ((64, 96), (67, 45)), _resnet((2, 2, 2, 2))),
-    Case("resnet34", "torchvision", "torchvision:resnet34", 21_797_672, ((64, 96), (67, 45)), _resnet((3, 4, 6, 3))),
-    Case("resnet50", "torchvision", "torchvision:resnet50", 25_557_032, ((64, 96), (67, 45)), _resnet((3, 4, 6, 3))),
+    Case(
+        "resnet18",
+        "torchvision",
+        "torchvision:resnet18",
+        11_689_512,
+        ((64, 96), (67, 45)),
+        _resnet((2, 2, 2, 2)),
+        3e-6,
+        1.1e-7,
+    ),
+    Case(
+        "resnet34",
+        "torchvision",
+        "torchvision:resnet34",
+        21_797_672,
+        ((64, 96), (67, 45)),
+        _resnet((3, 4, 6, 3)),
+        3e-6,
+        1.1e-7,
+    ),
+    Case(
+        "resnet50",
+        "torchvision",
+        "torchvision:resnet50",
+        25_557_032,
+        ((64, 96), (67, 45)),
+        _resnet((3, 4, 6, 3)),
+        3e-6,
+        1.1e-7,
+    ),
     Case(
         "convnext_tiny",
         "torchvision",
