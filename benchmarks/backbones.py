@@ -33,7 +33,7 @@ from reference_networks import build_torch
 from test_parity import network_of, variables_of
 
 from fpclass.finetune import compute_in
-from fpclass.models.network import split_variables
+from fpclass.models.network import Network, split_variables
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 
@@ -98,8 +98,9 @@ class Ours:
     def make_frozen_epoch(self, num_batches: int) -> tuple[Callable[[], None], float]:
         """An epoch of the head behind cached features, and the seconds that computing them took."""
         names = self.model.stage_names
-        frozen, rest = split_variables(self.variables, names)
-        prefix, head = self.model.prefix(len(names)), self.model.suffix(len(names))
+        frozen, _ = split_variables(self.variables, names)
+        assert self.model.head is not None
+        prefix, head = self.model.prefix(len(names)), Network((), self.model.head.clone(num_classes=2))
         features_of = jax.jit(lambda v, x: prefix.apply(v, x, train=False))
         jax.block_until_ready(features_of(frozen, self.images))
         start = time.perf_counter()
@@ -115,7 +116,7 @@ class Ours:
 
                 def loss_fn(params: Any) -> Any:
                     logits = head.apply({"params": params}, batch, train=True, rngs={"dropout": self.key})
-                    return optax.softmax_cross_entropy_with_integer_labels(logits, self.labels).mean()
+                    return optax.softmax_cross_entropy_with_integer_labels(logits, self.labels % 2).mean()
 
                 loss, gradients = jax.value_and_grad(loss_fn)(params)
                 updates, opt_state = optimizer.update(gradients, opt_state)
@@ -123,7 +124,7 @@ class Ours:
 
             return jax.lax.scan(step, (params, opt_state), features)
 
-        params = rest["params"]
+        params = head.init(self.key, features[0], train=False)["params"]
         opt_state = optimizer.init(params)
         return lambda: jax.block_until_ready(epoch(params, opt_state)), seconds
 

@@ -177,7 +177,7 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
-        "model.head": (model.head in ("own", "flatten", "gap"), "own, flatten or gap"),
+        "model.head": (model.head in ("own", "flatten", "gap", "moments"), "own, flatten, gap or moments"),
         "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
         "model.conv_form": (model.conv_form in ("auto", "polyphase", "direct"), "auto, polyphase or direct"),
         "model.dense_l2": (model.dense_l2 >= 0, "at least 0"),

@@ -235,7 +235,7 @@ REFUSED = {
     "a key of another network": ({"model__squeeze_excitation": 2}, r"model\.squeeze_excitation.*does not read"),
     "a head that has none": ({"model__dense_features": "(8,)"}, r"model\.dense_features.*does not read"),
     "cnn": ({"model__name": "cnn", "model__weights": "", "finetune__rate_decay": 0.5}, r"finetune\.rate_decay"),
-    "weights that are not there": ({"model__name": "mobilenet_v2", "model__weights": "mobilenet_v2.v1"}, "not in the cache"),
+    "no weights": ({"model__name": "mobilenet_v2", "model__weights": "mobilenet_v2.v1"}, "not in the cache"),
 }  # fmt: skip
 
 

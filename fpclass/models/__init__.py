@@ -136,7 +136,9 @@ def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int
         names = [str(module.name) for module in stages]
         stages = stages[: stages_through(names, model_config.last_stage, "model.last_stage")]
         if own_head:
-            raise ConfigError("model.last_stage cuts the network off before its own classifier: model.head=gap|flatten")
+            raise ConfigError(
+                "model.last_stage cuts the network off before its own classifier: model.head=gap, moments or flatten"
+            )
     if own_head:
         stages += architecture.classifier
     head = DenseHead(

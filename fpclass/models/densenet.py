@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+from fpclass.models.pooling import avg_pool, max_pool
 
 Maps = Float[Array, "n h w c"]
 
@@ -27,7 +28,7 @@ class Stem(nn.Module):
         """A quarter of the size, 64 channels."""
         x = Conv(2 * GROWTH_RATE, (7, 7), 2, 3, name="conv")(x)
         x = nn.relu(batch_norm(x, mode, "bn"))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        return max_pool(x, 3, 2, 1)
 
 
 class DenseLayer(nn.Module):
@@ -50,7 +51,7 @@ class Transition(nn.Module):
     def __call__(self, x: Maps, mode: Mode) -> Maps:
         """Half the size, half the channels."""
         x = Conv(x.shape[-1] // 2, (1, 1), name="conv")(nn.relu(batch_norm(x, mode, "bn")))
-        return nn.avg_pool(x, (2, 2), (2, 2))
+        return avg_pool(x, 2, 2)
 
 
 class FinalNorm(nn.Module):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.pooling import avg_pool, max_pool
 
 Maps = Float[Array, "n h w c"]
 
@@ -75,7 +76,7 @@ class MaxPool(nn.Module):
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
         """Halves the size."""
-        return max_pool(x)
+        return max_pool(x, 3, 2)
 
 
 class Mixed(nn.Module):
@@ -98,9 +99,8 @@ class Mixed(nn.Module):
 
     def pool_branch(self, x: Maps, mode: Mode, features: int) -> Maps:
         """3x3 average and 1x1 convolution."""
-        y = nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=self.details.counts_padding)
-        # Where padding does not count, it divides by numbers of single precision.
-        return self.conv(y.astype(x.dtype), mode, "branch_pool", features, 1, 1)
+        y = avg_pool(x, 3, 1, 1, counts_padding=self.details.counts_padding)
+        return self.conv(y, mode, "branch_pool", features, 1, 1)
 
 
 class MixedA(Mixed):
@@ -128,7 +128,7 @@ class MixedB(Mixed):
         double = self.conv(x, mode, "branch3x3dbl_1", 64, 1, 1)
         double = self.conv(double, mode, "branch3x3dbl_2", 96, 3, 3)
         double = self.conv(double, mode, "branch3x3dbl_3", 96, 3, 3, reduces=True)
-        return jnp.concatenate((branch3, double, max_pool(x)), axis=-1)
+        return jnp.concatenate((branch3, double, max_pool(x, 3, 2)), axis=-1)
 
 
 class MixedC(Mixed):
@@ -162,7 +162,7 @@ class MixedD(Mixed):
         branch7 = self.conv(branch7, mode, "branch7x7x3_2", 192, 1, 7)
         branch7 = self.conv(branch7, mode, "branch7x7x3_3", 192, 7, 1)
         branch7 = self.conv(branch7, mode, "branch7x7x3_4", 192, 3, 3, reduces=True)
-        return jnp.concatenate((branch3, branch7, max_pool(x)), axis=-1)
+        return jnp.concatenate((branch3, branch7, max_pool(x, 3, 2)), axis=-1)
 
 
 class MixedE(Mixed):
@@ -181,11 +181,6 @@ class MixedE(Mixed):
         double_column = self.conv(double, mode, "branch3x3dbl_3b", 384, 3, 1)
         pool = self.pool_branch(x, mode, 192)
         return jnp.concatenate((branch1, row, column, double_row, double_column, pool), axis=-1)
-
-
-def max_pool(x: Maps) -> Maps:
-    """3x3 maximum with stride 2, without padding."""
-    return nn.max_pool(x, (3, 3), (2, 2))
 
 
 def inception_v3(variant: str) -> Architecture:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -202,7 +203,8 @@ class DenseHead(nn.Module):
 
     Attributes:
       num_classes: K.
-      pool: "gap" (average over places), "flatten", or "none" (the input is a vector already).
+      pool: "gap" (average over places), "moments" (average and standard deviation: also how much a feature varies over
+        the image, as of a texture), "flatten", or "none" (the input is a vector already).
       dense_features: width of each hidden layer, with ReLU.
       dropout_rate: after every hidden layer; where there is none, before the one dense layer.
     """
@@ -215,8 +217,12 @@ class DenseHead(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n k"]:
         """Computes logits."""
+        places = tuple(range(1, x.ndim - 1))
         if self.pool == "gap":
-            x = x.mean(axis=tuple(range(1, x.ndim - 1)))
+            x = x.mean(axis=places)
+        elif self.pool == "moments":
+            # Not of nothing: the root has no derivative at 0.
+            x = jnp.concatenate([x.mean(axis=places), jnp.sqrt(x.var(axis=places) + 1e-6)], axis=-1)
         elif self.pool == "flatten":
             x = x.reshape(x.shape[0], -1)
         drop = nn.Dropout(self.dropout_rate, deterministic=not mode.train)

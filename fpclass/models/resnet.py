@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+from fpclass.models.pooling import max_pool
 
 Maps = Float[Array, "n h w c"]
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -23,7 +24,7 @@ class Stem(nn.Module):
         """A quarter of the size, 64 channels."""
         x = Conv(64, (7, 7), 2, 3, kernel_init=fan_out_normal, name="conv1")(x)
         x = nn.relu(batch_norm(x, mode, "bn1"))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        return max_pool(x, 3, 2, 1)
 
 
 class ResidualBlock(nn.Module):

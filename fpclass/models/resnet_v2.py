@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+from fpclass.models.pooling import max_pool
 
 Maps = Float[Array, "n h w c"]
 glorot_uniform = nn.initializers.glorot_uniform()
@@ -30,7 +31,7 @@ class Stem(nn.Module):
         x = Conv(64, (7, 7), 2, 3, use_bias=True, kernel_init=glorot_uniform, name="conv")(x)
         # Without a ReLU before it the pool sees negative numbers, and the border of zeros that Keras adds wins over
         # them: it is part of the maps here, where PyTorch's padding would be -inf.
-        return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
+        return max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
 
 
 class PreActivationBlock(nn.Module):

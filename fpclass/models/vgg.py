@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, Dropout, Mode, batch_norm
+from fpclass.models.pooling import max_pool
 
 Maps = Float[Array, "n h w c"]
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -127,7 +128,7 @@ class MaxPool(nn.Module):
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
         """Takes the largest value of each window."""
-        return nn.max_pool(x, (self.window, self.window), (2, 2))
+        return max_pool(x, self.window, 2)
 
 
 def vgg(blocks: tuple[tuple[int, int], ...], *, is_normalised: bool, dropout_rate: float | None) -> Architecture:

@@ -1,5 +1,6 @@
 """Every form of convolution against XLA's own: result and gradients, sizes, strides, paddings, types."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from jax import lax
 
 from fpclass.models.layers import Conv
+from fpclass.models.pooling import avg_pool, max_pool
 
 CASES = {
     "1x1": ((1, 1), 1, 0, 1, 6),
@@ -76,3 +78,24 @@ def test_depthwise_maps_over_members():
         own = jax.tree.map(lambda x, i=i: x[i], params)
         alone = grad(own, images[i])["params"]["kernel"]
         np.testing.assert_allclose(together["params"]["kernel"][i], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (13, 9)])
+@pytest.mark.parametrize(("window", "strides", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (2, 1, 0)])
+def test_pooling_is_that_of_the_library(size, window, strides, padding):
+    images = jax.random.normal(jax.random.key(2), (2, *size, 3))
+    pads = ((padding, padding), (padding, padding))
+    steps = ((window, window), (strides, strides), pads)
+    pairs = {
+        "max": (lambda x: max_pool(x, window, strides, padding), lambda x: nn.max_pool(x, *steps)),
+        "counted": (lambda x: avg_pool(x, window, strides, padding), lambda x: nn.avg_pool(x, *steps)),
+        "not counted": (
+            lambda x: avg_pool(x, window, strides, padding, counts_padding=False),
+            lambda x: nn.avg_pool(x, *steps, count_include_pad=False),
+        ),
+    }
+    for name, (ours, reference) in pairs.items():
+        np.testing.assert_allclose(ours(images), reference(images), atol=1e-6, err_msg=name)
+        grads = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(images) for f in (ours, reference)]
+        np.testing.assert_allclose(*grads, atol=1e-6, err_msg=name)
+        assert ours(images.astype(jnp.bfloat16)).dtype == jnp.bfloat16

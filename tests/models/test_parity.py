@@ -19,11 +19,23 @@ from fpclass.models.network import OUTPUT
 from fpclass.weights.load import load_weights
 from fpclass.weights.mappings import MAPPINGS
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("keras") is None,
-    reason="needs the extra `parity`",
-)
-IDS = [f"{case.name}-{case.variant}" for case in CASES]
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.skipif(
+        importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("keras") is None,
+        reason="needs the extra `parity`",
+    ),
+]
+LARGE = ("vgg16", "vgg16_bn", "alexnet")
+"""Their dense layers take gigabytes in double precision: one worker takes them all, one after the other."""
+PARAMETERS = [
+    pytest.param(
+        case,
+        id=f"{case.name}-{case.variant}",
+        marks=[pytest.mark.xdist_group("large")] if case.name in LARGE else [],
+    )
+    for case in CASES
+]
 NUM_CLASSES = 1000
 
 
@@ -49,7 +61,7 @@ def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12
     assert error <= tolerance, f"{what}: relative error {error:.2g} of {tolerance:.2g}, scale {scale:.3g}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", PARAMETERS)
 @pytest.mark.parametrize("which", [0, 1], ids=["not square", "odd"])
 def test_stages_and_logits(case, which):
     from reference_networks import reference_outputs
@@ -65,7 +77,7 @@ def test_stages_and_logits(case, which):
     assert_close(ours, logits, case.tolerance, "logits")
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", PARAMETERS)
 def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training
