@@ -76,6 +76,8 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
       ConfigError: images so small that nothing is left after the convolutions.
     """
     _refuse_unread(model_config, ("variant", "weights", "last_stage"))
+    if model_config.head == "moments":
+        raise ConfigError("model.head is 'moments': that is for backbones; the cnn takes flatten or gap")
     form = model_config.conv_form
     smallest = min(image_size)
     for _ in model_config.conv_features:

@@ -241,6 +241,7 @@ def test_the_smallest_image_gives_finite_shapes(case):
 
 HEADS = {
     "linear": ({"head": "gap", "dense_features": ()}, {"logits": (512, 3)}),
+    "averages and deviations": ({"head": "moments", "dense_features": ()}, {"logits": (1024, 3)}),
     "average, dense, dropout": ({"head": "gap", "dense_features": (128,), "dropout_rate": 0.5},
                                 {"dense1": (512, 128), "logits": (128, 3)}),
     "dense, dropout, dense, dropout": ({"head": "gap", "dense_features": (64, 32), "dropout_rate": 0.3},
