@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
     model.dense_features = ()                 # width of each hidden dense layer; a backbone's own head has none
     model.dropout_rate = 0.0                  # cnn: after flattening; backbones: after each hidden layer
     model.batch_norm = False                  # after the ReLU of the first dense layer
-    model.head = "own"                        # own (cnn: flatten) | flatten | gap (averages) | moments (and deviations)
+    model.head = "own"                        # own (cnn: flatten) | flatten | gap (average) | moments (and deviation)
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
 
