@@ -1,7 +1,7 @@
 """Transfer: EfficientNet-Lite0 cut off behind its fifth group of blocks, of which that group learns after the head.
 
-Hypothesis: where photographs of things are far away (prints, textures, tissue), what lies deep in the network is about the
-wrong things; the middle of it, fitted a little, says more than all of it, frozen.
+Hypothesis: where photographs of things are far away (prints, textures, tissue), what lies deep in the network is about
+the wrong things; the middle of it, fitted a little, says more than all of it, frozen.
 Reference: none.
 Run: python launch.py study --configs 'configs/transfer/*.py' --baseline=linear_probe --config.data.root=DIR
 """
