@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.layers import Conv, StochasticDepth
 from fpclass.models.network import Architecture, GlobalPool, Mode
-from fpclass.models.vit import MLP, Norm, layer_norm, small_normal
+from fpclass.models.transformer import MLP, Norm, layer_norm, small_normal
 
 Maps = Float[Array, "n h w c"]
 STOCHASTIC_DEPTH_RATE = 0.1

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from fpclass.models.layers import Conv, StochasticDepth
 from fpclass.models.network import Architecture, GlobalPool, Mode
-from fpclass.models.vit import MLP, Norm, SelfAttention, layer_norm, linear, small_normal
+from fpclass.models.transformer import MLP, Norm, SelfAttention, layer_norm, linear, small_normal
 
 Maps = Float[Array, "n h w c"]
 WINDOW = 7

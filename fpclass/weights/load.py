@@ -74,12 +74,8 @@ def load_weights(
                 array = _fit_stem(array, shapes[target], is_bgr=is_bgr)
             if resize and target.removeprefix("params/") in resize:
                 array = resize[target.removeprefix("params/")](array).astype(np.float32)
-            if array.shape != shapes[target]:
-                problems.append(f"{name}: shape {array.shape}, but {target} is {shapes[target]}")
-            elif not np.isfinite(array).all():
-                problems.append(f"{name}: has values that are not finite numbers")
-            elif target.endswith("/var") and (array < 0).any():
-                problems.append(f"{name}: has negative values, but {target} is a variance")
+            wrong = _what_is_wrong(array, target, shapes[target])
+            problems += [f"{name}: {wrong}"] if wrong else []
             filled[target] = array
     problems += [f"{path} {shapes[path]}: nothing in the file for it" for path in sorted(needed - filled.keys())]
     if problems:
@@ -102,6 +98,16 @@ def _place(name: str, patterns: Sequence[tuple[re.Pattern[str], Rule]]) -> tuple
         if match:
             return match.expand(rule.target), rule.transform
     return None, None
+
+
+def _what_is_wrong(array: np.ndarray, target: str, shape: tuple[int, ...]) -> str:
+    if array.shape != shape:
+        return f"shape {array.shape}, but {target} is {shape}"
+    if not np.isfinite(array).all():
+        return "has values that are not finite numbers"
+    if target.endswith("/var") and (array < 0).any():
+        return f"has negative values, but {target} is a variance"
+    return ""
 
 
 def _is_left_out(path: str, left_out: Sequence[str]) -> bool:

@@ -74,6 +74,11 @@ def torch_layer(source: str, target: str, transform: Transform) -> tuple[Rule, .
     )
 
 
+def torch_layer_norm(source: str, target: str) -> tuple[Rule, ...]:
+    """The rules of PyTorch's layer norm: `source` matches the module's name, `target` is the place below `params`."""
+    return (Rule(rf"{source}\.weight", f"params/{target}/scale"), Rule(rf"{source}\.bias", f"params/{target}/bias"))
+
+
 def keras_batch_norm(source: str, target: str) -> tuple[Rule, ...]:
     """The rules of Keras' batch norm: `source` matches the layer's name, `target` is the place below `params`."""
     return (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fpclass.weights.mappings.vit import torch_layer_norm
-from fpclass.weights.rules import Rule, torch_conv, torch_dense, torch_layer
+from fpclass.weights.rules import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

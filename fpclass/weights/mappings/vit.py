@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from fpclass.weights.rules import Rule, torch_conv, torch_dense, torch_layer
-
-
-def torch_layer_norm(source: str, target: str) -> tuple[Rule, ...]:
-    """The rules of PyTorch's layer norm: `source` matches the module's name, `target` is the place below `params`."""
-    return (Rule(rf"{source}\.weight", f"params/{target}/scale"), Rule(rf"{source}\.bias", f"params/{target}/bias"))
-
+from fpclass.weights.rules import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
 
 _BLOCK = r"encoder\.layers\.encoder_layer_(\d+)"
 

@@ -1,0 +1,94 @@
+"""What transformers and their relatives share: layer norm, dense layers, MLP and self-attention over the last axes."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fpclass.models.network import Mode
+
+Tokens = Float[Array, "n t c"]
+small_normal = nn.initializers.normal(0.02)
+"""What torchvision's trunc_normal_(std=0.02) is: it truncates at ±2, not at two standard deviations."""
+
+
+def layer_norm(x: Float[Array, "*d c"], name: str, epsilon: float = 1e-6) -> Float[Array, "*d c"]:
+    """Layer norm over the last axis; statistics in float32 or better, the result has the type of the input."""
+    # The fast variance E[x²] - E[x]² loses digits where the mean is large.
+    return nn.LayerNorm(epsilon, dtype=x.dtype, use_fast_variance=False, name=name)(x)
+
+
+def linear(
+    x: Float[Array, "*d c"],
+    features: int,
+    name: str,
+    kernel_init: nn.initializers.Initializer = small_normal,
+    *,
+    use_bias: bool = True,
+) -> Float[Array, "*d f"]:
+    """A dense layer over the last axis that computes in the type of the input."""
+    return nn.Dense(features, use_bias=use_bias, dtype=x.dtype, kernel_init=kernel_init, name=name)(x)
+
+
+class Norm(nn.Module):
+    """Layer norm as a stage.
+
+    Attributes:
+      epsilon: added to the variance.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*d c"], mode: Mode) -> Float[Array, "*d c"]:
+        """Normalises over the last axis."""
+        return layer_norm(x, "norm", self.epsilon)
+
+
+class MLP(nn.Module):
+    """Dense layer, exact GELU, dense layer back to as many features as came in.
+
+    Attributes:
+      ratio: so many times wider is the hidden layer.
+      kernel_init: initialiser of both kernels.
+    """
+
+    ratio: int = 4
+    kernel_init: nn.initializers.Initializer = small_normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
+        """Looks at every place by itself."""
+        y = linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init)
+        return linear(nn.gelu(y, approximate=False), x.shape[-1], "project", self.kernel_init)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention among the tokens of the second last axis.
+
+    Attributes:
+      num_heads: parts of the channels that attend by themselves.
+      kernel_init: initialiser of both kernels; queries, keys and values have one in common.
+
+    Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
+    """
+
+    num_heads: int
+    kernel_init: nn.initializers.Initializer = small_normal
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*n t c"], bias: Float[Array, "*#n #heads t t"] | None = None
+    ) -> Float[Array, "*n t c"]:
+        """Attends; `bias` is added to the logits [head, query, key]. The softmax is in float32 or better."""
+        channels = x.shape[-1]
+        qkv = linear(x, 3 * channels, "qkv", self.kernel_init)
+        qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
+        query, key, value = jnp.moveaxis(qkv, -3, 0)
+        query = query * (channels // self.num_heads) ** -0.5
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+        weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
+        y = jnp.einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
+        return linear(y, channels, "project", self.kernel_init)
