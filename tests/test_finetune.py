@@ -164,7 +164,7 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     return parts, [flatten_dict(state.params) for state in cached]
 
 
-@pytest.mark.parametrize("until", ["layer2", "head"])
+@pytest.mark.parametrize("until", [pytest.param("layer2", marks=pytest.mark.slow), "head"])
 def test_cached_features_train_the_same_network(until):
     """Operation by operation, without augmentation: the same bits."""
     with jax.disable_jit():

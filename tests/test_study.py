@@ -275,7 +275,7 @@ def test_three_classes_in_folders_without_people(tmp_path, capsys):
         "study", "--configs=configs/base.py", "--folds=3", f"--workdir={tmp_path / 'study'}", *SMALL,
         "--config.data.source=folder", f"--config.data.root={tmp_path / 'data'}", "--config.study.calibration=vector",
         "--config.study.metric=macro_f1", "--config.train.early_stopping=patience", "--config.train.ema_decay=0.9",
-        "--config.study.cost=((0,1,1),(1,0,1),(2,2,0))",
+        "--config.study.cost=((0,1,1),(1,0,1),(2,2,0))", "--config.model.dense_features=(120,84)",
     ]  # fmt: skip
     assert cli.main(args) == 0
     out = " ".join(capsys.readouterr().out.split())

@@ -153,7 +153,10 @@ def best_weights(run: Run) -> dict:
     return flatten_dict(jax.device_get(restore_best(run, 2)[1]), sep="/")
 
 
-@pytest.mark.parametrize("changes", [GRADUAL, CACHED | {"finetune__cache_views": 0}], ids=["cached", "uncached"])
+UNCACHED = pytest.param(CACHED | {"finetune__cache_views": 0}, id="uncached", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("changes", [pytest.param(GRADUAL, id="cached"), UNCACHED])
 def test_interrupted_resumed_and_in_a_study_are_one_training(blobs, tmp_path, changes):
     overrides = flags(blobs, split__num_folds=2, **changes)
     straight = trained(tmp_path / "straight", overrides)

@@ -77,7 +77,17 @@ def test_stages_and_logits(case, which):
     assert_close(ours, logits, case.tolerance, "logits")
 
 
-@pytest.mark.parametrize("case", PARAMETERS)
+LONG = ("convnext_tiny", "densenet121", "inception_v3", "mobilenet_v3_large", "vgg16", "vgg16_bn")
+"""Compiling both backward passes takes them half a minute or more, and all of Keras' likewise."""
+
+
+def often(case: Case):
+    marks = [pytest.mark.xdist_group("large")] if case.name in LARGE else []
+    marks += [pytest.mark.slow] if case.name in LONG or case.variant == "keras" else []
+    return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
+
+
+@pytest.mark.parametrize("case", map(often, CASES))
 def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training

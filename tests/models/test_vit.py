@@ -169,7 +169,9 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin", "convnext"))]
+)
 def test_types(name):
     """The features have the type of the images; half the digits give about the same numbers."""
     architecture, size = TINY[name]
