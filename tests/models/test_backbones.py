@@ -93,7 +93,7 @@ def often(case: Case):
     return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
 
 
-@pytest.mark.parametrize("case", map(often, CASES))
+@pytest.mark.parametrize("case", [often(case) for case in CASES])
 def test_golden_outputs(case):
     """Stages and logits equal what the reference says for the same drawn weights."""
     size = case.sizes[0]

@@ -87,7 +87,7 @@ def often(case: Case):
     return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
 
 
-@pytest.mark.parametrize("case", map(often, CASES))
+@pytest.mark.parametrize("case", [often(case) for case in CASES])
 def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training
