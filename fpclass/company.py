@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from fpclass.config import Config
-from fpclass.finetune import HEAD
+from fpclass.models.network import HEAD
 from fpclass.parallel import MEMBER, agree, over_members, put
 from fpclass.state import PADDING, Dataset, Member, TrainState
 from fpclass.train import Engine, make_engine

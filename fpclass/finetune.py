@@ -13,11 +13,9 @@ from jaxtyping import PyTree
 
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
-from fpclass.models.network import Network, stages_before
+from fpclass.models.network import HEAD, Network, stages_before
 
 Path = tuple[str, ...]
-HEAD = "head"
-"""As `finetune.freeze_until`: everything but the head is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)

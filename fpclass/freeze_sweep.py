@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
@@ -18,9 +16,8 @@ from fpclass.comparison_scores import member_scores, score_config
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.figures_study import sweep_figure
-from fpclass.finetune import HEAD
-from fpclass.models import build_model
-from fpclass.models.network import Network, stages_before
+from fpclass.models import build_model, variable_shapes
+from fpclass.models.network import HEAD, Network, stages_before
 from fpclass.out_of_fold import collect
 from fpclass.prepare import note_of
 from fpclass.study import Study, assemble
@@ -74,8 +71,7 @@ def plan_sweep(
 
 def _stages_with_weights(model: Network, config: Config) -> list[str]:
     """A cut before a pool or a dropout is the same as one before the next stage that can learn."""
-    images = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    shapes = variable_shapes(model, (*config.data.image_size, config.data.channels))
     return [name for name in model.stage_names if name in shapes["params"]]
 
 

@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from fpclass.data.splits import PREDICT, SELECTION, TEST, VALIDATION, Splits
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, RunError
 from fpclass.metrics import log_softmax
-from fpclass.models import build_model
+from fpclass.models import build_model, variable_shapes
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.run import Run
@@ -42,8 +41,7 @@ def restore_best(run: Run, num_classes: int) -> tuple[nn.Module, dict[str, Any]]
 
     config = run.config
     model = build_model(config.model, num_classes, config.data.image_size)
-    images = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    shapes = variable_shapes(model, (*config.data.image_size, config.data.channels))
     like = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     return model, checkpoints.restore(run.path("checkpoints/best"), like)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
@@ -166,6 +168,12 @@ MODELS: dict[str, Callable[[Any, int, tuple[int, int]], nn.Module]] = {
     "cnn": build_cnn,
     **dict.fromkeys(ARCHITECTURES, build_backbone),
 }
+
+
+def variable_shapes(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Shapes of everything that a network has, for images of (height, width, channels), without computing any of it."""
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
 
 
 def build_model(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:

@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float
 from fpclass.errors import ConfigError
 from fpclass.models.layers import BatchNorm, stage
 
+HEAD = "head"
+"""Name of the head beside the stages; as `finetune.freeze_until` it means that all of these are frozen."""
 OUTPUT = ":out"
 """Ends the name under which the output of a stage is recorded: Linen wants it to differ from the stage's own."""
 

@@ -120,9 +120,3 @@ def _fit_stem(kernel: np.ndarray, shape: tuple[int, ...], *, is_bgr: bool) -> np
     kernel = kernel[:, :, ::-1] if is_bgr else kernel
     is_grey = len(shape) == 4 and shape[2] == 1 and kernel.shape[2] == 3
     return kernel.sum(axis=2, keepdims=True, dtype=np.float64).astype(np.float32) if is_grey else kernel
-
-
-def fill(variables: dict[str, Any], loaded: dict[str, Any]) -> dict[str, Any]:
-    """The variables with those that were loaded in place of their initial values."""
-    flat = flatten_dict(variables) | flatten_dict(loaded)
-    return unflatten_dict(flat)

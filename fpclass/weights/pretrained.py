@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fpclass.errors import ConfigError
-from fpclass.models.network import Network
+from fpclass.models.network import HEAD, Network
 from fpclass.weights.load import load_weights
 from fpclass.weights.mappings import rules_for
 from fpclass.weights.rules import Transform
 from fpclass.weights.source import open_arrays
-
-HEAD = "head"
 
 
 def load_pretrained(
@@ -43,7 +39,7 @@ def load_pretrained(
       ConfigError: the file lacks hidden layers of the classifier that this network has.
       WeightsError: the weights cannot be had, or do not fit.
     """
-    from fpclass.models import ARCHITECTURES
+    from fpclass.models import ARCHITECTURES, variable_shapes
 
     entry, arrays = open_arrays(weights)
     architecture = ARCHITECTURES[entry.architecture](entry.variant)
@@ -55,12 +51,10 @@ def load_pretrained(
         )
     absent = [name for name in architecture.stage_names if name not in network.stage_names]
     left_out = [*absent, *([] if with_head else [HEAD]), *(["/".join(architecture.stem_kernel)] if new_stem else [])]
-    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images)
     return load_weights(
         arrays,
         rules_for(entry.architecture, entry.variant, arrays),
-        shapes,
+        variable_shapes(network, input_shape),
         where=f"{weights} ({entry.architecture})" if weights != entry.architecture else weights,
         left_out=left_out,
         stem_kernel=architecture.stem_kernel,

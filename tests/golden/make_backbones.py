@@ -19,20 +19,12 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "models"))
 
-from backbone_cases import CASES, Case, draw_images
+from backbone_cases import CASES, Case, digest, draw_images
 from reference_networks import reference_outputs, reference_training
 
 PATH = pathlib.Path(__file__).with_name("backbones.npz")
 NUM_LOGITS = 16
-NUM_PROBES = 8
 LABELS = (1, 20, 300, 999)
-
-
-def digest(array: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and a few single values of an array, float64 [2 + NUM_PROBES]."""
-    flat = np.asarray(array, np.float64).ravel()
-    places = np.random.default_rng(flat.size).integers(0, flat.size, NUM_PROBES)
-    return np.concatenate([[flat.mean(), flat.std()], flat[places]])
 
 
 def golden_of(case: Case) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from backbone_cases import CASES, Case, draw_array, draw_images
+from backbone_cases import CASES, Case, digest, draw_array, draw_images
 from flax.traverse_util import flatten_dict
 from test_parity import network_of, variables_of, without_dropout
 
@@ -42,13 +42,6 @@ def entry(case: Case, key: str):
 
 def published_arrays(case: Case) -> dict[str, np.ndarray]:
     return {name: draw_array(name, tuple(shape)) for name, shape, _ in entry(case, "arrays")}
-
-
-def digest(array) -> np.ndarray:
-    """As tests/golden/make_backbones.py has it."""
-    flat = np.asarray(array, np.float64).ravel()
-    places = np.random.default_rng(flat.size).integers(0, flat.size, 8)
-    return np.concatenate([[flat.mean(), flat.std()], flat[places]])
 
 
 def shapes_of(model, size, channels=3):

@@ -28,15 +28,15 @@ pytestmark = [
 ]
 LARGE = ("vgg16", "vgg16_bn", "alexnet")
 """Their dense layers take gigabytes in double precision: one worker takes them all, one after the other."""
-PARAMETERS = [
-    pytest.param(
-        case,
-        id=f"{case.name}-{case.variant}",
-        marks=[pytest.mark.xdist_group("large")] if case.name in LARGE else [],
-    )
-    for case in CASES
-]
+LONG = ("convnext_tiny", "densenet121", "inception_v3", "mobilenet_v3_large", "vgg16", "vgg16_bn")
+"""Compiling both backward passes takes them half a minute or more, and all of Keras' likewise."""
 NUM_CLASSES = 1000
+
+
+def parameter(case: Case, *, trains: bool):
+    marks = [pytest.mark.xdist_group("large")] if case.name in LARGE else []
+    marks += [pytest.mark.slow] if trains and (case.name in LONG or case.variant == "keras") else []
+    return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
 
 
 def network_of(case: Case, image_size: tuple[int, int]):
@@ -61,7 +61,7 @@ def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12
     assert error <= tolerance, f"{what}: relative error {error:.2g} of {tolerance:.2g}, scale {scale:.3g}"
 
 
-@pytest.mark.parametrize("case", PARAMETERS)
+@pytest.mark.parametrize("case", [parameter(case, trains=False) for case in CASES])
 @pytest.mark.parametrize("which", [0, 1], ids=["not square", "odd"])
 def test_stages_and_logits(case, which):
     from reference_networks import reference_outputs
@@ -77,17 +77,7 @@ def test_stages_and_logits(case, which):
     assert_close(ours, logits, case.tolerance, "logits")
 
 
-LONG = ("convnext_tiny", "densenet121", "inception_v3", "mobilenet_v3_large", "vgg16", "vgg16_bn")
-"""Compiling both backward passes takes them half a minute or more, and all of Keras' likewise."""
-
-
-def often(case: Case):
-    marks = [pytest.mark.xdist_group("large")] if case.name in LARGE else []
-    marks += [pytest.mark.slow] if case.name in LONG or case.variant == "keras" else []
-    return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
-
-
-@pytest.mark.parametrize("case", [often(case) for case in CASES])
+@pytest.mark.parametrize("case", [parameter(case, trains=True) for case in CASES])
 def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training
