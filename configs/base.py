@@ -20,14 +20,19 @@ def get_config() -> ConfigDict:
     data.filename_column = "filename"         # csv: name of the image, with or without its extension
     data.label_column = "label"               # csv: class; an empty cell is a row to predict
     data.group_column = ""                    # csv: person (animal, site, device) that must not be split; empty: none
+    data.group_pattern = ""                   # or a regular expression whose (…) finds the person in the filename
     data.classes = ()                         # label values in class order; empty: the distinct values, sorted
+    data.merge = ()                           # classes put together: (("vehicle", ("ship", "truck")), ("animal", …))
     data.class_names = ()                     # how figures call the classes; empty: like data.classes
     data.tfds_name = ""                       # tfds: name of the set, e.g. horses_or_humans
     data.image_size = (120, 80)               # (height, width) in pixels that images are resized to
     data.channels = 1                         # 1 grey, 3 RGB
+    data.memory_gb = 0.0                      # more decoded images than this stream from disk; 0: what the device has
     data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
     data.resize = "stretch"                   # stretch (aspect ratio ignored) | pad (kept, the rest filled)
     data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
+    data.near_duplicates = 0.99               # correlation of thumbnails that makes two images copies, which stay
+                                              # together when splitting; 0: only identical pixels do
     data.mean = (0.5,)                        # subtracted from intensities in [0, 1], by colour or one for all …
     data.std = (0.5,)                         # … which are then divided by this; model.weights bring their own
 
@@ -47,17 +52,37 @@ def get_config() -> ConfigDict:
 
     augment = config.augment = ConfigDict()
     augment.flip_probability = 0.5            # horizontal flip
+    augment.vertical_flip_probability = 0.0   # vertical flip, drawn independently
     augment.brightness = 0.2                  # factor drawn from [1 - x, 1 + x]; 0 turns it off
     augment.contrast = 0.2                    # likewise, about the image's mean grey
-    augment.max_rotation_deg = 0.0            # angle drawn from +-x; nearest neighbour
+    augment.brightness_shift = 0.0            # Keras RandomBrightness: a number from +-x is added; black 0, white 1
+    augment.saturation = 0.0                  # RGB only: factor drawn from [1 - x, 1 + x]
+    augment.hue = 0.0                         # RGB only: turn of the colour circle drawn from +-x, at most 0.5
+    augment.channel_shift = 0.0               # a number from +-x is added to every channel, each its own
+    augment.sharpness = 0.0                   # factor drawn from [1 - x, 1 + x]; below 1 smoothes
+    augment.blur_sigma_px = 0.0               # Gaussian blur, standard deviation drawn from [0, x]
+    augment.policy_operations = 0             # RandAugment: so many operations for each image; 0 turns it off
+    augment.policy_magnitude = 9.0            # RandAugment: strength of all of them, at most 10
+    augment.policy_names = ()                 # RandAugment: which may be drawn; empty: all that the channels allow
+    augment.max_rotation_deg = 0.0            # angle drawn from +-x; nearest neighbour; Keras RandomRotation(x / 360)
+    augment.translation = (0.0, 0.0)          # Keras RandomTranslation: (height, width), shares from +-x
+    augment.shear = (0.0, 0.0)                # Keras RandomShear: (y_factor, x_factor), from +-x
+    augment.zoom = (0.0,)                     # Keras RandomZoom: (x,) one factor for both sides, (x, y) each its own
     augment.scale = (1.0, 1.0)                # factor about the centre, drawn between these on a log scale; (1, 1): off
+    augment.perspective = 0.0                 # corners pulled inwards by up to half this share of the sides
     augment.elastic_alpha_px = 0.0            # elastic deformation: root mean square shift along an axis; 0: off
     augment.elastic_sigma_px = 8.0            # its smoothness: standard deviation of the Gaussian
-    augment.rotation_fill = 0.0               # normalised intensity that rotation, scale and elastic bring in; 1: white
+    augment.fill_mode = "constant"            # what geometry finds outside: constant | reflect | nearest | wrap
+    augment.interpolation = "auto"            # of geometry: auto (docs/augmentation.md) | nearest | bilinear
+    augment.rotation_fill = 0.0               # constant: normalised intensity that geometry brings in; 1: white
+    augment.height_width = (0.0, 0.0)         # Keras 2 RandomHeight and RandomWidth, then back to size: factors 1 +- x
+    augment.noise = 0.0                       # Gaussian noise: standard deviation; black 0, white 1
     augment.erasing_probability = 0.0         # random erasing, after normalising
     augment.erasing_area = (0.02, 0.33)       # erased share of the image
     augment.erasing_aspect = (0.3, 3.3)       # height / width of the erased box, drawn on a log scale
-    augment.erasing_value = 0.0               # normalised intensity of the erased box
+    augment.erasing_value = 0.0               # normalised intensity of the erased box, and of the cutout
+    augment.cutout_px = 0                     # cutout: side of a square anywhere, cut at the border; 0 turns it off
+    augment.class_probability = ()            # share of each class's images that are augmented; empty: all of them
     augment.mixup_alpha = 0.0                 # mixup: share drawn from Beta(x, x) once per batch; 0 turns it off
     augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
@@ -66,18 +91,22 @@ def get_config() -> ConfigDict:
     model.variant = ""                        # whose details a backbone has; empty: those of the weights, or the usual
     model.weights = ""                        # a name of `launch.py weights list`, or a file; empty: random weights
     model.last_stage = ""                     # cuts a backbone off after this stage; empty: it is whole
-    model.conv_features = (6, 16)             # channels of each 5x5 convolution
+    model.conv_features = (6, 16)             # cnn: channels of each convolution; blocks: of those of each block
+    model.kernel_size = 5                     # cnn: side of a convolution, pixels
+    model.convs_per_block = 2                 # blocks: 3x3 convolutions before each pool
+    model.block_dropout_rate = 0.0            # blocks: after each pool
     model.dense_features = ()                 # width of each hidden dense layer; a backbone's own head has none
-    model.dropout_rate = 0.0                  # cnn: after flattening; backbones: after each hidden layer
-    model.batch_norm = False                  # after the ReLU of the first dense layer
-    model.head = "own"                        # own (cnn: flatten) | flatten | gap (average) | moments (and deviation)
+    model.dropout_rate = 0.0                  # cnn: after flattening; others: after each hidden layer
+    model.batch_norm = False                  # cnn: after the ReLU of the first dense layer; blocks: before each pool
+    model.head = "own"                        # own (cnn: flatten; blocks: gap) | flatten | gap (average) | moments
+    model.output = "softmax"                  # softmax | sigmoid: of two classes, one output; see layers.Logits
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
 
     model.dense_l2 = 0.0                      # L2 penalty on the kernels of hidden dense layers, added to the loss
     model.compute_dtype = "float32"           # float32 | bfloat16: what the network computes in; weights are float32
 
-    finetune = config.finetune = ConfigDict()  # read by backbones only
+    finetune = config.finetune = ConfigDict()  # read by networks of stages: blocks and backbones
     finetune.freeze_until = ""                # stages before this one keep their weights; head: all; empty: none
     finetune.freeze_till = 0                  # the same by count: so many leading stages (layers, in VGG and AlexNet)
     finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): after 5 epochs, layer4 and all behind it
@@ -93,10 +122,11 @@ def get_config() -> ConfigDict:
     optim.name = "adam"                       # adam | adamw | sgd | rmsprop
     optim.learning_rate = 1e-3                # at its highest
     optim.momentum = 0.9                      # sgd, rmsprop
+    optim.nesterov = False                    # sgd: look ahead along the momentum
     optim.weight_decay = 0.0                  # adamw, sgd: decoupled, not on biases and batch norm
     optim.gradient_clip_norm = 0.0            # global norm; 0 turns it off
-    optim.schedule = "constant"               # constant | cosine | plateau
-    optim.warmup_epochs = 0.0                 # cosine: linear rise from 0
+    optim.schedule = "constant"               # constant | cosine | linear (fall to 0) | plateau
+    optim.warmup_epochs = 0.0                 # cosine, linear: linear rise from 0
     optim.plateau_factor = 0.5                # plateau: the learning rate is multiplied by this …
     optim.plateau_patience = 5                # … after so many evaluations without a better selection loss
 

@@ -11,11 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
+from fpclass import augment_preview as preview_commands
 from fpclass import config as configs
 from fpclass import files
 from fpclass.cli_flags import DEFAULT_STUDY, make_parser
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
+from fpclass.data import tidy_commands
+from fpclass.data.collect import commands as collect_commands
+from fpclass.eda import commands as eda_commands
 from fpclass.errors import ConfigError, DataError, FpclassError
 from fpclass.paths import cache_dir
 from fpclass.run import Run
@@ -25,9 +29,11 @@ from fpclass.weights import commands as weights_commands
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
     """The whole way from images to submission: audit, split, fit, evaluate, explain, submit.
 
-    The same command goes on after an interruption.
+    The same command goes on after an interruption, and after --until, which ends it early: ingest lists, decodes and
+    audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it.
     """
     from fpclass import fitting, results
+    from fpclass.model_summary import summarise_model
     from fpclass.prepare import prepare
     from fpclass.transfer import require_weights
 
@@ -39,13 +45,21 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
         run = _create(args, config)
         stack.enter_context(run.lock())
-        require_weights(config)
+        if args.until != "ingest":
+            require_weights(config)
         prepared = prepare(config, run.folder, strict=args.strict)
         run.write_csv("splits.csv", prepared.splits.frame)
         files.write_json(run.path("model.json"), results.describe_model(prepared.table))
         say(prepared.audit.to_text())
         for note in prepared.splits.notes:
             say(f"split: {note}")
+        if args.until == "ingest":
+            return _ended(run, "audit.json", "table.csv", "splits.csv", "figures")
+        summary = summarise_model(config, prepared.table.num_classes)
+        files.write_text(run.path("model.txt"), summary + "\n")
+        if args.until == "prepare":
+            say(f"\n{summary}")
+            return _ended(run, "model.txt")
         with interruptible() as interruption:
             is_finished = fitting.train(run, prepared, interruption)
         if not is_finished:
@@ -53,7 +67,12 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             return interruption.exit_code
         if not is_first:
             return 0
+        if args.until == "train":
+            return _ended(run, "checkpoints", "log.jsonl")
         metrics = results.evaluate(run, prepared)
+        if args.until == "evaluate":
+            say(results.summarise(run, prepared, metrics))
+            return _ended(run, "metrics.json", "scores.json", "figures")
         results.explain(run, prepared)
         problem = None
         if prepared.table.to_predict_mask.any():
@@ -137,6 +156,15 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def eda(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Shows what the data are as a page to read: classes, sizes, copies, suspected label errors and outliers.
+
+    Label errors are suspected by confident learning on out-of-fold predictions.
+    """
+    eda_commands.run(args, overrides)
+    return 0
+
+
 def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     """Judges the best checkpoint on the validation images: metrics.json with intervals, and figures."""
     from fpclass import results
@@ -210,6 +238,40 @@ def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def collect(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Searches the web for pictures of each class: in several languages, politely, into a folder per class.
+
+    Every picture gets a row that says where it is from. The same command goes on after an interruption.
+    """
+    if overrides:
+        raise ConfigError(f"unexpected argument {overrides[0]!r}; see launch.py collect --help")
+    return collect_commands.run(args)
+
+
+def dedupe(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Finds copies of images, also saved again or resized: a list, sheets to look at, and a folder without them.
+
+    The best image of each cluster is kept. Exit code 1 if files cannot be read.
+    """
+    tidy_commands.refuse(overrides, "dedupe")
+    return tidy_commands.dedupe(args)
+
+
+def convert(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Converts images to one format, size and mode: a folder to another one of PNGs or JPEGs.
+
+    The same command goes on after an interruption. Exit code 1 if files cannot be read.
+    """
+    tidy_commands.refuse(overrides, "convert")
+    return tidy_commands.convert(args)
+
+
+def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Shows training images beside their augmented copies, as training will see them: a sheet, and files to keep."""
+    preview_commands.run(args, overrides)
+    return 0
+
+
 def weights(args: argparse.Namespace, overrides: list[str]) -> int:
     """Lists, fetches, verifies and converts pretrained weights."""
     if overrides:
@@ -220,7 +282,10 @@ def weights(args: argparse.Namespace, overrides: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     f.__name__.replace("_", "-"): f
-    for f in (train, study, freeze_sweep, audit, evaluate, explain, submit, predict, synthesize, weights)
+    for f in (
+        *(train, study, freeze_sweep, audit, eda, evaluate, explain, submit, predict),
+        *(synthesize, collect, dedupe, convert, augment_preview, weights),
+    )
 }
 
 
@@ -264,6 +329,12 @@ def _join_processes(args: argparse.Namespace) -> bool:
         return True
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return False
+
+
+def _ended(run: Run, *written: str) -> int:
+    """Says what the stage that ends here has written, and how to go on."""
+    say(f"written: {', '.join(str(run.path(name)) for name in written)}; the same command without --until goes on")
+    return 0
 
 
 def _create(args: argparse.Namespace, config: Config) -> Run:

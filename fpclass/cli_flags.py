@@ -7,11 +7,17 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 
+from fpclass import augment_preview
+from fpclass.data import tidy_commands
+from fpclass.data.collect import commands as collect_commands
+from fpclass.eda import commands as eda_commands
 from fpclass.weights import commands as weights_commands
 
 DEMO = "configs/demo.py"
 DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
+STAGES = ("ingest", "prepare", "train", "evaluate")
+"""Where `train --until` can end."""
 
 EPILOG = """
 Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
@@ -22,6 +28,7 @@ Caches (drawn data, decoded images, compiled programs) live in the user's cache 
                                                  everything, on your data, into runs/exp04_…
   launch.py study --folds=5 --seeds=3 --config.data.root=DIR
                                                  every experiment on every fold: which differences are real
+  launch.py train --config=FILE --until=ingest   one stage at a time: ingest, prepare, train, evaluate
   launch.py submit --ensemble --workdir=runs/study
                                                  submission.csv from the ensemble of a study
   launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
@@ -46,10 +53,20 @@ Any key of configs/base.py can be set, for all configs alike: --config.data.root
 EPILOGS = {
     "train": EPILOG,
     "audit": EPILOG,
+    "eda": eda_commands.EPILOG,
     "study": STUDY_EPILOG,
     "freeze-sweep": SWEEP_EPILOG,
+    "collect": collect_commands.EPILOG,
+    "dedupe": tidy_commands.DEDUPE_EPILOG,
+    "convert": tidy_commands.CONVERT_EPILOG,
+    "augment-preview": augment_preview.EPILOG,
     "weights": weights_commands.EPILOG,
 }
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Help that is wide enough for a line per command."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=22, width=112)
 
 
 def make_parser(commands_by_name: Mapping[str, Callable]) -> argparse.ArgumentParser:
@@ -58,7 +75,7 @@ def make_parser(commands_by_name: Mapping[str, Callable]) -> argparse.ArgumentPa
         prog="launch.py",
         description="From labelled images to a classifier, how good it is with an interval, and a submission.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_help_formatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -70,19 +87,26 @@ def make_parser(commands_by_name: Mapping[str, Callable]) -> argparse.ArgumentPa
             help=text.split(": ")[0].split(". ")[0].rstrip("."),
             description=textwrap.fill(text, 100),
             epilog=EPILOGS.get(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_help_formatter,
             allow_abbrev=False,
         )
     for name in ("train", "audit"):
         added[name].add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
         added[name].add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
         added[name].add_argument("--strict", action="store_true", help="stop if any image has to be left out")
+    until = "end after this stage: " + ", ".join(STAGES) + "; the next start goes on from there"
+    added["train"].add_argument("--until", choices=STAGES, metavar="STAGE", help=until)
     _add_process_flags(added["train"])
     for name in ("evaluate", "explain", "submit", "predict"):
         added[name].add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
     _add_study_flags(added["study"])
     _add_sweep_flags(added["freeze-sweep"])
+    collect_commands.add_arguments(added["collect"])
+    tidy_commands.add_dedupe_arguments(added["dedupe"])
+    tidy_commands.add_convert_arguments(added["convert"])
+    augment_preview.add_arguments(added["augment-preview"], DEMO)
     weights_commands.add_arguments(added["weights"])
+    eda_commands.add_arguments(added["eda"], DEMO)
     ensemble = "of the study in --workdir: members averaged, configs weighted by ensemble.json"
     added["submit"].add_argument("--ensemble", action="store_true", help=ensemble)
     added["predict"].add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")

@@ -19,7 +19,7 @@ from fpclass.errors import ConfigError
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
 
-AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root")
+AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
 STUDY_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
@@ -146,7 +146,7 @@ def check(config: Config) -> Config:
         takes_numbers = bool(defaults) and isinstance(defaults[0], int | float)
         if takes_numbers and not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
             raise ConfigError(f"config.{key} is {values[key]!r}: expected finite numbers")
-    check_augment(config.augment)
+    check_augment(config.augment, config.data.channels)
     return config
 
 
@@ -156,14 +156,17 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
 
     data, split, model, optim, train = config.data, config.split, config.model, config.optim, config.train
     last_fold = max(split.num_folds, 1) - 1
-    is_cosine = optim.schedule == "cosine"
+    has_warmup = optim.schedule in ("cosine", "linear")
     return {
         "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+        "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
+        "data.memory_gb": (data.memory_gb >= 0, "at least 0"),
         "data.interpolation": (data.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
         "data.resize": (data.resize in RESIZE, " or ".join(RESIZE)),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
+        "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
         "data.std": (
             len(data.std) in (1, data.channels) and all(isinstance(s, int | float) and s > 0 for s in data.std),
@@ -175,6 +178,10 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "split.selection": (split.selection in ("inner", "validation"), "inner or validation"),
         "split.selection_fraction": (0 < split.selection_fraction < 1, "in (0, 1)"),
         "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
+        "model.kernel_size": (model.kernel_size >= 1, "at least 1"),
+        "model.convs_per_block": (model.convs_per_block >= 1, "at least 1"),
+        "model.block_dropout_rate": (0 <= model.block_dropout_rate < 1, "in [0, 1)"),
+        "model.output": (model.output in ("softmax", "sigmoid"), "softmax or sigmoid"),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
         "model.head": (model.head in ("own", "flatten", "gap", "moments"), "own, flatten, gap or moments"),
@@ -188,8 +195,8 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "optim.weight_decay": (optim.weight_decay >= 0, "at least 0"),
         "optim.gradient_clip_norm": (optim.gradient_clip_norm >= 0, "at least 0"),
         "optim.warmup_epochs": (
-            0 <= optim.warmup_epochs < train.num_epochs if is_cosine else optim.warmup_epochs == 0,
-            "in [0, train.num_epochs), and 0 unless optim.schedule=cosine",
+            0 <= optim.warmup_epochs < train.num_epochs if has_warmup else optim.warmup_epochs == 0,
+            "in [0, train.num_epochs), and 0 unless optim.schedule=cosine or linear",
         ),
         "optim.plateau_factor": (0 < optim.plateau_factor < 1, "in (0, 1)"),
         "optim.plateau_patience": (optim.plateau_patience >= 1, "at least 1"),
@@ -208,6 +215,11 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "train.num_devices": (train.num_devices >= 0, "at least 0"),
         **_conditions_after_training(config),
     }
+
+
+def _is_merged_class(pair: Any) -> bool:
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and bool(pair[0])
+    return is_pair and isinstance(pair[1], list | tuple) and bool(pair[1])
 
 
 def _finetune_conditions(config: Any) -> dict[str, tuple[bool, str]]:

@@ -17,11 +17,12 @@ from fpclass.config import Config, needs_selection
 from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
+from fpclass.host_loop import describe_stream, engine_for, is_streamed, put_dataset
 from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
 from fpclass.prepare import Prepared, check_same_start
 from fpclass.run import Run
 from fpclass.state import Member, TrainState
-from fpclass.train import Engine, epoch_batches, epochs_passed, fit, have_all_stopped, make_engine
+from fpclass.train import Engine, epoch_batches, epochs_passed, fit, have_all_stopped
 from fpclass.transfer import Task, make_task
 
 FOLD_STRIDE = 0x9E3779B1
@@ -77,8 +78,8 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     check_same_start(run, prepared)
     mesh = batch_mesh(config.train.num_devices)
     task = make_task(config, prepared)
-    member, dataset = put((make_member(config, prepared), task.dataset), mesh)
-    engine = make_engine(task.model, config, mesh, num_cached=task.num_cached)
+    member, dataset = put(make_member(config, prepared), mesh), put_dataset(task.dataset, mesh)
+    engine = engine_for(dataset.images, task.model, config, mesh, num_cached=task.num_cached)
     last, best = run.path("checkpoints/last"), run.path("checkpoints/best")
     state = engine.init(member, dataset)
     start = int(agree(np.array(checkpoints.latest_epoch(last) or 0)))
@@ -89,6 +90,8 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
         state = put(jax.tree.map(agree, host), mesh)
     run.truncate_history(start)
     say(describe_network(config, task, state, engine))
+    if is_streamed(dataset):
+        say(describe_stream(dataset))
     if start:
         say(f"going on after epoch {start} of {config.train.num_epochs}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,7 @@ EVAL_BATCH = 256
 """Images that are evaluated at once, at most."""
 EVAL_VALUES = EVAL_BATCH * 120 * 80
 """Values of all images that are evaluated at once, about: deep networks keep many times as many."""
-Predict = Callable[[PyTree, PyTree, Array, Array], Array]
+Predict = Callable[[PyTree, PyTree, Any, Any], Array]
 
 
 def make_predict(
@@ -58,14 +58,18 @@ def make_predict(
 
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
-        values = math.prod(images.shape[1:])
-        size = min(max(16, EVAL_VALUES // values), EVAL_BATCH, max(len(rows), 1))
+        size = eval_batch(images.shape, len(rows))
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
         inputs = take or normalised
         logits = lax.map(lambda part: logits_of(variables, compute_in(inputs(images, part), dtype)), padded)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict
+
+
+def eval_batch(shape: tuple[int, ...], num_rows: int) -> int:
+    """Images that are predicted at once, of so many rows of a set [N, H, W, C]."""
+    return min(max(16, EVAL_VALUES // math.prod(shape[1:])), EVAL_BATCH, max(num_rows, 1))
 
 
 def make_views(predict_config: Config) -> list[Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]]:

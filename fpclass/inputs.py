@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
-from fpclass.augment import make_augment, normalise
+from fpclass.augment import make_augment_batch, normalise
 from fpclass.config import Config
 from fpclass.state import AUGMENT, Dataset, Member, address
 
@@ -37,18 +37,25 @@ def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch:
       shard: spreads the first axis of a batch over devices.
     """
     mean, std = config.data.mean, config.data.std
-    augment = make_augment(config.augment, mean=mean, std=std)
+    augment = make_augment_batch(config.augment, mean=mean, std=std)
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
-        key = address(member.seed, AUGMENT, epoch)
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-        return jax.vmap(augment)(keys, shard(dataset.images[rows]))
+        keys = augmentation_keys(member.seed, epoch, rows)
+        return augment(keys, shard(dataset.images[rows]), dataset.labels[rows])
 
     return Inputs(
         draw=draw,
         plain=lambda images, rows: normalise(images[rows], mean, std),
         shape=lambda dataset: dataset.images.shape[1:],
     )
+
+
+def augmentation_keys(
+    seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]
+) -> Key[Array, " B"]:
+    """The random keys of the augmentation of these rows, in this epoch of the member of this seed."""
+    key = address(seed, AUGMENT, epoch)
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
@@ -65,9 +72,3 @@ def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inp
         plain=lambda features, rows: features[rows, 0],
         shape=lambda dataset: dataset.images.shape[2:],
     )
-
-
-def is_augmented(augment_config: Config) -> bool:
-    """Whether the training images differ from the images themselves at all (mixing is not meant: it comes later)."""
-    keys = ("flip_probability", "brightness", "contrast", "max_rotation_deg", "elastic_alpha_px", "erasing_probability")
-    return any(augment_config[key] for key in keys) or tuple(augment_config.scale) != (1, 1)

@@ -31,7 +31,11 @@ def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
         return optax.constant_schedule(rate)
     if optim_config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, rate, optim_config.warmup_epochs, num_epochs)
-    raise ConfigError(f"optim.schedule is {optim_config.schedule!r}: expected constant, cosine or plateau")
+    if optim_config.schedule == "linear":
+        warmup = optim_config.warmup_epochs
+        rise, fall = optax.linear_schedule(0.0, rate, warmup), optax.linear_schedule(rate, 0.0, num_epochs - warmup)
+        return optax.join_schedules([rise, fall], [warmup]) if warmup else fall
+    raise ConfigError(f"optim.schedule is {optim_config.schedule!r}: expected constant, cosine, linear or plateau")
 
 
 def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
@@ -43,17 +47,19 @@ def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
       optim_config: the section `optim` of the config.
 
     Raises:
-      ConfigError: no such optimiser, or weight decay asked of one that has none here.
+      ConfigError: no such optimiser, or weight decay or Nesterov momentum asked of one that has none here.
     """
     name, decay = optim_config.name, optim_config.weight_decay
     builders = {
         "adam": lambda: optax.scale_by_adam(),
         "adamw": lambda: optax.scale_by_adam(),
-        "sgd": lambda: optax.trace(decay=optim_config.momentum),
+        "sgd": lambda: optax.trace(decay=optim_config.momentum, nesterov=optim_config.nesterov),
         "rmsprop": lambda: optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=optim_config.momentum)),
     }
     if name not in builders:
         raise ConfigError(f"optim.name is {name!r}: expected one of {', '.join(builders)}")
+    if optim_config.nesterov and name != "sgd":
+        raise ConfigError(f"optim.nesterov is True but optim.name is {name!r}: that is for sgd")
     if decay and name in ("adam", "rmsprop"):
         raise ConfigError(f"optim.weight_decay is {decay} but optim.name is {name!r}: choose adamw or sgd, or 0")
     parts = [builders[name]()]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+from typing import Any, cast
 
 import numpy as np
-from jaxtyping import UInt8
 
 from fpclass import files
 from fpclass.config import Config, needs_selection
 from fpclass.console import progress
 from fpclass.data.audit import Audit, audit_table
-from fpclass.data.decode import decode_table
+from fpclass.data.decode import Images, decode_table
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
+from fpclass.data.streaming import memory_for_images
 from fpclass.data.table import Table
 from fpclass.errors import RunError
 from fpclass.paths import cache_dir
@@ -28,12 +29,12 @@ class Prepared:
 
     Attributes:
       audit: findings, and the table with its quarantine.
-      images: all rows, also those in quarantine (zeros).
+      images: all rows, also those in quarantine (zeros); on disk where they are more than `data.memory_gb`.
       splits: the role of every row.
     """
 
     audit: Audit
-    images: UInt8[np.ndarray, "N H W C"]
+    images: Images
     splits: Splits
 
     @property
@@ -58,7 +59,7 @@ def note_of(is_synthetic: bool) -> str:
     return "SYNTHETIC data: drawn, not real prints" if is_synthetic else ""
 
 
-def audit_data(config: Config) -> tuple[Audit, UInt8[np.ndarray, "N H W C"]]:
+def audit_data(config: Config) -> tuple[Audit, Images]:
     """Lists, decodes and judges the data set.
 
     Raises:
@@ -74,9 +75,10 @@ def audit_data(config: Config) -> tuple[Audit, UInt8[np.ndarray, "N H W C"]]:
         resize=data.resize,
         pad_value=data.pad_value,
         cache_dir=cache_dir() / "decoded",
+        memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
-    return audit_table(table, facts), images
+    return audit_table(table, facts, near_duplicates=data.near_duplicates), images
 
 
 def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict: bool = False) -> Prepared:
@@ -100,7 +102,7 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
     return Prepared(audit, images, splits)
 
 
-def write_audit(folder: pathlib.Path, audit: Audit, images: UInt8[np.ndarray, "N H W C"]) -> None:
+def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
     """Writes audit.json, table.csv and the figures of the data set."""
     from fpclass import figures
 
@@ -108,18 +110,17 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: UInt8[np.ndarray, "N
     note = note_of(table.is_synthetic)
     files.write_json(folder / "audit.json", audit.to_json())
     files.write_csv(folder / "table.csv", table.rows)
-    rows = np.flatnonzero(table.labelled_mask)
-    if not len(rows):
+    if not table.labelled_mask.any():
         return
-    labels = table.labels[rows]
-    names = table.rows["filename"].iloc[rows].tolist()
+    labels = np.where(table.labelled_mask, table.labels, -1)  # the figures leave those of -1 out
+    names = table.rows["filename"].tolist()
     counts = {name: int(np.sum(labels == k)) for k, name in enumerate(table.class_names)}
-    usable = table.rows[table.usable_mask]
+    usable, shown = cast(Any, table.rows[table.usable_mask]), cast(Any, images)
     for name, figure in {
         "class_balance": figures.class_balance(counts, note=note),
         "image_sizes": figures.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),
-        "mean_images": figures.mean_images(images[rows], labels, table.class_names, note=note),
-        "sample_grid": figures.sample_grid(images[rows], labels, table.class_names, names, seed=0, note=note),
+        "mean_images": figures.mean_images(shown, labels, table.class_names, note=note),
+        "sample_grid": figures.sample_grid(shown, labels, table.class_names, names, seed=0, note=note),
     }.items():
         figures.save_figure(figure, folder / "figures" / f"{name}.png")
 

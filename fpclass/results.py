@@ -9,23 +9,28 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from fpclass import files
 from fpclass.config import Config, needs_selection
 from fpclass.console import progress
-from fpclass.data.decode import decode_table
+from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
 from fpclass.data.splits import PREDICT, SELECTION, TEST, VALIDATION, Splits
+from fpclass.data.streaming import memory_for_images
 from fpclass.data.table import Table, make_rows
+from fpclass.error_report import show_errors
 from fpclass.errors import DataError, RunError
+from fpclass.host_loop import engine_for
 from fpclass.metrics import log_softmax
 from fpclass.models import build_model, variable_shapes
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, check_same_data
 from fpclass.run import Run
-from fpclass.train import make_engine
+
+SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
+"""What scores.json holds of the validation images, for scripts that want a number and no interval."""
 
 
 def restore_best(run: Run, num_classes: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -46,14 +51,11 @@ def restore_best(run: Run, num_classes: int) -> tuple[nn.Module, dict[str, Any]]
     return model, checkpoints.restore(run.path("checkpoints/best"), like)
 
 
-def best_logits(
-    run: Run, num_classes: int, images: UInt8[np.ndarray, "N H W C"], rows: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "n K"]:
+def best_logits(run: Run, num_classes: int, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
     """What the best checkpoint says of some rows of these images, float32."""
     model, variables = restore_best(run, num_classes)
-    engine = make_engine(model, run.config)
-    logits = engine.predict(variables["params"], variables["batch_stats"], jnp.asarray(images), jnp.asarray(rows))
-    return np.asarray(logits)
+    engine = engine_for(images, model, run.config)
+    return np.asarray(engine.predict(variables["params"], variables["batch_stats"], images, rows))
 
 
 def predict_rows(run: Run, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
@@ -109,7 +111,6 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
             num_bootstrap=config.evaluate.num_bootstrap,
             confidence=config.evaluate.confidence,
         )
-    files.write_json(run.path("metrics.json"), metrics)
     report = classification_report(metrics[VALIDATION])
     files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
     judged = predictions.select(VALIDATION)
@@ -123,6 +124,10 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
         "learning_curves": figures.learning_curves(history, chosen_epoch=metrics["epoch"], note=prepared.note),
     }.items():
         figures.save_figure(figure, run.path(f"figures/{name}.png"))
+    metrics["findings"] = show_errors(run, prepared, judged)
+    files.write_json(run.path("metrics.json"), metrics)
+    overall = {name: metrics[VALIDATION][metric]["value"] for name, metric in SCORES.items()}
+    files.write_json(run.path("scores.json"), overall)
     return metrics
 
 
@@ -237,6 +242,7 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
         resize=data.resize,
         pad_value=data.pad_value,
         cache_dir=None,
+        memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
     logits = best_logits(run, len(classes), images, np.arange(len(names))).astype(np.float64)
@@ -289,8 +295,9 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
         "",
         f"{run.config.name}: {table.source}",
         f"  validation  {scores}",
-        f"              {judged['num_images']} images of {judged['num_groups']} people; {judged['interval']}",
+        f"              {_counted(judged['num_images'], judged['num_groups'])}; {judged['interval']}",
         f"  best epoch  {metrics['epoch']} of {metrics['num_epochs']}, selected on {metrics['selected_on']}",
+        *(f"  {line}" for line in metrics["findings"]),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
     ]
     if table.is_synthetic:
@@ -316,4 +323,8 @@ def _describe_selection(config: Config, splits: Splits) -> str:
         return "the validation images themselves (selected on what is reported: optimistic)"
     rows = splits.rows(SELECTION)
     num_units = splits.frame["unit"].iloc[rows].nunique()
-    return f"an inner split of the training data: {len(rows)} images of {num_units} people"
+    return f"an inner split of the training data: {_counted(len(rows), num_units)}"
+
+
+def _counted(num_images: int, num_units: int) -> str:
+    return f"{num_images} images" + (f" of {num_units} people" if num_units < num_images else "")

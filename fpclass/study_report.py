@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,13 +128,14 @@ def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     return "\n".join(["", *table, "", *findings, *written])
 
 
-def to_markdown(report: StudyReport) -> str:
-    """study.md."""
+def to_markdown(report: StudyReport, sections: Mapping[str, str] | None = None) -> str:
+    """study.md; further sections by their titles."""
     header, *body = [[cell.replace("|", "\\|") for cell in cells] for cells in _cells(report)]
     table = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *body)]
     findings = [f"- {line}" for line in _findings(report)]
     pictures = [f"![{name}](figures/{name}.png)" for name in ("study", "reliability", "risk_coverage")]
-    return "\n".join(["# Study", "", *table, "", *findings, "", *pictures, ""])
+    further = [line for title, text in (sections or {}).items() for line in (f"## {title}", "", text, "")]
+    return "\n".join(["# Study", "", *table, "", *findings, "", *pictures, "", *further])
 
 
 def _findings(report: StudyReport) -> list[str]:

@@ -21,6 +21,12 @@ from fpclass.prepare import note_of
 from fpclass.selection import Ensemble, Selection, cross_fitted_choice, cross_fitted_ensemble
 from fpclass.study import IMAGE_RANDOM, Study
 from fpclass.study_report import StudyReport, StudyRow, to_frame, to_markdown, to_text
+from fpclass.training_table import reports_markdown, training_markdown, training_table
+
+TRAINING_NOTE = (
+    "Means over members ± standard deviation, of the epoch that was kept. Training scores are measured while training, "
+    "on augmented images and with dropout; the gap is training accuracy minus validation accuracy."
+)
 
 
 def conclude(study: Study, failures: dict[str, str]) -> str:
@@ -68,7 +74,7 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
     )
-    _write(study, report, hub, settings)
+    _write(study, report, hub, settings, described["class_names"])
     return to_text(report, study.folder)
 
 
@@ -171,7 +177,7 @@ def _bootstrap(settings: Config) -> dict[str, Any]:
     return {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
 
 
-def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) -> None:
+def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config, class_names: list[str]) -> None:
     """Writes the table, the report and the figures."""
     frame = to_frame(report.rows, report.metric, report.source)
     for metric in OVERALL_METRICS:
@@ -181,7 +187,13 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config) 
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
     files.write_csv(study.path("study.csv"), frame)
-    files.write_text(study.path("study.md"), to_markdown(report))
+    trainings = training_table(study, list(hub.logits), class_names)
+    files.write_csv(study.path("training.csv"), trainings)
+    sections = {
+        "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
+        "Classification reports, out of fold": reports_markdown(hub, class_names),
+    }
+    files.write_text(study.path("study.md"), to_markdown(report, sections))
     choice = dataclasses.asdict(report.choice) if report.choice else None
     files.write_json(
         study.path("results.json"),

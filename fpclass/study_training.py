@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 from fpclass import checkpoints, files
 from fpclass.company import Company, batched_form, make_company, plan_waves, stack_members, take_member
 from fpclass.config import Config, needs_selection
-from fpclass.console import Interruption
+from fpclass.console import Interruption, say
+from fpclass.data.cache import StoredImages
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
-from fpclass.errors import TrainingError
+from fpclass.errors import RunError, TrainingError
 from fpclass.fitting import first_bad_batch, log_record, make_member
-from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, put
+from fpclass.host_loop import describe_stream, is_streamed, make_host_company, needs_host_loop, put_dataset
+from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, num_processes, put
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared, check_same_start
 from fpclass.results import describe_model
@@ -82,11 +85,12 @@ def train_arm(study: Study, name: str, prepared: Prepared, interruption: Interru
     if is_first_process():
         for member, fold in zip(todo, data, strict=True):
             _begin(member.run, fold)
-    mesh = member_mesh(len(todo))
-    task = make_task(config, prepared, batched_form(config, mesh))
-    dataset = put(task.dataset, mesh)
-    company = make_company(config, task.model, mesh, num_cached=task.num_cached)
-    for positions in _resumed_first(study, name, todo, plan_waves(company, rows, dataset, config)):
+    task, company, dataset = _make_company(config, prepared, len(todo))
+    if is_streamed(dataset):
+        waves = [[i] for i in range(len(todo))]
+    else:
+        waves = plan_waves(company, rows, dataset, config)
+    for positions in _resumed_first(study, name, todo, waves):
         wave = Wave(
             study.path("members") / name,
             [todo[i] for i in positions],
@@ -97,6 +101,31 @@ def train_arm(study: Study, name: str, prepared: Prepared, interruption: Interru
         if not train_wave(company, wave, dataset, config, interruption, on_epoch):
             return False
     return True
+
+
+def _make_company(config: Config, prepared: Prepared, num_members: int) -> tuple[Task, Company, Dataset]:
+    """What the members of an arm train, the program that does it, and the data on its devices.
+
+    Raises:
+      RunError: several processes cannot share a stream.
+    """
+    mesh = member_mesh(num_members)
+    is_on_disk = isinstance(prepared.images, StoredImages)
+    task = make_task(config, prepared, None if is_on_disk else batched_form(config, mesh))
+    is_alone = num_processes() == 1 and needs_host_loop(config, task.num_cached)
+    if not (is_alone or is_streamed(task.dataset)):
+        company = make_company(config, task.model, mesh, num_cached=task.num_cached)
+        return task, company, put(task.dataset, mesh)
+    if num_processes() > 1:
+        raise RunError(
+            f"{task.dataset.images.nbytes / 1e9:.1f} GB of images do not fit into data.memory_gb, and are streamed by "
+            "one process only: raise it, or leave out --distributed"
+        )
+    if is_streamed(task.dataset) and is_first_process():
+        say(f"{describe_stream(task.dataset)}; members train one after the other")
+    mesh = member_mesh(1)
+    company = make_host_company(config, task.model, mesh, num_cached=task.num_cached)
+    return task, company, put_dataset(task.dataset, mesh)
 
 
 def _fold(member: StudyMember, prepared: Prepared) -> Prepared:
@@ -152,8 +181,12 @@ def train_wave(
         if is_first_process():
             checkpoints.save(last, epochs_passed(state), state)
 
+    clock = time.perf_counter()
+
     def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
-        _log(wave, record, company)
+        nonlocal clock
+        seconds, clock = time.perf_counter() - clock, time.perf_counter()
+        _log(wave, record, company, seconds / len(wave.members))
         on_epoch(len(wave.members))
         epoch = record["epoch"]
         if epoch % config.train.checkpoint_every_epochs == 0 and epoch < config.train.num_epochs:
@@ -188,8 +221,8 @@ def _restore(company: Company, wave: Wave, fresh: TrainState) -> tuple[TrainStat
     return put(host, company.mesh, MEMBER), epochs_passed(host)
 
 
-def _log(wave: Wave, record: dict[str, Any], company: Company) -> None:
-    """Appends each member's epoch to its log, and stops at a loss that is not a number.
+def _log(wave: Wave, record: dict[str, Any], company: Company, seconds: float) -> None:
+    """Appends each member's epoch and its share of the time to its log, and stops at a loss that is not a number.
 
     Raises:
       TrainingError: names the member and the files of the batch.
@@ -202,7 +235,7 @@ def _log(wave: Wave, record: dict[str, Any], company: Company) -> None:
         if where:
             raise TrainingError(f"{member.name}: {where}; lower optim.learning_rate or set optim.gradient_clip_norm")
         if is_first_process():
-            member.run.append_history(log_record(own))
+            member.run.append_history(log_record(own) | {"seconds": round(seconds, 3)})
 
 
 def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -> None:

@@ -24,12 +24,15 @@ from fpclass.errors import ConfigError
 from fpclass.finetune import Plan, make_plan
 from fpclass.inference import Predict, make_predict, scores_of
 from fpclass.inputs import Inputs, feature_inputs, image_inputs
+from fpclass.models.network import Network
 from fpclass.optim import make_optimizer, make_plateau
 from fpclass.parallel import fetch
 from fpclass.state import ORDER, PADDING, PARAMS, Best, Dataset, Member, TrainState, address, select
 from fpclass.train_step import TrainStep, make_train_step
 
 SELECTION_METRICS = ("accuracy", "loss", "macro_f1")
+NUM_STEM_IMAGES = 5000
+"""Training images that a first kernel is made of, where it is not drawn."""
 
 
 def epoch_batches(member: Member, epoch: Int[Array, ""], batch_size: int) -> Int[Array, "steps B"]:
@@ -75,10 +78,35 @@ class Engine:
         return self.train_epochs[0]
 
 
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What an engine is put together from, not compiled: `init`, a step for every phase of the plan, and `predict`."""
+
+    init: Callable[[Member, Dataset], TrainState]
+    train_steps: tuple[TrainStep, ...]
+    predict: Predict
+    plan: Plan
+
+
 def make_engine(
     model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh | None = None, *, num_cached: int = 0
 ) -> Engine:
-    """Builds the functions that train, evaluate and predict with one config.
+    """Builds the functions that train, evaluate and predict with one config; arguments as `make_parts` takes them."""
+    parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
+    return Engine(
+        init=jax.jit(parts.init),
+        train_epochs=tuple(jax.jit(make_train_epoch(step, config), donate_argnums=0) for step in parts.train_steps),
+        evaluate_epoch=jax.jit(make_evaluate_epoch(parts.predict, config)),
+        predict=jax.jit(parts.predict),
+        batch_size=config.train.batch_size,
+        plan=parts.plan,
+    )
+
+
+def make_parts(
+    model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh | None = None, *, num_cached: int = 0
+) -> Parts:
+    """Makes the functions of an engine that know nothing of epochs.
 
     Args:
       model: the network; or its part behind cached features.
@@ -99,14 +127,10 @@ def make_engine(
 
     plan = make_plan(model, config, num_cached)
     inputs = feature_inputs(shard) if num_cached else image_inputs(config, shard)
-    predict = make_predict(model, config, inputs.plain)
-    train_steps = [make_train_step(model, config, inputs, plan, phase) for phase in range(plan.num_phases)]
-    return Engine(
-        init=jax.jit(make_init(model, config, inputs, plan)),
-        train_epochs=tuple(jax.jit(make_train_epoch(step, config), donate_argnums=0) for step in train_steps),
-        evaluate_epoch=jax.jit(make_evaluate_epoch(predict, config)),
-        predict=jax.jit(predict),
-        batch_size=config.train.batch_size,
+    return Parts(
+        init=make_init(model, config, inputs, plan),
+        train_steps=tuple(make_train_step(model, config, inputs, plan, phase) for phase in range(plan.num_phases)),
+        predict=make_predict(model, config, inputs.plain),
         plan=plan,
     )
 
@@ -121,7 +145,9 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
     def init(member: Member, dataset: Dataset) -> TrainState:
         example = jnp.zeros((1, *inputs.shape(dataset)), jnp.float32)
         variables = model.init(address(member.seed, PARAMS), example, train=False)
-        flat = {kind: flatten_dict(variables.get(kind, {})) for kind in ("params", "batch_stats")}
+        flat: dict[str, Any] = {kind: flatten_dict(variables.get(kind, {})) for kind in ("params", "batch_stats")}
+        if isinstance(model, Network) and model.stem_of_images:
+            flat["params"][model.stem_kernel] = model.stem_of_images(inputs.plain(dataset.images, stem_rows(member)))
         for kind, tree in dataset.pretrained.items():
             flat[kind] |= flatten_dict(tree)
         params, batch_stats = unflatten_dict(flat["params"]), unflatten_dict(flat["batch_stats"])
@@ -143,6 +169,12 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
     return init
 
 
+def stem_rows(member: Member) -> Int[Array, " n"]:
+    """The training rows whose images the first kernel is made of, where it is: drawn, some of them twice if need be."""
+    drawn = epoch_batches(member, jnp.zeros((), jnp.int32), 1)[:, 0]
+    return drawn[jnp.arange(min(NUM_STEM_IMAGES, len(drawn))) % jnp.sum(drawn != PADDING)]
+
+
 def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
     """Makes one of `Engine.train_epochs`: one scan over the batches of an epoch."""
 
@@ -151,12 +183,7 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
 
         def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
             state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
-            record = {
-                "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
-                "accuracy": jnp.sum(sums["correct"]) / jnp.sum(sums["count"]),
-                "step_loss": sums["loss"],
-            }
-            return dataclasses.replace(state, epoch=state.epoch + 1), record
+            return dataclasses.replace(state, epoch=state.epoch + 1), epoch_record(sums)
 
         def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
             nothing = jnp.array(jnp.nan)
@@ -167,21 +194,53 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
     return train_epoch
 
 
+def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
+    """What is recorded of an epoch, from what its steps gave [steps]."""
+    return {
+        "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
+        "accuracy": jnp.sum(sums["correct"]) / jnp.sum(sums["count"]),
+        "step_loss": sums["loss"],
+    }
+
+
+def judged_rows(member: Member) -> dict[str, Int[Array, " n"]]:
+    """The rows that an evaluation looks at, by their role."""
+    rows = {"validation": member.validation_rows, "selection": member.selection_rows}
+    return {role: of_role for role, of_role in rows.items() if len(of_role)}
+
+
+def judged_weights(state: TrainState, config: Config) -> tuple[PyTree, PyTree]:
+    """The params and batch_stats that an evaluation looks at."""
+    return state.average if config.train.ema_decay else (state.params, state.batch_stats)
+
+
 def make_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
-    """Makes `Engine.evaluate_epoch`: scores, the best weights, the plateau and the early stop."""
-    train_config, plateau = config.train, make_plateau(config.optim)
+    """Makes `Engine.evaluate_epoch`: predicts what is judged, and judges it."""
+    judge = make_judge(config)
 
     def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
-        params, batch_stats = state.average if train_config.ema_decay else (state.params, state.batch_stats)
+        weights = judged_weights(state, config)
+        logits = {role: predict(*weights, dataset.images, rows) for role, rows in judged_rows(member).items()}
+        return judge(state, member, dataset.labels, logits)
 
-        def score_rows(rows: Array) -> dict[str, Array]:
-            logits = predict(params, batch_stats, dataset.images, rows)
-            return scores_of(logits, dataset.labels[rows], rows != PADDING)
+    return evaluate_epoch
 
+
+Judge = Callable[[TrainState, Member, Array, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
+
+
+def make_judge(config: Config) -> Judge:
+    """Makes `judge(state, member, labels, logits by role)`: scores, the best weights, the plateau, the early stop."""
+    train_config, plateau = config.train, make_plateau(config.optim)
+
+    def judge(
+        state: TrainState, member: Member, labels: Int[Array, " N"], logits: dict[str, Array]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        params, batch_stats = judged_weights(state, config)
         record = {}
-        for role, rows in (("validation", member.validation_rows), ("selection", member.selection_rows)):
-            if len(rows):
-                record |= {f"{role}_{name}": value for name, value in score_rows(rows).items()}
+        for role, rows in judged_rows(member).items():
+            scores = scores_of(logits[role], labels[rows], rows != PADDING)
+            record |= {f"{role}_{name}": value for name, value in scores.items()}
         score, is_better = jnp.array(jnp.nan), jnp.array(True)
         if train_config.early_stopping != "none":
             score = record[f"selection_{train_config.selection_metric}"]
@@ -198,7 +257,7 @@ def make_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
         )
         return select(state.is_stopped, state, evaluated), record
 
-    return evaluate_epoch
+    return judge
 
 
 def _check_choices(train_config: Config) -> None:

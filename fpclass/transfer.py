@@ -10,14 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int
 
-from fpclass.augment import make_augment, normalise
+from fpclass.augment import check_classes, is_augmented, make_augment_batch, normalise
 from fpclass.config import Config, decided_by_weights, flatten
 from fpclass.console import progress, say
+from fpclass.data.decode import Images
 from fpclass.errors import ConfigError
 from fpclass.finetune import compute_in, make_plan
-from fpclass.inputs import is_augmented
 from fpclass.models import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
@@ -32,7 +32,7 @@ class Task:
     Attributes:
       model: the network, or its part behind the cached features.
       num_cached: stages before that.
-      dataset: on the host; `parallel.put` moves it to the devices, once.
+      dataset: on the host; `streamed.put_dataset` moves it to the devices, once, but for images that stay on disk.
       frozen: params and batch_stats of the stages before `model`.
     """
 
@@ -55,9 +55,11 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
       model_config: the section `model`, where it is another one than the config's.
 
     Raises:
-      ConfigError: stages that do not exist, or features that cannot be cached.
+      ConfigError: stages that do not exist, features that cannot be cached, or `augment.class_probability` of another
+        number of classes.
       WeightsError: the weights cannot be had, or do not fit.
     """
+    check_classes(config.augment, prepared.table.num_classes)
     model = build_model(model_config or config.model, prepared.table.num_classes, config.data.image_size)
     labels = prepared.table.labels.astype(np.int32)
     plan = make_plan(model, config)
@@ -72,11 +74,11 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, config))
+    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels, config))
     return Task(model.suffix(num_cached), num_cached, _on_host(features, labels, rest), frozen)
 
 
-def _on_host(images: np.ndarray, labels: np.ndarray, pretrained: dict[str, Any]) -> Dataset:
+def _on_host(images: Images, labels: np.ndarray, pretrained: dict[str, Any]) -> Dataset:
     arrays: Any = (images, labels, pretrained)
     return Dataset(*arrays)
 
@@ -108,7 +110,7 @@ def pretrained_variables(config: Config, model: Network) -> dict[str, Any]:
 
 
 def compute_features(
-    prefix: Network, variables: dict[str, Any], images: UInt8[np.ndarray, "N H W C"], config: Config
+    prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
 ) -> np.ndarray:
     """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
 
@@ -118,6 +120,7 @@ def compute_features(
       prefix: the frozen stages.
       variables: params and batch_stats of theirs.
       images: of the run.
+      labels: class of each, which may decide about its augmentation.
       config: the whole config.
 
     Returns:
@@ -128,19 +131,19 @@ def compute_features(
     """
     data, dtype, batch = config.data, config.model.compute_dtype, config.train.batch_size
     num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
-    augment = make_augment(config.augment, mean=data.mean, std=data.std)
+    augment = make_augment_batch(config.augment, mean=data.mean, std=data.std)
     variables = {**variables, "params": compute_in(variables["params"], dtype)}
 
     @jax.jit
-    def features_of(variables: Any, part: Any, rows: Any, view: Any) -> Any:
+    def features_of(variables: Any, part: Any, classes: Any, rows: Any, view: Any) -> Any:
         keys = jax.vmap(lambda row: address(0, VIEWS, view, row))(rows)
         plain = normalise(part, data.mean, data.std)
-        inputs = jnp.where(view == 0, plain, jax.vmap(augment)(keys, part)) if num_views else plain
+        inputs = jnp.where(view == 0, plain, augment(keys, part, classes)) if num_views else plain
         return prefix.apply(variables, compute_in(inputs, dtype), train=False)
 
     rows = np.arange(len(images), dtype=np.int32)
     example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
-    shape = jax.eval_shape(features_of, variables, example, jnp.arange(batch), jnp.zeros((), jnp.int32))
+    shape = jax.eval_shape(features_of, variables, example, *[jnp.arange(batch)] * 2, jnp.int32(0))
     size = math.prod(shape.shape[1:]) * shape.dtype.itemsize * len(images) * (1 + num_views) / 1e9
     if size > config.finetune.cache_gb:
         raise ConfigError(
@@ -154,6 +157,7 @@ def compute_features(
     for view, start in progress(parts, len(parts), "features"):
         taken = rows[start : start + batch]
         padded = np.pad(taken, (0, batch - len(taken)), mode="edge")
-        result = features_of(on_device, jnp.asarray(images[padded]), jnp.asarray(padded), jnp.int32(view))
+        part = (jnp.asarray(array) for array in (images[padded], labels[padded], padded))
+        result = features_of(on_device, *part, jnp.int32(view))
         features[taken, view] = np.asarray(result)[: len(taken)]
     return features

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from configs import base
-from fpclass import augment, warp
+from fpclass import augment
+from fpclass.augment import boxes, intensity, warp
 from fpclass.errors import ConfigError
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "augment.npz")
@@ -18,13 +19,13 @@ IMAGES = range(4)
 DEFAULT_BOX = {"area": (0.02, 0.33), "aspect": (0.3, 3.3)}
 
 # Jitted, so that a shape costs one compilation, not one per primitive.
-adjust_brightness = jax.jit(augment.adjust_brightness)
-adjust_contrast = jax.jit(augment.adjust_contrast)
+adjust_brightness = jax.jit(intensity.adjust_brightness)
+adjust_contrast = jax.jit(intensity.adjust_contrast)
 rotate_by = jax.jit(warp.rotate_by, static_argnames="fill")
-erase_box = jax.jit(augment.erase_box)
-flip = jax.jit(augment.flip)
-erase = jax.jit(augment.erase, static_argnames=("area", "aspect"))
-jitter = jax.jit(augment.jitter, static_argnames=("brightness", "contrast"))
+erase_box = jax.jit(boxes.erase_box)
+flip = jax.jit(warp.flip)
+erase = jax.jit(boxes.erase, static_argnames=("area", "aspect"))
+jitter = jax.jit(intensity.jitter, static_argnames=("brightness", "contrast"))
 
 images = hnp.arrays(
     np.float32,
@@ -168,8 +169,8 @@ def factors_of(brightness, contrast, num=4000):
     @jax.jit
     @jax.vmap
     def observe(key):
-        only_brightness = augment.jitter(key, grey, brightness=brightness, contrast=0.0)
-        only_contrast = augment.jitter(key, steps, brightness=0.0, contrast=contrast)
+        only_brightness = intensity.jitter(key, grey, brightness=brightness, contrast=0.0)
+        only_contrast = intensity.jitter(key, steps, brightness=0.0, contrast=contrast)
         return only_brightness[0, 0, 0] / 0.25, (only_contrast[0, 1, 0] - only_contrast[0, 0, 0]) / 0.1
 
     return observe(split_keys(num))
@@ -235,11 +236,11 @@ def test_boxes_are_distributed_like_torchvisions(setting):
     @jax.jit
     @jax.vmap
     def draw(key):
-        return augment.draw_box(key, (height, width), probability=1.0, area=area, aspect=aspect)
+        return boxes.draw_box(key, (height, width), probability=1.0, area=area, aspect=aspect)
 
-    boxes = np.stack(draw(split_keys(100_000)))
-    boxes[:, (boxes[2] == 0)] = np.array([[0], [0], [height], [width]])  # how torchvision says "none fitted"
-    top, left, box_height, box_width = boxes
+    drawn = np.stack(draw(split_keys(100_000)))
+    drawn[:, (drawn[2] == 0)] = np.array([[0], [0], [height], [width]])  # how torchvision says "none fitted"
+    top, left, box_height, box_width = drawn
     pairs = {"sizes": (box_height, box_width), "tops": (top, box_height), "lefts": (left, box_width)}
     for name, pair in pairs.items():
         expected = GOLDEN[f"erasing_{setting}_{name}"]
@@ -263,7 +264,7 @@ def test_erasing_happens_with_its_probability():
     @jax.jit
     @jax.vmap
     def erased(key):
-        return augment.erase(key, image, probability=0.4, value=1.0, **DEFAULT_BOX).max()
+        return boxes.erase(key, image, probability=0.4, value=1.0, **DEFAULT_BOX).max()
 
     assert stats.binomtest(int(erased(split_keys(4000)).sum()), 4000, 0.4).pvalue > 1e-3
 

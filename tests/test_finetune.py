@@ -156,7 +156,9 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     num_cached = make_plan(model, config).num_frozen[-1]
     names = model.stage_names[:num_cached]
     frozen, _ = split_variables({"params": plain[0].params, "batch_stats": plain[0].batch_stats}, names)
-    features = compute_features(model.prefix(num_cached), frozen, np.asarray(data.images), config)
+    features = compute_features(
+        model.prefix(num_cached), frozen, np.asarray(data.images), np.asarray(data.labels), config
+    )
     assert features.shape[:2] == (NUM_IMAGES, 1)
     data = dataclasses.replace(data, images=jnp.asarray(features))
     cached = trained(config, model.suffix(num_cached), data, num_cached=num_cached)

@@ -87,6 +87,8 @@ def test_the_report_is_complete(study):
     text = (study / "study.md").read_text()
     for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
         assert word in text
+    for word in ("Training beside validation", "| baseline | 60 x 40 |", "Classification reports, out of fold"):
+        assert word in text
     for name in ("study", "reliability", "risk_coverage", "class_balance"):
         assert (study / "figures" / f"{name}.png").stat().st_size > 5000
 
@@ -99,6 +101,31 @@ def test_the_mean_of_the_table_is_that_of_the_members(study):
         scores.append((said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean())
     assert frame.loc["baseline", "mean"] == pytest.approx(np.mean(scores))
     assert frame.loc["baseline", "sd"] == pytest.approx(np.std(scores, ddof=1))
+
+
+def test_training_beside_validation(study):
+    """The gap is that of the epoch that was kept, and the parameters are those of the weights."""
+    from fpclass import checkpoints
+
+    table = pd.read_csv(study / "training.csv").set_index("config")
+    gaps, sizes = [], set()
+    for member in Study.open(study).members("baseline"):
+        epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
+        kept = next(line for line in member.run.history() if line["epoch"] == epoch)
+        said = member.run.read_csv("predictions.csv")
+        accuracy = (said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean()
+        gaps.append(kept["train_accuracy"] - accuracy)
+        sizes.add(sum(leaf.size for leaf in leaves(restored(member.run))))
+    assert table.loc["baseline", "gap"] == pytest.approx(np.mean(gaps))
+    assert table.loc["baseline", "gap_sd"] == pytest.approx(np.std(gaps, ddof=1))
+    assert sizes == {table.loc["baseline", "parameters"]}
+    assert (table["seconds_per_epoch"] > 0).all()
+
+
+def restored(run):
+    from fpclass.results import restore_best
+
+    return restore_best(run, 2)[1]["params"]
 
 
 def test_a_member_is_what_train_makes_of_its_fold_and_seed(study, blobs, tmp_path):
@@ -175,7 +202,12 @@ def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, cod
     assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
     for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
-    assert log.read_text() == (straight / "members" / EXP04_NAME / "fold-0-seed-0/log.jsonl").read_text()
+    histories = [
+        Run.open(folder / "members" / EXP04_NAME / "fold-0-seed-0").history() for folder in (stopped, straight)
+    ]
+    for history in histories:
+        assert all(line.pop("seconds") > 0 for line in history)
+    assert histories[0] == histories[1]
 
 
 def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):

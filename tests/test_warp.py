@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from fpclass import warp
+from fpclass.augment import warp
 
 scale_by = jax.jit(warp.scale_by)
 displace = jax.jit(warp.displace, static_argnames="fill")

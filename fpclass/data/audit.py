@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fpclass.data.audit_summary import summarise, summary_lines
 from fpclass.data.files import some_of
+from fpclass.data.perceptual import cluster_names
 from fpclass.data.table import OUT_OF_RANGE, Table
 from fpclass.errors import DataError
 
@@ -105,10 +107,10 @@ class Audit:
 
     def to_text(self) -> str:
         """A summary for the terminal, some 40 lines at most however long the lists are."""
-        return "\n".join([*_summary_lines(self.table, self.summary), *_finding_lines(self.findings)])
+        return "\n".join([*summary_lines(self.table, self.summary), *_finding_lines(self.findings)])
 
 
-def audit_table(table: Table, facts: pd.DataFrame) -> Audit:
+def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0.0) -> Audit:
     """Judges a data set by what its source says and what decoding every image showed.
 
     Args:
@@ -116,27 +118,34 @@ def audit_table(table: Table, facts: pd.DataFrame) -> Audit:
       facts: one row per row of the table, in its order: error ("" if decoded, `MISSING` without a file),
         num_bytes, sha256 and pixel_sha256 (of the file, of the decoded pixels; "" if there are none), width
         and height (pixels), mode, format, num_frames, mean and std (grey levels, of 255), note ("" or what
-        decoding had to do).
+        decoding had to do); and where near-duplicates are looked for, phash, dhash and thumbnail.
+      near_duplicates: correlation of the thumbnails that makes two images copies of one another; 0 to find only
+        identical ones.
 
     Returns:
-      The findings, and the table with quarantine reasons and facts as columns.
+      The findings, and the table with quarantine reasons and facts as columns (without the thumbnails), and the
+      column near_duplicates: the cluster of a labelled image that has near copies among the labelled ones, or "".
     """
     if len(facts) != len(table):
         raise ValueError(f"{len(facts)} facts for {len(table)} images")
-    columns: dict[str, Any] = {name: facts[name].to_numpy() for name in facts}
+    columns: dict[str, Any] = {name: facts[name].to_numpy() for name in facts if name != "thumbnail"}
     for name in ("error", "sha256", "pixel_sha256", "mode", "format", "note"):
         columns[name] = facts[name].fillna("").to_numpy(object)
     reasons = [" ".join(str(error).split()) for error in columns["error"]]
     table = table.with_columns(**columns, quarantine=pd.Series(reasons, dtype=object))
+    alike: list[Finding] = []
+    if near_duplicates:
+        table, alike = _tie_near_duplicates(table, facts, near_duplicates)
     findings = (  # the fatal ones first, then quarantine, then warnings
         *_label_findings(table),
         *_file_findings(table),
         *_copy_findings(table, "byte_identical", "sha256", "the same file"),
-        *_copy_findings(table, "pixel_identical", "pixel_sha256", "the same pixels in different files"),
+        *_copy_findings(table, "pixel_identical", "pixel_sha256", "the same pixels in different files", "sha256"),
+        *alike,
         *_group_findings(table),
         *_look_findings(table),
     )
-    return Audit(table, findings, _summarise(table))
+    return Audit(table, findings, summarise(table))
 
 
 # --- findings -------------------------------------------------------------------------------------
@@ -187,24 +196,46 @@ def _file_findings(table: Table) -> Iterator[Finding]:
         yield Finding("unlisted", WARNING, table.unlisted, "files below the data root that no row names")
 
 
-def _copy_findings(table: Table, kind: str, hash_column: str, what: str) -> list[Finding]:
-    """Images that are there more than once: one finding per cluster, the loud ones first."""
+def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column: str = "") -> list[Finding]:
+    """Images that are there more than once: one finding per cluster, the loud ones first.
+
+    Args:
+      table: with the columns.
+      kind: of the findings.
+      column: what copies have in common; "" where there are none.
+      what: the same in words.
+      exact_column: clusters that have this in common as well are no news: another kind of finding says so.
+    """
     rows = _rows(table)[table.usable_mask]
-    copies = rows[(rows[hash_column] != "") & rows[hash_column].duplicated(keep=False)]
-    fields = (copies[field] for field in (hash_column, "filename", "sha256", "raw_label", "group", "split"))
+    copies = rows[(rows[column] != "") & rows[column].duplicated(keep=False)]
+    fields = (copies[field] for field in (column, "filename", exact_column or column, "raw_label", "group", "split"))
     clusters: dict[str, list[tuple[str, ...]]] = {}
     for key, *copy in zip(*fields, strict=True):
         clusters.setdefault(key, []).append(tuple(copy))
     findings = []
     for cluster in clusters.values():
-        filenames, sha256, label, group, split = zip(*cluster, strict=True)
-        if kind == "byte_identical" or len(set(sha256)) > 1:  # the same file has the same pixels: said once
-            reason = f"{len(filenames)} times {what}{_crossings(label, group, split)}"
+        filenames, exact, label, group, split = zip(*cluster, strict=True)
+        if not exact_column or len(set(exact)) > 1:
+            reason = f"{len(filenames)} times {what}{crossings(label, group, split)}"
             findings.append(Finding(kind, WARNING, filenames, reason))
     return sorted(findings, key=lambda f: ("CONTRADICTORY" not in f.reason, "ACROSS" not in f.reason))
 
 
-def _crossings(label: Sequence[str], group: Sequence[str], split: Sequence[str]) -> str:
+def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: float) -> tuple[Table, list[Finding]]:
+    """The table with its column `near_duplicates`, and the findings about all usable images."""
+    filenames = table.rows["filename"].to_numpy()
+    seen = cluster_names(facts, filenames, table.usable_mask, min_similarity)
+    what = "nearly the same picture (saved again, resized)"
+    found = table.with_columns(near_duplicates=seen)
+    findings = _copy_findings(found, "near_duplicate", "near_duplicates", what, "pixel_sha256")
+    if np.array_equal(table.labelled_mask, table.usable_mask):
+        return found, findings
+    # A row to predict that is like two images does not tie them: it must not change who is trained on.
+    tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity)
+    return table.with_columns(near_duplicates=tied), findings
+
+
+def crossings(label: Sequence[str], group: Sequence[str], split: Sequence[str]) -> str:
     """What the copies of one image disagree about, "; "-separated."""
     labels, groups, splits = (sorted(set(values) - {""}) for values in (label, group, split))
     parts = [""]
@@ -267,87 +298,7 @@ def _because(rows: Any) -> str:
     return f"; {len(rows)} are in quarantine, first {_first(rows)}" if len(rows) else ""
 
 
-# --- summary --------------------------------------------------------------------------------------
-
-
-def _summarise(table: Table) -> dict[str, Any]:
-    """Counts of all images, and sizes and modes of the usable ones, in Python's own types."""
-    rows = _rows(table)
-    usable = rows[table.usable_mask]
-    people = usable.loc[usable["group"] != "", "group"].value_counts()
-    labelled, labels = table.labelled_mask, table.labels
-
-    def per_class(mask: np.ndarray) -> dict[str, int]:
-        counts = np.bincount(labels[mask], minlength=table.num_classes)
-        return {value: int(count) for value, count in zip(table.classes, counts, strict=True)}
-
-    in_split = {name: (rows["split"] == name).to_numpy() for name in ("train", "validation", "test")}
-    sizes = zip(usable["height"], usable["width"], strict=True)
-    return {
-        "num_images": len(rows),
-        "num_labelled": int(labelled.sum()),
-        "num_to_predict": int((table.to_predict_mask & table.usable_mask).sum()),
-        "num_quarantined": int((~table.usable_mask).sum()),
-        "num_bytes": int(usable["num_bytes"].sum()),
-        "images_per_class": per_class(labelled),
-        "images_per_split": {name: per_class(labelled & mask) for name, mask in in_split.items() if mask.any()},
-        "num_people": len(people),
-        "images_per_person": _spread(people),
-        "height_px": _spread(usable["height"]),
-        "width_px": _spread(usable["width"]),
-        "sizes": _most_common(f"{height:.0f} x {width:.0f}" for height, width in sizes),
-        "modes": _most_common(usable["mode"]),
-        "formats": _most_common(usable["format"]),
-        "notes": _most_common(note for note in usable["note"] if note),
-    }
-
-
-def _spread(values: Any) -> dict[str, float]:
-    numbers = values.to_numpy(float)
-    if not len(numbers):
-        return {}
-    return {"min": float(numbers.min()), "median": float(np.median(numbers)), "max": float(numbers.max())}
-
-
-def _most_common(values: Any, limit: int = 20) -> dict[str, int]:
-    """Value -> how often, the frequent ones first, the rare ones of many together as "others"."""
-    counts = Counter(values).most_common()
-    others = sum(count for _, count in counts[limit:])
-    return dict(counts[:limit]) | ({"others": others} if others else {})
-
-
 # --- text -----------------------------------------------------------------------------------------
-
-
-def _summary_lines(table: Table, summary: dict[str, Any]) -> list[str]:
-    """What the data set is, in a few lines."""
-
-    def counts(of: dict[str, int]) -> str:
-        return some_of([f"{value}: {count}" for value, count in of.items()])
-
-    def spread(of: dict[str, float]) -> str:
-        return f"{of['min']:g} to {of['max']:g} (median {of['median']:g})"
-
-    classes = zip(table.classes, table.class_names, summary["images_per_class"].values(), strict=True)
-    lines = [
-        table.source,
-        f"{summary['num_images']} images: {summary['num_labelled']} labelled, {summary['num_to_predict']} to "
-        f"predict, {summary['num_quarantined']} in quarantine; {summary['num_bytes'] / 1e6:.1f} MB",
-        f"classes     {counts({k if k == name else f'{k} ({name})': n for k, name, n in classes})}",
-    ]
-    lines += [f"{split:<12}{counts(of)}" for split, of in summary["images_per_split"].items()]
-    if summary["num_people"]:
-        lines.append(f"people      {summary['num_people']}, images each {spread(summary['images_per_person'])}")
-    if summary["sizes"]:
-        height, width = spread(summary["height_px"]), spread(summary["width_px"])
-        lines += [
-            f"pixels      height {height}, width {width}",
-            f"sizes       {counts(summary['sizes'])} (height x width)",
-            f"modes       {counts(summary['modes'])}; formats {counts(summary['formats'])}",
-        ]
-    if summary["notes"]:
-        lines.append(f"decoding    {counts(summary['notes'])}")
-    return lines
 
 
 def _finding_lines(findings: Sequence[Finding], num_examples: int = 2) -> list[str]:

@@ -2,16 +2,23 @@
 
 A cached set is one file: the images and their facts as two `.npy` records, then the CRC-32 of both. It is an
 acceleration and nothing else: what cannot be read, or is damaged, counts as absent, and what cannot be written is left.
+Only a set that is larger than the memory set aside for it has to be written: it is used from this file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
+import tempfile
+import threading
 import time
 import zlib
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -25,13 +32,75 @@ LIMIT_BYTES = 4 * 2**30
 """Size of all cached sets together above which those not used for longest are removed; the newest always stays."""
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"]
-CachedSet: TypeAlias = tuple[Images, list[dict[str, Any]]]
+Facts: TypeAlias = list[dict[str, Any]]
 
 _PREFIX, _SUFFIX = "decoded-", ".cache"
 _STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to a process that was killed
 
 
-def find(folder: Path, settings: str, contents: list[str]) -> CachedSet | None:
+class StoredImages:
+    """Images in a file, indexed by row like an array: only what is read is in memory. Any thread may read and write.
+
+    Attributes:
+      shape: (N, H, W, C).
+      dtype: uint8.
+    """
+
+    def __init__(self, file: FileIO, offset: int, shape: tuple[int, ...]):
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(np.uint8)
+        self._file = file
+        self._offset = offset
+        self._image_bytes = math.prod(self.shape[1:])
+        self._lock = threading.Lock()
+        self._every_row = np.arange(len(self))
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all images."""
+        return len(self) * self._image_bytes
+
+    def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "*n H W C"]:
+        """Reads images; `rows` is all that NumPy takes as an index of the first axis."""
+        rows = np.asarray(self._every_row[rows])
+        images = np.empty((rows.size, *self.shape[1:]), np.uint8)
+        for image, row in zip(images.reshape(rows.size, self._image_bytes), rows.ravel().tolist(), strict=True):
+            self._read(image.data, self._place(row))
+        return images.reshape(*rows.shape, *self.shape[1:])
+
+    def __setitem__(self, row: int, image: UInt8[np.ndarray, "H W C"]) -> None:
+        """Writes one image."""
+        with self._lock:
+            self._file.seek(self._place(row))
+            if self._file.write(image.tobytes()) != self._image_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @property
+    def end(self) -> int:
+        """Where in the file the images end."""
+        return self._place(len(self))
+
+    def _place(self, row: int) -> int:
+        return self._offset + row * self._image_bytes
+
+    def _read(self, image: memoryview, place: int) -> None:
+        if hasattr(os, "preadv"):  # several threads at once, so that a disk has more than one thing to do
+            count = os.preadv(self._file.fileno(), [image], place)
+        else:  # Windows
+            with self._lock:
+                self._file.seek(place)
+                count = self._file.readinto(image)
+        if count != len(image):
+            raise OSError(f"{self._file.name}: ends before byte {place + len(image)}")
+
+
+def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages, Facts] | None:
     """The set of these very files, or else the one that was used last, with the same settings.
 
     Args:
@@ -49,16 +118,82 @@ def find(folder: Path, settings: str, contents: list[str]) -> CachedSet | None:
     return found
 
 
-def save(folder: Path, settings: str, contents: list[str], images: Images, facts: list[dict[str, Any]]) -> None:
+def save(folder: Path, settings: str, contents: list[str], images: Images, facts: Facts) -> None:
     """Writes a set under a temporary name, then renames it; does nothing where the folder or the disk forbids it."""
-    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     path = _path(folder, settings, contents)
     with contextlib.suppress(RunError), replacing(path) as temporary, temporary.open("wb+") as file:
         np.save(file, images)
-        np.save(file, text)
-        file.write(_checksum(file, file.tell()))
+        _finish(file, facts)
     with contextlib.suppress(OSError):
         _remove_oldest(folder)
+
+
+def store(
+    folder: Path | None,
+    settings: str,
+    contents: list[str],
+    shape: tuple[int, ...],
+    fill: Callable[[StoredImages], Facts],
+) -> tuple[StoredImages, Facts]:
+    """Makes a set on disk that would be too large for memory, and leaves it there.
+
+    Args:
+      folder: of the cache; None for a temporary file that goes with the images.
+      settings: as `find` takes them; likewise `contents`.
+      contents: per row, the digest of its bytes, or why it has none.
+      shape: (N, H, W, C).
+      fill: writes the images, which are zeros before, and gives their facts.
+
+    Returns:
+      The images and the facts of each.
+
+    Raises:
+      RunError: there is no room for them.
+    """
+    if folder is None:
+        temporary: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the images close it
+        images = _empty(temporary, shape)
+        return images, fill(images)
+    path = _path(folder, settings, contents)
+    try:
+        with replacing(path) as temporary, temporary.open("wb+", buffering=0) as file:
+            images = _empty(file, shape)
+            facts = fill(images)
+            file.seek(images.end)
+            _finish(file, facts)  # pyright: ignore[reportArgumentType]
+    except RunError as error:
+        size = f"{math.prod(shape) / 1e9:.1f} GB"
+        advice = "give FPCLASS_CACHE a folder with so much room, or raise data.memory_gb"
+        raise RunError(f"{error}; the decoded images take {size}: {advice}") from error
+    with contextlib.suppress(OSError):
+        _remove_oldest(folder)
+    return _open_images(path), facts
+
+
+def _empty(file: FileIO, shape: tuple[int, ...]) -> StoredImages:
+    """Images of zeros at the end of a file, behind the header of a `.npy` record."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    images = StoredImages(file, file.tell(), shape)
+    file.truncate(images.end)
+    return images
+
+
+def _open_images(path: Path) -> StoredImages:
+    """The images of a set: the first record of its file."""
+    with path.open("rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{path}: another version of the .npy format")
+        shape, is_fortran, kind = np.lib.format.read_array_header_1_0(file)
+        if is_fortran or kind != np.uint8:
+            raise ValueError(f"{path}: {kind}, expected uint8 images")
+        return StoredImages(path.open("rb", buffering=0), file.tell(), shape)
+
+
+def _finish(file: BinaryIO, facts: Facts) -> None:
+    """Writes what comes behind the images."""
+    np.save(file, np.frombuffer(json.dumps(facts).encode(), np.uint8))
+    file.write(_checksum(file, file.tell()))
 
 
 def _path(folder: Path, settings: str, contents: list[str]) -> Path:
@@ -66,14 +201,14 @@ def _path(folder: Path, settings: str, contents: list[str]) -> Path:
     return folder / f"{_settings_prefix(settings)}{content_key}{_SUFFIX}"
 
 
-def _load(path: Path) -> CachedSet | None:
+def _load(path: Path) -> tuple[StoredImages, Facts] | None:
     try:
         with path.open("rb") as file:
             num_bytes = file.seek(0, os.SEEK_END) - 4
             if _checksum(file, num_bytes) != file.read():
                 return None
-            file.seek(0)
-            images = np.load(file, allow_pickle=False)
+            images = _open_images(path)
+            file.seek(images.end)
             facts = json.loads(np.load(file, allow_pickle=False).tobytes())
     except (OSError, ValueError, EOFError):
         return None
@@ -86,7 +221,7 @@ def _checksum(file: BinaryIO, num_bytes: int) -> bytes:
     """CRC-32 of the first bytes of a file, which is left standing behind them."""
     file.seek(0)
     value = 0
-    while num_bytes > 0 and (block := file.read(min(num_bytes, 2**24))):
+    while num_bytes > 0 and (block := file.read(min(num_bytes, 2**20))):
         value = zlib.crc32(block, value)
         num_bytes -= len(block)
     return value.to_bytes(4, "little")

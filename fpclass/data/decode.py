@@ -15,20 +15,26 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import PIL
 from jaxtyping import UInt8
-from PIL import Image, ImageChops
+from PIL import Image
 
 from fpclass.data import cache
-from fpclass.data.resize import resize_picture
+from fpclass.data.cache import StoredImages
+from fpclass.data.eight_bits import eight_bits, grey_if_all_is
+from fpclass.data.perceptual import fingerprint
+from fpclass.data.resize import Box, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 
-VERSION = 1
+Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
+"""Decoded images, in memory or on disk."""
+
+VERSION = 2
 """Part of the key of cached arrays: raise it whenever the same bytes give other pixels or other facts."""
 
 MAX_PIXELS = 150_000_000
@@ -41,7 +47,10 @@ LARGE_PIXELS = 32_000_000
 FACT_DTYPES: dict[str, Any] = {
     "num_bytes": np.int64,      # 0 where nothing could be read
     "sha256": object,           # of the file; "" where nothing could be read
-    "pixel_sha256": object,     # of the picture at full size; "" where it does not decode, like all that follow
+    "pixel_sha256": object,     # of the picture (see `reduce_jpeg`); "" where it does not decode, like all that follow
+    "phash": object,            # what copies share after re-encoding or resizing: see fpclass.data.perceptual
+    "dhash": object,
+    "thumbnail": object,
     "width": np.int64,          # pixels, upright; 0 where it does not decode
     "height": np.int64,
     "mode": object,             # Pillow's name of the pixel format in the file: L, RGB, P, I;16 …
@@ -74,7 +83,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262  # tags of TIFF 6.0
+_ORIENTATION = 274  # tag of TIFF 6.0
 
 
 @dataclass(frozen=True)
@@ -115,29 +124,38 @@ def decode_bytes(
     Raises:
       DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
     """
-    if not data:
-        raise DecodeError("empty file")
-    try:
-        with _quiet:
-            picture, facts = _picture(data)
-            pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
-            pixels.update(picture.tobytes())
-            image, content = resize_picture(picture, image_size, channels, interpolation, resize, pad_value)
-            grey = np.asarray(content.convert("L"), np.float64)
-    except DecodeError:
-        raise
-    except Exception as error:  # a damaged file can make Pillow raise anything
-        raise DecodeError(_reason(error, data)) from error
+    with _as_decode_error(data):
+        picture, facts, box = _picture(data, enough_for=image_size)
+        pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
+        pixels.update(picture.tobytes())
+        image, content = resize_picture(picture, image_size, channels, interpolation, resize, pad_value, box)
+        grey = np.asarray(content.convert("L"), np.float64)
+        facts |= fingerprint(picture, box)
     measured = {
         "num_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "pixel_sha256": pixels.hexdigest(),
-        "width": picture.width,
-        "height": picture.height,
         "mean": float(grey.mean()),
         "std": float(grey.std()),
     }
     return Decoded(image, facts | measured)
+
+
+def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
+    """Decodes one image at its full size: first frame, upright, transparency over white, scaled to 8 bits.
+
+    Args:
+      data: the encoded file.
+
+    Returns:
+      The picture, mode L if all its pixels are grey, else RGB; and its mode, format, num_frames and note, as in
+      `FACT_DTYPES`.
+
+    Raises:
+      DecodeError: as `decode_bytes`.
+    """
+    with _as_decode_error(data):
+        return _picture(data)[:2]
 
 
 def decode_table(
@@ -149,9 +167,10 @@ def decode_table(
     resize: str = "stretch",
     pad_value: int = 255,
     cache_dir: Path | None,
+    memory_bytes: float = math.inf,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
     num_threads: int | None = None,
-) -> tuple[UInt8[np.ndarray, "N H W C"], pd.DataFrame]:
+) -> tuple[Images, pd.DataFrame]:
     """Decodes every image of a table once, on all cores; what cannot be decoded is listed, and the rest goes on.
 
     Args:
@@ -163,12 +182,17 @@ def decode_table(
       pad_value: grey level of what "pad" fills.
       cache_dir: folder that decoded sets are kept in, by content; None for no cache. One that cannot be written to
         is not used.
+      memory_bytes: a larger decoded set never is in memory: it is written to the cache, or where there is none to a
+        temporary file, and used from there.
       progress: wraps an iterable and its length, as tqdm does; not called when the cache has everything.
       num_threads: None for one per core; Pillow decodes and resizes without holding the interpreter's lock.
 
     Returns:
-      images: uint8 [N, H, W, C], zeros where decoding failed.
+      images: uint8 [N, H, W, C], zeros where decoding failed; `StoredImages` where they are more than memory_bytes.
       facts: one row per row of the table, in its order, with the columns of `FACT_DTYPES`.
+
+    Raises:
+      RunError: there is no room on the disk for a set that is more than memory_bytes.
     """
     num_images, shape = len(table), (*image_size, channels)
     options = {"channels": channels, "interpolation": interpolation, "resize": resize, "pad_value": pad_value}
@@ -177,27 +201,35 @@ def decode_table(
     if resize != "stretch":  # whose key is older than the choice: sets that were kept then are still found
         settings += f" {resize} {pad_value}"
 
+    is_stored = math.prod((num_images, *shape)) > memory_bytes
+
     with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:
         contents: list[str] = []
         kept_images, kept = np.zeros((0, *shape), np.uint8), []
         if cache_dir is not None:
-            contents = list(_in_threads(pool, functools.partial(_content, table), num_images))
+            contents = list(in_threads(pool, functools.partial(_content, table), num_images))
             kept_images, kept = cache.find(cache_dir, settings, contents) or (kept_images, kept)
             if _contents(kept) == contents:  # else a file changed while the set was made, or this is another set
-                return kept_images, facts_frame(kept)
+                return kept_images if is_stored else kept_images[:], facts_frame(kept)
         # Where only some files are new, the others are copied from the set that was used last.
         kept_rows = {content: row for row, content in enumerate(_contents(kept))}
+
+        def fill(images: Images) -> list[dict[str, Any]]:
+            def fill_row(row: int) -> dict[str, Any]:
+                kept_row = kept_rows.get(contents[row]) if kept_rows else None
+                if kept_row is None:
+                    return _decode_row(table, row, decode, images)
+                images[row] = kept_images[kept_row]
+                return kept[kept_row]
+
+            results = in_threads(pool, fill_row, num_images)
+            return list(progress(results, num_images) if progress else results)
+
+        if is_stored:
+            images, facts = cache.store(cache_dir, settings, contents, (num_images, *shape), fill)
+            return images, facts_frame(facts)
         images = np.zeros((num_images, *shape), np.uint8)
-
-        def fill(row: int) -> dict[str, Any]:
-            kept_row = kept_rows.get(contents[row]) if kept_rows else None
-            if kept_row is None:
-                return _decode_row(table, row, decode, images)
-            images[row] = kept_images[kept_row]
-            return kept[kept_row]
-
-        results = _in_threads(pool, fill, num_images)
-        facts = list(progress(results, num_images) if progress else results)
+        facts = fill(images)
 
     if cache_dir is not None:
         cache.save(cache_dir, settings, contents, images, facts)
@@ -218,15 +250,14 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _in_threads(pool: ThreadPoolExecutor, function: Callable[[int], Any], num_rows: int) -> Iterator[Any]:
+def in_threads(pool: ThreadPoolExecutor, function: Callable[[int], Any], num_rows: int) -> Iterator[Any]:
+    """What a function gives for 0, 1, … num_rows - 1, in this order."""
     # In stretches, because map() makes a future of every row at once: 1 kB each, and a long wait after Ctrl-C.
     for start in range(0, num_rows, 1024):
         yield from pool.map(function, range(start, min(start + 1024, num_rows)))
 
 
-def _decode_row(
-    table: Table, row: int, decode: Callable[[bytes], Decoded], images: UInt8[np.ndarray, "N H W C"]
-) -> dict[str, Any]:
+def _decode_row(table: Table, row: int, decode: Callable[[bytes], Decoded], images: Images) -> dict[str, Any]:
     """Decodes one row into its place in `images`; gives its facts."""
     facts = {name: "" if kind is object else 0 for name, kind in FACT_DTYPES.items()}
     facts |= {"mean": math.nan, "std": math.nan}
@@ -263,13 +294,17 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
         return b"", f"cannot be read: {error.strerror or _one_line(error)}"
 
 
-def _picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
-    """The picture in a file at full size, mode L if all its pixels are grey, else RGB; and what the file was."""
+def _picture(data: bytes, enough_for: tuple[int, int] | None = None) -> tuple[Image.Image, dict[str, Any], Box | None]:
+    """The picture in a file, mode L if all its pixels are grey, else RGB; what the file was; the part that counts.
+
+    Where a size is given that it will be resized to, it may be smaller than in the file: see `reduce_jpeg`.
+    """
     notes = []
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    num_pixels = image.width * image.height
-    if num_pixels > MAX_PIXELS:
+    full_size = image.size
+    if image.width * image.height > MAX_PIXELS:
         raise DecodeError(_too_large(f"{image.width} x {image.height} pixels"))
+    box = reduce_jpeg(image, enough_for) if enough_for else None
     num_frames = getattr(image, "n_frames", 1)
     facts = {"mode": image.mode, "format": image.format, "num_frames": num_frames}
     if num_frames > 1:
@@ -277,16 +312,20 @@ def _picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     # Pillow turns a TIFF upright while loading and drops the tag; in other formats the tag may stand behind the
     # pixels, so that it is known only afterwards.
     loaded_upright = _orientation(image) if image.format == "TIFF" else 1
-    with _one_large_image if num_pixels > LARGE_PIXELS else contextlib.nullcontext():
+    with _one_large_image if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
         image.load()
         orientation = _orientation(image)
-        picture = _grey_if_all_is(_eight_bits(image, notes))
+        picture = grey_if_all_is(eight_bits(image, notes))
         if orientation in _UPRIGHT:
             picture = picture.transpose(_UPRIGHT[orientation])
     turned = orientation if orientation in _UPRIGHT else loaded_upright
     if turned in _UPRIGHT:
         notes.append(f"turned upright by its orientation tag {turned}")
-    return picture, facts | {"note": "; ".join(notes)}
+    width, height = picture.size
+    if box:
+        width, height = full_size[::-1] if orientation > 4 else full_size
+        box = upright_box(box, image.size, orientation)
+    return picture, facts | {"width": width, "height": height, "note": "; ".join(notes)}, box
 
 
 def _orientation(image: Image.Image) -> int:
@@ -295,57 +334,21 @@ def _orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF can raise anything, and does not make the picture unreadable
         return 1
-    return value if isinstance(value, int) else 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The loaded image as 8-bit L or RGB, transparency over white."""
-    if image.mode.startswith("I;16"):
-        tags = getattr(image, "tag_v2", {})
-        # Pillow keeps 12 bits in 16 as they are, and 16 bits of a negative (white is 0) a negative.
-        maximum = 4095 if tags.get(_BITS_PER_SAMPLE) == (12,) else 65535
-        values = np.asarray(image).astype(np.uint32)
-        return _scaled(image, maximum - values if tags.get(_PHOTOMETRIC) == 0 else values, maximum)
-    if image.mode == "I":
-        values = np.asarray(image)
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65535:
-            raise DecodeError(f"32-bit intensities from {low} to {high}, beyond 0 to 65535; save it with 8 or 16 bits")
-        return _scaled(image, values.astype(np.uint32), 65535)
-    if image.mode == "F":
-        return _from_float(np.asarray(image), notes)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
-
-
-def _scaled(image: Image.Image, values: np.ndarray, maximum: int) -> Image.Image:
-    """Integers in [0, maximum] to 8 bits, rounded; PNG's transparent grey becomes white."""
-    grey = ((values * 255 + maximum // 2) // maximum).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey)
-
-
-def _from_float(values: np.ndarray, notes: list[str]) -> Image.Image:
-    """Floats to 8 bits where their range says which of the two customary scales they have."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 255):  # false for NaN as well
-        raise DecodeError(f"floating-point intensities from {low:g} to {high:g}, neither 0 to 1 nor 0 to 255")
-    scale = 255 if high <= 1 else 1
-    notes.append(f"floating-point intensities taken as 0 to {255 // scale}")
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
-
-
-def _grey_if_all_is(image: Image.Image) -> Image.Image:
-    """An RGB image of which all pixels have R = G = B as L, so that one picture has one form however it was saved."""
-    if image.mode == "L":
-        return image
-    grey = image.convert("L")  # exact where R = G = B: the weights of the luma add up to 1
-    is_grey = ImageChops.difference(image, Image.merge("RGB", (grey, grey, grey))).getbbox() is None
-    return grey if is_grey else image
+@contextlib.contextmanager
+def _as_decode_error(data: bytes) -> Iterator[None]:
+    """Whatever goes wrong with a file becomes a `DecodeError`; Pillow's warnings are muted."""
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        with _quiet:
+            yield
+    except DecodeError:
+        raise
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise DecodeError(_reason(error, data)) from error
 
 
 def _reason(error: Exception, data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -17,8 +19,62 @@ RESIZE = ("stretch", "pad")
 """Whether the aspect ratio is ignored, or kept and the rest filled."""
 
 
+REDUCING_GAP = 3
+"""A large JPEG is decoded at a reduced size that is still so many times the one wanted; see docs/streaming.md."""
+
+MIN_WANTED_PX = 32
+"""Side that is wanted in any case: that of the thumbnails which copies are found by."""
+
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, upper, right and lower border of a part of a picture, pixels."""
+
+
+def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
+    """Lets libjpeg decode a large picture at a half, a quarter or an eighth; other formats stay as they are.
+
+    What it leaves out are frequencies that resizing would average away. The Huffman code is read to its end all the
+    same, so that a damaged file is found out.
+
+    Args:
+      image: opened, not loaded.
+      enough_for: (height, width) that it will be resized to, pixels; turned upright or not.
+
+    Returns:
+      The part of the reduced picture that the whole one fills: its last pixels may reach over the border. None if it is
+      not reduced.
+    """
+    side = REDUCING_GAP * max(*enough_for, MIN_WANTED_PX)
+    size = image.size
+    drafted = image.draft(image.mode, (side, side)) if image.format in ("JPEG", "MPO") else None
+    return drafted[1] if drafted and image.size != size else None
+
+
+def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Where a box from `reduce_jpeg` lies after the picture was turned upright.
+
+    Args:
+      box: in the picture as it is stored, from its upper left corner.
+      size: (width, height) of that picture.
+      orientation: tag 274 of EXIF 2.3.
+    """
+    width, height = box[2:]
+    beyond_x, beyond_y = size[0] - width, size[1] - height
+    if orientation > 4:
+        width, height, beyond_x, beyond_y = height, width, beyond_y, beyond_x
+    left = beyond_x if orientation in (2, 3, 6, 7) else 0.0
+    upper = beyond_y if orientation in (3, 4, 7, 8) else 0.0
+    return left, upper, left + width, upper + height
+
+
 def resize_picture(
-    picture: Image.Image, image_size: tuple[int, int], channels: int, interpolation: str, resize: str, pad_value: int
+    picture: Image.Image,
+    image_size: tuple[int, int],
+    channels: int,
+    interpolation: str,
+    resize: str,
+    pad_value: int,
+    box: Box | None = None,
 ) -> tuple[UInt8[np.ndarray, "H W C"], Image.Image]:
     """Resizes a picture.
 
@@ -30,16 +86,18 @@ def resize_picture(
       resize: one of `RESIZE`.
       pad_value: grey level, 0 to 255, of what "pad" fills; of an odd number of rows or columns the larger part is
         below or on the right.
+      box: the part of the picture that is taken; None: the whole.
 
     Returns:
       The image, uint8 [H, W, C], and the resized picture in it, without what was filled.
     """
     height, width = image_size
     mode = {1: "L", 3: "RGB"}[channels]
-    size = (width, height) if resize == "stretch" else _largest_inside(picture.size, (width, height))
+    shape = (box[2] - box[0], box[3] - box[1]) if box else picture.size
+    size = (width, height) if resize == "stretch" else _largest_inside(shape, (width, height))
     # A grey picture is grey already, which saves two of three channels here. A coloured one is resized first
     # because the reference does: PIL resize, then convert("L").
-    content = picture.resize(size, RESAMPLING[interpolation])
+    content = picture.resize(size, RESAMPLING[interpolation], box)
     image = content.convert(mode)
     if size != (width, height):
         image = Image.new(mode, (width, height), (pad_value,) * channels)
@@ -47,7 +105,7 @@ def resize_picture(
     return np.array(image).reshape(height, width, channels), content
 
 
-def _largest_inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+def _largest_inside(size: tuple[float, float], frame: tuple[int, int]) -> tuple[int, int]:
     """The largest (width, height) of this aspect ratio that fits into the frame, each at least one pixel."""
     factor = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

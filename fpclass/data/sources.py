@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fpclass.data.files import ImageIndex, all_files, image_files, is_folder, looks_like_image, some_of
-from fpclass.data.table import Table, canonical_label, make_rows
+from fpclass.data.table import Table, canonical_label, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
 from fpclass.paths import cache_dir
 
@@ -41,10 +42,50 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
     """
     if data_config.source not in SOURCES:
         raise ConfigError(f"data.source = {data_config.source!r}: expected one of {', '.join(SOURCES)}")
+    # Names are those of the merged classes.
+    data: Any = data_config
+    config = ConfigDict({**data, "class_names": ()}) if data.merge else data
     try:
-        return SOURCES[data_config.source](data_config, progress)
+        table = SOURCES[data_config.source](config, progress)
     except OSError as error:
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
+    if data.group_pattern:
+        table = table.with_columns(group=groups_of(table.rows["filename"].tolist(), data))
+    if not data.merge:
+        return table
+    merged = merge_classes(table, data.merge)
+    return dataclasses.replace(merged, class_names=class_names(data.class_names, merged.classes))
+
+
+def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
+    """The person of each image by its name: what the first group of `data.group_pattern` finds in it.
+
+    Args:
+      filenames: as in the table: below the root, with "/".
+      data_config: the section `data` of the config.
+
+    Raises:
+      ConfigError: no regular expression with a group, a column as well, or a name in which it finds nothing.
+    """
+    pattern = data_config.group_pattern
+    if data_config.group_column:
+        raise ConfigError(
+            f"data.group_pattern = {pattern!r} and data.group_column = {data_config.group_column!r}: give one of them"
+        )
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.group_pattern = {pattern!r}: no regular expression ({error})") from None
+    if not expression.groups:
+        raise ConfigError(f"data.group_pattern = {pattern!r}: expected (…) around what names the person")
+    found = [expression.search(name) for name in filenames]
+    missed = [name for name, match in zip(filenames, found, strict=True) if not (match and match[1])]
+    if missed:
+        raise ConfigError(
+            f"data.group_pattern = {pattern!r} finds nothing in {len(missed)} of {len(filenames)} names, first "
+            f"{missed[0]!r}; mend the pattern"
+        )
+    return [match[1] for match in found if match]
 
 
 def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:

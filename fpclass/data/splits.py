@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,8 @@ class Splits:
     """The role of every row of a table.
 
     Attributes:
-      frame: one row per table row: filename, group, unit (a person together with everybody who shares an identical
-        image; an image of its own otherwise: what intervals resample, and what is never divided unless
+      frame: one row per table row: filename, group, unit (a person together with everybody who shares an image or a
+        near copy of it; an image of its own otherwise: what intervals resample, and what is never divided unless
         split.grouped=False), label (as the source has it), fold (-1 outside of folds), role (train, selection: where
         the best epoch is chosen, validation: what is reported, test: labelled rows that the source sets aside,
         predict, excluded: kept out because the same person or image is held out; "" for quarantined rows).
@@ -50,7 +51,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     people are shuffled by a hash of the seed and their name.
 
     Args:
-      table: audited table; its column `pixel_sha256`, if there, ties identical images together.
+      table: audited table; its columns `pixel_sha256` and `near_duplicates`, if there, tie copies together.
       split_config: the section `split` of the config.
       needs_selection: whether training chooses anything, and so needs images set aside for that.
 
@@ -61,13 +62,14 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
         that gives its own validation images.
     """
-    people = _find_units(table, grouped=True)
-    units = people if split_config.grouped else _find_units(table, grouped=False)
+    people = find_units(table, grouped=True)
+    units = people if split_config.grouped else find_units(table, grouped=False)
     labels = table.labels
     notes: list[str] = []
     num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
+    notes += _describe_near_duplicates(table)
     role = np.full(len(table), "", dtype=object)
     role[table.to_predict_mask & table.usable_mask] = PREDICT
     role[table.labelled_mask] = TRAIN
@@ -177,15 +179,14 @@ def partition(
     return part_of[unit_of]
 
 
-def _find_units(table: Table, *, grouped: bool) -> np.ndarray:
-    """The name of each row's unit: connected components of "same pixels" and, if grouped, of "same person"."""
+def find_units(table: Table, *, grouped: bool) -> np.ndarray:
+    """The name of each row's unit: connected components of "copies of an image" and, if grouped, of "same person"."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     num_rows = len(table)
     links = [table.rows["group"]] if grouped else []
-    if "pixel_sha256" in table.rows:
-        links.append(table.rows["pixel_sha256"])
+    links += [table.rows[name] for name in ("pixel_sha256", "near_duplicates") if name in table.rows]
     edges = [np.zeros((2, 0), int)]
     for column in links:
         # Only labelled rows tie: a row to predict must not change who is trained on.
@@ -209,8 +210,25 @@ def _exclude_shared_units(role: np.ndarray, units: np.ndarray, notes: list[str])
         shared = np.isin(role, others) & np.isin(units, units[role == kept])
         role[shared] = EXCLUDED
         if shared.any():
-            reason = f"their person or an identical copy is among the {kept} images"
+            reason = f"their person or a copy is among the {kept} images"
             notes.append(f"{shared.sum()} images left out: {reason}")
+
+
+def _describe_near_duplicates(table: Table) -> list[str]:
+    """One line on what the splits keep together because it looks the same; none where nothing does."""
+    if "near_duplicates" not in table.rows:
+        return []
+    rows: Any = table.rows[table.labelled_mask]
+    copies = rows[rows["near_duplicates"] != ""].groupby("near_duplicates")
+    # Of identical pixels alone nobody needs to be told here.
+    num_pictures = copies["pixel_sha256"].nunique()
+    near = num_pictures.index[num_pictures > 1]
+    if not len(near):
+        return []
+    clusters = f"{len(near)} cluster{'s' * (len(near) > 1)}"
+    tied = (copies["group"].nunique()[near] > 1).sum()
+    remark = f", {tied} of which tie different people: look at them" if tied else ""
+    return [f"near-duplicates kept together: {copies.size()[near].sum()} images in {clusters}{remark}"]
 
 
 def _describe_leak(frame: pd.DataFrame) -> str:
@@ -218,7 +236,7 @@ def _describe_leak(frame: pd.DataFrame) -> str:
     trained = set(people.loc[people["role"].isin([TRAIN, SELECTION]), "group"])
     reported = set(people.loc[people["role"].isin([VALIDATION, TEST]), "group"])
     if not reported:
-        return "split.grouped=False: the data set names no people, so only identical images are kept together"
+        return "split.grouped=False: the data set names no people, so only copies are kept together"
     if not trained & reported:
         return f"split.grouped=False, yet none of the {len(reported)} people held out were also trained on"
     return (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from fpclass.errors import ConfigError
 
 UNLABELLED = -1
 """Label of a row whose class is to be predicted."""
@@ -28,9 +30,12 @@ class Table:
         label (int64: class index, `UNLABELLED` or `OUT_OF_RANGE`), raw_label (str: as the source has it),
         group (str: the person; "" where there is none), split (str: "" or "train", "validation" as the source
         gives it), quarantine (str: "" or why the row takes no part in training and evaluation).
+        Where classes were put together there is original (str: the class as the source has it; "" without a label).
         The audit adds what it measured: sha256, pixel_sha256, width, height, mode, ….
       classes: label values in the source's own coding, in the order of the class indices.
       class_names: what figures and reports call them; as long as `classes`.
+      originals: the classes of the source that `classes` were put together from, in its order; empty where they are
+        the source's own.
       read: gives the encoded bytes of the row at a position. Raises OSError.
       source: one line that says where the data come from, for reports.
       is_synthetic: the images were drawn, not taken; every result has to say so.
@@ -44,6 +49,7 @@ class Table:
     source: str
     is_synthetic: bool = False
     unlisted: tuple[str, ...] = ()
+    originals: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -125,3 +131,39 @@ def make_rows(
             "quarantine": pd.Series(empty, dtype=object),
         }
     )
+
+
+def merge_classes(table: Table, merge: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    """Puts classes together; the column `original` keeps what each image was.
+
+    Args:
+      table: as its source gives it.
+      merge: (name, classes of the source) of every class that is wanted, in the order of the class indices.
+
+    Returns:
+      The table with the merged classes; its rows with a label that is none of the source's classes keep that.
+
+    Raises:
+      ConfigError: a class that the source does not have, one that is in two, or one that is in none.
+    """
+    home: dict[str, str] = {}
+    for name, members in merge:
+        for member in map(canonical_label, members):
+            if member in home:
+                raise ConfigError(f"data.merge: class {member!r} is in {home[member]!r} and in {name!r}; once, please")
+            home[member] = name
+    have = ", ".join(table.classes)
+    for member in home.keys() - set(table.classes):
+        raise ConfigError(f"data.merge: no class {member!r} in {table.source}; it has {have}")
+    for absent in [value for value in table.classes if value not in home]:
+        raise ConfigError(f"data.merge: class {absent!r} of {table.source} is in none of {', '.join(dict(merge))}")
+    classes = tuple(name for name, _ in merge)
+    original = table.rows["raw_label"]
+    raw_label = original.map(lambda value: home.get(value, value))
+    index = {name: k for k, name in enumerate(classes)}
+    label = [
+        index[name] if value in home else old
+        for name, value, old in zip(raw_label, original, table.labels, strict=True)
+    ]
+    merged = table.with_columns(raw_label=raw_label, original=original, label=np.array(label, np.int64))
+    return dataclasses.replace(merged, classes=classes, class_names=classes, originals=table.classes)

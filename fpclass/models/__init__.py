@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.models import (
+    airbench,
     alexnet,
     convnext,
     densenet,
@@ -24,6 +25,7 @@ from fpclass.models import (
     vgg,
     vit,
 )
+from fpclass.models.blocks import Block
 from fpclass.models.cnn import CNN
 from fpclass.models.layers import fast_conv_form
 from fpclass.models.network import Architecture, DenseHead, Network, stages_through
@@ -70,6 +72,17 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """The variants of each, the usual one first."""
 
+FROM_SCRATCH = (
+    "conv_features",
+    "kernel_size",
+    "convs_per_block",
+    "block_dropout_rate",
+    "batch_norm",
+    "squeeze_excitation",
+    "conv_form",
+)
+"""Keys of `model` that say how a network of our own is built, and that published ones do not read."""
+
 
 def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
     """The footprint CNN with the variant that the config describes.
@@ -77,13 +90,13 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
     Raises:
       ConfigError: images so small that nothing is left after the convolutions.
     """
-    _refuse_unread(model_config, ("variant", "weights", "last_stage"))
+    _refuse_unread(model_config, ("variant", "weights", "last_stage", "convs_per_block", "block_dropout_rate"))
     if model_config.head == "moments":
-        raise ConfigError("model.head is 'moments': that is for backbones; the cnn takes flatten or gap")
+        raise ConfigError("model.head is 'moments': that is for networks of stages; the cnn takes flatten or gap")
     form = model_config.conv_form
     smallest = min(image_size)
     for _ in model_config.conv_features:
-        smallest = (smallest - 4) // 2
+        smallest = (smallest - model_config.kernel_size + 1) // 2
     if smallest < 1:
         raise ConfigError(
             f"data.image_size is {tuple(image_size)}: too small for the {len(model_config.conv_features)} convolutions "
@@ -93,12 +106,92 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
         num_classes=num_classes,
         image_size=(image_size[0], image_size[1]),
         conv_features=tuple(model_config.conv_features),
+        kernel_size=model_config.kernel_size,
         dense_features=tuple(model_config.dense_features),
         dropout_rate=model_config.dropout_rate,
         batch_norm=model_config.batch_norm,
         head="flatten" if model_config.head == "own" else model_config.head,
         squeeze_excitation=model_config.squeeze_excitation,
         conv_form=fast_conv_form() if form == "auto" else form,
+        output=model_config.output,
+    )
+
+
+def build_blocks(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> Network:
+    """A network of blocks, each of which halves the image, with a head of dense layers.
+
+    Raises:
+      ConfigError: images so small that nothing is left after the blocks.
+    """
+    _refuse_unread(model_config, ("variant", "weights", "last_stage", "kernel_size", "squeeze_excitation", "conv_form"))
+    features = tuple(model_config.conv_features)
+    if min(image_size) < 2 ** len(features):
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: too small for the {len(features)} blocks of "
+            "model.conv_features, each of which halves it"
+        )
+    stages = tuple(
+        Block(
+            width,
+            model_config.convs_per_block,
+            model_config.batch_norm,
+            model_config.block_dropout_rate,
+            name=f"block{i}",
+            parent=None,
+        )
+        for i, width in enumerate(features, start=1)
+    )
+    return Network(
+        stages=stages,
+        head=_dense_head(model_config, num_classes, pool="gap" if model_config.head == "own" else model_config.head),
+        min_size=(2 ** len(features),) * 2,
+        cam_stage=f"block{len(features)}/relu{model_config.convs_per_block}",
+        stem_kernel=("block1", "conv1", "kernel"),
+    )
+
+
+def build_airbench(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> Network:
+    """The network of airbench: whitened patches, three groups of two convolutions, the maximum over places.
+
+    Raises:
+      ConfigError: images too small for the groups, or a head that it does not have.
+    """
+    unread = ("kernel_size", "convs_per_block", "block_dropout_rate", "batch_norm", "squeeze_excitation", "conv_form")
+    _refuse_unread(
+        model_config,
+        ("variant", "weights", "last_stage", "head", "dense_features", "dropout_rate", "dense_l2", *unread),
+    )
+    features = tuple(model_config.conv_features)
+    smallest = 2 ** len(features) + 1
+    if min(image_size) < smallest:
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: too small for the {len(features)} groups of "
+            f"model.conv_features, each of which halves it; at least {smallest} pixels"
+        )
+    groups = (airbench.Group(width, name=f"group{i}", parent=None) for i, width in enumerate(features, start=1))
+    return Network(
+        stages=(
+            airbench.Whiten(name="whiten", parent=None),
+            *groups,
+            airbench.MaxPlaces(name="max", parent=None),
+        ),
+        head=_dense_head(model_config, num_classes, pool="none"),
+        min_size=(smallest, smallest),
+        cam_stage=f"group{len(features)}/gelu2",
+        stem_kernel=("whiten", "conv", "kernel"),
+        stem_of_images=airbench.whitening_kernel,
+    )
+
+
+def _dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
+    return DenseHead(
+        num_classes,
+        pool,
+        tuple(model_config.dense_features),
+        model_config.dropout_rate,
+        model_config.output,
+        name="head",
+        parent=None,
     )
 
 
@@ -117,7 +210,7 @@ def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int
       ConfigError: images smaller than the network's minimum, or no multiple of its patches; a variant or stage that
         does not exist.
     """
-    _refuse_unread(model_config, ("conv_features", "batch_norm", "squeeze_excitation", "conv_form"))
+    _refuse_unread(model_config, FROM_SCRATCH)
     if model_config.head == "own":
         _refuse_unread(model_config, ("dense_features", "dropout_rate", "dense_l2"), " with its own head")
     name, variant = model_config.name, model_config.variant or VARIANTS[model_config.name][0]
@@ -145,18 +238,10 @@ def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int
             )
     if own_head:
         stages += architecture.classifier
-    head = DenseHead(
-        num_classes,
-        pool="none" if own_head else model_config.head,
-        dense_features=() if own_head else tuple(model_config.dense_features),
-        dropout_rate=0.0 if own_head else model_config.dropout_rate,
-        name="head",
-        parent=None,
-    )
     last_maps = str((stages if not own_head else architecture.features)[-1].name)
     return Network(
         stages=stages,
-        head=head,
+        head=_dense_head(model_config, num_classes, pool="none" if own_head else model_config.head),
         min_size=architecture.min_size,
         patch_size=architecture.patch_size,
         cam_stage=architecture.cam_stage if own_head and architecture.cam_stage else last_maps,
@@ -166,6 +251,8 @@ def build_backbone(model_config: Config, num_classes: int, image_size: tuple[int
 
 MODELS: dict[str, Callable[[Any, int, tuple[int, int]], nn.Module]] = {
     "cnn": build_cnn,
+    "blocks": build_blocks,
+    "airbench": build_airbench,
     **dict.fromkeys(ARCHITECTURES, build_backbone),
 }
 
@@ -185,8 +272,10 @@ def build_model(model_config: Config, num_classes: int, image_size: tuple[int, i
       image_size: (height, width) in pixels.
 
     Raises:
-      ConfigError: no such architecture.
+      ConfigError: no such architecture, or one output for other than two classes.
     """
     if model_config.name not in MODELS:
         raise ConfigError(f"model.name is {model_config.name!r}: expected one of {', '.join(MODELS)}")
+    if model_config.output == "sigmoid" and num_classes != 2:
+        raise ConfigError(f"model.output is 'sigmoid': that is for two classes, and there are {num_classes}")
     return MODELS[model_config.name](model_config, num_classes, image_size)

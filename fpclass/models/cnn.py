@@ -5,11 +5,11 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from fpclass.models.layers import BatchNorm, ConvReluPool, SqueezeExcitation, dense
+from fpclass.models.layers import BatchNorm, ConvReluPool, Logits, SqueezeExcitation, dense
 
 
 class CNN(nn.Module):
-    """5x5 convolutions with ReLU and max-pool, then dense layers.
+    """Convolutions with ReLU and max-pool, then dense layers.
 
     With its defaults on (120, 80) x 1 this is the baseline: 894,306 parameters.
 
@@ -17,12 +17,14 @@ class CNN(nn.Module):
       num_classes: K, width of the output.
       image_size: (height, width) in pixels of the images it accepts.
       conv_features: channels of each convolution.
+      kernel_size: side of its kernel, pixels.
       dense_features: width of each hidden dense layer.
       dropout_rate: share of the features that is dropped in training, before the first dense layer.
       batch_norm: normalise after the ReLU of the first hidden dense layer.
       head: "flatten" or "gap" (global average pooling: the dense layers see channels only).
       squeeze_excitation: reduction ratio of the channel weights after each convolution with its pool; 0 for none.
       conv_form: "polyphase" or "direct"; see `ConvReluPool`.
+      output: "softmax" or "sigmoid"; see `Logits`.
 
     Stages: conv1/conv, conv1/relu, conv1/pool, squeeze_excitation1/scaled, conv2/conv, … (conv and relu in the direct
     form only).
@@ -33,12 +35,14 @@ class CNN(nn.Module):
     num_classes: int
     image_size: tuple[int, int]
     conv_features: tuple[int, ...] = (6, 16)
+    kernel_size: int = 5
     dense_features: tuple[int, ...] = (120, 84)
     dropout_rate: float = 0.0
     batch_norm: bool = False
     head: str = "flatten"
     squeeze_excitation: int = 0
     conv_form: str = "polyphase"
+    output: str = "softmax"
 
     @property
     def cam_stage(self) -> str:
@@ -66,7 +70,7 @@ class CNN(nn.Module):
         if x.shape[1:3] != self.image_size:
             raise ValueError(f"images of (height, width) {x.shape[1:3]} in a CNN for {self.image_size}")
         for i, features in enumerate(self.conv_features, start=1):
-            x = ConvReluPool(features, form=self.conv_form, name=f"conv{i}")(x)
+            x = ConvReluPool(features, self.kernel_size, form=self.conv_form, name=f"conv{i}")(x)
             if self.squeeze_excitation:
                 x = SqueezeExcitation(self.squeeze_excitation, name=f"squeeze_excitation{i}")(x)
         x = x.mean(axis=(1, 2)) if self.head == "gap" else x.reshape(x.shape[0], -1)
@@ -75,4 +79,4 @@ class CNN(nn.Module):
             x = nn.relu(dense(features, f"dense{i}")(x))
             if self.batch_norm and i == 1:
                 x = BatchNorm(name="batch_norm")(x, train=train, mask=mask)
-        return dense(self.num_classes, "logits")(x)
+        return Logits(self.num_classes, self.output, name="logits")(x)

@@ -219,6 +219,34 @@ def dense(features: int, name: str) -> nn.Dense:
     return nn.Dense(features, kernel_init=kaiming_normal, name=name)
 
 
+class Logits(nn.Module):
+    """The last dense layer: a logit per class, or one for two classes.
+
+    One output z with a sigmoid, as many binary classifiers have it, is a softmax over (-z/2, z/2): the same
+    probabilities, the same cross-entropy and gradients, and whatever reads logits need not know.
+
+    Attributes:
+      num_classes: K; 2 with "sigmoid".
+      output: "softmax" or "sigmoid".
+      kernel_init: initialiser of the kernel.
+
+    Parameters: kernel and bias, of K outputs or of one.
+    """
+
+    num_classes: int
+    output: str = "softmax"
+    kernel_init: nn.initializers.Initializer = kaiming_normal
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n f"]) -> Float[Array, "n k"]:
+        """Computes logits."""
+        width = self.num_classes if self.output == "softmax" else 1
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], width))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        z = x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+        return z if self.output == "softmax" else jnp.concatenate([-z / 2, z / 2], axis=-1)
+
+
 def fast_conv_form() -> str:
     """The faster form of conv+pool here: a matrix product on CPU, the vendor's convolution elsewhere."""
     return "polyphase" if jax.default_backend() == "cpu" else "direct"

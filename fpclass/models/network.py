@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from fpclass.errors import ConfigError
-from fpclass.models.layers import BatchNorm, stage
+from fpclass.models.layers import BatchNorm, Logits, stage
 
 HEAD = "head"
 """Name of the head beside the stages; as `finetune.freeze_until` it means that all of these are frozen."""
@@ -84,6 +84,7 @@ class Network(nn.Module):
       patch_size: see `Architecture`.
       cam_stage: the stage that Grad-CAM looks at unless told otherwise; "" where there is none.
       stem_kernel: see `Architecture`.
+      stem_of_images: makes this kernel of normalised training images, so that it is not drawn; None: it is drawn.
 
     Stages: the names of `stages`.
     """
@@ -99,6 +100,7 @@ class Network(nn.Module):
     patch_size: int = 0
     cam_stage: str = ""
     stem_kernel: tuple[str, ...] = ()
+    stem_of_images: Callable[[Array], Array] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -209,12 +211,14 @@ class DenseHead(nn.Module):
         the image, as of a texture), "flatten", or "none" (the input is a vector already).
       dense_features: width of each hidden layer, with ReLU.
       dropout_rate: after every hidden layer; where there is none, before the one dense layer.
+      output: "softmax" or "sigmoid"; see `layers.Logits`.
     """
 
     num_classes: int
     pool: str = "gap"
     dense_features: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    output: str = "softmax"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n k"]:
@@ -232,4 +236,4 @@ class DenseHead(nn.Module):
             x = drop(nn.relu(nn.Dense(features, kernel_init=nn.initializers.he_normal(), name=f"dense{i}")(x)))
         if not self.dense_features:
             x = drop(x)
-        return nn.Dense(self.num_classes, name="logits")(x)
+        return Logits(self.num_classes, self.output, nn.initializers.lecun_normal(), name="logits")(x)

@@ -236,6 +236,55 @@ def test_a_copied_image_ties_two_people_and_everybody_tied_to_them() -> None:
     assert len(set(tied["role"])) == 1
 
 
+def with_near_duplicates(table: Table, *clusters: Sequence[int]) -> Table:
+    """Says of these positions that they look the same; their pixels differ."""
+    names = [""] * len(table)
+    for cluster in clusters:
+        for row in cluster:
+            names[row] = f"cluster of {cluster[0]}"
+    return table.with_columns(near_duplicates=names)
+
+
+def test_near_duplicates_have_one_role_with_and_without_groups() -> None:
+    table = with_near_duplicates(make_table(["a", "b"] * 30), (0, 20, 40), (5, 7))
+    for seed in range(10):
+        for grouped in (True, False):
+            splits = make_splits(table, split_config(seed=seed, grouped=grouped), needs_selection=True)
+            for cluster in ([0, 20, 40], [5, 7]):
+                assert len(set(splits.frame["role"].iloc[cluster])) == 1
+            assert splits.notes[0] == "near-duplicates kept together: 5 images in 2 clusters"
+    assert splits.frame["unit"].nunique() == 57
+
+
+def test_near_duplicates_tie_people_and_that_is_said() -> None:
+    table = with_near_duplicates(people(10), (0, 4), (1, 40 - 1), (8, 9))
+    splits = make_splits(table, split_config(), needs_selection=False)
+    tied = splits.frame[splits.frame["group"].isin(["a-0", "a-1", "b-9"])]
+    assert set(tied["unit"]) == {"a-0"}
+    assert len(set(tied["role"])) == 1
+    assert splits.notes[1:] == (
+        "near-duplicates kept together: 6 images in 3 clusters, 2 of which tie different people: look at them",
+    )
+
+
+def test_near_duplicates_in_given_splits_are_left_out_of_training() -> None:
+    table = people(10).with_columns(split=["train"] * 36 + ["test"] * 4, group="")
+    splits = make_splits(with_near_duplicates(table, (0, 36)), split_config(), needs_selection=False)
+    assert splits.rows(EXCLUDED).tolist() == [0]
+    assert splits.rows(TEST).tolist() == [36, 37, 38, 39]
+
+
+def test_without_near_duplicates_nothing_changes() -> None:
+    """Neither where none were found, nor where clusters are of identical pixels, which is no news."""
+    pixels = ["the same", "the same", *map(str, range(38))]
+    table = make_table(["a", "b"] * 20, pixels=pixels)
+    before = make_splits(table, split_config(), needs_selection=True)
+    for after in (with_near_duplicates(table), with_near_duplicates(table, (0, 1))):
+        splits = make_splits(after, split_config(), needs_selection=True)
+        assert splits.notes == before.notes
+        assert splits.frame.equals(before.frame)
+
+
 def test_a_person_called_like_a_file_is_not_that_file() -> None:
     label, group = ["a", "a", "b", "b"] * 3, ["img_0001", ""] + [""] * 10
     units = make_splits(make_table(label, group), split_config(), needs_selection=False).frame["unit"]

@@ -1,6 +1,6 @@
-"""Writes augment.npz: what torchvision's tensor functions give, for test_augment.py.
+"""Writes augment.npz: what torchvision's tensor functions and the layers of Keras give, for the tests of augmentation.
 
-Run: python tests/golden/make_augment.py (needs torch and torchvision, not JAX; made with 2.13.0 and 0.28.0)
+Run: python tests/golden/make_augment.py (needs torch, torchvision and Keras; made with 2.13.0, 0.28.0 and 3.15.0)
 
 Arrays (images are [H, W, C], in [0, 1] where their dtype is float32):
   factors, both, angles_deg, fill, mean, std, boxes, erased_value  parameters of the calls: the constants below
@@ -16,12 +16,22 @@ Arrays (images are [H, W, C], in [0, 1] where their dtype is float32):
                           int32 counts over (height, width), (top, height), (left, width) of NUM_DRAWS boxes, drawn for
                           (image height, image width), area, aspect = ERASING[S]. A box as large as the image stands
                           for "no attempt fitted": torchvision then returns the image as it was.
+  saturation_K, hue_K     float32 [factor, H, W, C] of the colour images; factors are `factors`, `hues`
+  sharpness_K             float32 [factor, H, W, C]
+  blur_K                  float32 [sigma, H, W, C]: sigmas are `sigmas`, cut off at BLUR_REACH pixels
+  solarized_K, autocontrast_K, posterized_K  float32 [threshold, H, W, C], [H, W, C], [bits, H, W, C]
+  keras_LAYER_FILL_INTERPOLATION  float32 [H, W, C]: image_1 through a layer whose range is the one number of KERAS
+  keras_brightness        float32 [H, W, C]: image_1, RandomBrightness of KERAS_BRIGHTNESS
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
+
+os.environ["KERAS_BACKEND"] = "jax"
+import keras
 
 try:
     import torchvision
@@ -48,6 +58,21 @@ ERASING = (
     ((6, 6), (0.82, 1.0), (1.0, 1.0)),  # often none of the ten fits
 )
 NUM_DRAWS = 100_000
+HUES = (-0.5, -0.21, 0.0, 0.1, 0.37)
+SIGMAS = (0.3, 1.0, 2.5)
+BLUR_REACH = 3
+THRESHOLDS = (0.0, 0.3, 1.0)
+BITS = (4, 6, 8)
+KERAS = {
+    "rotation": (keras.layers.RandomRotation, {"factor": (0.07, 0.07)}),
+    "zoom": (keras.layers.RandomZoom, {"height_factor": (0.21, 0.21)}),
+    "zoom_each": (keras.layers.RandomZoom, {"height_factor": (0.21, 0.21), "width_factor": (-0.13, -0.13)}),
+    "translation": (keras.layers.RandomTranslation, {"height_factor": (0.17, 0.17), "width_factor": (-0.22, -0.22)}),
+}
+SHEAR = (0.23, -0.11)  # x_factor, y_factor; the layer draws a sign, which is left out
+KERAS_BRIGHTNESS = 0.15
+FILL_MODES = ("constant", "reflect", "nearest", "wrap")
+INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
@@ -103,6 +128,40 @@ def erasing_counts(
     return counts
 
 
+def more_function_values(images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    values = {}
+    for k, image in enumerate(images):
+        unit = to_tensor(image).float().div(255)
+        several = {
+            "sharpness": [F.adjust_sharpness(unit, f) for f in FACTORS],
+            "blur": [F.gaussian_blur(unit, 2 * BLUR_REACH + 1, sigma) for sigma in SIGMAS],
+            "solarized": [F.solarize(unit, t) for t in THRESHOLDS],
+            "posterized": [F.posterize(to_tensor(image), bits).float().div(255) for bits in BITS],
+        }
+        if unit.shape[0] == 3:
+            several["saturation"] = [F.adjust_saturation(unit, f) for f in FACTORS]
+            several["hue"] = [F.adjust_hue(unit, h) for h in HUES]
+        values |= {f"{name}_{k}": np.stack([to_array(one) for one in all_of]) for name, all_of in several.items()}
+        values[f"autocontrast_{k}"] = to_array(F.autocontrast(unit))
+    return values
+
+
+def keras_values(image: np.ndarray) -> dict[str, np.ndarray]:
+    unit = (image.astype(np.float32) / np.float32(255))[None]
+    values = {}
+    for fill_mode in FILL_MODES:
+        for interpolation in INTERPOLATIONS:
+            how = {"fill_mode": fill_mode, "interpolation": interpolation, "fill_value": FILL}
+            for name, (layer, ranges) in KERAS.items():
+                values[f"keras_{name}_{fill_mode}_{interpolation}"] = layer(**ranges, **how)(unit, training=True)
+            transformation = {"shear_factor": np.array([SHEAR], np.float32), "input_shape": unit.shape}
+            sheared = keras.layers.RandomShear(**how).transform_images(unit, transformation)
+            values[f"keras_shear_{fill_mode}_{interpolation}"] = sheared
+    brightness = keras.layers.RandomBrightness((KERAS_BRIGHTNESS,) * 2, value_range=(0, 1))
+    values["keras_brightness"] = brightness(unit, training=True)
+    return {name: np.asarray(value, np.float32)[0] for name, value in values.items()}
+
+
 def main() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -123,6 +182,16 @@ def main() -> None:
         arrays[f"erasing_{k}_setting"] = np.array([size, area, aspect])
         for name, counts in erasing_counts(size, area, aspect).items():
             arrays[f"erasing_{k}_{name}"] = counts
+    arrays |= more_function_values(images) | keras_values(images[1])
+    arrays |= {
+        "hues": np.array(HUES),
+        "sigmas": np.array(SIGMAS),
+        "blur_reach": np.array(BLUR_REACH),
+        "thresholds": np.array(THRESHOLDS),
+        "bits": np.array(BITS),
+        "keras_shear": np.array(SHEAR),
+        "keras_brightness_factor": np.array(KERAS_BRIGHTNESS),
+    }
     np.savez_compressed(Path(__file__).with_name("augment.npz"), **arrays)
 
 

@@ -1,7 +1,6 @@
-"""The geometric image operations for training: rotation, scale, elastic deformation.
+"""The geometric operations one by one: mirror images, rotation, scale, elastic deformation.
 
-Like those of `fpclass.augment`, each works on one image [H, W, C], is meant to be vmapped, and comes in two parts: a
-deterministic core with explicit parameters, and a random operation `(key, image, …) -> image` that draws them.
+`fpclass.augment.geometry` has those that are composed into one.
 """
 
 from __future__ import annotations
@@ -15,10 +14,42 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-Image = Float[Array, "h w c"]
-Scalar = float | Float[Array, ""]
+from fpclass.augment.geometry import sample
+from fpclass.augment.intensity import Image, Scalar
 
 _REACH = 3  # standard deviations at which the Gaussian of the elastic deformation is cut off
+
+
+def flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
+    """Mirrors left and right with this probability.
+
+    Args:
+      key: JAX random key; one per image.
+      image: any intensities.
+      probability: in [0, 1].
+
+    Returns:
+      The image or its mirror image, shape unchanged.
+
+    Source: torchvision.transforms.RandomHorizontalFlip.
+    """
+    return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
+
+
+def vertical_flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
+    """Mirrors top and bottom with this probability.
+
+    Args:
+      key: JAX random key; one per image.
+      image: any intensities.
+      probability: in [0, 1].
+
+    Returns:
+      The image or its mirror image, shape unchanged.
+
+    Source: torchvision.transforms.RandomVerticalFlip.
+    """
+    return jnp.where(jax.random.uniform(key) < probability, image[::-1], image)
 
 
 def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
@@ -60,8 +91,12 @@ def rotate(key: Key[Array, ""], image: Image, *, max_angle_deg: float, fill: flo
 
     Source: torchvision.transforms.RandomRotation(max_angle_deg, fill=fill).
     """
-    angle_deg = jax.random.uniform(key, minval=-max_angle_deg, maxval=max_angle_deg)
-    return rotate_by(image, angle_deg, fill)
+    return rotate_by(image, draw_angle(key, max_angle_deg), fill)
+
+
+def draw_angle(key: Key[Array, ""], max_angle_deg: float) -> Float[Array, ""]:
+    """The angle of `rotate`: degrees, uniform in +-max_angle_deg."""
+    return jax.random.uniform(key, minval=-max_angle_deg, maxval=max_angle_deg)
 
 
 def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
@@ -99,8 +134,13 @@ def scale(key: Key[Array, ""], image: Image, *, factor_range: Sequence[float], f
     Returns:
       The scaled image, shape unchanged.
     """
+    return scale_by(image, draw_factor(key, factor_range), fill)
+
+
+def draw_factor(key: Key[Array, ""], factor_range: Sequence[float]) -> Float[Array, ""]:
+    """The factor of `scale`: uniform in the range on a log scale."""
     low, high = (math.log(factor) for factor in factor_range)
-    return scale_by(image, jnp.exp(jax.random.uniform(key, minval=low, maxval=high)), fill)
+    return jnp.exp(jax.random.uniform(key, minval=low, maxval=high))
 
 
 def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Image:
@@ -119,19 +159,7 @@ def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Imag
     height, width, _ = image.shape
     row = jnp.arange(height, dtype=image.dtype)[:, None] + shift_px[0]
     column = jnp.arange(width, dtype=image.dtype) + shift_px[1]
-    top, left = jnp.floor(row), jnp.floor(column)
-    below, right = row - top, column - left
-    top, left = top.astype(jnp.int32), left.astype(jnp.int32)
-
-    def add_corner(total: Array, corner: Array) -> tuple[Array, None]:
-        weight = jnp.where(corner[0], below, 1 - below) * jnp.where(corner[1], right, 1 - right)
-        values = image.at[top + corner[0], left + corner[1]]
-        return total + weight[..., None] * values.get(mode="fill", fill_value=fill, wrap_negative_indices=False), None
-
-    # A loop over the four neighbours, for XLA would fuse what made the image into the gathers and draw its random
-    # numbers again at every pixel and neighbour: map_coordinates takes six times as long behind the jitter.
-    corners = jnp.asarray([(0, 0), (0, 1), (1, 0), (1, 1)])
-    return lax.scan(add_corner, jnp.zeros_like(image), corners)[0]
+    return sample(image, row, column, fill=fill, fill_mode="constant", interpolation="bilinear")
 
 
 def draw_shift(

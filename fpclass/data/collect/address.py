@@ -1,0 +1,146 @@
+"""Addresses that may be fetched: http and https of the public internet, checked at the address that is connected to."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import ipaddress
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Callable
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_KEPT = "!$&'()*+,;=:@/%~"
+"""Characters of a path that stay as they are; `%`, because it may have been quoted already."""
+
+
+class Refused(Exception):
+    """Something that will not be fetched, now or later; the message says why.
+
+    Attributes:
+      status: the server's answer, such as 404; 0 if it was not asked.
+    """
+
+    def __init__(self, reason: str, status: int = 0):
+        super().__init__(reason)
+        self.status = status
+
+
+class NotPublic(Refused):
+    """A host that is not of the public internet."""
+
+
+def normal_url(text: str) -> str:
+    """One spelling of an address: ASCII, quoted, without fragment.
+
+    Args:
+      text: as a page or a person has it, perhaps with spaces and letters of any language.
+
+    Raises:
+      Refused: not http or https, no host, a bad port, or with a user and password.
+    """
+    try:
+        parts = urllib.parse.urlsplit(text.strip())
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+        host = host if ":" in host else host.encode("idna").decode("ascii")
+    except ValueError as error:  # UnicodeError is one
+        raise Refused(f"not an address: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise Refused(f"only http and https are fetched, not {parts.scheme[:20] or 'an address without either'}")
+    if not host:
+        raise Refused("an address without a host")
+    if parts.username is not None:
+        raise Refused("an address with a user name in it")
+    place = f"[{host}]" if ":" in host else host
+    if port and port != (443 if parts.scheme == "https" else 80):
+        place += f":{port}"
+    path = urllib.parse.quote(parts.path or "/", safe=_KEPT)
+    query = urllib.parse.quote(parts.query, safe=_KEPT + "?[]")
+    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+
+
+def is_public(address: str) -> bool:
+    """Whether a numeric address is of the public internet, and not of this machine, its network or its cloud.
+
+    Args:
+      address: IPv4 or IPv6. Those IPv6 addresses that stand for an IPv4 one are as public as that.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to the host of an address, if all that the name stands for is allowed.
+
+    The name is looked up once, and what was looked up is what is connected to: a name server that gives another answer
+    the second time gains nothing. Proxies of the environment are not used, because behind one nobody can check this.
+
+    Attributes:
+      opened: the socket, which stays known here after the response has taken it over; None before.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float, is_allowed: Callable[[str], bool]):
+        parts = urllib.parse.urlsplit(url)
+        self._is_https = parts.scheme == "https"
+        self.default_port = 443 if self._is_https else 80
+        self._is_allowed = is_allowed
+        self.opened: socket.socket | None = None
+        super().__init__(parts.hostname or "", parts.port, timeout=timeout_seconds)
+
+    def connect(self) -> None:
+        """Looks up, checks, connects.
+
+        Raises:
+          NotPublic: an address that is not allowed.
+          OSError: no such name, no connection, a certificate that is not right.
+        """
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for *_, address in found:
+            if not self._is_allowed(str(address[0])):
+                place = "" if self.host == address[0] else f", whose address is {address[0]},"
+                raise NotPublic(f"{self.host}{place} is not of the public internet")
+        sock = _connect(found, self.timeout)
+        if self._is_https:
+            try:
+                sock = _tls().wrap_socket(sock, server_hostname=self.host)
+            except BaseException:
+                sock.close()
+                raise
+        self.sock = self.opened = sock
+
+    def hang_up(self) -> None:
+        """Ends the connection from another thread; the one that reads meets the end of it."""
+        if self.opened is not None:
+            with contextlib.suppress(OSError):  # it may just have been closed
+                # Not SSLSocket's own, which takes the encryption away from under the thread that reads.
+                socket.socket.shutdown(self.opened, socket.SHUT_RDWR)
+
+
+def _connect(found: list[tuple], timeout_seconds: float | None) -> socket.socket:
+    """Connects to the first of the looked up addresses that answers."""
+    failure = OSError("no address")
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(timeout_seconds)
+            sock.connect(address)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    raise failure
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,293 @@
+"""A folder of images of any kind to one of PNGs or JPEGs of one size and mode; the originals stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from fpclass import files
+from fpclass.data.decode import in_threads, num_cores, open_picture
+from fpclass.data.files import ImageIndex, image_files, some_of
+from fpclass.data.resize import resize_picture
+from fpclass.data.sources import SYNTHETIC_MARK
+from fpclass.errors import DataError, DecodeError, RunError
+
+SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
+"""Format -> the files' extension."""
+CHANNELS = {"grey": 1, "rgb": 3}
+"""Mode -> channels."""
+MAX_JPEG_PX = 65_500
+"""Longest side that libjpeg writes."""
+SETTINGS = "convert.json"
+"""What the images of a folder were converted to."""
+REPORT = "convert.csv"
+"""What became of every file."""
+
+Progress = Callable[[Iterable, int], Iterable]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What images are converted to.
+
+    Attributes:
+      format: one of `SUFFIXES`.
+      mode: one of `CHANNELS`.
+      image_size: (height, width) in pixels, or None to leave each image at its own.
+      resize: one of `fpclass.data.resize.RESIZE`.
+      interpolation: one of `fpclass.data.resize.RESAMPLING`.
+      pad_value: grey level, 0 to 255, of what "pad" fills.
+      quality: of JPEG, 1 to 100.
+    """
+
+    format: str
+    mode: str
+    image_size: tuple[int, int] | None = None
+    resize: str = "stretch"
+    interpolation: str = "bicubic"
+    pad_value: int = 255
+    quality: int = 95
+
+
+def convert_folder(
+    folder: Path, output: Path, conversion: Conversion, progress: Progress
+) -> tuple[pd.DataFrame, list[str]]:
+    """Converts every image below a folder; goes on where it broke off. Colour profiles and EXIF are left behind.
+
+    Args:
+      folder: with images at any depth.
+      output: gets the same folders; new, empty, or of an earlier start with the same settings.
+      conversion: what to.
+      progress: called with an iterable and its length, gives back an iterable.
+
+    Returns:
+      report: one row per file: filename, output ("" if it could not be read), num_bytes, output_bytes, note (what was
+        done to it that its owner may not expect), is_new (False: it was there already), error. Also in the output as
+        `REPORT`.
+      notes: on the copies of the CSV files.
+
+    Raises:
+      DataError: no images, or folders inside one another.
+      RunError: the output holds something else, or cannot be written.
+    """
+    check_apart(folder, output)
+    sources = [file.relative_to(folder).as_posix() for file in image_files(folder)]
+    if not sources:
+        raise DataError(f"{folder}: no images in it; give a folder with image files at any depth")
+    _claim(output, conversion)
+    names = output_names(sources, SUFFIXES[conversion.format])
+    convert = functools.partial(_convert_file, folder, output, conversion)
+    with ThreadPoolExecutor(num_cores()) as pool:
+        rows = in_threads(pool, lambda row: convert(sources[row], names[sources[row]]), len(sources))
+        report = pd.DataFrame(list(progress(rows, len(sources))))
+    notes = copy_companions(folder, output, names)
+    files.write_csv(output / REPORT, report.drop(columns="is_new"))
+    return report, notes
+
+
+def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
+    """The name of each image after conversion: another extension; where two would be the same, it is put behind.
+
+    Args:
+      sources: POSIX paths.
+      suffix: extension, with its dot.
+
+    Returns:
+      Source -> name; no two of them are the same, also where case makes no difference.
+    """
+    wanted = {source: str(PurePosixPath(source).with_suffix(suffix)) for source in sources}
+    times = Counter(name.casefold() for name in wanted.values())
+    return {source: source + suffix if times[name.casefold()] > 1 else name for source, name in wanted.items()}
+
+
+def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None]) -> list[str]:
+    """Copies what makes a folder of images a data set: its CSV files, and the mark of drawn images.
+
+    Args:
+      folder: the data set.
+      output: where to.
+      names: see `copy_csv`.
+
+    Returns:
+      Notes on the copies.
+    """
+    if (folder / SYNTHETIC_MARK).exists():  # what was drawn stays marked as such
+        shutil.copyfile(folder / SYNTHETIC_MARK, output / SYNTHETIC_MARK)
+    notes = [copy_csv(path, output / path.name, folder, names) for path in sorted(folder.glob("*.csv"))]
+    return [note for note in notes if note]
+
+
+def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | None]) -> str:
+    """Copies a CSV of a data set so that it names the images of the new folder.
+
+    The column that names images is the one in which most cells do; a CSV without one is copied as it is.
+
+    Args:
+      path: UTF-8, separated by commas, with a header.
+      target: of the copy.
+      root: folder of the images.
+      names: POSIX path of an image below the root -> its new one, or None to leave the row out.
+
+    Returns:
+      "", or what a person should know about the copy.
+
+    Raises:
+      DataError: not a CSV that can be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}); mend it, or move it elsewhere") from None
+    find = _make_find(root)
+    found = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
+    numbers = [sum(map(bool, column)) for column in found]
+    column = numbers.index(max(numbers)) if any(numbers) else -1
+    with files.replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row, line in enumerate(lines):
+            source = found[column][row] if column >= 0 else ""
+            name = names.get(source, "")
+            if name:
+                line[column] = _renamed(line[column], source, name)
+            if name is not None:
+                writer.writerow(line)
+    if column < 0:
+        return f"{path.name}: no column names images; copied as it is"
+    num_unknown = len(lines) - numbers[column]
+    return f"{path.name}: {num_unknown} cells name no image, or several; left as they are" if num_unknown else ""
+
+
+def check_apart(folder: Path, output: Path) -> None:
+    """Makes sure that what is written is not among what is read.
+
+    Raises:
+      DataError: `folder` is none, or one of the two is inside the other.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give one with images")
+    source, target = folder.resolve(), output.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise DataError(f"{output}: is, holds or is inside {folder}; write to a folder beside it")
+
+
+def report_text(report: Any, notes: Iterable[str], folder: Path, output: Path) -> str:
+    """What became of the files, as `convert_folder` gives it, for the terminal."""
+    broken = report[report["error"] != ""]
+    done = report[report["error"] == ""]
+    num_new = int(done["is_new"].sum())
+    sizes = f"{done['num_bytes'].sum() / 1e6:.1f} MB became {done['output_bytes'].sum() / 1e6:.1f} MB"
+    lines = [
+        f"{len(report)} files in {folder}: {num_new} converted, {len(done) - num_new} were there already, "
+        f"{len(broken)} cannot be read; {sizes}",
+        *(f"  {count} x {note}" for note, count in Counter(done.loc[done["note"] != "", "note"]).most_common(8)),
+    ]
+    if len(broken):
+        named = [f"{name} ({error})" for name, error in zip(broken["filename"], broken["error"], strict=True)]
+        lines.append(f"left out: {some_of(named)}")
+    return "\n".join([*lines, *notes, f"written: {output}; {output / REPORT} lists every file"])
+
+
+def _claim(output: Path, conversion: Conversion) -> None:
+    """Begins the output folder, or makes sure that it was begun with the same settings.
+
+    Raises:
+      RunError: it was not, or holds something else.
+    """
+    settings = asdict(conversion) | {"image_size": list(conversion.image_size) if conversion.image_size else None}
+    path = output / SETTINGS
+    if path.is_file():
+        before = files.read_json(path)
+        changed = [key for key in settings if before.get(key) != settings[key]]
+        if changed:
+            was, now = ({key: values.get(key) for key in changed} for values in (before, settings))
+            raise RunError(f"{output}: begun with {was}, not with {now}; give the same, or another folder")
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RunError(f"{output}: is not empty and not of an earlier conversion; give a new folder")
+    else:
+        files.write_json(path, settings)
+
+
+def _convert_file(folder: Path, output: Path, conversion: Conversion, source: str, name: str) -> dict[str, Any]:
+    """Converts one file, unless that is done already; gives its row of the report."""
+    path, target = folder / source, output / name
+    row: dict[str, Any] = {
+        "filename": source,
+        "output": name,
+        "num_bytes": 0,
+        "output_bytes": 0,
+        "note": "",
+        "is_new": True,
+    }
+    try:
+        status = path.stat()
+        row["num_bytes"] = status.st_size
+        # An output is whole or not there, and has the time of its original.
+        if target.is_file() and target.stat().st_mtime_ns == status.st_mtime_ns:
+            return row | {"output_bytes": target.stat().st_size, "is_new": False, "error": ""}
+        picture, facts = open_picture(path.read_bytes())
+        if conversion.format == "jpeg" and max(conversion.image_size or picture.size) > MAX_JPEG_PX:
+            raise DecodeError(f"{picture.width} x {picture.height} pixels, more than a JPEG can have")
+    except (DecodeError, OSError) as error:
+        why = error if isinstance(error, DecodeError) else f"cannot be read: {error.strerror or error}"
+        target.unlink(missing_ok=True)  # of an earlier start, when it could be read
+        return row | {"output": "", "error": str(why)}
+    image = _converted(picture, conversion)
+    with files.replacing(target) as temporary:
+        # Full resolution of the colours, too: these images are to be learnt from.
+        options = {"quality": conversion.quality, "subsampling": 0} if conversion.format == "jpeg" else {}
+        image.save(temporary, conversion.format.upper(), **options)
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return row | {"note": facts["note"], "output_bytes": target.stat().st_size, "error": ""}
+
+
+def _converted(picture: Image.Image, conversion: Conversion) -> Image.Image:
+    channels = CHANNELS[conversion.mode]
+    if conversion.image_size is None:
+        return picture.convert({1: "L", 3: "RGB"}[channels])
+    how = (conversion.interpolation, conversion.resize, conversion.pad_value)
+    pixels, _ = resize_picture(picture, conversion.image_size, channels, *how)
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+
+
+def _make_find(root: Path) -> Callable[[str], str]:
+    """A function that gives the image that a cell means, or "" if it means none, or several."""
+    index = ImageIndex(root, root)
+    # Paths may start in any folder: which one is data.image_dir is not known here.
+    by_end: dict[str, set[str]] = {}
+    for image in index.images:
+        parts = PurePosixPath(image).parts
+        for start in range(1, len(parts) - 1):
+            end = PurePosixPath(*parts[start:])
+            for name in (end, end.with_suffix("")):
+                by_end.setdefault(str(name), set()).add(image)
+
+    def find(cell: str) -> str:
+        try:
+            found = index.find(cell, "") if cell else ""
+        except DataError:
+            return ""
+        ends = by_end.get(cell.replace("\\", "/"), set())
+        return found or (min(ends) if len(ends) == 1 else "")
+
+    return find
+
+
+def _renamed(cell: str, source: str, name: str) -> str:
+    """What names `name` as the cell named `source`: with or without folders, with or without the extension."""
+    cell, new = cell.strip(), PurePosixPath(name)
+    old = PurePosixPath(cell.replace("\\", "/"))
+    has_suffix = old.name.endswith(PurePosixPath(source).suffix)
+    return str(old.with_name(new.name if has_suffix else new.stem))

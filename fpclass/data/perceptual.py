@@ -1,0 +1,284 @@
+"""What an image looks like in a few bytes, and which images look so alike that they are copies of one another.
+
+A copy is the same picture saved again: in another format or quality, or at another size. Two hashes find the pairs that
+could be copies, without comparing all with all; comparing their thumbnails tells copies from images that are only
+alike. docs/dedupe.md has the measurements behind the constants.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float16, Int, UInt8, UInt64
+from PIL import Image
+
+from fpclass.data.resize import Box
+
+THUMBNAIL_PX = 32
+"""Side of the thumbnails."""
+MAX_DISTANCE = 8
+"""Largest number of bits, of 64, in which the pHash of a copy differs."""
+MAX_DHASH_DISTANCE = 16
+"""The same for the dHash."""
+FINEST_PX, COARSEST_PX = 1.0, 3.0
+"""Thumbnails are compared between these scales, standard deviations of a Gaussian. Finer is the noise of compression;
+coarser is what prints of different people have in common: a dark oval on white."""
+MIN_CONTRAST = 1.5
+"""Standard deviation of the grey levels, of 255, between those scales, below which an image shows next to nothing and
+has no copies."""
+COARSE_PX = 8
+"""Side of what thumbnails are compared by first."""
+NUM_PAIRS = 1 << 16
+"""Pairs that are looked at together. Few, because those of images that are in one cluster by then can be left out."""
+
+
+def fingerprint(picture: Image.Image, box: Box | None = None) -> dict[str, str]:
+    """Hashes and thumbnail of a picture.
+
+    Args:
+      picture: at any size, mode L or RGB.
+      box: the part of it that counts; None: the whole.
+
+    Returns:
+      phash and dhash: 64 bits as 16 hexadecimal digits; thumbnail: grey, `THUMBNAIL_PX` squared whatever the picture's
+      aspect ratio, in base64.
+
+    Source: the hashes are those of the package imagehash.
+    """
+    side = (THUMBNAIL_PX, THUMBNAIL_PX)
+    # By whole factors first, which is fast, down to three times the size or less.
+    thumbnail = picture.resize(side, Image.Resampling.LANCZOS, box, reducing_gap=3.0).convert("L")
+    phash, dhash = hashes(thumbnail)
+    return {
+        "phash": phash,
+        "dhash": dhash,
+        "thumbnail": base64.b64encode(thumbnail.tobytes()).decode("ascii"),
+    }
+
+
+def hashes(thumbnail: Image.Image) -> tuple[str, str]:
+    """The pHash and the dHash of a picture, 16 hexadecimal digits each."""
+    import imagehash
+
+    return str(imagehash.phash(thumbnail)), str(imagehash.dhash(thumbnail))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprints:
+    """What images look like.
+
+    Attributes:
+      phash: 64 bits each.
+      dhash: 64 bits each.
+      thumbnails: grey, row by row.
+      details: the thumbnails between two scales, row by row, with a sum of squares of 1, or all 0 where there is next
+        to nothing to see.
+    """
+
+    phash: UInt64[np.ndarray, " n"]
+    dhash: UInt64[np.ndarray, " n"]
+    thumbnails: UInt8[np.ndarray, "n p"]
+    details: Float16[np.ndarray, "n p"]
+
+    def __len__(self) -> int:
+        return len(self.phash)
+
+    @classmethod
+    def from_facts(cls, facts: pd.DataFrame) -> Fingerprints:
+        """Reads the facts of images that decoded."""
+        thumbnails = np.frombuffer(b"".join(map(base64.b64decode, facts["thumbnail"])), np.uint8)
+        thumbnails = thumbnails.reshape(len(facts), THUMBNAIL_PX**2)
+        return cls(_bits(facts["phash"]), _bits(facts["dhash"]), thumbnails, _details(thumbnails))
+
+    @functools.cached_property
+    def coarse(self) -> Float[np.ndarray, "n q"]:
+        """The details in blocks: a projection to fewer dimensions, so that no two come to lie farther apart."""
+        block = THUMBNAIL_PX // COARSE_PX
+        blocks = self.details.reshape(-1, COARSE_PX, block, COARSE_PX, block)
+        return blocks.sum(axis=(2, 4), dtype=np.float32).reshape(len(self), -1) / block
+
+    def take(self, rows: Any) -> Fingerprints:
+        """Those of some of the images: positions, a mask or a slice."""
+        return Fingerprints(self.phash[rows], self.dhash[rows], self.thumbnails[rows], self.details[rows])
+
+    def mirrored(self) -> Fingerprints:
+        """Those of the mirror images."""
+        side = (-1, THUMBNAIL_PX, THUMBNAIL_PX)
+        thumbnails, details = (
+            np.ascontiguousarray(values.reshape(side)[:, :, ::-1]) for values in (self.thumbnails, self.details)
+        )
+        found = [hashes(Image.fromarray(thumbnail)) for thumbnail in thumbnails]
+        phash, dhash = zip(*found, strict=True) if found else ((), ())
+        shape = self.thumbnails.shape
+        return Fingerprints(_bits(phash), _bits(dhash), thumbnails.reshape(shape), details.reshape(shape))
+
+    def and_also(self, other: Fingerprints) -> Fingerprints:
+        """Both, one after the other."""
+        return Fingerprints(
+            *(np.concatenate([getattr(p, f.name) for p in (self, other)]) for f in dataclasses.fields(self))
+        )
+
+
+def similarity(
+    prints: Fingerprints, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """Correlation of the thumbnails between two scales: of images first[0] and second[0], first[1] and second[1] …
+
+    Brightness and contrast make no difference to it. With an image that shows next to nothing it is 0.
+    """
+    result = np.zeros(len(first), np.float32)
+    for start in range(0, len(first), 4096):
+        part = slice(start, start + 4096)
+        one, other = (prints.details[rows[part]].astype(np.float32) for rows in (first, second))
+        result[part] = np.minimum(np.einsum("np,np->n", one, other), 1)  # rounding
+    return result
+
+
+def near_pairs(codes: UInt64[np.ndarray, " n"], max_distance: int) -> Iterator[Int[np.ndarray, "2 p"]]:
+    """All pairs of positions whose codes differ in at most so many bits; a pair can come several times.
+
+    Codes that differ in d bits agree in at least one of d + 1 groups of bits. So the codes are sorted by one group
+    after the other, and compared with those that agree with them there.
+
+    Args:
+      codes: 64 bits each.
+      max_distance: largest number of bits that differ, in [0, 63].
+
+    Yields:
+      A few pairs at a time.
+    """
+    for group in range(max_distance + 1):
+        mask = np.uint64(sum(1 << bit for bit in range(group, 64, max_distance + 1)))
+        _, run, sizes = np.unique(codes & mask, return_inverse=True, return_counts=True)
+        # Those that agree stand side by side, the large runs first: at step k only runs of more than k codes, which
+        # are the first ones, have pairs that are k apart. Where a step leads into the next run, nothing is lost.
+        order = np.lexsort((run, -sizes[run]))
+        ordered, minus_size = codes[order], -sizes[run][order]
+        for step in range(1, sizes.max(initial=0)):
+            end = np.searchsorted(minus_size, -step)
+            differing = np.bitwise_count(ordered[: end - step] ^ ordered[step:end])
+            near = np.flatnonzero(differing <= max_distance)
+            if len(near):
+                yield np.stack([order[near], order[near + step]])
+
+
+def is_copy(
+    prints: Fingerprints, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"], min_similarity: float
+) -> Bool[np.ndarray, " p"]:
+    """Whether images first[0] and second[0], first[1] and second[1] … are copies: near in both hashes, and similar."""
+    is_near = hamming(prints.phash, first, second) <= MAX_DISTANCE
+    is_near &= hamming(prints.dhash, first, second) <= MAX_DHASH_DISTANCE
+    rows = np.flatnonzero(is_near)
+    # Of unit vectors |a - b|² = 2 - 2 similarity, which is more than what is left of it in a projection.
+    apart = np.square(prints.coarse[first[rows]] - prints.coarse[second[rows]]).sum(axis=1)
+    rows = rows[apart <= 2 - 2 * min_similarity + 1e-3]  # rounding
+    result = np.zeros(len(first), bool)
+    result[rows] = similarity(prints, first[rows], second[rows]) >= min_similarity
+    return result
+
+
+def hamming(
+    codes: UInt64[np.ndarray, " n"], first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
+) -> UInt8[np.ndarray, " p"]:
+    """In how many bits codes differ, pair by pair."""
+    return np.bitwise_count(codes[first] ^ codes[second])
+
+
+def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
+    """Which images are copies of one another, or of copies of one another.
+
+    Args:
+      prints: of images.
+      min_similarity: correlation of the thumbnails from which a pair with near hashes is one of copies.
+      mirrored: whether a mirror image is a copy, too.
+
+    Returns:
+      The cluster of each image, a number below n; images that have no copy have one of their own.
+    """
+    num_images = len(prints)
+    cluster = np.arange(num_images)
+    owner = shown = np.flatnonzero(prints.details.any(axis=1))
+    prints = prints.take(shown)
+    if mirrored:
+        prints, owner = prints.and_also(prints.mirrored()), np.concatenate([shown, shown])
+    for first, second in _gathered(near_pairs(prints.phash, MAX_DISTANCE)):
+        is_open = cluster[owner[first]] != cluster[owner[second]]
+        first, second = first[is_open], second[is_open]
+        if not len(first):
+            continue
+        found = is_copy(prints, first, second, min_similarity)
+        cluster = joined(cluster, owner[first[found]], owner[second[found]])
+    return cluster
+
+
+def cluster_names(facts: pd.DataFrame, filenames: np.ndarray, mask: np.ndarray, min_similarity: float) -> np.ndarray:
+    """The clusters of copies among some images, called after their first file.
+
+    Args:
+      facts: as `fpclass.data.decode` gives them.
+      filenames: of each image.
+      mask: which images are looked at; all of them decoded.
+      min_similarity: see `find_clusters`.
+
+    Returns:
+      The name of each image's cluster, "" where it has no copy or is not looked at, object [N].
+    """
+    rows = np.flatnonzero(mask)
+    names = np.full(len(facts), "", object)
+    cluster = find_clusters(Fingerprints.from_facts(facts.iloc[rows]), min_similarity)
+    members: Any = pd.Series(filenames[rows]).groupby(cluster)
+    names[rows] = members.transform("min").where(members.transform("size") > 1, "").to_numpy(object)
+    return names
+
+
+def _gathered(parts: Iterator[Int[np.ndarray, "2 p"]]) -> Iterator[Int[np.ndarray, "2 p"]]:
+    """The same pairs, about `NUM_PAIRS` at a time."""
+    waiting: list[np.ndarray] = []
+    num_waiting = 0
+    for part in parts:
+        waiting.append(part)
+        num_waiting += part.shape[1]
+        if num_waiting >= NUM_PAIRS:
+            yield np.concatenate(waiting, axis=1)
+            waiting, num_waiting = [], 0
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
+
+
+def joined(
+    cluster: Int[np.ndarray, " n"], first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
+) -> Int[np.ndarray, " n"]:
+    """The clusters after joining those of the pairs."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = len(cluster)
+    links = (np.ones(len(first), bool), (cluster[first], cluster[second]))
+    _, component = connected_components(coo_array(links, shape=(size, size)), directed=False)
+    return component[cluster]
+
+
+def _bits(digits: Any) -> UInt64[np.ndarray, " n"]:
+    return np.array([int(text, 16) for text in digits], np.uint64)
+
+
+def _details(thumbnails: UInt8[np.ndarray, "n p"]) -> Float16[np.ndarray, "n p"]:
+    """A difference of Gaussians of each thumbnail, standardised."""
+    from scipy.ndimage import gaussian_filter1d
+
+    fine, coarse = (gaussian_filter1d(np.eye(THUMBNAIL_PX, dtype=np.float32), px, 0) for px in (FINEST_PX, COARSEST_PX))
+    result = np.zeros(thumbnails.shape, np.float16)
+    for start in range(0, len(thumbnails), 4096):
+        part = slice(start, start + 4096)
+        grey = thumbnails[part].reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX).astype(np.float32)
+        between = (fine @ grey @ fine.T - coarse @ grey @ coarse.T).reshape(len(grey), -1)
+        between -= between.mean(axis=1, keepdims=True)
+        norm = np.linalg.norm(between, axis=1, keepdims=True)
+        result[part] = between / np.where(norm < MIN_CONTRAST * THUMBNAIL_PX, np.inf, norm)
+    return result

@@ -1,0 +1,95 @@
+"""`launch.py eda`: its flags, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.console import say
+from fpclass.run import Run
+
+if TYPE_CHECKING:
+    from fpclass.eda.explore import Exploration
+
+EPILOG = """
+Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
+
+  launch.py eda --config.data.source=folder --config.data.root=DIR --workdir=runs/look
+  launch.py eda --config=configs/footprints/baseline.py --config.data.root=DIR --predictions=runs/study
+                                                 label errors by the out-of-fold predictions of a study
+  launch.py eda --config=configs/transfer/linear_probe.py --config.data.root=DIR
+                                                 compares images by the pretrained network of that config
+
+Written into the run folder: eda.html (the page, one file), eda.json, label_errors.csv, outliers.csv, and what audit
+writes. docs/eda.md says how much the suspicions are worth.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser, default_config: str) -> None:
+    """The flags of the command."""
+    parser.add_argument("--config", default=default_config, metavar="FILE", help="experiment; default %(default)s")
+    parser.add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
+    parser.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="folder of a study (or of a training) whose predictions judge the labels; default: quick built-in ones",
+    )
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Does what `add_arguments` parsed.
+
+    Raises:
+      ConfigError, DataError, RunError, WeightsError: see the functions below.
+    """
+    from fpclass.eda import explore
+    from fpclass.prepare import audit_data, write_audit
+    from fpclass.transfer import require_weights
+
+    config = configs.load_config(args.config, overrides)
+    folder = Run.create(pathlib.Path(args.workdir or f"runs/{config.name}"), config)
+    require_weights(config)
+    audit, images = audit_data(config)
+    write_audit(folder.folder, audit, images)
+    say(audit.to_text())
+    predictions = pathlib.Path(args.predictions) if args.predictions else None
+    found = explore.explore(config, audit, images, predictions)
+    write(folder, found)
+    say(summary(found))
+    say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv beside it")
+
+
+def write(run: Run, found: Exploration) -> None:
+    """Writes the page and its tables into a run folder; the page last, so that it is never older than they are."""
+    from fpclass.eda import explore, page
+
+    run.write_csv("label_errors.csv", explore.label_frame(found))
+    run.write_csv("outliers.csv", explore.outlier_frame(found))
+    files.write_json(run.path("eda.json"), explore.to_json(found))
+    files.write_text(run.path("eda.html"), page.render(found))
+
+
+def summary(found: Exploration) -> str:
+    """What is suspected, in a few lines for the terminal."""
+    lines = []
+    if found.labels:
+        low, high = found.labels.interval or (None, None)
+        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        lines += [
+            f"label errors  {found.labels.errors.num_suspected} suspected among {len(found.labels.judgement.rows)}, by "
+            f"{found.labels.judgement.source}",
+            f"              these predictions agree with {found.labels.accuracy:.3f}{interval} of the labels",
+            *(f"              {note}" for note in found.labels.judgement.notes),
+        ]
+    else:
+        lines.append(f"label errors  not looked for: {found.why_no_labels}")
+    if found.strangeness is not None:
+        lines.append(
+            f"outliers      {int(found.strangeness.is_suspected.sum())} unlike all others, {len(found.extremes)} of an "
+            "extreme size, shape, brightness or contrast"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,258 @@
+"""Looks at a data set: the audit, then label errors and outliers; and what of that a machine reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from fpclass.config import Config
+from fpclass.console import say
+from fpclass.data import splits
+from fpclass.data.audit import Audit
+from fpclass.data.decode import Images
+from fpclass.data.table import Table
+from fpclass.eda.features import Features, make_features
+from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
+from fpclass.eda.outliers import METHOD, Strangeness, extreme_looks, find_strange
+from fpclass.errors import DataError
+from fpclass.intervals import Interval
+from fpclass.label_errors import LabelErrors, find_label_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What is suspected about labels.
+
+    Attributes:
+      judgement: the predictions that the suspicion rests on.
+      accuracy: how often they agree with the labels as given.
+      interval: of that; None where it has none.
+      errors: the judgement on each of its rows.
+    """
+
+    judgement: Judgement
+    accuracy: float
+    interval: Interval | None
+    errors: LabelErrors
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploration:
+    """Everything that was found out about a data set.
+
+    Attributes:
+      name: of the config.
+      audit: findings, and the table with its facts.
+      images: decoded and resized, all rows of the table.
+      feature_rows: usable rows, which features and distances are about, [n].
+      features: what images were compared by; None where there are fewer than three.
+      labels: None where there is nothing to predict by …
+      why_no_labels: … and why.
+      strangeness: of `feature_rows`; None with `features`.
+      extremes: by row, what is extreme about size, shape, brightness or contrast.
+      confidence: coverage of the interval.
+    """
+
+    name: str
+    audit: Audit
+    images: Images
+    feature_rows: Int[np.ndarray, " n"]
+    features: Features | None
+    labels: Labels | None
+    why_no_labels: str
+    strangeness: Strangeness | None
+    extremes: dict[int, list[str]]
+    confidence: float
+
+    @property
+    def table(self) -> Table:
+        """The audited table."""
+        return self.audit.table
+
+    @property
+    def filenames(self) -> list[str]:
+        """Of all rows, fit for any file: what is not Unicode in a name is replaced."""
+        return [printable(name) for name in self.table.rows["filename"]]
+
+
+def printable(text: str) -> str:
+    """The text without what UTF-8 or a page cannot hold: lone surrogates and control characters become U+FFFD."""
+    text = text.encode("utf-8", "replace").decode()
+    return "".join("\ufffd" if ord(c) < 32 or 127 <= ord(c) < 160 else c for c in text)
+
+
+def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.Path | None) -> Exploration:
+    """Looks for label errors and outliers in an audited data set; says what it is doing.
+
+    Args:
+      config: the whole config.
+      audit: of the data set.
+      images: all rows of its table, also those in quarantine.
+      predictions: folder of a study or a run; None for the quick built-in predictions.
+
+    Raises:
+      RunError: `predictions` does not fit.
+      WeightsError: the weights of the config cannot be had.
+    """
+    table = audit.table
+    units = splits.find_units(table, grouped=True)  # people, whatever split.grouped says: a leak hides label errors
+    given = read_judgement(predictions, table, units) if predictions else None
+    rows = np.flatnonzero(table.usable_mask)
+    features = strangeness = None
+    if len(rows) > 2:
+        say(f"features of {len(rows)} images: {config.model.weights or 'simple ones'}")
+        features = make_features(config, images, rows)
+        strangeness = find_strange(features.statistics)
+    labels, why = None, ""
+    try:
+        labels = _look_at_labels(config, table, units, rows, features, given)
+    except DataError as error:
+        why = str(error)
+    extremes = extreme_looks(table.rows.iloc[rows])
+    confidence = config.evaluate.confidence
+    return Exploration(config.name, audit, images, rows, features, labels, why, strangeness, extremes, confidence)
+
+
+def _look_at_labels(
+    config: Config,
+    table: Table,
+    units: np.ndarray,
+    rows: Int[np.ndarray, " n"],
+    features: Features | None,
+    judgement: Judgement | None,
+) -> Labels:
+    """Compares labels with predictions.
+
+    Raises:
+      DataError: there are too few images to predict anything.
+    """
+    if judgement is None:
+        is_labelled = table.labelled_mask[rows]
+        if features is None or not is_labelled.any():
+            raise DataError(f"{table.source}: there are too few labelled images that can be read")
+        say("quick predictions, cross-validated")
+        judgement = quick_judgement(
+            features.values[is_labelled],
+            table,
+            rows[is_labelled],
+            units[rows[is_labelled]],
+            features.description,
+            config.split.seed,
+        )
+    labels = table.labels[judgement.rows]
+    accuracy, interval = judgement.accuracy(labels, config.evaluate.num_bootstrap, config.evaluate.confidence)
+    return Labels(judgement, accuracy, interval, find_label_errors(labels, judgement.probabilities))
+
+
+def label_frame(found: Exploration) -> pd.DataFrame:
+    """Every judged label, the most suspicious first, with what it is suspected to be and the probabilities of both."""
+    if found.labels is None:
+        columns = ["filename", "label", "suspected_instead", "probability_label", "probability_instead", "is_suspected"]
+        return pd.DataFrame(columns=pd.Index(columns))
+    errors, judgement = found.labels.errors, found.labels.judgement
+    order = errors.order
+    rows, instead = judgement.rows[order], errors.suggested[order]
+    names, classes = found.filenames, np.array(found.table.classes, object)
+    return pd.DataFrame(
+        {
+            "filename": [names[row] for row in rows],
+            "label": classes[found.table.labels[rows]],
+            "suspected_instead": classes[instead],
+            "probability_label": errors.quality[order].round(6),
+            "probability_instead": judgement.probabilities[order, instead].round(6),
+            "is_suspected": errors.is_suspected[order],
+        }
+    )
+
+
+def outlier_frame(found: Exploration) -> pd.DataFrame:
+    """Every usable image, the strangest first, with its distance and what is extreme about it."""
+    names, labels = found.filenames, found.table.rows["raw_label"].tolist()
+    if found.strangeness is None:
+        return pd.DataFrame({"filename": [], "label": [], "robust_z": [], "percentile": [], "is_suspected": []})
+    order = found.strangeness.order
+    rows = found.feature_rows[order]
+    return pd.DataFrame(
+        {
+            "filename": [names[row] for row in rows],
+            "label": [printable(labels[row]) for row in rows],
+            "robust_z": found.strangeness.z[order].round(4),
+            "percentile": found.strangeness.percentile[order].round(3),
+            "is_suspected": found.strangeness.is_suspected[order],
+            "extremes": ["; ".join(found.extremes.get(int(row), [])) for row in rows],
+        }
+    )
+
+
+def to_json(found: Exploration) -> dict[str, Any]:
+    """What eda.json holds: the audit, spreads by class, who predicted how well, and what is suspected."""
+    audit = found.audit.to_json()
+    result: dict[str, Any] = {
+        "experiment": found.name,
+        **{key: audit[key] for key in ("source", "is_synthetic", "classes", "class_names", "summary", "findings")},
+        "quarantined": audit["quarantined"],
+        "spread_by_class": _spreads(found.table),
+        "features": found.features.description if found.features else None,
+        "label_errors": {"reason": found.why_no_labels},
+        "outliers": {"method": None, "num_suspected": 0, "suspected": [], "extreme": []},
+    }
+    if found.labels:
+        judgement = found.labels.judgement
+        frame: Any = label_frame(found)
+        low, high = found.labels.interval or (None, None)
+        result["label_errors"] = {
+            "predictions": judgement.source,
+            "is_quick": judgement.is_quick,
+            "accuracy": {"value": found.labels.accuracy, "low": low, "high": high, "confidence": found.confidence},
+            "notes": list(judgement.notes),
+            "num_judged": len(judgement.rows),
+            "num_suspected": found.labels.errors.num_suspected,
+            "suspected": frame[frame["is_suspected"]].drop(columns="is_suspected").to_dict("records"),
+        }
+    if found.strangeness is not None:
+        frame: Any = outlier_frame(found)
+        names = found.filenames
+        result["outliers"] = {
+            "method": METHOD,
+            "num_suspected": int(found.strangeness.is_suspected.sum()),
+            "suspected": frame[frame["is_suspected"]].drop(columns="is_suspected").to_dict("records"),
+            "extreme": [{"filename": names[row], "reasons": reasons} for row, reasons in found.extremes.items()],
+        }
+    return _plain(result)
+
+
+def _spreads(table: Table) -> dict[str, Any]:
+    """Quantiles of brightness, contrast, shape and size in each class."""
+    result = {}
+    for k, value in enumerate(table.classes):
+        rows: Any = table.rows[table.labelled_mask & (table.labels == k)]
+        if not len(rows):
+            continue
+        quantities = {
+            "brightness": rows["mean"],
+            "contrast": rows["std"],
+            "width_over_height": rows["width"] / rows["height"],
+            "longer_side_px": rows[["width", "height"]].max(axis=1),
+        }
+        levels = (0.025, 0.25, 0.5, 0.75, 0.975)
+        result[value] = {
+            name: {f"q{100 * level:g}": float(np.quantile(values, level)) for level in levels}
+            for name, values in quantities.items()
+        }
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """The same in Python's own types, with texts that UTF-8 can hold."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return printable(value)
+    return value.item() if isinstance(value, np.generic) else value

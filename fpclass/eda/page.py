@@ -1,0 +1,381 @@
+"""The page: what was found out, as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+import fpclass
+from fpclass import figures_eda
+from fpclass.data.audit import FATAL, QUARANTINE, Finding
+from fpclass.data.files import some_of
+from fpclass.eda.explore import Exploration, printable
+from fpclass.eda.outliers import MAX_Z, METHOD
+from fpclass.eda.thumbnails import PIXELATED_PX, Thumbnails, array_uri
+from fpclass.figures import MAX_CLASS_ROWS
+from fpclass.prepare import note_of
+
+COPY_KINDS = {
+    "byte_identical": "The same file more than once",
+    "pixel_identical": "The same pixels in different files",
+    "near_duplicate": "Nearly the same picture",
+}
+MAX_CARDS = 48
+"""Images of a list that the page shows; the tables beside it have all."""
+MAX_CLUSTERS, MAX_PER_CLUSTER = 24, 6
+MAX_FINDINGS = 60
+NUM_SAMPLES = 6
+WEAK_ACCURACY = 0.85
+"""Predictions that agree with fewer labels are called weak: docs/eda.md has the measurements behind it."""
+
+_Card = dict[str, Any]
+
+
+def render(found: Exploration) -> str:
+    """The page as HTML: no script, no other file, every text of the data set escaped."""
+    import jinja2
+
+    text = importlib.resources.files("fpclass.eda").joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text).render(_Page(found).context())
+
+
+class _Page:
+    """Collects what the template shows."""
+
+    def __init__(self, found: Exploration):
+        self.found = found
+        self.table = found.table
+        self.names = found.filenames
+        self.labels = found.table.labels
+        self.class_names = [printable(name) for name in found.table.class_names]
+        self.row_of = {name: row for row, name in enumerate(found.table.rows["filename"])}
+        self.pictures = Thumbnails(found.table, found.images)
+
+    def context(self) -> dict[str, Any]:
+        """Everything that the template names."""
+        found, summary = self.found, self.found.audit.summary
+        shown = self._shown_rows()
+        self.pictures.make(shown)
+        labels, outliers, extremes = self._labels(), self._outliers(), self._extremes()
+        copies, people = self._copies(), self._people()
+        return {
+            "title": printable(self.table.source),
+            "name": printable(found.name),
+            "source": f"{summary['num_bytes'] / 1e6:,.1f} MB of images that can be read",
+            "note": note_of(self.table.is_synthetic),
+            "numbers": self._numbers(),
+            "overview": self._overview(labels, outliers, extremes, copies, people),
+            **self._classes(),
+            "charts": self._charts(),
+            "sizes": _counts(summary["sizes"]),
+            "formats": f"{_counts(summary['modes'])}; {_counts(summary['formats'])}",
+            "means": self._means(),
+            "samples": self._samples(),
+            "samples_note": self._only_some_classes(),
+            **self._findings(),
+            "copies": copies,
+            "people": people,
+            "labels": labels,
+            "why_no_labels": printable(found.why_no_labels),
+            "outliers": outliers,
+            "extremes": extremes,
+            "version": fpclass.__version__,
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+        }
+
+    # --- cards ------------------------------------------------------------------------------------
+
+    def _card(self, row: int, lines: Iterable[str] = (), suspicion: str = "") -> _Card:
+        facts = self.table.rows.iloc[row]
+        label = self.labels[row]
+        name = self.class_names[label] if label >= 0 else printable(facts["raw_label"])
+        original = printable(facts.get("original", ""))
+        name = f"{name} ({original})" if original and original != name else name
+        return {
+            "uri": self.pictures[row],
+            "is_tiny": max(facts["width"], facts["height"]) <= PIXELATED_PX,
+            "filename": self.names[row],
+            "label": name,
+            "lines": list(lines),
+            "suspicion": suspicion,
+        }
+
+    def _shown_rows(self) -> list[int]:
+        """The rows whose pictures the page needs, so that they can be made at once."""
+        found = self.found
+        rows: list[int] = [row for _, sample in self._sample_rows() for row in sample]
+        if found.labels:
+            rows += found.labels.judgement.rows[found.labels.errors.order[:MAX_CARDS]].tolist()
+        if found.strangeness is not None:
+            rows += found.feature_rows[found.strangeness.order[:MAX_CARDS]].tolist()
+        rows += list(found.extremes)[:MAX_CARDS]
+        for kind in (*COPY_KINDS, "group_with_two_labels"):
+            for finding in self._of_kind(kind)[:MAX_CLUSTERS]:
+                rows += [self.row_of[name] for name in finding.filenames[:MAX_PER_CLUSTER] if name in self.row_of]
+        return rows
+
+    def _of_kind(self, kind: str) -> list[Finding]:
+        return [finding for finding in self.found.audit.findings if finding.kind == kind]
+
+    def _clusters(self, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+        people = self.table.rows["group"]
+        clusters = []
+        for finding in findings[:MAX_CLUSTERS]:
+            names = finding.filenames[:MAX_PER_CLUSTER]
+            rows = [self.row_of[name] for name in names if name in self.row_of]
+            cards = [self._card(r, [f"person {printable(people.iloc[r])}"] if people.iloc[r] else []) for r in rows]
+            more = len(finding.filenames) - len(cards)
+            clusters.append({"reason": printable(finding.reason), "cards": cards, "num_more": more})
+        return clusters
+
+    # --- sections ---------------------------------------------------------------------------------
+
+    def _numbers(self) -> list[tuple[str, str]]:
+        summary = self.found.audit.summary
+        numbers = [
+            ("images", summary["num_images"]),
+            ("classes", self.table.num_classes),
+            ("labelled", summary["num_labelled"]),
+            ("to predict", summary["num_to_predict"]),
+            ("in quarantine", summary["num_quarantined"]),
+            ("people", summary["num_people"]),
+        ]
+        return [(label, f"{value:,}") for label, value in numbers if value or label not in ("to predict", "people")]
+
+    def _overview(self, labels: Any, outliers: Any, extremes: Any, copies: Any, people: Any) -> list[dict[str, str]]:
+        findings = self.found.audit.findings
+        num_fatal = sum(f.severity == FATAL for f in findings)
+        num_out = len({name for f in findings if f.severity == QUARANTINE for name in f.filenames})
+        num_torn_copies = sum("CONTRADICTORY" in f.reason for kind in COPY_KINDS for f in self._of_kind(kind))
+        items = []
+        if num_fatal:
+            items.append(("findings", "Cannot be trained on", f"{num_fatal} findings, see there"))
+        items.append(("findings", "Files that cannot be used", f"{num_out:,}" if num_out else "none"))
+        num_copies = sum(kind["number"] for kind in copies)
+        text = f"{num_copies:,} groups" if num_copies else "none"
+        items.append(
+            ("copies", "Copies", text + (f", {num_torn_copies} with CONTRADICTORY LABELS" * (num_torn_copies > 0)))
+        )
+        if people:
+            items.append(("people", "People with more than one label", str(people["num_torn"] or "none")))
+        if labels:
+            text = f"{labels['num_suspected']} of {labels['num_judged']}; {labels['short']}"
+        else:
+            text = "not looked for, see there"
+        items.append(("labels", "Suspected label errors", text))
+        strange = f"{outliers['num_suspected']} unlike all others, " if outliers else ""
+        items.append(("outliers", "Suspected outliers", f"{strange}{extremes['count']} extreme in size or looks"))
+        return [{"anchor": anchor, "what": what, "text": text} for anchor, what, text in items]
+
+    def _classes(self) -> dict[str, Any]:
+        counts = list(self.found.audit.summary["images_per_class"].values())
+        total, highest = max(sum(counts), 1), max([*counts, 1])
+        rows = [
+            {"name": name, "count": f"{n:,}", "share": f"{n / total:.1%}", "width": round(100 * n / highest, 1)}
+            for name, n in zip(self.class_names, counts, strict=True)
+        ]
+        lowest = min(counts, default=0)
+        text = f"The largest class has {highest / lowest:.1f} times as many images as the smallest." if lowest else ""
+        return {"classes": rows, "balance": text}
+
+    def _charts(self) -> list[dict[str, str]]:
+        mask = self.table.labelled_mask
+        if not mask.any():
+            return []
+        rows: Any = self.table.rows[mask]
+        width, height = rows["width"].to_numpy(float), rows["height"].to_numpy(float)
+        grey, whole = "mean grey level, 0 to 255", (0.0, 255.0)
+        charts = (
+            ("Longer side", np.maximum(width, height), "pixels", None),
+            ("Width / height", width / height, "width / height", None),
+            ("Brightness", rows["mean"].to_numpy(float), grey, whole),
+            ("Contrast", rows["std"].to_numpy(float), "standard deviation of the grey levels", None),
+        )
+        labels = self.table.labels[mask]
+        # What is the same for nearly all images is a line of text, not a chart.
+        return [self._spread(*chart, labels) for chart in charts if np.ptp(np.quantile(chart[1], (0.025, 0.975))) > 0]
+
+    def _spread(
+        self,
+        title: str,
+        values: Float[np.ndarray, " n"],
+        unit: str,
+        limits: tuple[float, float] | None,
+        labels: Int[np.ndarray, " n"],
+    ) -> dict[str, str]:
+        shown = [k for k in range(len(self.class_names)) if (labels == k).any()][:MAX_CLASS_ROWS]
+        medians = [f"{self.class_names[k]} {np.median(values[labels == k]):.3g}" for k in shown]
+        figure = figures_eda.spreads(values, labels, self.class_names, title, unit, limits)
+        return {"uri": _svg_uri(figure), "alt": f"{title} ({unit}); medians: {', '.join(medians)}"}
+
+    def _means(self) -> list[_Card]:
+        """The mean of the images as the config resizes them."""
+        labels = np.where(self.table.labelled_mask, self.table.labels, -1)
+        cards = []
+        for k, name in enumerate(self.class_names[:MAX_CLASS_ROWS]):
+            rows = np.flatnonzero(labels == k)
+            if len(rows):
+                mean = np.zeros(self.found.images.shape[1:])
+                for start in range(0, len(rows), 512):  # in parts: the set may fill half the memory
+                    mean += self.found.images[rows[start : start + 512]].sum(axis=0, dtype=np.int64)
+                picture = np.rint(mean / len(rows)).astype(np.uint8)
+                tiny = max(picture.shape[:2]) <= PIXELATED_PX
+                about = {"filename": f"{len(rows):,} images", "label": name, "lines": [], "suspicion": ""}
+                cards.append({"uri": array_uri(picture), "is_tiny": tiny, **about})
+        return cards
+
+    def _sample_rows(self) -> list[tuple[int, list[int]]]:
+        """By class, rows drawn at random, the same in every run."""
+        labels = np.where(self.table.labelled_mask, self.table.labels, -1)
+        rng = np.random.default_rng(0)
+        samples = []
+        for k in range(min(self.table.num_classes, MAX_CLASS_ROWS)):
+            members = np.flatnonzero(labels == k)
+            if len(members):
+                drawn = rng.choice(members, min(NUM_SAMPLES, len(members)), replace=False)
+                samples.append((k, sorted(drawn.tolist())))
+        return samples
+
+    def _samples(self) -> list[dict[str, Any]]:
+        return [
+            {"name": self.class_names[k], "cards": [{**self._card(row), "label": ""} for row in rows]}
+            for k, rows in self._sample_rows()
+        ]
+
+    def _only_some_classes(self) -> str:
+        more = self.table.num_classes - MAX_CLASS_ROWS
+        return f"The first {MAX_CLASS_ROWS} classes; {more} more are not shown." if more > 0 else ""
+
+    def _findings(self) -> dict[str, Any]:
+        """All but the copies and people, which have sections of their own."""
+        elsewhere = (*COPY_KINDS, "group_with_two_labels")
+        findings = [f for f in self.found.audit.findings if f.kind not in elsewhere]
+        rows = [
+            {
+                "severity": f.severity,
+                "kind": f.kind.replace("_", " "),
+                "reason": printable(f.reason),
+                "files": printable(some_of(f.filenames, limit=4)) if f.filenames else "",
+            }
+            for f in findings[:MAX_FINDINGS]
+        ]
+        more = len(findings) - len(rows)
+        return {"findings": rows, "findings_more": f"and {more} more, see eda.json" if more else ""}
+
+    def _copies(self) -> list[dict[str, Any]]:
+        copies = []
+        for kind, title in COPY_KINDS.items():
+            findings = self._of_kind(kind)
+            if findings:
+                count = f"{len(findings):,} groups" if len(findings) > 1 else "1 group"
+                more = max(0, len(findings) - MAX_CLUSTERS)
+                about = {"title": title, "number": len(findings), "count": count, "num_more": more}
+                copies.append({**about, "clusters": self._clusters(findings)})
+        return copies
+
+    def _people(self) -> dict[str, Any] | None:
+        usable: Any = self.table.rows[self.table.usable_mask]
+        counts = usable.loc[usable["group"] != "", "group"].value_counts().to_numpy()
+        if not len(counts):
+            return None
+        torn = self._of_kind("group_with_two_labels")
+        text = (
+            f"{len(counts):,} people with {counts.min()} to {counts.max()} images each, median {np.median(counts):g}. "
+            "All images of a person stay on one side of every split."
+        )
+        return {
+            "text": text,
+            "chart": {"uri": _svg_uri(figures_eda.images_per_person(counts)), "alt": f"Images per person: {text}"},
+            "num_torn": len(torn),
+            "clusters": self._clusters(torn),
+            "num_more": max(0, len(torn) - MAX_CLUSTERS),
+        }
+
+    def _labels(self) -> dict[str, Any] | None:
+        labels = self.found.labels
+        if labels is None:
+            return None
+        errors, judgement = labels.errors, labels.judgement
+        shown = errors.order[: min(MAX_CARDS, errors.num_suspected) or 12]
+        probabilities = judgement.probabilities
+        cards = []
+        for i in shown:
+            row, instead = int(judgement.rows[i]), int(errors.suggested[i])
+            sure = f"{_percent(float(probabilities[i, instead]))} against {_percent(float(errors.quality[i]))}"
+            cards.append(self._card(row, [sure], f"rather {self.class_names[instead]}?"))
+        given = self.table.labels[judgement.rows]
+        baseline = np.bincount(given).max() / len(given)
+        interval = verdict = ""
+        advice = "give the predictions of a study (--predictions)"
+        if judgement.is_quick and not (self.found.features and self.found.features.is_pretrained):
+            advice += " or a pretrained network (--config.model.weights)"
+        if labels.interval:
+            low, high = labels.interval
+            interval = f" ({self.found.confidence:.0%} interval {low:.1%} to {high:.1%})"
+            if low <= baseline:
+                verdict = f"That cannot be told from guessing: the suspicions are worth nothing; {advice}."
+        if not verdict and labels.accuracy < WEAK_ACCURACY:
+            verdict = f"That is weak: most of the suspected labels will turn out to be right; better, {advice}."
+        return {
+            "num_suspected": f"{errors.num_suspected:,}",
+            "num_judged": f"{len(judgement.rows):,}",
+            "source": printable(judgement.source),
+            "accuracy": f"{labels.accuracy:.1%}{interval}",
+            "short": f"the predictions behind that agree with {labels.accuracy:.0%} of the labels",
+            "baseline": f"{baseline:.1%}",
+            "verdict": verdict,
+            "notes": [printable(note) for note in judgement.notes],
+            "cards": cards,
+            "is_below": errors.num_suspected == 0,
+            "num_more": max(0, errors.num_suspected - MAX_CARDS),
+        }
+
+    def _outliers(self) -> dict[str, Any] | None:
+        strange = self.found.strangeness
+        if strange is None:
+            return None
+        num_suspected = int(strange.is_suspected.sum())
+        cards = []
+        for i in strange.order[: min(MAX_CARDS, num_suspected) or 12]:
+            lines = [f"stranger than {strange.percentile[i]:.1f}% of the images", f"z {strange.z[i]:.1f}"]
+            cards.append(self._card(int(self.found.feature_rows[i]), lines))
+        return {
+            "num_suspected": num_suspected,
+            "method": METHOD,
+            "rule": f"Suspected is what is more than {MAX_Z:g} robust standard deviations (z) above the median.",
+            "cards": cards,
+            "is_below": num_suspected == 0,
+            "num_more": max(0, num_suspected - MAX_CARDS),
+        }
+
+    def _extremes(self) -> dict[str, Any]:
+        extremes = self.found.extremes
+        cards = [self._card(row, reasons) for row, reasons in list(extremes.items())[:MAX_CARDS]]
+        return {"count": len(extremes), "cards": cards, "num_more": max(0, len(extremes) - MAX_CARDS)}
+
+
+def _percent(share: float) -> str:
+    """A share in per cent that does not claim certainty."""
+    if share > 0.999:
+        return "over 99.9%"
+    return "under 0.1%" if share < 0.001 else f"{share:.1%}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Values with how often they occur, the commonest ones; "" of none."""
+    shown = [f"{printable(str(value))} ({count:,})" for value, count in counts.items()]
+    return some_of(shown, limit=8) if shown else ""
+
+
+def _svg_uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figures_eda.to_svg(figure).encode()).decode()

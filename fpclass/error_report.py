@@ -1,0 +1,100 @@
+"""Pictures and tables of what a trained network gets right and wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+
+from fpclass.data.splits import VALIDATION
+from fpclass.predictions import Predictions
+from fpclass.prepare import Prepared
+from fpclass.run import Run
+
+NUM_SHOWN = 24
+"""Images in the grid of predictions."""
+NUM_PER_CLASS = 8
+"""Images in a row of a gallery."""
+
+
+def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
+    """Writes a grid of validation images with what was said of them; errors by original class, where there are such.
+
+    Args:
+      run: the run folder.
+      prepared: its data.
+      predictions: of the validation images.
+
+    Returns:
+      What there is to say about it, a line each.
+    """
+    from fpclass import figures_errors
+    from fpclass.figure_style import save_figure
+
+    # Drawn by a fixed seed, not chosen: neither the best nor the worst of them.
+    rng = np.random.default_rng(run.config.seed)
+    chosen = np.sort(rng.choice(len(predictions.frame), min(NUM_SHOWN, len(predictions.frame)), replace=False))
+    titles, is_right = _describe(prepared, predictions)
+    figure = figures_errors.prediction_grid(
+        prepared.images[prepared.splits.rows(VALIDATION)[chosen]],
+        [titles[i] for i in chosen],
+        is_right[chosen].tolist(),
+        "Validation images drawn at random: right in green, wrong in red",
+        note=prepared.note,
+    )
+    save_figure(figure, run.path("figures/predictions.png"))
+    return _by_original_class(run, prepared, predictions) if prepared.table.originals else []
+
+
+def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
+    from fpclass import figures_errors
+    from fpclass.figure_style import save_figure
+    from fpclass.original_classes import findings, original_class_table, original_pair_table
+
+    config, table = run.config, prepared.table
+    rows = prepared.splits.rows(VALIDATION)
+    originals = np.array(table.rows["original"], str)[rows]
+    units = np.array(prepared.splits.frame["unit"], str)[rows]
+    options = {"num_bootstrap": config.evaluate.num_bootstrap, "confidence": config.evaluate.confidence}
+    judged = (predictions.logits, predictions.labels, originals, units)
+    classes = original_class_table(*judged, table.class_names, **options)
+    pairs = original_pair_table(*judged, **options)
+    run.write_csv("original_classes.csv", classes)
+    run.write_csv("original_pairs.csv", pairs)
+    save_figure(
+        figures_errors.original_classes(classes, pairs, note=prepared.note), run.path("figures/original_classes.png")
+    )
+    titles, is_right = _describe(prepared, predictions)
+    worst_first = np.argsort(-predictions.losses, kind="stable")
+
+    def gallery(chosen: dict[str, Int[np.ndarray, " n"]], title: str, name: str) -> None:
+        figure = figures_errors.error_gallery(
+            prepared.images[rows], chosen, titles, is_right.tolist(), title, NUM_PER_CLASS, note=prepared.note
+        )
+        save_figure(figure, run.path(f"figures/{name}.png"))
+
+    wrong = worst_first[~is_right[worst_first]]
+    gallery(
+        {name: wrong[originals[wrong] == name][:NUM_PER_CLASS] for name in classes["original"]},
+        "The worst errors of every original class",
+        "errors_by_original_class",
+    )
+    if len(pairs):
+        one, other = str(pairs["one"].iloc[0]), str(pairs["other"].iloc[0])
+        gallery(
+            {name: worst_first[originals[worst_first] == name][:NUM_PER_CLASS] for name in (one, other)},
+            f"{one} against {other}, the pair that is hardest to tell apart: the images with the highest loss",
+            "hardest_pair",
+        )
+    return findings(classes, pairs, config.evaluate.confidence)
+
+
+def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], np.ndarray]:
+    """A title for every validation image, and whether it was got right."""
+    names = prepared.table.class_names
+    predicted, sure = predictions.logits.argmax(axis=1), predictions.probabilities.max(axis=1)
+    is_right = predicted == predictions.labels
+    titles = [
+        f"{names[said]} {share:.0%}" + ("" if right else f"\nis {names[true]}")
+        for said, true, share, right in zip(predicted, predictions.labels, sure, is_right, strict=True)
+    ]
+    return titles, is_right
