@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
 
     augment = config.augment = ConfigDict()
     augment.flip_probability = 0.5            # horizontal flip
+    augment.flip_alternates = False           # instead: every image is mirrored in every other epoch
     augment.vertical_flip_probability = 0.0   # vertical flip, drawn independently
     augment.brightness = 0.2                  # factor drawn from [1 - x, 1 + x]; 0 turns it off
     augment.contrast = 0.2                    # likewise, about the image's mean grey

@@ -253,6 +253,7 @@ def _finetune_conditions(config: Any) -> dict[str, tuple[bool, str]]:
             for key, value, nothing, reason in (
                 ("predict.flip", config.predict.flip, "False", "features are of one view"),
                 ("predict.shift_px", config.predict.shift_px, "0", "features are of one view"),
+                ("augment.flip_alternates", config.augment.flip_alternates, "False", "views are not epochs"),
                 ("augment.mixup_alpha", config.augment.mixup_alpha, "0", "it would mix features, not images"),
                 ("augment.cutmix_alpha", config.augment.cutmix_alpha, "0", "it would mix features, not images"),
                 ("finetune.new_stem", finetune.new_stem, "False", "the frozen stages would change"),

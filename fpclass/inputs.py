@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from fpclass.augment import make_augment_batch, normalise
 from fpclass.config import Config
-from fpclass.state import AUGMENT, Dataset, Member, address
+from fpclass.state import AUGMENT, FLIPS, Dataset, Member, address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,11 @@ def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch:
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
         keys = augmentation_keys(member.seed, epoch, rows)
-        return augment(keys, shard(dataset.images[rows]), dataset.labels[rows])
+        images = shard(dataset.images[rows])
+        if config.augment.flip_alternates:
+            is_mirrored = mirrored_in(member.seed, epoch, rows)
+            images = jnp.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return augment(keys, images, dataset.labels[rows])
 
     return Inputs(
         draw=draw,
@@ -56,6 +60,15 @@ def augmentation_keys(
     """The random keys of the augmentation of these rows, in this epoch of the member of this seed."""
     key = address(seed, AUGMENT, epoch)
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def mirrored_in(seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]) -> Bool[Array, " B"]:
+    """Whether each of these rows is mirrored in this epoch: in every other one, from the first or from the second on.
+
+    Source: Jordan, arXiv 2404.00498, section 3.6: all images and mirror images are seen in every pair of epochs.
+    """
+    first = jax.vmap(lambda row: jax.random.bits(address(seed, FLIPS, row)) % 2)(rows)
+    return (first + jnp.asarray(epoch, first.dtype)) % 2 == 1
 
 
 def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
-PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS = range(6)
+PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS, FLIPS = range(7)
 """Purposes of random numbers: the first part of their address."""
 PADDING = -1
 """Row number that stands for "no example" in the last batch of an epoch."""

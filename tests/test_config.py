@@ -371,7 +371,7 @@ def test_base_passes_its_own_check() -> None:
 
 
 def attributes_read(package: pathlib.Path) -> set[tuple[str, str, str]]:
-    """(module or package, owner, attribute) of all that are read, like ("fitting", "optim", "name") of `c.optim.name`."""
+    """(module or package, owner, attribute) of all that are read: ("fitting", "optim", "name") of `c.optim.name`."""
     found = set()
     for file in package.rglob("*.py"):
         if file == package / "config.py":  # which checks the range of a key without ever using it

@@ -34,6 +34,8 @@ SWITCHES: dict[str, float] = {
     "cutout_px": 0,
 }
 """Keys that switch an operation on an image on, and the number at which (all of) it is off."""
+BY_EPOCH = ("flip_alternates",)
+"""What depends on the number of the epoch: `fpclass.inputs`."""
 MIXING = ("mixup_alpha", "cutmix_alpha")
 """Those of what sees a whole batch: `fpclass.mixing`."""
 PARAMETERS = (
@@ -85,7 +87,8 @@ def is_on(augment_config: Config, key: str) -> bool:
 def is_augmented(augment_config: Config) -> bool:
     """Whether the training images differ from the images themselves at all (mixing is not meant: it comes later)."""
     shares = tuple(augment_config["class_probability"]) or (1,)
-    return any(shares) and any(is_on(augment_config, key) for key in SWITCHES)
+    is_augmented = any(is_on(augment_config, key) for key in SWITCHES)
+    return (any(shares) and is_augmented) or any(augment_config[key] for key in BY_EPOCH)
 
 
 def is_composed(augment_config: Config) -> bool:
@@ -123,6 +126,9 @@ def check_augment(augment_config: Config, channels: int | None = None) -> None:
     for name, choices in _CHOICES.items():
         if config[name] not in choices:
             raise ConfigError(f"config.augment.{name} is {config[name]!r}; give {', '.join(choices)}")
+    if config["flip_alternates"] and config["flip_probability"]:
+        met = f"config.augment.flip_alternates is True and flip_probability {config['flip_probability']:g}"
+        raise ConfigError(f"{met}; give config.augment.flip_probability=0, or leave flip_alternates out")
     shares = tuple(config["class_probability"])
     if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares):
         raise ConfigError(f"config.augment.class_probability is {shares}; give a number from 0 to 1 for each class")
@@ -146,6 +152,7 @@ def describe(augment_config: Config) -> str:
     on = [f"{key} {_plain(augment_config[key])}" for key in SWITCHES if is_on(augment_config, key)]
     if is_composed(augment_config):
         on += [f"fill_mode {augment_config.fill_mode}"]
+    on += [key for key in BY_EPOCH if augment_config[key]]
     if augment_config.class_probability and on:
         on += [f"class_probability {_plain(augment_config.class_probability)}"]
     return ", ".join(on) or "nothing"

@@ -77,7 +77,7 @@ PLAIN = np.asarray(augment.normalise(IMAGE, 0.5, 0.5))
 
 
 def test_every_key_is_a_switch_or_a_parameter_or_of_mixing():
-    keys = [*settings.SWITCHES, *settings.PARAMETERS, *settings.MIXING]
+    keys = [*settings.SWITCHES, *settings.PARAMETERS, *settings.BY_EPOCH, *settings.MIXING]
     assert sorted(keys) == sorted(base.get_config().augment)
     assert sorted(ON) == sorted(settings.SWITCHES)
     assert sorted(OTHER) == sorted(settings.PARAMETERS)
@@ -102,6 +102,31 @@ def test_a_switch_alone_changes_the_image_and_says_so(key):
     assert augment.is_augmented(augment_config(**changes))
     assert np.abs(run(**changes) - PLAIN).max() > 0.02
     assert augment.describe(augment_config(**changes)).startswith(f"{key} ")
+
+
+def test_mirror_images_in_every_other_epoch():
+    """Each image is itself in one of two epochs and its mirror image in the other; half of them begin with either."""
+    config = base.get_config()
+    config.augment.update({**OFF, "flip_alternates": True})
+    assert augment.is_augmented(config.augment)
+    assert augment.describe(config.augment) == "flip_alternates"
+    images = jnp.asarray(np.random.default_rng(1).integers(0, 256, (64, 4, 6, 1), dtype=np.uint8))
+    rows, nothing = jnp.arange(64), jnp.arange(0)
+    dataset, member = Dataset(images, rows % 2), Member(jnp.array(3), rows, nothing, nothing, jnp.ones(2))
+    inputs = image_inputs(config)
+    plain = np.asarray(inputs.plain(images, rows))
+    drawn = [np.asarray(inputs.draw(member, jnp.array(epoch), dataset, rows)) for epoch in range(3)]
+    is_plain = [np.all(batch == plain, axis=(1, 2, 3)) for batch in drawn]
+    is_mirrored = [np.all(batch == plain[:, :, ::-1], axis=(1, 2, 3)) for batch in drawn]
+    for epoch in range(3):
+        assert np.all(is_plain[epoch] ^ is_mirrored[epoch])
+        np.testing.assert_array_equal(is_plain[epoch], is_mirrored[(epoch + 1) % 2])
+    assert 20 <= is_plain[0].sum() <= 44
+
+
+def test_flips_are_random_or_alternate():
+    with pytest.raises(ConfigError, match=r"flip_alternates is True and flip_probability 0\.5"):
+        augment.check_augment(augment_config(flip_alternates=True, flip_probability=0.5))
 
 
 def test_what_is_on_is_told_with_its_values():
