@@ -235,7 +235,7 @@ def _log(wave: Wave, record: dict[str, Any], company: Company, seconds: float) -
         if where:
             raise TrainingError(f"{member.name}: {where}; lower optim.learning_rate or set optim.gradient_clip_norm")
         if is_first_process():
-            member.run.append_history(log_record(own) | {"seconds": round(seconds, 3)})
+            member.run.append_history(log_record(own) | {"seconds": round(seconds, 5)})
 
 
 def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -> None:

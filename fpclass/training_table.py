@@ -86,7 +86,7 @@ def training_markdown(table: pd.DataFrame) -> str:
     ]
     for row in table.to_dict("records"):
         cells = [f"{row[s]:.3f}" + ("" if np.isnan(row[f"{s}_sd"]) else f" ± {row[f'{s}_sd']:.3f}") for s in SCORES]
-        seconds = "-" if np.isnan(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.1f}"
+        seconds = "-" if np.isnan(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.3g}"
         head = [row["config"].replace("|", "\\|"), row["image_size"], f"{row['parameters']:,}", seconds]
         lines.append(f"| {' | '.join([*head, *cells])} |")
     return "\n".join(lines)

@@ -151,6 +151,23 @@ def test_a_schedule_of_one_epoch_is_no_error() -> None:
         assert np.isfinite(float(rate(0)))
 
 
+def test_linear_rises_to_the_full_rate_and_falls_to_zero() -> None:
+    rate = make_schedule(optim_config(schedule="linear", warmup_epochs=1.0), num_epochs=5)
+    assert [float(rate(epoch)) / RATE for epoch in (0, 0.5, 1, 3, 5)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+    falling = make_schedule(optim_config(schedule="linear"), num_epochs=4)
+    assert [float(falling(epoch)) / RATE for epoch in (0, 1, 4)] == pytest.approx([1, 0.75, 0], abs=1e-6)
+
+
+def test_nesterov_looks_ahead() -> None:
+    """Sutskever's form: the step is momentum times the new velocity, plus the gradient; optax and PyTorch agree."""
+    found = run_steps(name="sgd", momentum=0.9, nesterov=True)
+    velocity, expected = jax.tree.map(np.zeros_like, PARAMS), jax.tree.map(np.asarray, PARAMS)
+    for grad, now in zip(GRADS, found[1:], strict=True):
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grad)
+        expected = jax.tree.map(lambda p, v, g: p - RATE * (0.9 * v + g), expected, velocity, grad)
+        assert_close(now, expected)
+
+
 def plateau_scales(losses: list[float], **values: object) -> list[float]:
     plateau = make_plateau(optim_config(schedule="plateau", **values))
     state = plateau.init(PARAMS)
@@ -176,10 +193,11 @@ def test_a_better_loss_starts_the_count_again() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"name": "adam", "nesterov": True}, "optim.nesterov is True but optim.name is 'adam': that is for sgd"),
         ({"name": "adagrad"}, "optim.name is 'adagrad': expected one of adam, adamw, sgd, rmsprop"),
         ({"name": "adam", "weight_decay": 0.1}, "optim.weight_decay is 0.1 but optim.name is 'adam': choose adamw"),
         ({"name": "rmsprop", "weight_decay": 0.1}, "optim.weight_decay is 0.1 but optim.name is 'rmsprop'"),
-        ({"schedule": "linear"}, "optim.schedule is 'linear': expected constant, cosine or plateau"),
+        ({"schedule": "steps"}, "optim.schedule is 'steps': expected constant, cosine, linear or plateau"),
     ],
 )
 def test_what_does_not_exist_is_named(values: dict[str, object], said: str) -> None:

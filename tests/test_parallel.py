@@ -183,6 +183,7 @@ def test_two_processes_give_what_one_gives(blobs, tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(two / "study.csv"), pd.read_csv(one / "study.csv"), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_training_over_two_processes(blobs, tmp_path):
     """Its batches are divided over the devices of both; the first process alone leaves a run folder."""
     config = STUDY[1].replace("--configs", "--config")

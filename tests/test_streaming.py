@@ -151,6 +151,7 @@ def test_predictions_are_the_same(dataset, on_disk, window_bytes, num_rows, monk
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_company_trains_each_member_as_it_trains_alone(on_disk):
     config = small_config(**AUGMENTED)
     mesh = member_mesh(1)
@@ -205,6 +206,7 @@ def test_a_whole_run_is_the_same(resident_run, blobs, tmp_path, capsys, monkeypa
     pd.testing.assert_frame_equal(tables[0], tables[2])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_is_the_same(resident_run, blobs, tmp_path):
     folder = tmp_path / "run"
     process = launch(*train_args(blobs, folder, STREAM))

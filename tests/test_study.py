@@ -87,7 +87,7 @@ def test_the_report_is_complete(study):
     text = (study / "study.md").read_text()
     for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
         assert word in text
-    for word in ("Training beside validation", "| baseline | 60 x 40 |", "Classification reports, out of fold"):
+    for word in ("Training beside validation", "| baseline | 24 x 20 |", "Classification reports, out of fold"):
         assert word in text
     for name in ("study", "reliability", "risk_coverage", "class_balance"):
         assert (study / "figures" / f"{name}.png").stat().st_size > 5000
@@ -178,7 +178,9 @@ def test_a_second_start_trains_nothing_and_says_the_same(study, tmp_path, capsys
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + 15), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 128 + 15), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, code):
     """The real program is stopped in the middle of a wave, once politely and once by kill -9, and started again."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -262,6 +264,7 @@ def test_one_study_at_a_time(blobs, tmp_path, capsys):
         assert (folder / "study.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_baseline_that_fails_is_not_replaced_and_may_be_corrected(blobs, tmp_path, capsys):
     folder = tmp_path / "study"
     args = study_args(blobs, folder, seeds=1)
