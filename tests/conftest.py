@@ -14,7 +14,7 @@ LONG = ("study", "cli", "streaming", "recipes", "transfer", "finetune", "company
 
 
 def pytest_configure() -> None:
-    """Most tests wait for the compiler, and what they compile runs for milliseconds: half the time without optimising."""
+    """Most tests wait for the compiler, whose programs run for milliseconds: half the time without optimising."""
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
