@@ -109,7 +109,8 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
         rows.append(row)
     frame = pd.DataFrame(rows)
     files.write_csv(study.path("freeze_sweep.csv"), frame)
-    title = f"{settings.model.name} with {settings.model.weights or 'random'} weights: what is frozen"
+    weights = pathlib.Path(settings.model.weights).name or "random"
+    title = f"{settings.model.name} with {weights} weights: what is frozen"
     figure = sweep_figure(
         frame, METRICS, title, confidence=1 - settings.study.alpha, note=note_of(described["is_synthetic"])
     )
