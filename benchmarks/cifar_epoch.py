@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpclass.config import load_config
+from fpclass.host_loop import engine_for
 from fpclass.model_summary import count_parameters
 from fpclass.models import build_model
 from fpclass.state import Dataset, Member
-from fpclass.train import make_engine
 
 CONFIG = "configs/vehicles_animals/vehicles_model1.py"
 WIDTHS, DENSE, DROPOUT, L2, RATE = (32, 64, 128), 128, 0.3, 1e-3, 1e-3
@@ -35,8 +35,8 @@ def ours(images: np.ndarray, labels: np.ndarray, batch: int) -> tuple[Callable[[
     """An epoch of the engine."""
     config = load_config(CONFIG, [f"--config.train.batch_size={batch}"])
     model = build_model(config.model, 2, (32, 32))
-    engine = make_engine(model, config)
     dataset = Dataset(jnp.asarray(images), jnp.asarray(labels))
+    engine = engine_for(dataset.images, model, config)
     rows = jnp.arange(len(images), dtype=jnp.int32)
     member = Member(jnp.array(0), rows, rows[:0], rows[:0], jnp.ones(2))
     state = engine.init(member, dataset)
