@@ -101,6 +101,7 @@ def get_config() -> ConfigDict:
     model.batch_norm = False                  # cnn: after the ReLU of the first dense layer; blocks: before each pool
     model.head = "own"                        # own (cnn: flatten; blocks: gap) | flatten | gap (average) | moments
     model.output = "softmax"                  # softmax | sigmoid: of two classes, one output; see layers.Logits
+    model.subclasses = ()                     # how many classes data.merge puts into each: these are learnt; () for not
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
 

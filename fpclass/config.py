@@ -182,6 +182,14 @@ def _conditions(config: Any) -> dict[str, tuple[bool, str]]:
         "model.convs_per_block": (model.convs_per_block >= 1, "at least 1"),
         "model.block_dropout_rate": (0 <= model.block_dropout_rate < 1, "in [0, 1)"),
         "model.output": (model.output in ("softmax", "sigmoid"), "softmax or sigmoid"),
+        "model.subclasses": (
+            not model.subclasses
+            or (
+                model.output == "softmax"
+                and tuple(model.subclasses) == tuple(len(members) for _, members in data.merge)
+            ),
+            "() or how many classes data.merge puts into each, with model.output=softmax",
+        ),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
         "model.head": (model.head in ("own", "flatten", "gap", "moments"), "own, flatten, gap or moments"),

@@ -21,12 +21,14 @@ class Dataset:
       images: of a run; or, where a frozen prefix was computed once, its features float [N, views, …], of which view
         0 is of the images as they are, and the others of augmented ones.
       labels: class of each.
+      sublabels: subclass of each, where these are learnt (`model.subclasses`).
       pretrained: params and batch_stats that members start from, where they do not draw their own.
     """
 
     images: UInt8[Array, "N H W C"] | Float[Array, "N V *F"]
     labels: Int[Array, " N"]
     pretrained: PyTree = flax.struct.field(default_factory=dict)
+    sublabels: Int[Array, " N"] | None = None
 
 
 @flax.struct.dataclass

@@ -17,6 +17,7 @@ from fpclass.config import Config
 from fpclass.finetune import Plan, compute_in, dense_penalty, divide, model_of_phase, unite
 from fpclass.inputs import Inputs
 from fpclass.mixing import make_mixing
+from fpclass.models.layers import merge_logits
 from fpclass.optim import clip_gradients, make_optimizer, make_schedule
 from fpclass.state import DROPOUT, MIXING, PADDING, Dataset, Member, TrainState, address, select
 
@@ -69,7 +70,8 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
             opt_state=opt_state,
             average=average,
         )
-        correct = jnp.sum(mask * (jnp.argmax(logits, -1) == labels))
+        predicted = jnp.argmax(merge_logits(logits, config.model.subclasses), -1)
+        correct = jnp.sum(mask * (predicted == labels))
         loss = jnp.where(mask[0], loss, 0)  # of nothing but padding it may be anything
         return state, {"loss": loss, "weight": jnp.sum(weights), "correct": correct, "count": jnp.sum(mask)}
 
@@ -84,7 +86,10 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
         state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
     ) -> tuple[Array, Float[Array, "B K"]]:
         images = inputs.draw(member, state.epoch, dataset, rows)
-        targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
+        if dataset.sublabels is None:
+            targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
+        else:
+            targets = jax.nn.one_hot(dataset.sublabels[rows], sum(config.model.subclasses))
         targets = optax.smooth_labels(targets, config.train.label_smoothing)
         if mix:
             images, targets = mix(address(member.seed, MIXING, state.step), images, targets, rows != PADDING)

@@ -16,6 +16,7 @@ from fpclass.augment import check_classes, is_augmented, make_augment_batch, nor
 from fpclass.config import Config, decided_by_weights, flatten
 from fpclass.console import progress, say
 from fpclass.data.decode import Images
+from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.finetune import compute_in, make_plan
 from fpclass.models import build_model
@@ -61,7 +62,7 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
     """
     check_classes(config.augment, prepared.table.num_classes)
     model = build_model(model_config or config.model, prepared.table.num_classes, config.data.image_size)
-    labels = prepared.table.labels.astype(np.int32)
+    labels = (prepared.table.labels.astype(np.int32), subclass_labels(config, prepared.table))
     plan = make_plan(model, config)
     if not isinstance(model, Network):
         return Task(model, 0, _on_host(prepared.images, labels, {}), {})
@@ -74,13 +75,22 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels, config))
+    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels[0], config))
     return Task(model.suffix(num_cached), num_cached, _on_host(features, labels, rest), frozen)
 
 
-def _on_host(images: Images, labels: np.ndarray, pretrained: dict[str, Any]) -> Dataset:
-    arrays: Any = (images, labels, pretrained)
+def _on_host(images: Images, labels: tuple[np.ndarray, np.ndarray | None], pretrained: dict[str, Any]) -> Dataset:
+    arrays: Any = (images, labels[0], pretrained, labels[1])
     return Dataset(*arrays)
+
+
+def subclass_labels(config: Config, table: Table) -> Int[np.ndarray, " N"] | None:
+    """Subclass of each image, where `model.subclasses` has them learnt: its place in the order of `data.merge`."""
+    if not config.model.subclasses:
+        return None
+    order = [canonical_label(member) for _, members in config.data.merge for member in members]
+    place = {name: k for k, name in enumerate(order)}
+    return table.rows["original"].map(lambda name: place.get(name, UNLABELLED)).to_numpy(np.int32)
 
 
 def require_weights(config: Config) -> None:

@@ -27,6 +27,7 @@ CHANGES = (
     "model.dense_l2",
     "model.name",
     "model.output",
+    "model.subclasses",
     "optim.learning_rate",
     "optim.momentum",
     "optim.name",
@@ -54,6 +55,7 @@ def get_config() -> ConfigDict:
     config.augment.interpolation = "nearest"
     config.model.name = "airbench"
     config.model.conv_features = (64, 256, 256)
+    config.model.subclasses = (4, 6)
     for key in ("batch_norm", "block_dropout_rate", "dense_features", "dense_l2", "output"):
         config.model[key] = unset.model[key]
     config.optim.name = "sgd"

@@ -114,6 +114,7 @@ def build_cnn(model_config: Config, num_classes: int, image_size: tuple[int, int
         squeeze_excitation=model_config.squeeze_excitation,
         conv_form=fast_conv_form() if form == "auto" else form,
         output=model_config.output,
+        subclasses=tuple(model_config.subclasses),
     )
 
 
@@ -190,6 +191,7 @@ def _dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
         tuple(model_config.dense_features),
         model_config.dropout_rate,
         model_config.output,
+        tuple(model_config.subclasses),
         name="head",
         parent=None,
     )

@@ -25,6 +25,7 @@ class CNN(nn.Module):
       squeeze_excitation: reduction ratio of the channel weights after each convolution with its pool; 0 for none.
       conv_form: "polyphase" or "direct"; see `ConvReluPool`.
       output: "softmax" or "sigmoid"; see `Logits`.
+      subclasses: likewise.
 
     Stages: conv1/conv, conv1/relu, conv1/pool, squeeze_excitation1/scaled, conv2/conv, … (conv and relu in the direct
     form only).
@@ -43,6 +44,7 @@ class CNN(nn.Module):
     squeeze_excitation: int = 0
     conv_form: str = "polyphase"
     output: str = "softmax"
+    subclasses: tuple[int, ...] = ()
 
     @property
     def cam_stage(self) -> str:
@@ -79,4 +81,4 @@ class CNN(nn.Module):
             x = nn.relu(dense(features, f"dense{i}")(x))
             if self.batch_norm and i == 1:
                 x = BatchNorm(name="batch_norm")(x, train=train, mask=mask)
-        return Logits(self.num_classes, self.output, name="logits")(x)
+        return Logits(self.num_classes, self.output, self.subclasses, name="logits")(x, train=train)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -228,23 +231,41 @@ class Logits(nn.Module):
     Attributes:
       num_classes: K; 2 with "sigmoid".
       output: "softmax" or "sigmoid".
+      subclasses: number of subclasses of every class, or (). Training sees a logit per subclass, everything else the
+        classes, whose probabilities are the sums of theirs.
       kernel_init: initialiser of the kernel.
 
-    Parameters: kernel and bias, of K outputs or of one.
+    Parameters: kernel and bias, of K outputs, of one, or of all subclasses.
     """
 
     num_classes: int
     output: str = "softmax"
+    subclasses: tuple[int, ...] = ()
     kernel_init: nn.initializers.Initializer = kaiming_normal
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n f"]) -> Float[Array, "n k"]:
+    def __call__(self, x: Float[Array, "n f"], *, train: bool) -> Float[Array, "n k"]:
         """Computes logits."""
-        width = self.num_classes if self.output == "softmax" else 1
+        width = 1 if self.output == "sigmoid" else sum(self.subclasses) or self.num_classes
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
         z = x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
-        return z if self.output == "softmax" else jnp.concatenate([-z / 2, z / 2], axis=-1)
+        if self.output == "sigmoid":
+            return jnp.concatenate([-z / 2, z / 2], axis=-1)
+        return z if train else merge_logits(z, self.subclasses)
+
+
+def merge_logits(logits: Float[Array, "n s"], subclasses: Sequence[int]) -> Float[Array, "n k"]:
+    """Logits of classes from those of their subclasses: a softmax then gives the sums of the probabilities.
+
+    Args:
+      logits: of all subclasses, class by class.
+      subclasses: how many every class has; (): these are the classes.
+    """
+    if not subclasses:
+        return logits
+    ends = np.cumsum(subclasses)[:-1].tolist()
+    return jnp.stack([jax.nn.logsumexp(part, axis=-1) for part in jnp.split(logits, ends, axis=-1)], axis=-1)
 
 
 def fast_conv_form() -> str:

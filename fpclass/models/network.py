@@ -212,6 +212,7 @@ class DenseHead(nn.Module):
       dense_features: width of each hidden layer, with ReLU.
       dropout_rate: after every hidden layer; where there is none, before the one dense layer.
       output: "softmax" or "sigmoid"; see `layers.Logits`.
+      subclasses: likewise.
     """
 
     num_classes: int
@@ -219,6 +220,7 @@ class DenseHead(nn.Module):
     dense_features: tuple[int, ...] = ()
     dropout_rate: float = 0.0
     output: str = "softmax"
+    subclasses: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n k"]:
@@ -236,4 +238,5 @@ class DenseHead(nn.Module):
             x = drop(nn.relu(nn.Dense(features, kernel_init=nn.initializers.he_normal(), name=f"dense{i}")(x)))
         if not self.dense_features:
             x = drop(x)
-        return Logits(self.num_classes, self.output, nn.initializers.lecun_normal(), name="logits")(x)
+        init = nn.initializers.lecun_normal()
+        return Logits(self.num_classes, self.output, self.subclasses, init, name="logits")(x, train=mode.train)

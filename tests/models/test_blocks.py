@@ -70,19 +70,19 @@ def test_one_output_is_two_way_softmax_of_its_halves():
     x = jax.random.normal(jax.random.key(0), (5, 7))
     labels = jnp.array([0, 1, 1, 0, 1])
     model = Logits(2, "sigmoid")
-    variables = model.init(jax.random.key(1), x)
+    variables = model.init(jax.random.key(1), x, train=False)
     assert variables["params"]["kernel"].shape == (7, 1)
     z = lambda params: (x @ params["kernel"] + params["bias"])[:, 0]
 
     def ours(params):
-        logits = model.apply({"params": params}, x)
+        logits = model.apply({"params": params}, x, train=True)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     def binary(params):
         return optax.sigmoid_binary_cross_entropy(z(params), labels).mean()
 
     params = variables["params"]
-    logits = model.apply(variables, x)
+    logits = model.apply(variables, x, train=False)
     np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1], jax.nn.sigmoid(z(params)), rtol=1e-5)
     for a, b in zip(*(jax.tree.leaves(jax.value_and_grad(f)(params)) for f in (ours, binary)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
