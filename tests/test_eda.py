@@ -6,6 +6,7 @@ import html.parser
 import json
 import pathlib
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from conftest import draw_blobs
 from PIL import Image
 
 from fpclass import cli
+from fpclass.eda import commands
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE = "<img src=x onerror=alert(1)>&\"'.png"
@@ -248,6 +250,7 @@ def test_a_set_without_a_readable_image_has_a_page_too(tmp_path):
     assert "Cannot be trained on" in page.words
     assert "empty" in page.words
     assert found["outliers"]["suspected"] == []
+    assert "extremes" in pd.read_csv(tmp_path / "run" / "outliers.csv"), "the same columns as ever"
 
 
 def test_what_a_user_can_mend_is_one_line(blobs, tmp_path, capsys):
@@ -258,7 +261,28 @@ def test_what_a_user_can_mend_is_one_line(blobs, tmp_path, capsys):
         assert error.count("\n") == 1
         assert str(folder) in error
         assert "--workdir of a finished study" in error
-    assert not (tmp_path / "run" / "eda.html").exists()
+    assert not (tmp_path / "run").exists(), "it is said before every image is opened"
+
+
+def test_the_first_command_of_the_help_does_it(tmp_path, monkeypatch, capsys):
+    """As a new user gives it, on photographs in folders; predictions that are weak are called so in the terminal."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "DIR" / name).mkdir(parents=True)
+        for k in range(12):
+            pixels = rng.integers(0, 256, (30, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "DIR" / name / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(commands.EPILOG.split("launch.py eda")[1].split("\n")[0])
+    assert cli.main(["eda", *command, "--workdir=run", "--config.evaluate.num_bootstrap=100"]) == 0
+    said = capsys.readouterr().out
+    found = json.loads(pathlib.Path("run/eda.json").read_text(encoding="utf-8"))["label_errors"]
+    assert found["accuracy_of_the_commonest_class"] == 0.5
+    assert found["verdict"].startswith("That cannot be told from guessing")
+    assert found["verdict"] in said
+    words = Page(pathlib.Path("run/eda.html").read_text(encoding="utf-8")).words
+    assert found["verdict"] in words
+    assert "as the config reads them: 120 x 80 pixels (height x width), in colour." in words
 
 
 def test_help_says_what_it_is_for(capsys):

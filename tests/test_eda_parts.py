@@ -160,6 +160,23 @@ def test_predictions_of_a_run_are_those_of_its_held_out_images(study):
     assert any("3 of 6 labelled images have no prediction" in note for note in judgement.notes)
 
 
+@pytest.mark.parametrize("key", ["split.grouped", "data.near_duplicates"])
+def test_predictions_that_may_have_seen_the_person_or_a_copy_say_so(study, key):
+    """A study as well as a run; those that keep people and copies together say nothing."""
+    table, units = make_table([0, 1, 0, 1, 0, 1]), np.arange(6).astype(str)
+    assert not any("LEAK" in note for note in read_judgement(study.folder, table, units).notes)
+    values = files.read_json(study.path("study.json"))
+    section, name = key.split(".")
+    values["configs"]["other"][section][name] = type(values["configs"]["other"][section][name])(0)
+    files.write_json(study.path("study.json"), values)
+    assert any(f"LEAK: trained with {key}" in note for note in read_judgement(study.folder, table, units).notes)
+    run = study.members("other")[0].run
+    files.write_json(
+        run.path("config.json"), {**run.config.to_dict(), **{section: values["configs"]["other"][section]}}
+    )
+    assert any(f"LEAK: trained with {key}" in note for note in read_judgement(run.folder, table, units).notes)
+
+
 def test_predictions_of_other_data_are_refused(study):
     with pytest.raises(RunError, match="the classes of a set are a, c"):
         read_judgement(study.folder, make_table([0, 1], classes=("a", "c")), np.array(["0", "1"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 import os
 import shutil
 from collections import Counter
@@ -17,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from fpclass import files
-from fpclass.data.decode import in_threads, num_cores, open_picture
+from fpclass.data.decode import MAX_PIXELS, in_threads, num_cores, open_picture
 from fpclass.data.files import ImageIndex, image_files, some_of
 from fpclass.data.resize import resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
@@ -31,8 +32,8 @@ MAX_JPEG_PX = 65_500
 """Longest side that libjpeg writes."""
 SETTINGS = "convert.json"
 """What the images of a folder were converted to."""
-REPORT = "convert.csv"
-"""What became of every file."""
+REPORT = ".convert.csv"
+"""What became of every file. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
 
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -78,10 +79,15 @@ def convert_folder(
       notes: on the copies of the CSV files.
 
     Raises:
-      DataError: no images, or folders inside one another.
+      DataError: no images, folders inside one another, or a size that could not be read again.
       RunError: the output holds something else, or cannot be written.
     """
     check_apart(folder, output)
+    if conversion.image_size and math.prod(conversion.image_size) > MAX_PIXELS:
+        height, width = conversion.image_size
+        raise DataError(
+            f"--size {height} {width}: expected {MAX_PIXELS:,} pixels at most, as many as can be read again"
+        )
     sources = [file.relative_to(folder).as_posix() for file in image_files(folder)]
     if not sources:
         raise DataError(f"{folder}: no images in it; give a folder with image files at any depth")
@@ -92,6 +98,9 @@ def convert_folder(
         rows = in_threads(pool, lambda row: convert(sources[row], names[sources[row]]), len(sources))
         report = pd.DataFrame(list(progress(rows, len(sources))))
     notes = copy_companions(folder, output, names)
+    left = sorted({file.relative_to(output).as_posix() for file in image_files(output)} - set(names.values()))
+    if left:
+        notes.append(f"{len(left)} images in {output} are of no file in {folder}: {some_of(left, 4)}; delete them")
     files.write_csv(output / REPORT, report.drop(columns="is_new"))
     return report, notes
 
@@ -104,11 +113,16 @@ def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
       suffix: extension, with its dot.
 
     Returns:
-      Source -> name; no two of them are the same, also where case makes no difference.
+      Source -> name; no two of them are the same, also where case makes no difference (unless it makes the only one
+      between two sources).
     """
-    wanted = {source: str(PurePosixPath(source).with_suffix(suffix)) for source in sources}
-    times = Counter(name.casefold() for name in wanted.values())
-    return {source: source + suffix if times[name.casefold()] > 1 else name for source, name in wanted.items()}
+    names = {source: str(PurePosixPath(source).with_suffix(suffix)) for source in sources}
+    while True:  # again, because 1.jpg.png may be the name of another one already
+        times = Counter(name.casefold() for name in names.values())
+        behind = {source: source + suffix for source, name in names.items() if times[name.casefold()] > 1}
+        if behind.items() <= names.items():
+            return names
+        names |= behind
 
 
 def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None]) -> list[str]:
@@ -124,7 +138,8 @@ def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None])
     """
     if (folder / SYNTHETIC_MARK).exists():  # what was drawn stays marked as such
         shutil.copyfile(folder / SYNTHETIC_MARK, output / SYNTHETIC_MARK)
-    notes = [copy_csv(path, output / path.name, folder, names) for path in sorted(folder.glob("*.csv"))]
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.name[0] != ".")
+    notes = [copy_csv(path, output / path.name, folder, names) for path in tables]
     return [note for note in notes if note]
 
 

@@ -23,6 +23,8 @@ from fpclass.paths import cache_dir
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"
 """How a copy is one, the first that holds."""
+HOW = ("", NEAR, MIRRORED, PIXELS, BYTES)
+"""The same by number; "" for what is no copy."""
 CLEAN, CLUSTERS, SHEETS = "clean", "duplicates.csv", "sheets"
 """What is written: the folder without copies, the list, the pictures of the clusters."""
 
@@ -53,7 +55,13 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
     splits = {"train": "train", "test": "test"} | dict.fromkeys(VALIDATION_FOLDERS, "validation")
     split = [splits.get(part[0], "") if len(part) > 2 else "" for part in parts]
     if labels is None:
-        labels = {name: part[-2] if len(part) > 1 else "" for name, part in zip(names, parts, strict=True)}
+        # As data.source=folder reads it: directly in the test/ beside a divided train/ are images to predict.
+        is_divided = any(part[0] == "train" and len(part) > 2 for part in parts)
+        classless = {("test",)} if is_divided else set()
+        labels = {
+            name: part[-2] if len(part) > 1 and tuple(part[:-1]) not in classless else ""
+            for name, part in zip(names, parts, strict=True)
+        }
     raw_label = [labels.get(name, "") for name in names]
     classes = tuple(sorted(set(raw_label) - {""}))
     paths = tuple(str(file.absolute()) for file in found)
@@ -102,6 +110,8 @@ def find_duplicates(
     _, first, same = np.unique(exact[0], return_index=True, return_inverse=True)
     cluster = perceptual.joined(cluster, np.arange(len(shown)), first[same])
 
+    if mirrored:
+        prints = prints.and_also(prints.mirrored())
     is_to_predict = bool(table.classes) & (shown["label"] == "").to_numpy()
     rank = shown["split"].map({"test": 0, "validation": 1}).fillna(2)
     area = shown["width"] * shown["height"]
@@ -111,14 +121,11 @@ def find_duplicates(
     for _, members in pd.Series(open_rows).groupby(cluster[open_rows]):
         waiting = members.to_numpy()
         while len(waiting) > 1:
-            compared = _compare(prints.take(waiting), exact[:, waiting], min_similarity, mirrored)
-            is_member = compared["how"] != ""
-            if is_member.any():
-                is_member[0] = True
-                part = compared | {"row": waiting, "cluster": np.full(len(waiting), len(parts))}
-                parts.append({name: values[is_member] for name, values in part.items()})
-            is_member[0] = True
-            waiting = waiting[~is_member]
+            is_copy, part = _compare(prints, exact, waiting, min_similarity, mirrored)
+            if is_copy.any():
+                parts.append(part | {"cluster": np.full(len(part["row"]), len(parts))})
+            is_copy[0] = True
+            waiting = waiting[~is_copy]
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
     found = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -218,32 +225,43 @@ def _cluster_lines(duplicates: Any, num_shown: int = 5) -> list[str]:
     return lines + [f"  and {len(clusters) - num_shown} more"] * (len(clusters) > num_shown)
 
 
-def _compare(prints: Fingerprints, exact: np.ndarray, min_similarity: float, mirrored: bool) -> dict[str, np.ndarray]:
-    """Images beside the first of them: how each is a copy of it ("" if it is none, and for itself), and how near.
+def _compare(
+    prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, min_similarity: float, mirrored: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Images beside the first of them: which are copies of it, how, and how near. The first counts as one, if any is.
 
     Args:
-      prints: of the images.
-      exact: equal numbers for equal pixels (first row) and equal files (second row), [2, n].
+      prints: of all images, and behind them those of their mirror images if `mirrored`.
+      exact: equal numbers for equal pixels (first row) and equal files (second row), of all images, [2, N].
+      rows: the images to look at, [n].
       min_similarity: see `find_duplicates`.
       mirrored: see `find_duplicates`.
+
+    Returns:
+      The copies as a mask [n], and columns of what is said of each of them.
     """
-    num_images = len(prints)
-    others, against = np.arange(num_images), np.zeros(num_images, int)
-    how = np.where(perceptual.is_copy(prints, against, others, min_similarity), NEAR, "").astype(object)
+    against = np.full(len(rows), rows[0])
+    kind = np.where(perceptual.is_copy(prints, against, rows, min_similarity), HOW.index(NEAR), 0)
     if mirrored:
-        prints = prints.and_also(prints.take(slice(1)).mirrored())
-        mirror = np.full(num_images, num_images)
-        is_mirrored = (how == "") & perceptual.is_copy(prints, mirror, others, min_similarity)
-        how[is_mirrored] = MIRRORED
-        against = np.where(is_mirrored, mirror, 0)
-    for kind, numbers in zip((PIXELS, BYTES), exact, strict=True):
-        how[numbers == numbers[0]] = kind
-    how[0] = ""
-    return {
-        "how": how,
-        "similarity": perceptual.similarity(prints, against, others),
-        "phash_distance": perceptual.hamming(prints.phash, against, others),
-        "dhash_distance": perceptual.hamming(prints.dhash, against, others),
+        mirror = against + exact.shape[1]
+        is_mirrored = (kind == 0) & perceptual.is_copy(prints, mirror, rows, min_similarity)
+        kind[is_mirrored] = HOW.index(MIRRORED)
+        against[is_mirrored] = mirror[is_mirrored]
+    is_same = exact[:, rows] == exact[:, rows[:1]]
+    for how, same in zip((PIXELS, BYTES), is_same, strict=True):
+        kind[same] = HOW.index(how)
+    kind[0] = 0
+    found = kind > 0
+    found[0] = found.any()
+    against, rows = against[found], rows[found]
+    # An empty page is like itself, too, and what is the same is so without rounding.
+    similarity = np.where(is_same.any(axis=0)[found], 1, perceptual.similarity(prints, against, rows))
+    return found, {
+        "row": rows,
+        "how": np.array(HOW, object)[kind[found]],
+        "similarity": similarity.round(6),
+        "phash_distance": perceptual.hamming(prints.phash, against, rows),
+        "dhash_distance": perceptual.hamming(prints.dhash, against, rows),
     }
 
 

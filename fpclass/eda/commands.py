@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
 
-  launch.py eda --config.data.source=folder --config.data.root=DIR --workdir=runs/look
+  launch.py eda --config=configs/base.py --config.data.source=folder --config.data.root=DIR --config.data.channels=3
+                                                 photographs in a folder per class
   launch.py eda --config=configs/footprints/baseline.py --config.data.root=DIR --predictions=runs/study
                                                  label errors by the out-of-fold predictions of a study
   launch.py eda --config=configs/transfer/linear_probe.py --config.data.root=DIR
@@ -47,16 +48,19 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
       ConfigError, DataError, RunError, WeightsError: see the functions below.
     """
     from fpclass.eda import explore
+    from fpclass.eda.judgement import check_predictions
     from fpclass.prepare import audit_data, write_audit
     from fpclass.transfer import require_weights
 
     config = configs.load_config(args.config, overrides)
+    predictions = pathlib.Path(args.predictions) if args.predictions else None
+    if predictions:
+        check_predictions(predictions)  # before every image is opened
     folder = Run.create(pathlib.Path(args.workdir or f"runs/{config.name}"), config)
     require_weights(config)
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)
     say(audit.to_text())
-    predictions = pathlib.Path(args.predictions) if args.predictions else None
     found = explore.explore(config, audit, images, predictions)
     write(folder, found)
     say(summary(found))
@@ -83,7 +87,7 @@ def summary(found: Exploration) -> str:
             f"label errors  {found.labels.errors.num_suspected} suspected among {len(found.labels.judgement.rows)}, by "
             f"{found.labels.judgement.source}",
             f"              these predictions agree with {found.labels.accuracy:.3f}{interval} of the labels",
-            *(f"              {note}" for note in found.labels.judgement.notes),
+            *(f"              {note}" for note in (found.labels.verdict, *found.labels.judgement.notes) if note),
         ]
     else:
         lines.append(f"label errors  not looked for: {found.why_no_labels}")

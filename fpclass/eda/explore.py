@@ -23,6 +23,9 @@ from fpclass.errors import DataError
 from fpclass.intervals import Interval
 from fpclass.label_errors import LabelErrors, find_label_errors
 
+WEAK_ACCURACY = 0.85
+"""Predictions that agree with fewer labels are called weak: docs/eda.md has the measurements behind it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
@@ -32,12 +35,16 @@ class Labels:
       judgement: the predictions that the suspicion rests on.
       accuracy: how often they agree with the labels as given.
       interval: of that; None where it has none.
+      baseline: how often the commonest class alone would.
+      verdict: what to make of weak predictions, in a sentence; "" where they are good.
       errors: the judgement on each of its rows.
     """
 
     judgement: Judgement
     accuracy: float
     interval: Interval | None
+    baseline: float
+    verdict: str
     errors: LabelErrors
 
 
@@ -146,7 +153,17 @@ def _look_at_labels(
         )
     labels = table.labels[judgement.rows]
     accuracy, interval = judgement.accuracy(labels, config.evaluate.num_bootstrap, config.evaluate.confidence)
-    return Labels(judgement, accuracy, interval, find_label_errors(labels, judgement.probabilities))
+    baseline = float(np.bincount(labels).max() / len(labels))
+    advice = "give the predictions of a study (--predictions)"
+    if judgement.is_quick and not (features and features.is_pretrained):
+        advice += " or a pretrained network (--config.model.weights)"
+    verdict = ""
+    if interval and interval[0] <= baseline:
+        verdict = f"That cannot be told from guessing: the suspicions are worth nothing; {advice}."
+    elif accuracy < WEAK_ACCURACY:
+        verdict = f"That is weak: most of the suspected labels will turn out to be right; better, {advice}."
+    errors = find_label_errors(labels, judgement.probabilities)
+    return Labels(judgement, accuracy, interval, baseline, verdict, errors)
 
 
 def label_frame(found: Exploration) -> pd.DataFrame:
@@ -174,7 +191,8 @@ def outlier_frame(found: Exploration) -> pd.DataFrame:
     """Every usable image, the strangest first, with its distance and what is extreme about it."""
     names, labels = found.filenames, found.table.rows["raw_label"].tolist()
     if found.strangeness is None:
-        return pd.DataFrame({"filename": [], "label": [], "robust_z": [], "percentile": [], "is_suspected": []})
+        columns = ["filename", "label", "robust_z", "percentile", "is_suspected", "extremes"]
+        return pd.DataFrame(columns=pd.Index(columns))
     order = found.strangeness.order
     rows = found.feature_rows[order]
     return pd.DataFrame(
@@ -209,6 +227,8 @@ def to_json(found: Exploration) -> dict[str, Any]:
             "predictions": judgement.source,
             "is_quick": judgement.is_quick,
             "accuracy": {"value": found.labels.accuracy, "low": low, "high": high, "confidence": found.confidence},
+            "accuracy_of_the_commonest_class": found.labels.baseline,
+            "verdict": found.labels.verdict,
             "notes": list(judgement.notes),
             "num_judged": len(judgement.rows),
             "num_suspected": found.labels.errors.num_suspected,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.data.table import Table
@@ -166,16 +167,23 @@ def read_judgement(folder: pathlib.Path, table: Table, units: np.ndarray) -> Jud
     Raises:
       RunError: it is neither, nothing in it is finished, or it is about other classes or images.
     """
-    if (folder / "study.json").is_file():
-        frame, source, notes = _read_study(folder)
-    elif (folder / "predictions.csv").is_file():
-        frame, source, notes = _read_run(folder)
-    else:
+    check_predictions(folder)
+    is_study = (folder / "study.json").is_file()
+    frame, source, notes = _read_study(folder) if is_study else _read_run(folder)
+    return _match(frame, table, units, source, notes, folder)
+
+
+def check_predictions(folder: pathlib.Path) -> None:
+    """Makes sure that a folder is of a study or a run with predictions.
+
+    Raises:
+      RunError: it is neither.
+    """
+    if not any((folder / name).is_file() for name in ("study.json", "predictions.csv")):
         raise RunError(
             f"--predictions={folder}: no study.json and no predictions.csv there; give the --workdir of a finished "
             "study or training, or leave it out for the quick built-in predictions"
         )
-    return _match(frame, table, units, source, notes, folder)
 
 
 def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
@@ -196,7 +204,8 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     some = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
     source = f"the study {folder.name}: {len(every)} times out of fold, averaged, by {some}"
     missing = len(study.names) - len(names)
-    return frame, source, [f"{missing} configs of the study are not finished and have no say"] if missing else []
+    notes = [f"{missing} configs of the study are not finished and have no say"] if missing else []
+    return frame, source, notes + _leaks([study.arms[name] for name in names])
 
 
 def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
@@ -207,9 +216,17 @@ def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
     frame: Any = run.read_csv("predictions.csv")
     frame = frame.loc[frame["split"].isin([VALIDATION, TEST])].drop_duplicates("filename")
     notes = ["one training judges only the images that it held out; the folds of a study judge all of them"]
-    if not run.config.split.grouped:
-        notes.append("LEAK: that training had split.grouped=False, so it may have seen the person of an image")
-    return frame, f"the training {folder.name}, on the images that it held out", notes
+    return frame, f"the training {folder.name}, on the images that it held out", notes + _leaks([run.config])
+
+
+def _leaks(trained: Sequence[Config]) -> list[str]:
+    """What those who predict may know of an image that they did not train on."""
+    notes = []
+    if not all(config.split.grouped for config in trained):
+        notes.append("LEAK: trained with split.grouped=False, so the person of an image may have been seen")
+    if not all(config.data.near_duplicates for config in trained):
+        notes.append("LEAK: trained with data.near_duplicates=0, so a near copy of an image may have been seen")
+    return notes
 
 
 def _match(

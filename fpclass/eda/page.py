@@ -32,8 +32,6 @@ MAX_CARDS = 48
 MAX_CLUSTERS, MAX_PER_CLUSTER = 24, 6
 MAX_FINDINGS = 60
 NUM_SAMPLES = 6
-WEAK_ACCURACY = 0.85
-"""Predictions that agree with fewer labels are called weak: docs/eda.md has the measurements behind it."""
 
 _Card = dict[str, Any]
 
@@ -80,6 +78,7 @@ class _Page:
             "sizes": _counts(summary["sizes"]),
             "formats": f"{_counts(summary['modes'])}; {_counts(summary['formats'])}",
             "means": self._means(),
+            "means_note": self._as_read(),
             "samples": self._samples(),
             "samples_note": self._only_some_classes(),
             **self._findings(),
@@ -234,6 +233,16 @@ class _Page:
                 cards.append({"uri": array_uri(picture), "is_tiny": tiny, **about})
         return cards
 
+    def _as_read(self) -> str:
+        """How the config reads the images, because that need not be what they are."""
+        height, width, channels = self.found.images.shape[1:]
+        text = "This, and what images are compared by below, is of the images as the config reads them: "
+        text += f"{height} x {width} pixels (height x width), "
+        if channels == 3:
+            return text + "in colour."
+        has_colours = set(self.found.audit.summary["modes"]) & {"RGB", "RGBA", "CMYK", "YCbCr"}
+        return text + "grey." + (" For their colours: --config.data.channels=3." if has_colours else "")
+
     def _sample_rows(self) -> list[tuple[int, list[int]]]:
         """By class, rows drawn at random, the same in every run."""
         labels = np.where(self.table.labelled_mask, self.table.labels, -1)
@@ -313,27 +322,18 @@ class _Page:
             row, instead = int(judgement.rows[i]), int(errors.suggested[i])
             sure = f"{_percent(float(probabilities[i, instead]))} against {_percent(float(errors.quality[i]))}"
             cards.append(self._card(row, [sure], f"rather {self.class_names[instead]}?"))
-        given = self.table.labels[judgement.rows]
-        baseline = np.bincount(given).max() / len(given)
-        interval = verdict = ""
-        advice = "give the predictions of a study (--predictions)"
-        if judgement.is_quick and not (self.found.features and self.found.features.is_pretrained):
-            advice += " or a pretrained network (--config.model.weights)"
+        interval = ""
         if labels.interval:
             low, high = labels.interval
             interval = f" ({self.found.confidence:.0%} interval {low:.1%} to {high:.1%})"
-            if low <= baseline:
-                verdict = f"That cannot be told from guessing: the suspicions are worth nothing; {advice}."
-        if not verdict and labels.accuracy < WEAK_ACCURACY:
-            verdict = f"That is weak: most of the suspected labels will turn out to be right; better, {advice}."
         return {
             "num_suspected": f"{errors.num_suspected:,}",
             "num_judged": f"{len(judgement.rows):,}",
             "source": printable(judgement.source),
             "accuracy": f"{labels.accuracy:.1%}{interval}",
             "short": f"the predictions behind that agree with {labels.accuracy:.0%} of the labels",
-            "baseline": f"{baseline:.1%}",
-            "verdict": verdict,
+            "baseline": f"{labels.baseline:.1%}",
+            "verdict": labels.verdict,
             "notes": [printable(note) for note in judgement.notes],
             "cards": cards,
             "is_below": errors.num_suspected == 0,

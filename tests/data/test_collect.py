@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import filelock
 import pytest
@@ -17,6 +18,7 @@ from misbehaving_server import cut, endless, picture, redirect, send, serving, s
 
 from configs.base import get_config
 from fpclass import cli
+from fpclass.data import decode
 from fpclass.data.collect import address, client, download
 from fpclass.data.collect import search as searches
 from fpclass.data.collect.backends import Candidate, Openverse, Page, Query
@@ -274,6 +276,48 @@ def test_killed_and_resumed(tmp_path, server, number):
     assert len(pictures(out)) == 6, "what was half-written is gone"
 
 
+def test_lines_that_are_no_addresses_are_refused(tmp_path, server):
+    """Whatever stands in a list: a row with the reason, and the others are fetched."""
+    server.pages["/0.png"] = send(picture(0))
+    odd = ["http://exa mple.com/x.png", "http://[::1", "http://a\x00b.example/x", "://", "http://h/" + "a" * 200_000]
+    out, some = tmp_path / "out", write_list(tmp_path, server, "a", *odd, "/0.png")
+    assert collect(out, "--urls", some) == 0
+    rows = provenance(out)
+    assert sorted(row["status"] for row in rows) == ["kept"] + ["refused"] * 5
+    server.requests.clear()
+    assert collect(out, "--urls", some) == 0, "the table can be read again"
+    assert provenance(out) == rows
+    assert server.requests == []
+
+
+def test_a_table_without_its_header_is_begun_again(tmp_path, server):
+    """A machine that died before the first line was on the disk."""
+    server.pages["/0.png"] = send(picture(0))
+    out, some = tmp_path / "out", write_list(tmp_path, server, "a", "/0.png")
+    for beginning in (b"", b"filename,ur"):
+        out.mkdir(exist_ok=True)
+        (out / "provenance.csv").write_bytes(beginning)
+        assert collect(out, "--urls", some) == 0
+        assert [row["status"] for row in provenance(out)] == ["kept"]
+
+
+def test_large_pictures_are_looked_into_one_at_a_time(monkeypatch):
+    """A few hundred kilobytes can hold a gigabyte: eight threads must not unpack that side by side."""
+    inside, most = [], []
+
+    def open_picture(data):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return decode.open_picture(data)
+
+    monkeypatch.setattr(download, "open_picture", open_picture)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: download.examine(picture(seed), 1), range(4)))
+    assert most == [1] * 4
+
+
 # --- searched -------------------------------------------------------------------------------------
 
 
@@ -308,6 +352,28 @@ def test_pages_are_asked_for_once(tmp_path, capsys):
     assert fake.asked[6:] == [("x", 3), ("y", 3)]
     assert finds[1][0].candidate == Candidate("http://example.org/y/10.png", licence="CC0")
     assert finds[1][0].query == queries[1]
+
+
+def test_an_engine_that_repeats_its_last_page(tmp_path, monkeypatch):
+    fake = Fake()
+    page = Page((Candidate("http://example.org/1.png"),), is_last=False)
+    monkeypatch.setattr(fake, "search", lambda query, number: fake.asked.append(number) or page)
+    finds, num_failed = searches.search(fake, [Query("a", "x", "en")], 15, tmp_path)
+    assert (len(finds[0]), num_failed, fake.asked) == (1, 0, [1, 2])
+
+
+def test_answers_that_are_half_a_letter(tmp_path, server, monkeypatch):
+    """Lone surrogates, which JSON can hold and no file can; and numbers where texts should be."""
+    server.pages["/0.png"] = send(picture(0))
+    result = {"url": server.url("/0.png"), "creator": "a\ud83d", "foreign_landing_url": 7}
+    results = [result, {"url": server.url("/\ud83d.png")}, {"url": 5}]
+    server.pages["/v1/images/"] = send(json.dumps({"page_count": 1, "results": results}).encode(), "application/json")
+    monkeypatch.setattr(Openverse.__init__, "__defaults__", ("any", server.url("")))
+    out = tmp_path / "out"
+    assert collect(out, "--query", "a:en=x") == 0
+    kept = [row for row in provenance(out) if row["status"] == "kept"]
+    assert [(row["creator"], row["page"]) for row in kept] == [("a?", "7")]
+    assert len(provenance(out)) == 3
 
 
 def test_classes_grow_alike(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import socket
@@ -76,7 +77,7 @@ def refused(client, server, *words, path="/a.png", kind=Refused, **options):
         "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "2002:c0a8:101::1", "64:ff9b::7f00:1",
-        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::a9fe:a9fe", "::7f00:1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "3fff::1", "4000::1",
     ],
 )  # fmt: skip
 def test_not_of_the_public_internet(place):
@@ -104,7 +105,7 @@ def test_this_machine_is_refused_without_a_request(server):
     [
         "http://127.0.0.2:{port}/secret", "http://[::1]:{port}/secret", "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/", "//192.168.0.1/", "http://0.0.0.0:{port}/secret", "http://user@127.0.0.1:{port}/secret",
-        "file:///etc/passwd", "ftp://127.0.0.1/secret", "gopher://127.0.0.1:{port}/",
+        "file:///etc/passwd", "ftp://127.0.0.1/secret", "gopher://127.0.0.1:{port}/", "http://[::1",
     ],
 )  # fmt: skip
 def test_redirects_to_where_it_may_not_go(client, server, location):
@@ -222,6 +223,14 @@ def test_retry_after_as_a_date(client, server, monkeypatch):
     assert sum(wait > 1 for wait in waits) == 1
 
 
+@pytest.mark.parametrize(
+    "when", ["soon", "Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "Mon, 99 Jan 9999999999999999"]
+)
+def test_a_retry_after_that_makes_no_sense(client, server, when):
+    server.pages["/a.png"] = in_turn(status(503, Retry_After=when), send(DATA))
+    assert get(client, server) == DATA
+
+
 def test_a_long_retry_after_is_not_waited_for(client, server):
     server.pages["/a.png"] = status(429, Retry_After=86_400)
     assert refused(client, server, "429", kind=Later).wait_seconds == 86_400
@@ -305,6 +314,38 @@ def secure(tmp_path):
     context.load_cert_chain(certificate, key)
     with serving(context) as running:
         yield running, certificate
+
+
+def test_a_handshake_that_drips_is_ended(client, monkeypatch):
+    """The limit holds from the start, not only once there is an encrypted connection."""
+    monkeypatch.setattr(clients, "TOTAL_SECONDS", 0.4)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip_handshake():
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB
+                for _ in range(100):
+                    peer.sendall(b"\x02")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip_handshake)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(Later, match=r"not whole after 0.4 seconds"):
+            client.get(f"https://127.0.0.1:{listener.getsockname()[1]}/a.png", max_bytes=1000, is_crawling=False)
+        assert time.monotonic() - started < 3
+        thread.join()
+
+
+def test_the_limit_counts_the_look_up(client, server, monkeypatch):
+    """What took too long before there was a connection to end is ended as soon as there is one."""
+    monkeypatch.setattr(clients, "TOTAL_SECONDS", 0.2)
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **named: (time.sleep(0.4), real(*args, **named))[1])
+    server.pages["/a.png"] = send(DATA)
+    refused(client, server, "not whole", kind=Later, is_crawling=False)
+    assert server.requests == []
 
 
 def test_a_certificate_that_nobody_vouches_for(client, secure):

@@ -42,6 +42,8 @@ def refused(capsys, folder, *flags):
         ("a: {en: x}\nA: {en: y}", ("a, A", "one class")),
         ("'1': {en: x}\n'01': {en: y}", ("1, 01", "one class")),
         ("a: [", ("not YAML",)),
+        ("a: {2024-13-45: x}", ("not YAML",)),
+        ('a: {en: "\\ud800"}', ("a: en", "not UTF-8")),
         ("!!python/object/apply:os.system [ls]", ("not YAML",)),
     ],
 )

@@ -87,7 +87,7 @@ def test_the_report_lists_every_file(scans, tmp_path, capsys) -> None:
     assert "5 converted, 0 were there already, 2 cannot be read" in said
     assert "b/empty.gif (empty file)" in said
     assert "turned upright" in said
-    report = pd.read_csv(tmp_path / "out" / "convert.csv", keep_default_na=False).set_index("filename")
+    report = pd.read_csv(tmp_path / "out" / ".convert.csv", keep_default_na=False).set_index("filename")
     assert set(report.index[report["error"] != ""]) == {"b/broken.png", "b/empty.gif"}
     assert (report["output"] == "").equals(report["error"] != "")
     assert report.loc["deep.png", "output_bytes"] == (tmp_path / "out" / "deep.png").stat().st_size
@@ -163,6 +163,28 @@ def test_names_that_would_collide_keep_their_old_extension() -> None:
     assert list(names.values()) == [
         *("a/1.jpg.png", "a/1.png.png", "a/2.png", "b/1.png", "a/X.bmp.png", "a/x.gif.png", "a/v1.2.png"),
     ]
+    names = output_names(["1.jpg", "1.png", "1.jpg.png", "2.gif"], ".png")
+    assert list(names.values()) == ["1.jpg.png", "1.png.png", "1.jpg.png.png", "2.png"]
+
+
+def test_what_has_no_original_any_more_is_named(tmp_path, capsys) -> None:
+    """Left alone it would be in the data set twice, as the old 1.png and as 1.jpg.png."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    draw_picture(1).save(folder / "1.jpg")
+    assert convert(folder, tmp_path / "out") == 0
+    assert "delete them" not in capsys.readouterr().out
+    draw_picture(2).save(folder / "1.png")
+    assert convert(folder, tmp_path / "out") == 0
+    assert f"1 images in {tmp_path / 'out'} are of no file in {folder}: 1.png; delete them" in capsys.readouterr().out
+
+
+def test_a_size_that_could_not_be_read_again(tmp_path, capsys) -> None:
+    (tmp_path / "in").mkdir()
+    draw_picture(1).save(tmp_path / "in" / "1.jpg")
+    assert convert(tmp_path / "in", tmp_path / "out", "--size", "65000", "65000") == 2
+    assert "--size 65000 65000: expected 150,000,000 pixels at most" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("cells", [["p0.jpg", "q/p1.bmp"], ["p0", "p1"], ["images/p0.jpg", "images\\q\\p1.bmp"]])
@@ -173,13 +195,13 @@ def test_a_csv_data_set_loads_as_before(tmp_path, cells) -> None:
     draw_picture(1).save(folder / "images" / "q" / "p1.bmp")
     cells = [*cells, "gone.jpg"]
     rows = "".join(f'{cell},{k},"a, {k}"\n' for k, cell in enumerate(cells))
-    (folder / "all.csv").write_text("\ufefffilename,label,remark\n" + rows, encoding="utf-8")
+    (folder / "all.CSV").write_text("\ufefffilename,label,remark\n" + rows, encoding="utf-8")
     (folder / "SYNTHETIC.txt").write_text("drawn")
     assert convert(folder, output, "--mode", "grey", "--size", "20", "30") == 0
 
     def load(root: Path):
         data = base_config().data
-        data.update({"root": str(root), "csv": "all.csv", "image_dir": "images"})
+        data.update({"root": str(root), "image_dir": "images"})  # without data.csv: there is only one still
         return load_table(data)
 
     before, after = load(folder), load(output)
@@ -188,4 +210,4 @@ def test_a_csv_data_set_loads_as_before(tmp_path, cells) -> None:
     old, new = ([Path(path).stem for path in table.rows["path"]] for table in (before, after))
     assert old == new == ["p0", "p1", ""]
     assert pixels(Path(after.rows["path"][0])).shape == (20, 30)
-    assert pd.read_csv(output / "all.csv")["remark"].tolist() == ["a, 0", "a, 1", "a, 2"]
+    assert pd.read_csv(output / "all.CSV")["remark"].tolist() == ["a, 0", "a, 1", "a, 2"]

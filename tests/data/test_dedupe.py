@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from fpclass import cli, figures_dedupe
 from fpclass.data import dedupe as module
+from fpclass.data.perceptual import Fingerprints
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,20 @@ def test_the_test_set_keeps_its_image(tmp_path, capsys) -> None:
     assert "ACROSS THE SPLITS in 1 clusters" in capsys.readouterr().out
 
 
+def test_images_directly_in_the_test_folder_are_to_be_predicted(tmp_path, capsys) -> None:
+    """As `data.source=folder` reads them: they have no class, and a submission needs every one of them."""
+    folder = tmp_path / "data"
+    for name in ("train/a/1.png", "train/b/2.png", "test/3.png", "test/4.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_picture(2 if name.endswith("2.png") else 1).save(folder / name)
+    dedupe(folder, tmp_path / "out")
+    found = read_list(tmp_path / "out")
+    assert found["filename"].tolist() == ["train/a/1.png", "test/3.png", "test/4.png"]
+    assert set(found["decision"]) == {"keep"}
+    assert found["label"].tolist() == ["a", "", ""]
+    assert "CONTRADICTORY" not in capsys.readouterr().out
+
+
 def test_of_the_same_size_the_least_compressed_is_kept(tmp_path) -> None:
     for quality in (30, 95, 60):
         path = tmp_path / "data" / f"{quality}.jpg"
@@ -150,7 +165,7 @@ def test_of_the_same_size_the_least_compressed_is_kept(tmp_path) -> None:
     assert clusters(read_list(tmp_path / "out")) == [["95.jpg", "60.jpg", "30.jpg"]]
 
 
-def test_what_is_only_a_copy_of_a_copy_is_not_dropped(tmp_path) -> None:
+def test_what_is_only_a_copy_of_a_copy_is_not_dropped(tmp_path, monkeypatch) -> None:
     """Frames of a film, each like the next one: the first is kept, and the first that is not like it."""
     frame = np.asarray(draw_picture(1, (64, 64), num_channels=1), float) * 0.6 + 40
     stripes = np.sin(np.arange(64) / 3)[None, :]
@@ -160,7 +175,10 @@ def test_what_is_only_a_copy_of_a_copy_is_not_dropped(tmp_path) -> None:
     table = module.list_images(tmp_path / "film")
     facts = module.measure_images(table, lambda rows, total: rows)
     facts["num_bytes"] = range(1000, 993, -1)  # the first frames are preferred
+    taken, take = [], Fingerprints.take
+    monkeypatch.setattr(Fingerprints, "take", lambda prints, rows: taken.append(1) or take(prints, rows))
     found = module.find_duplicates(table, facts, 0.99)
+    assert len(taken) <= 1, "copied for every frame that stays, the prints of a long film take the square of its length"
     dropped = found[found["decision"] == "drop"]
     assert (found["decision"] == "keep").sum() > 1, "one cluster of all frames"
     assert (dropped["similarity"] >= 0.99).all()

@@ -6,12 +6,21 @@ import contextlib
 import functools
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import urllib.parse
 from collections.abc import Callable
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that IANA has given out of IPv6. What lies outside stands for other networks: site-local, translated, future."""
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+"""RFC 9637, which older Pythons do not know."""
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+"""Names and numeric addresses, in small letters."""
+MAX_URL = 8000
+"""Characters of an address; longer ones no server takes."""
 _KEPT = "!$&'()*+,;=:@/%~"
 """Characters of a path that stay as they are; `%`, because it may have been quoted already."""
 
@@ -39,26 +48,31 @@ def normal_url(text: str) -> str:
       text: as a page or a person has it, perhaps with spaces and letters of any language.
 
     Raises:
-      Refused: not http or https, no host, a bad port, or with a user and password.
+      Refused: not http or https, no host, a bad host or port, with a user and password, or endless.
     """
     try:
         parts = urllib.parse.urlsplit(text.strip())
         host, port = (parts.hostname or "").rstrip("."), parts.port
         host = host if ":" in host else host.encode("idna").decode("ascii")
+        path = urllib.parse.quote(parts.path or "/", safe=_KEPT)
+        query = urllib.parse.quote(parts.query, safe=_KEPT + "?[]")
     except ValueError as error:  # UnicodeError is one
         raise Refused(f"not an address: {error}") from None
     if parts.scheme not in ("http", "https"):
         raise Refused(f"only http and https are fetched, not {parts.scheme[:20] or 'an address without either'}")
     if not host:
         raise Refused("an address without a host")
+    if not _HOST.fullmatch(host):
+        raise Refused("an address with a host that cannot be one")
     if parts.username is not None:
         raise Refused("an address with a user name in it")
     place = f"[{host}]" if ":" in host else host
     if port and port != (443 if parts.scheme == "https" else 80):
         place += f":{port}"
-    path = urllib.parse.quote(parts.path or "/", safe=_KEPT)
-    query = urllib.parse.quote(parts.query, safe=_KEPT + "?[]")
-    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+    url = urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
+    if len(url) > MAX_URL:
+        raise Refused(f"an address of {len(url)} characters; expected {MAX_URL} at most")
+    return url
 
 
 def is_public(address: str) -> bool:
@@ -74,6 +88,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if ip not in _UNICAST or ip in _DOCUMENTATION:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -85,6 +101,7 @@ class Connection(http.client.HTTPConnection):
 
     Attributes:
       opened: the socket, which stays known here after the response has taken it over; None before.
+      is_ended: whether `hang_up` was called.
     """
 
     def __init__(self, url: str, timeout_seconds: float, is_allowed: Callable[[str], bool]):
@@ -93,6 +110,7 @@ class Connection(http.client.HTTPConnection):
         self.default_port = 443 if self._is_https else 80
         self._is_allowed = is_allowed
         self.opened: socket.socket | None = None
+        self.is_ended = False
         super().__init__(parts.hostname or "", parts.port, timeout=timeout_seconds)
 
     def connect(self) -> None:
@@ -107,17 +125,19 @@ class Connection(http.client.HTTPConnection):
             if not self._is_allowed(str(address[0])):
                 place = "" if self.host == address[0] else f", whose address is {address[0]},"
                 raise NotPublic(f"{self.host}{place} is not of the public internet")
-        sock = _connect(found, self.timeout)
+        self.sock = self.opened = _connect(found, self.timeout)
         if self._is_https:
-            try:
-                sock = _tls().wrap_socket(sock, server_hostname=self.host)
-            except BaseException:
-                sock.close()
-                raise
-        self.sock = self.opened = sock
+            # Known before the handshake, in which a server can take its time, too.
+            secure = _tls().wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock = self.opened = secure
+        if self.is_ended:
+            raise OSError("ended before it was there")
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
 
     def hang_up(self) -> None:
-        """Ends the connection from another thread; the one that reads meets the end of it."""
+        """Ends the connection from another thread; the one that connects or reads meets the end of it."""
+        self.is_ended = True
         if self.opened is not None:
             with contextlib.suppress(OSError):  # it may just have been closed
                 # Not SSLSocket's own, which takes the encryption away from under the thread that reads.

@@ -128,7 +128,7 @@ class Openverse:
     def search(self, query: Query, page: int) -> Page:
         """Twenty results; the language is that of the text, since Openverse has no other notion of it."""
         asked = {"q": query.text[:200], "page": page, "page_size": _PAGE_SIZE, **self._filter}
-        token = os.environ.get("OPENVERSE_TOKEN", "")
+        token = os.environ.get("OPENVERSE_TOKEN", "").strip()
         answer = self._client.get(
             f"{self._base}/v1/images/?{urllib.parse.urlencode(asked)}",
             max_bytes=5_000_000,
@@ -139,10 +139,10 @@ class Openverse:
             found = json.loads(answer.data)
             candidates = tuple(
                 Candidate(
-                    url=result["url"],
-                    page=result.get("foreign_landing_url") or "",
+                    url=_text(result["url"]),
+                    page=_text(result.get("foreign_landing_url")),
                     licence=_licence_text(result.get("license") or "", result.get("license_version") or ""),
-                    creator=result.get("creator") or "",
+                    creator=_text(result.get("creator")),
                 )
                 for result in found["results"]
                 if result.get("url")
@@ -189,7 +189,7 @@ class Ddgs:
                 return Page((), is_last=True)
             raise Later(f"the search engine: {' '.join(str(error).split())[:120]}", math.inf) from None
         licence = "".join(f"{name}, as the search engine has it" for name in self._filter.values())
-        candidates = (Candidate(str(f["image"]), str(f.get("url") or ""), licence) for f in found if f.get("image"))
+        candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in found if f.get("image"))
         return Page(tuple(candidates), is_last=not found)
 
 
@@ -204,6 +204,11 @@ def make_backend(name: str, client: Client, licence: str) -> Backend:
       DataError: its library is not installed.
     """
     return BACKENDS[name](client, licence)
+
+
+def _text(value: Any) -> str:
+    """What a source says as text that a file can hold; "" for nothing."""
+    return str(value or "").encode("utf-8", "replace").decode()
 
 
 def _licence_text(code: str, version: str) -> str:

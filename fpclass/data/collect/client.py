@@ -156,7 +156,7 @@ class Client:
         self._pause(turn - time.monotonic())
 
     def _pause(self, seconds: float) -> None:
-        if self.stop.wait(max(seconds, 0.0)):
+        if self.stop.wait(min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
             raise Stopped
 
     def _follow(self, url: str, max_bytes: int, headers: Mapping[str, str], is_crawling: bool) -> Answer:
@@ -168,7 +168,10 @@ class Client:
             answer = self._request(url, max_bytes, headers, is_crawling)
             if isinstance(answer, Answer):
                 return answer
-            url, headers = urllib.parse.urljoin(url, answer), {}
+            try:
+                url, headers = urllib.parse.urljoin(url, answer), {}
+            except ValueError as error:
+                raise Refused(f"redirected to what is not an address: {_one_line(error)}") from None
         raise Refused(f"more than {MAX_REDIRECTS} redirects")
 
     def _ask_robots(self, url: str) -> None:
@@ -333,7 +336,7 @@ def _seconds(retry_after: str) -> float:
         return float(retry_after)
     try:
         when = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     when = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
     return max(0.0, (when - datetime.datetime.now(datetime.UTC)).total_seconds())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import itertools
 import pathlib
+import threading
 import urllib.parse
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
@@ -30,6 +32,9 @@ SUFFIXES = {
 }  # fmt: skip
 """Formats that are kept: those of pictures, with the extension that `data.source=folder` knows them by."""
 
+_one_picture = threading.Lock()
+"""Pictures are looked into one at a time: a few hundred kilobytes can hold a gigabyte, and not once per thread."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Find:
@@ -42,7 +47,9 @@ class Find:
     @property
     def host(self) -> str:
         """Whose turn it is."""
-        return urllib.parse.urlsplit(self.candidate.url).hostname or ""
+        with contextlib.suppress(ValueError):  # not an address: nobody's, and refused when its turn comes
+            return urllib.parse.urlsplit(self.candidate.url).hostname or ""
+        return ""
 
     @property
     def stem(self) -> str:
@@ -98,6 +105,11 @@ def examine(data: bytes, min_side_px: int, content_type: str = "") -> Picture:
     Raises:
       Refused: not a picture, damaged, or too small.
     """
+    with _one_picture:
+        return _examine(data, min_side_px, content_type)
+
+
+def _examine(data: bytes, min_side_px: int, content_type: str) -> Picture:
     try:
         image, facts = open_picture(data)
     except DecodeError as error:

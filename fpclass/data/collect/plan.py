@@ -106,7 +106,7 @@ def _load_yaml(path: pathlib.Path) -> Any:
             return yaml.load(file, Loader)
     except OSError as error:
         raise DataError(f"--queries {path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # a date such as 2024-13-45 is a ValueError
         raise DataError(f"--queries {path}: not YAML in UTF-8 ({' '.join(str(error).split())[:200]})") from None
 
 
@@ -120,6 +120,8 @@ def _query(place: str, class_name: str, language: Any, text: str) -> Query:
     if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
         quoted = "; put it into quotes" if isinstance(language, bool) else ""  # no: is false in YAML, Norwegian to us
         raise DataError(f"{place}: language {language!r}: expected a code such as en, ja or zh, or {URLS}{quoted}")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError(f"{place}: {text!r:.100} is not UTF-8; write it in that")
     return Query(_class_name(place, class_name), " ".join(text.split()), language)
 
 

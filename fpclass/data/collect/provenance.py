@@ -88,9 +88,8 @@ class Provenance:
 
     def __enter__(self) -> Provenance:
         try:
-            is_new = not self.path.exists()
             self._file = self.path.open("ab", buffering=0)
-            if is_new:
+            if not self._file.tell():
                 self._write_line(COLUMNS)
         except OSError as error:
             raise RunError(f"{self.path}: cannot write ({error.strerror or error})") from None
@@ -146,7 +145,9 @@ class Provenance:
             if whole != data:
                 with self.path.open("r+b") as file:
                     file.truncate(len(whole))
-            header, *lines = list(csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline=""))) or [[]]
+            if not whole:  # it died before the header was there
+                return
+            header, *lines = csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline=""))
             if tuple(header) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
                 raise ValueError("other columns than those it was written with")
             for line in lines:

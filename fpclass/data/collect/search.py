@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fpclass import files
 from fpclass.console import say
-from fpclass.data.collect.address import Refused, normal_url
+from fpclass.data.collect.address import MAX_URL, Refused, normal_url
 from fpclass.data.collect.backends import Backend, Candidate, Page, Query
 from fpclass.data.collect.client import Later
 from fpclass.data.collect.download import Find
@@ -44,10 +44,11 @@ def search(
                 reason = f"; broke off: {error}"
                 num_failed += 1
                 break
+            num_before = len(found)
             for candidate in page.candidates:
                 url = _spelling(candidate.url)
                 found.setdefault(url, Find(dataclasses.replace(candidate, url=url), query, backend.name))
-            if page.is_last:
+            if page.is_last or len(found) == num_before:  # some engines give their last page again and again
                 break
         finds.append(list(found.values())[:limit])
         what = f"{query.class_name}: {query.language} {query.text!r}" if query.text else query.class_name
@@ -74,4 +75,5 @@ def _spelling(url: str) -> str:
     try:
         return normal_url(url)
     except Refused:
-        return " ".join(url.split())[:2000]
+        # Cut where it is still too long: a shorter one would be another address, and fetched.
+        return " ".join(url.split())[: MAX_URL + 1].encode("utf-8", "replace").decode()
