@@ -28,9 +28,9 @@ Any key of configs/base.py can be set, to try it: --config.augment.zoom='(0.2,)'
   launch.py augment-preview --config=FILE --config.data.root=DIR
   launch.py augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
 
-Copy k is what the training of this config sees in epoch k. The files of --save, in a folder for each class, can be
-trained on: --config.data.source=folder, or csv with their table augmented.csv, whose column `group` keeps the copies
-of an image on one side of every split (--config.data.group_column=group).
+Copy k is what the training of this config sees in epoch k. The files of --save can be trained on by their table
+augmented.csv, whose column `group` keeps the copies of an image on one side of every split:
+--config.data.source=csv --config.data.group_column=group. Without the table nothing does.
 """
 MAX_SHEET_ROWS, MAX_SHEET_COPIES = 12, 10
 TABLE_NAME = "augmented.csv"
@@ -92,7 +92,8 @@ def run(args: argparse.Namespace, overrides: list[str]) -> None:
     say(f"on: {switched_on}")
     say(f"written: {path}, {shown} of {len(rows)} images with {min(args.copies, MAX_SHEET_COPIES)} copies each")
     if folder:
-        save_copies(folder, table, rows, copies)
+        units = prepared.splits.frame["unit"].to_numpy(str)
+        save_copies(folder, copies_table(table, units, rows, args.copies), copies)
         say(f"written: {folder / TABLE_NAME} and {copies.shape[0] * copies.shape[1]} augmented images")
     if prepared.note:
         say(prepared.note)
@@ -146,15 +147,19 @@ def make_copies(
     import numpy as np
 
     from fpclass.augment import make_augment_batch
-    from fpclass.inputs import augmentation_keys
+    from fpclass.inputs import make_augment_epoch, view_in, view_keys
 
-    mean, std = np.array(config.data.mean), np.array(config.data.std)
-    augment = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+    mean, std, num_views = np.array(config.data.mean), np.array(config.data.std), config.finetune.cache_views
+    augment_view = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+    augment_epoch = make_augment_epoch(config)
 
     @jax.jit
     def batch(epoch: jax.Array, rows: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-        levels = 255 * (augment(augmentation_keys(seed, epoch, rows), images, labels) * std + mean)
-        return jnp.clip(jnp.round(levels), 0, 255).astype(jnp.uint8)
+        if num_views:
+            augmented = augment_view(view_keys(view_in(epoch, rows, num_views), rows), images, labels)
+        else:
+            augmented = augment_epoch(seed, epoch, rows, images, labels)
+        return jnp.clip(jnp.round(255 * (augmented * std + mean)), 0, 255).astype(jnp.uint8)
 
     copies = np.empty((len(rows), num_copies, *images.shape[1:]), np.uint8)
     size = min(_BATCH_SIZE, len(rows))
@@ -167,15 +172,12 @@ def make_copies(
     return copies
 
 
-def save_copies(
-    folder: pathlib.Path, table: Table, rows: Int[np.ndarray, " n"], copies: UInt8[np.ndarray, "n k h w c"]
-) -> None:
+def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndarray, "n k h w c"]) -> None:
     """Writes augmented copies as PNGs in a folder for each class, and their table; all of it or nothing.
 
     Args:
       folder: new, or empty.
-      table: of the originals.
-      rows: position of each original.
+      frame: from `copies_table`.
       copies: uint8 [n, K, H, W, C].
 
     Raises:
@@ -185,7 +187,6 @@ def save_copies(
 
     _require_new(folder)
     scratch = folder.parent / f".{folder.name}.writing-{uuid.uuid4().hex[:12]}"
-    frame = copies_table(table, rows, copies.shape[1])
     try:
         scratch.mkdir(parents=True)
         for name, pixels in progress(
@@ -205,22 +206,33 @@ def save_copies(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def copies_table(table: Table, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
-    """One row per copy: filename, label, group (of the original, or else its name), original, copy, synthetic."""
+def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
+    """One row per copy: filename, label, group, original, copy, synthetic.
+
+    Args:
+      table: of the originals.
+      units: what splits of the originals keep together, of every row: people with everybody who shares an image.
+      rows: position of each original.
+      num_copies: of each.
+
+    Returns:
+      The labels are those of the source, also where the config puts classes together.
+    """
     import pandas as pd
 
+    labels = table.rows["original" if table.originals else "raw_label"]
     lines = []
     for row in rows:
-        of = table.rows.iloc[int(row)]
+        of, label = table.rows.iloc[int(row)], labels.iloc[int(row)]
         home, stem = (
-            re.sub(r"[^\w.-]+", "_", text) for text in (of["raw_label"], pathlib.PurePath(of["filename"]).stem)
+            re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_" for text in (label, pathlib.PurePath(of["filename"]).stem)
         )
         for k in range(num_copies):
             lines.append(
                 {
                     "filename": f"{home}/{row:06d}-{stem}-copy{k + 1}.png",
-                    "label": of["raw_label"],
-                    "group": of["group"] or of["filename"],
+                    "label": label,
+                    "group": units[row],
                     "original": of["filename"],
                     "copy": k + 1,
                     "synthetic": "SYNTHETIC" if table.is_synthetic else "",

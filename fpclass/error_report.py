@@ -67,8 +67,15 @@ def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -
     worst_first = np.argsort(-predictions.losses, kind="stable")
 
     def gallery(chosen: dict[str, Int[np.ndarray, " n"]], title: str, name: str) -> None:
+        shown = np.unique(np.concatenate([*chosen.values()]))  # no others are read: they may be on disk
         figure = figures_errors.error_gallery(
-            prepared.images[rows], chosen, titles, is_right.tolist(), title, NUM_PER_CLASS, note=prepared.note
+            prepared.images[rows[shown]],
+            {key: np.searchsorted(shown, of_key) for key, of_key in chosen.items()},
+            [titles[i] for i in shown],
+            is_right[shown].tolist(),
+            title,
+            NUM_PER_CLASS,
+            note=prepared.note,
         )
         save_figure(figure, run.path(f"figures/{name}.png"))
 

@@ -110,15 +110,17 @@ def _pair_heat(axes: Axes, pairs: pd.DataFrame, merged: dict[str, str]) -> None:
             if a in rows and b in columns:
                 matrix[rows.index(a), columns.index(b)] = auc
     lowest = float(np.nanmin(matrix)) if np.isfinite(matrix).any() else 0.5
-    axes.imshow(1 - matrix, cmap=HEAT_COLOURS, vmin=0, vmax=max(1e-3, 1.05 * (1 - lowest)))
+    brightest = max(1e-3, 1.05 * (1 - lowest))
+    axes.imshow(1 - matrix, cmap=HEAT_COLOURS, vmin=0, vmax=brightest)
     for (i, j), auc in np.ndenumerate(matrix):
         if np.isfinite(auc):
-            is_dark = (1 - auc) < 0.6 * (1 - lowest)
+            is_dark = (1 - auc) < 0.57 * brightest
             axes.text(j, i, f"{auc:.3f}", ha="center", va="center", fontsize=8, color="white" if is_dark else "black")
     axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
     axes.set_xticklabels(columns, rotation=35, ha="right")
     axes.set_yticklabels(rows)
-    axes.set_title("told apart how well (area under the ROC curve; bright: hard)", fontsize=9, loc="left")
+    # In the middle of its room: the matrix may be narrower than this.
+    axes.set_title("told apart how well\n(area under the ROC curve; bright: hard)", fontsize=9)
 
 
 @styled

@@ -108,8 +108,9 @@ def make_host_engine(
       ConfigError: as `make_engine`.
     """
     parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
-    predict = make_host_predict(parts.predict, batch_mesh)
-    make_run = step_by_step if needs_host_loop(config, num_cached) else in_one_scan
+    is_by_batch = needs_host_loop(config, num_cached)
+    predict = make_host_predict(parts.predict, batch_mesh, is_by_batch=is_by_batch)
+    make_run = step_by_step if is_by_batch else in_one_scan
     return Engine(
         init=make_host_init(parts.init, model, batch_mesh),
         train_epochs=tuple(make_host_train_epoch(make_run(step), config, batch_mesh) for step in parts.train_steps),
@@ -175,7 +176,7 @@ def make_host_train_epoch(run: Run, config: Config, mesh: Mesh | None) -> Epoch:
             nothing = np.float32(np.nan)
             return state, {"loss": nothing, "accuracy": nothing, "step_loss": np.full(len(batches), nothing)}
         images: Any = dataset.images
-        parts = in_parts(batches, batch_size * math.prod(images.shape[1:]), PADDING)
+        parts = in_parts(images, batches, PADDING)
         sums: list[dict[str, Array]] = []
         for part, window in zip(parts, windows_of(images, parts, mesh), strict=False):
             state, of_window = run(state, member, with_images(dataset, window), put(part, mesh))
@@ -206,25 +207,31 @@ def make_host_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
     return evaluate_epoch
 
 
-def make_host_predict(predict: Predict, mesh: Mesh | None) -> Predict:
+def make_host_predict(predict: Predict, mesh: Mesh | None, *, is_by_batch: bool) -> Predict:
     """Makes `Engine.predict`.
 
     Every image is predicted in the batch in which it would be if one program did it all.
+
+    Args:
+      predict: from `make_predict`.
+      mesh: devices that each get the images; None: the default one.
+      is_by_batch: whether it is called for each batch, or for all of a window, over which it loops itself.
     """
-    predict_window = jax.jit(predict)
+    predict_rows = jax.jit(predict)
 
     def predict_all(params: PyTree, batch_stats: PyTree, images: Any, rows: Any) -> Float[Array, "n K"]:
         rows = np.asarray(fetch(rows))
         size = eval_batch(images.shape, len(rows))
         batches = np.pad(rows, (0, -len(rows) % size if len(rows) else size)).reshape(-1, size)
-        if isinstance(images, StoredImages):
-            parts = in_parts(batches, size * math.prod(images.shape[1:]), 0)
-        else:
-            parts = batches[:, None]  # a loop over one batch is none: convolutions are not inside it
+        # What is on the host would go to the device with every call.
+        weights = put((params, batch_stats), mesh)
+        images = images if isinstance(images, StoredImages) else put(images, mesh)
+        parts = in_parts(images, batches, 0)
         logits: list[Array] = []
         for part, window in zip(parts, windows_of(images, parts, mesh), strict=False):
-            logits.append(predict_window(params, batch_stats, window, put(part.reshape(-1), mesh)))
-            _wait(logits)
+            for batch in part if is_by_batch else [part.reshape(-1)]:
+                logits.append(predict_rows(*weights, window, put(batch, mesh)))
+                _wait(logits)
         return jnp.concatenate(logits)[: len(rows)]
 
     return predict_all
@@ -235,12 +242,17 @@ def _wait(results: list[Any]) -> None:
     jax.block_until_ready(results[-2:-1])
 
 
-def in_parts(batches: np.ndarray, batch_bytes: int, filler: int) -> np.ndarray:
-    """Divides batches of rows into windows of equal size, [windows, batches, B]; some batches of `filler` come last."""
-    count = num_parts(len(batches), batch_bytes)
-    return np.pad(batches, ((0, -len(batches) % count), (0, 0)), constant_values=filler).reshape(
-        count, -1, batches.shape[1]
-    )
+def in_parts(images: Any, batches: np.ndarray, filler: int) -> np.ndarray:
+    """Divides batches of rows into windows of equal size, [windows, batches, B].
+
+    Images on the device need no windows: there each batch is one, and a loop over it is none. Of images on disk some
+    batches of `filler` come last.
+    """
+    if not isinstance(images, StoredImages):
+        return batches[:, None]
+    count = num_parts(len(batches), batches.shape[1] * math.prod(images.shape[1:]))
+    filled = np.pad(batches, ((0, -len(batches) % count), (0, 0)), constant_values=filler)
+    return filled.reshape(count, -1, batches.shape[1])
 
 
 def make_host_company(config: Config, model: nn.Module, mesh: Mesh, *, num_cached: int = 0) -> Company:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from fpclass.augment import make_augment_batch, normalise
 from fpclass.config import Config
-from fpclass.state import AUGMENT, FLIPS, Dataset, Member, address
+from fpclass.state import AUGMENT, FLIPS, VIEWS, Dataset, Member, address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +37,31 @@ def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch:
       shard: spreads the first axis of a batch over devices.
     """
     mean, std = config.data.mean, config.data.std
-    augment = make_augment_batch(config.augment, mean=mean, std=std)
+    augment = make_augment_epoch(config)
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
-        keys = augmentation_keys(member.seed, epoch, rows)
-        images = shard(dataset.images[rows])
-        if config.augment.flip_alternates:
-            is_mirrored = mirrored_in(member.seed, epoch, rows)
-            images = jnp.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
-        return augment(keys, images, dataset.labels[rows])
+        return augment(member.seed, epoch, rows, shard(dataset.images[rows]), dataset.labels[rows])
 
     return Inputs(
         draw=draw,
         plain=lambda images, rows: normalise(images[rows], mean, std),
         shape=lambda dataset: dataset.images.shape[1:],
     )
+
+
+def make_augment_epoch(config: Config) -> Callable[..., Array]:
+    """Makes `(seed, epoch, rows [B], images [B, H, W, C], labels [B]) -> images`, as training takes them then."""
+    augment = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+
+    def augment_epoch(
+        seed: Int[Array, ""] | int, epoch: Int[Array, ""], rows: Int[Array, " B"], images: Array, labels: Array
+    ) -> Array:
+        if config.augment.flip_alternates:
+            is_mirrored = mirrored_in(seed, epoch, rows)
+            images = jnp.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return augment(augmentation_keys(seed, epoch, rows), images, labels)
+
+    return augment_epoch
 
 
 def augmentation_keys(
@@ -75,13 +85,24 @@ def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inp
     """Cached features [N, views, …]: in training the augmented views in turn, in evaluation the plain one."""
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
-        num_views = dataset.images.shape[1]
-        # Neighbours start at different views; every image sees each of its own equally often.
-        view = 1 + (epoch + rows) % (num_views - 1) if num_views > 1 else jnp.zeros_like(rows)
-        return shard(dataset.images[rows, view])
+        num_views = dataset.images.shape[1] - 1
+        return shard(dataset.images[rows, view_in(epoch, rows, num_views) if num_views else 0])
 
     return Inputs(
         draw=draw,
         plain=lambda features, rows: features[rows, 0],
         shape=lambda dataset: dataset.images.shape[2:],
     )
+
+
+def view_in(epoch: Int[Array, ""] | int, rows: Int[Array, " B"], num_views: int) -> Int[Array, " B"]:
+    """Which of its augmented views, from 1 on, each of these rows is trained on in this epoch.
+
+    Neighbours start at different views; every image sees each of its own equally often.
+    """
+    return 1 + (epoch + rows) % num_views
+
+
+def view_keys(view: Int[Array, " B"], rows: Int[Array, " B"]) -> Key[Array, " B"]:
+    """The random keys of the augmentation of a view of each of these rows, the same for every member."""
+    return jax.vmap(lambda of_row, row: address(0, VIEWS, of_row, row))(view, rows)

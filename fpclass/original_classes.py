@@ -141,12 +141,15 @@ def findings(classes: pd.DataFrame, pairs: pd.DataFrame, confidence: float) -> l
     lines = [
         f"by original class, the most often wrong: {worst['original']} ({worst['num_wrong']} of {worst['num_images']}, "
         f"accuracy {worst['accuracy']:.3f}{_interval(worst)})"
+        if worst["num_wrong"]
+        else "by original class: no image of any of them is wrong"
     ]
-    if len(pairs):
+    if len(pairs) and pairs["auc"].iloc[0] < 1:
         hardest: Any = pairs.iloc[0]
         lines.append(
             f"hardest to tell apart: {hardest['one']} and {hardest['other']} "
-            f"(AUC {hardest['auc']:.3f}{_interval(hardest)}; {100 * confidence:g} % intervals)"
+            f"(AUC {hardest['auc']:.3f}{_interval(hardest)}"
+            + (")" if pd.isna(hardest["low"]) else f"; {100 * confidence:g} % intervals)")
         )
     return lines
 

@@ -186,7 +186,7 @@ def train_wave(
     def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
         nonlocal clock
         seconds, clock = time.perf_counter() - clock, time.perf_counter()
-        _log(wave, record, company, seconds / len(wave.members))
+        _log(wave, record, company, seconds)
         on_epoch(len(wave.members))
         epoch = record["epoch"]
         if epoch % config.train.checkpoint_every_epochs == 0 and epoch < config.train.num_epochs:
@@ -227,6 +227,8 @@ def _log(wave: Wave, record: dict[str, Any], company: Company, seconds: float) -
     Raises:
       TrainingError: names the member and the files of the batch.
     """
+    # In a batched step those that have stopped early cost what they did; one after the other they cost nothing.
+    num_sharing = len(wave.members) if company.is_batched else int(np.sum(~np.isnan(record["train_accuracy"])))
     for position, member in enumerate(wave.members):
         own = {key: value if key == "epoch" else value[position] for key, value in record.items()}
         if math.isnan(own["train_accuracy"]):  # of no image: it has stopped early, before this epoch
@@ -235,7 +237,7 @@ def _log(wave: Wave, record: dict[str, Any], company: Company, seconds: float) -
         if where:
             raise TrainingError(f"{member.name}: {where}; lower optim.learning_rate or set optim.gradient_clip_norm")
         if is_first_process():
-            member.run.append_history(log_record(own) | {"seconds": round(seconds, 5)})
+            member.run.append_history(log_record(own) | {"seconds": round(seconds / num_sharing, 5)})
 
 
 def _finish(company: Company, wave: Wave, state: TrainState, dataset: Dataset) -> None:

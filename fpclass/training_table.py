@@ -22,8 +22,9 @@ SCORES = ("train_accuracy", "train_loss", "accuracy", "loss", "precision", "gap"
 def training_table(study: Study, names: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
     """One row per config: what it is, what an epoch costs, and its scores in training beside those in validation.
 
-    Training scores are of the epoch that was kept, measured while it was trained: on augmented images, with dropout.
-    Validation scores are of that epoch's weights; precision is the mean over the classes.
+    Training scores are of the epoch that was kept, measured while it was trained: on augmented images, with dropout,
+    and the training loss is what was minimised: with class weights, label smoothing and the L2 penalty. Validation
+    scores are of that epoch's weights, the loss is the plain cross-entropy; precision is the mean over the classes.
 
     Args:
       study: whose members of these arms are all trained.

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from sklearn.metrics import roc_auc_score
 
+from fpclass.figures_errors import original_classes
 from fpclass.original_classes import findings, original_class_table, original_pair_table
 
 OPTIONS = {"num_bootstrap": 200, "confidence": 0.95}
@@ -56,3 +58,30 @@ def test_what_is_said(judged):
     worst, hardest = findings(*tables, 0.95)
     assert "the most often wrong: " in worst
     assert "airplane and bird" in hardest or "bird and airplane" in hardest
+    assert hardest.endswith("; 95 % intervals)")
+
+
+def test_nobody_is_the_worst_where_nothing_is_wrong(judged):
+    _, labels, originals, groups = judged
+    right = (np.stack([1 - labels, labels], axis=1) * 9.0, labels, originals, groups)
+    tables = original_class_table(*right, ["vehicle", "animal"], **OPTIONS), original_pair_table(*right, **OPTIONS)
+    assert findings(*tables, 0.95) == ["by original class: no image of any of them is wrong"]
+
+
+def test_every_pair_can_be_read_whatever_its_colour(judged):
+    """Light figures on dark, dark ones on bright; also where all pairs are told apart perfectly, which is all dark."""
+    classes = original_class_table(*judged, ["vehicle", "animal"], **OPTIONS)
+    pairs = original_pair_table(*judged, **OPTIONS)
+    for of_pairs in (pairs, pairs.assign(auc=1.0)):
+        _, heat = original_classes(classes, of_pairs).axes
+        (drawn,) = heat.get_images()
+        for text in heat.texts:
+            column, row = map(int, text.get_position())
+            shade = np.mean(drawn.cmap(drawn.norm(drawn.get_array()[row, column]))[:3])
+            assert abs(shade - np.mean(to_rgb(text.get_color()))) > 0.35
+
+
+def test_no_intervals_are_claimed_where_there_are_none(judged):
+    none = OPTIONS | {"num_bootstrap": 0}
+    tables = original_class_table(*judged, ["vehicle", "animal"], **none), original_pair_table(*judged, **none)
+    assert not any("interval" in line or "[" in line for line in findings(*tables, 0.95))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import figure
 from PIL import Image
 
-from fpclass import cli
+from fpclass import cli, error_report
+from fpclass.data.splits import VALIDATION
+from fpclass.predictions import Predictions
+from fpclass.prepare import prepare
+from fpclass.run import Run
 
 SMALL = [
     "--config.model.conv_features=(4,8)",
@@ -101,9 +107,44 @@ def test_errors_by_original_class(run):
     assert len(pairs) == 4
     for name in ("original_classes", "errors_by_original_class", "hardest_pair"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5000
-    assert any(
-        "hardest to tell apart" in line for line in json.loads((folder / "metrics.json").read_text())["findings"]
-    )
+    said = json.loads((folder / "metrics.json").read_text())["findings"]
+    assert said[0].startswith("by original class")
+    assert any("hardest to tell apart" in line for line in said) == (pairs["auc"].min() < 1)
+
+
+def test_galleries_read_the_images_that_they_show_and_no_others(run, monkeypatch):
+    """They may be on disk, and more than fit into memory; each still goes with its own title."""
+    folder = Run.open(run[0])
+    prepared = prepare(folder.config)
+    rows, read, shown = prepared.splits.rows(VALIDATION), [], {}
+
+    class Reader:
+        def __getitem__(self, which):
+            read.append(len(which))
+            return prepared.images[which]
+
+    def spy(images, chosen, titles, is_right, title, *_, **__):
+        shown[title] = (images, chosen, titles, is_right)
+        return figure.Figure()
+
+    monkeypatch.setattr(error_report, "NUM_SHOWN", 2)
+    monkeypatch.setattr(error_report, "NUM_PER_CLASS", 1)
+    monkeypatch.setattr(error_report.Run, "path", lambda self, name: pathlib.Path("/dev/null"))
+    monkeypatch.setattr(error_report.Run, "write_csv", lambda *_: None)
+    monkeypatch.setattr("fpclass.figure_style.save_figure", lambda *_: None)
+    monkeypatch.setattr("fpclass.figures_errors.error_gallery", spy)
+    frame = pd.read_csv(run[0] / "predictions.csv", keep_default_na=False)
+    predictions = Predictions(frame, prepared.table.classes).select(VALIDATION)
+    error_report.show_errors(folder, dataclasses.replace(prepared, images=Reader()), predictions)
+    assert len(rows) > 4 >= max(read)
+    (pair,) = (value for title, value in shown.items() if "against" in title)
+    images, chosen, titles, is_right = pair
+    originals = prepared.table.rows["original"].to_numpy(str)[rows]
+    for name, (position,) in chosen.items():
+        of_name = np.flatnonzero(originals == name)
+        worst = of_name[np.argmax(predictions.losses[of_name])]
+        np.testing.assert_array_equal(images[position], prepared.images[rows[worst]])
+        assert is_right[position] == ("is " not in titles[position])
 
 
 def test_scores_without_intervals_are_those_with(run):

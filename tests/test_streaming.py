@@ -23,7 +23,15 @@ from fpclass import cli
 from fpclass.company import stack_members
 from fpclass.config import from_json
 from fpclass.data import cache, streaming
-from fpclass.host_loop import is_streamed, make_host_company, make_host_engine, put_dataset
+from fpclass.host_loop import (
+    is_streamed,
+    make_host_company,
+    make_host_engine,
+    make_host_predict,
+    make_host_train_epoch,
+    needs_host_loop,
+    put_dataset,
+)
 from fpclass.models import build_model
 from fpclass.parallel import member_mesh
 from fpclass.state import PADDING, Dataset
@@ -36,6 +44,14 @@ AUGMENTED = EVERYTHING | {
     "augment__max_rotation_deg": 10.0,
     "augment__mixup_alpha": 0.4,
     "train__ema_decay": 0.9,
+}
+CONVOLUTIONS = {
+    "model__name": "blocks",
+    "model__conv_features": (4, 4),
+    "model__batch_norm": True,
+    "model__block_dropout_rate": 0.2,
+    "augment__max_rotation_deg": 10.0,
+    "train__num_epochs": 2,
 }
 
 
@@ -149,6 +165,57 @@ def test_predictions_are_the_same(dataset, on_disk, window_bytes, num_rows, monk
     found = streamed.predict(state.params, state.batch_stats, on_disk.images, rows)
     assert found.shape == (num_rows, 2)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_convolutions_are_the_same_streamed_resident_and_resumed(dataset, on_disk, monkeypatch):
+    """Batch by batch both ways, bit for bit; and what one compiled loop over all of them gives, but for rounding."""
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
+    monkeypatch.setattr("fpclass.inference.EVAL_BATCH", 4)
+    config = small_config(**CONVOLUTIONS)
+    assert needs_host_loop(config)
+    streamed, records = run_streamed(config, on_disk)
+    engine, who = streamed_engine_of(config), member()
+    resident = fit(engine, engine.init(who, dataset), who, dataset, config.train, lambda *_: True)
+    assert_equal_trees(resident, streamed)
+    half, first = run_streamed(config, on_disk, until=1)
+    resumed, second = run_streamed(config, on_disk, state=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half))
+    assert_equal_trees(resumed, streamed)
+    assert_equal_trees(first + second, records)
+    compiled, _ = run(config, dataset)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), compiled.best, streamed.best)
+
+
+def test_images_on_the_device_are_trained_on_in_no_more_batches_than_there_are(dataset):
+    """A window is filled up with batches of nothing, which cost as much as others."""
+    shapes = []
+
+    def spy(state, member, dataset, batches):
+        shapes.append(batches.shape)
+        return state, {name: jnp.ones(len(batches)) for name in ("loss", "weight", "correct", "count")}
+
+    config = small_config()
+    state = engine_of(config).init(member(), dataset)
+    _, record = make_host_train_epoch(spy, config, None)(state, member(), dataset)
+    assert shapes == [(1, 8)] * 3
+    assert record["step_loss"].shape == (3,)
+
+
+def test_prediction_brings_images_and_weights_to_the_device_once(dataset):
+    """And not with every batch, as a compiled function does with NumPy arrays."""
+    kinds = []
+
+    class Spy:
+        def __call__(self, params, batch_stats, images, rows):
+            kinds.append({type(x) for x in (params["w"], images)})
+            return jnp.zeros((len(rows), 2))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", lambda function: function)
+        predict = make_host_predict(Spy(), None, is_by_batch=True)
+    logits = predict({"w": np.ones(3)}, {}, np.asarray(dataset.images), np.arange(600) % 40)
+    assert logits.shape == (600, 2)
+    assert len(kinds) == 3
+    assert all(issubclass(kind, jax.Array) for one in kinds for kind in one)
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def num_parts(num_batches: int, batch_bytes: int) -> int:
 
 
 def read_windows(images: StoredImages, parts: Int[np.ndarray, "P n"], mesh: Mesh | None) -> Iterator[Window]:
-    """Reads the images of one part after the other, on all cores and ahead of whoever takes them.
+    """Reads the images of one part after the other, in threads and ahead of whoever takes them.
 
     Args:
       images: on disk.

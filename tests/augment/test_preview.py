@@ -1,18 +1,22 @@
 """`launch.py augment-preview`: the sheet, the copies that training will see, and the files that are kept."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from test_settings import Unchanged
 
 from configs import base
 from fpclass import augment_preview, cli, fitting
 from fpclass.errors import DataError
-from fpclass.inputs import image_inputs
+from fpclass.inputs import feature_inputs, image_inputs
 from fpclass.prepare import prepare
 from fpclass.state import Dataset
+from fpclass.transfer import compute_features
 
 
 def flags(blobs):
@@ -75,8 +79,10 @@ def test_the_copies_are_a_data_set_with_the_persons_of_the_originals(blobs, tmp_
     assert frame.groupby(persons)[frame.columns[-1]].nunique().max() == 1
 
 
-def test_a_copy_is_what_training_sees_in_that_epoch(blobs):
+@pytest.mark.parametrize("flips", [{}, {"flip_probability": 0.0, "flip_alternates": True}], ids=str)
+def test_a_copy_is_what_training_sees_in_that_epoch(blobs, flips):
     config = config_of(blobs)
+    config.augment.update(flips)
     prepared = prepare(config)
     member = fitting.make_member(config, prepared)
     rows, labels = member.train_rows[:5], prepared.table.labels.astype(np.int32)
@@ -87,6 +93,30 @@ def test_a_copy_is_what_training_sees_in_that_epoch(blobs):
     for epoch in range(3):
         seen = np.asarray(draw(jnp.int32(epoch))) * 0.5 + 0.5
         np.testing.assert_allclose(copies[:, epoch] / 255, seen, atol=0.51 / 255)
+
+
+def test_a_copy_is_the_view_that_training_behind_frozen_stages_sees_in_that_epoch(blobs):
+    config = config_of(blobs)
+    config.finetune.cache_views = 2
+    prepared = prepare(config)
+    labels, rows = prepared.table.labels.astype(np.int32), np.array([3, 8, 11])
+    features = compute_features(Unchanged(), {"params": {}}, prepared.images, labels, config)
+    copies = augment_preview.make_copies(config, 5, rows, prepared.images[rows], labels[rows], 3)
+    for epoch in range(3):
+        seen = feature_inputs().draw(None, epoch, Dataset(jnp.asarray(features), labels), jnp.asarray(rows))
+        np.testing.assert_allclose(copies[:, epoch] / 255, np.asarray(seen) * 0.5 + 0.5, atol=0.51 / 255)
+
+
+def test_copies_keep_the_labels_of_the_source_and_what_splits_keep_together(blobs):
+    table = prepare(config_of(blobs)).table
+    names = np.where(table.labels == 1, "../a cat", "dog")
+    merged = dataclasses.replace(table.with_columns(original=names), originals=("../a cat", "dog"))
+    units = np.char.add("unit", (np.arange(len(table)) // 4).astype(str))
+    rows = np.array([0, 1, 9])
+    frame = augment_preview.copies_table(merged, units, rows, 2)
+    assert frame["label"].tolist() == np.repeat(names[rows], 2).tolist()
+    assert frame["group"].tolist() == ["unit0"] * 4 + ["unit2"] * 2
+    assert frame["filename"].str.match(r"(_a_cat|dog)/0000").all()
 
 
 def test_rows_are_chosen_evenly_over_the_classes():
@@ -110,8 +140,8 @@ def test_a_synthetic_sheet_says_so(tmp_path, capsys):
 
 def test_a_failure_on_the_way_leaves_nothing(blobs, tmp_path, monkeypatch):
     config = config_of(blobs)
-    prepared = prepare(config)
-    rows = np.array([0, 1])
+    table = prepare(config).table
+    frame = augment_preview.copies_table(table, np.full(len(table), "nobody"), np.array([0, 1]), 2)
     copies = np.zeros((2, 2, 30, 20, 1), np.uint8)
 
     def full(*args, **kwargs):
@@ -119,7 +149,7 @@ def test_a_failure_on_the_way_leaves_nothing(blobs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(augment_preview.files, "write_csv", full)
     with pytest.raises(DataError, match=r"cannot write \(No space left on device\); free space or give another --save"):
-        augment_preview.save_copies(tmp_path / "saved", prepared.table, rows, copies)
+        augment_preview.save_copies(tmp_path / "saved", frame, copies)
     assert list(tmp_path.iterdir()) == []
 
 
