@@ -27,6 +27,7 @@ class Plan:
       starts: epoch (0 for the first) in which each phase begins.
       num_frozen: leading stages that are frozen in each phase.
       free: paths of parameters that learn from the start although their stage is frozen.
+      fixed: paths of parameters that never learn.
       backbone_rate: learning rate of the last stage with weights, relative to that of the head.
       rate_decay: learning rate of a stage with weights, relative to that of the next one.
     """
@@ -35,6 +36,7 @@ class Plan:
     starts: tuple[int, ...] = (0,)
     num_frozen: tuple[int, ...] = (0,)
     free: tuple[Path, ...] = ()
+    fixed: tuple[Path, ...] = ()
     backbone_rate: float = 1.0
     rate_decay: float = 1.0
 
@@ -49,6 +51,8 @@ class Plan:
 
     def phase_of(self, path: Path) -> int | None:
         """The phase in which a parameter begins to learn; None if it never does."""
+        if path in self.fixed:
+            return None
         if path in self.free or path[0] not in self.stages:
             return 0
         position = self.stages.index(path[0])
@@ -108,7 +112,8 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
             "each of a stage before that of the last pair, and the first of one before finetune.freeze_until"
         )
     free = (model.stem_kernel,) if finetune.new_stem else ()
-    return Plan(names, tuple(starts), tuple(frozen), free, finetune.backbone_rate, finetune.rate_decay)
+    fixed = (model.stem_kernel,) if model.stem_of_images else ()
+    return Plan(names, tuple(starts), tuple(frozen), free, fixed, finetune.backbone_rate, finetune.rate_decay)
 
 
 def _refuse_finetuning(config: Config) -> None:

@@ -38,6 +38,7 @@ from fpclass.train import (
     make_engine,
     make_judge,
     make_parts,
+    no_record,
     stem_rows,
 )
 from fpclass.train_step import TrainStep
@@ -173,8 +174,7 @@ def make_host_train_epoch(run: Run, config: Config, mesh: Mesh | None) -> Epoch:
     def train_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Any]]:
         batches = fetch(batches_of(member, state.epoch))
         if bool(fetch(state.is_stopped)):
-            nothing = np.float32(np.nan)
-            return state, {"loss": nothing, "accuracy": nothing, "step_loss": np.full(len(batches), nothing)}
+            return state, no_record(len(batches))
         images: Any = dataset.images
         parts = in_parts(images, batches, PADDING)
         sums: list[dict[str, Array]] = []

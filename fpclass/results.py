@@ -132,10 +132,11 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
 
 
 def explain(run: Run, prepared: Prepared) -> None:
-    """Grad-CAM of the validation images with the highest loss: a figure, and the maps as grad_cam.npz."""
+    """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
     from fpclass import figures
     from fpclass.augment import normalise
-    from fpclass.explain import grad_cam, scale_maps
+    from fpclass.explain import feature_maps, grad_cam, scale_maps
+    from fpclass.figures_features import feature_map_rows
 
     config, table = run.config, prepared.table
     model, variables = restore_best(run, table.num_classes)
@@ -159,6 +160,10 @@ def explain(run: Run, prepared: Prepared) -> None:
     ]
     figure = figures.grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
     figures.save_figure(figure, run.path("figures/grad_cam_worst.png"))
+    stages, num_stages = feature_maps(model, variables, inputs[0])
+    if stages:
+        figure = feature_map_rows(prepared.images[rows[0]], stages, num_stages, titles[0], note=prepared.note)
+        figures.save_figure(figure, run.path("figures/feature_maps.png"))
     with files.replacing(run.path("grad_cam.npz")) as temporary:
         np.savez(temporary, filename=names.astype(str), predicted=predicted, raw=np.asarray(raw), stage=stage)
 

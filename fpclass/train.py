@@ -57,7 +57,7 @@ class Engine:
     Attributes:
       init: (member, dataset) -> TrainState.
       train_epochs: for every phase of the plan, (state, member, dataset) -> (state, record): record has loss,
-        accuracy and step_loss [steps], all nan for a member that has stopped.
+        accuracy, precision and step_loss [steps], all nan for a member that has stopped.
       evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
         the best weights and decides about stopping.
       predict: as `make_predict` says.
@@ -170,9 +170,12 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
 
 
 def stem_rows(member: Member) -> Int[Array, " n"]:
-    """The training rows whose images the first kernel is made of, where it is: drawn, some of them twice if need be."""
+    """The training rows whose images the first kernel is made of, where it is: drawn, and again if there are fewer.
+
+    Always as many, so that they do not depend on the padding of a member's rows.
+    """
     drawn = epoch_batches(member, jnp.zeros((), jnp.int32), 1)[:, 0]
-    return drawn[jnp.arange(min(NUM_STEM_IMAGES, len(drawn))) % jnp.sum(drawn != PADDING)]
+    return drawn[jnp.arange(NUM_STEM_IMAGES) % jnp.sum(drawn != PADDING)]
 
 
 def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
@@ -186,8 +189,7 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
             return dataclasses.replace(state, epoch=state.epoch + 1), epoch_record(sums)
 
         def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            nothing = jnp.array(jnp.nan)
-            return state, {"loss": nothing, "accuracy": nothing, "step_loss": jnp.full(len(batches), jnp.nan)}
+            return state, no_record(len(batches))
 
         return lax.cond(state.is_stopped, wait, train, state)
 
@@ -195,12 +197,23 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
 
 
 def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
-    """What is recorded of an epoch, from what its steps gave [steps]."""
+    """What is recorded of an epoch, from what its steps gave [steps, …]; precision is the mean over the classes.
+
+    A class that was never predicted has the precision 0 here.
+    """
+    correct, predicted = jnp.sum(sums["correct"], axis=0), jnp.sum(sums["predicted"], axis=0)
     return {
         "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
-        "accuracy": jnp.sum(sums["correct"]) / jnp.sum(sums["count"]),
+        "accuracy": jnp.sum(correct) / jnp.sum(predicted),
+        "precision": jnp.mean(correct / jnp.maximum(predicted, 1)),
         "step_loss": sums["loss"],
     }
+
+
+def no_record(num_steps: int) -> dict[str, Array]:
+    """What is recorded of an epoch in which a member, having stopped, waits."""
+    nothing = jnp.array(jnp.nan)
+    return {"loss": nothing, "accuracy": nothing, "precision": nothing, "step_loss": jnp.full(num_steps, jnp.nan)}
 
 
 def judged_rows(member: Member) -> dict[str, Int[Array, " n"]]:

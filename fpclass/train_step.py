@@ -70,10 +70,12 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
             opt_state=opt_state,
             average=average,
         )
-        predicted = jnp.argmax(merge_logits(logits, config.model.subclasses), -1)
-        correct = jnp.sum(mask * (predicted == labels))
+        logits = merge_logits(logits, config.model.subclasses)
+        predicted = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1]) * mask[:, None]
+        correct = predicted * jax.nn.one_hot(labels, logits.shape[-1])
         loss = jnp.where(mask[0], loss, 0)  # of nothing but padding it may be anything
-        return state, {"loss": loss, "weight": jnp.sum(weights), "correct": correct, "count": jnp.sum(mask)}
+        by_class = {"correct": correct.sum(axis=0), "predicted": predicted.sum(axis=0)}
+        return state, {"loss": loss, "weight": jnp.sum(weights), **by_class}
 
     return train_step
 

@@ -16,7 +16,7 @@ from fpclass.models import build_model
 from fpclass.out_of_fold import OutOfFold, logit_columns, read_member
 from fpclass.study import Study, StudyMember
 
-SCORES = ("train_accuracy", "train_loss", "accuracy", "loss", "precision", "gap")
+SCORES = ("train_accuracy", "train_loss", "train_precision", "accuracy", "loss", "precision", "gap")
 
 
 def training_table(study: Study, names: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
@@ -71,6 +71,7 @@ def _scores(member: StudyMember, class_names: Sequence[str]) -> dict[str, float]
         "seconds": float(seconds.median()) if len(seconds) else float("nan"),
         "train_accuracy": kept["train_accuracy"],
         "train_loss": kept["train_loss"],
+        "train_precision": kept["train_precision"],
         "accuracy": judged["accuracy"],
         "loss": judged["log_loss"],
         "precision": float(np.mean([0.0 if p is None else p for p in precisions])),
@@ -81,9 +82,9 @@ def _scores(member: StudyMember, class_names: Sequence[str]) -> dict[str, float]
 def training_markdown(table: pd.DataFrame) -> str:
     """The table for a page."""
     lines = [
-        "| config | image | parameters | s / epoch | training accuracy | training loss | validation accuracy | loss | "
-        "precision | gap |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| config | image | parameters | s / epoch | training accuracy | loss | precision | validation accuracy | "
+        "loss | precision | gap |",
+        f"|{'---|' * 11}",
     ]
     for row in table.to_dict("records"):
         cells = [f"{row[s]:.3f}" + ("" if np.isnan(row[f"{s}_sd"]) else f" ± {row[f'{s}_sd']:.3f}") for s in SCORES]

@@ -19,11 +19,12 @@ from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.finetune import compute_in, make_plan
+from fpclass.inputs import view_keys
 from fpclass.models import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
 from fpclass.prepare import Prepared
-from fpclass.state import VIEWS, Dataset, address
+from fpclass.state import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Task:
     Attributes:
       model: the network, or its part behind the cached features.
       num_cached: stages before that.
-      dataset: on the host; `streamed.put_dataset` moves it to the devices, once, but for images that stay on disk.
+      dataset: on the host; `host_loop.put_dataset` moves it to the devices, once, but for images that stay on disk.
       frozen: params and batch_stats of the stages before `model`.
     """
 
@@ -146,7 +147,7 @@ def compute_features(
 
     @jax.jit
     def features_of(variables: Any, part: Any, classes: Any, rows: Any, view: Any) -> Any:
-        keys = jax.vmap(lambda row: address(0, VIEWS, view, row))(rows)
+        keys = view_keys(jnp.full_like(rows, view), rows)
         plain = normalise(part, data.mean, data.std)
         inputs = jnp.where(view == 0, plain, augment(keys, part, classes)) if num_views else plain
         return prefix.apply(variables, compute_in(inputs, dtype), train=False)

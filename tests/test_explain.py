@@ -1,4 +1,4 @@
-"""Grad-CAM: equal to CAM where CAM exists, right way round, for any stage and class."""
+"""Grad-CAM: equal to CAM where CAM exists, right way round, for any stage and class. Feature maps: which, and how."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fpclass.errors import ConfigError
-from fpclass.explain import grad_cam, scale_maps, stage_names
+from fpclass.explain import feature_maps, grad_cam, most_varied, scale_channels, scale_maps, stage_names
 from fpclass.models.cnn import CNN
 from fpclass.models.layers import SqueezeExcitation
 from fpclass.models.network import DenseHead, GlobalPool, Network
@@ -77,9 +77,9 @@ def test_images_do_not_see_each_other():
 def test_unknown_stage_names_those_that_exist():
     model, variables = make()
     assert stage_names(model, IMAGES) == (
-        "conv1/conv", "conv1/pool", "conv1/relu", "conv2/conv", "conv2/pool", "conv2/relu",
+        "conv1/conv", "conv1/relu", "conv1/pool", "conv2/conv", "conv2/relu", "conv2/pool",
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"'layer4'.*conv1/conv.*conv2/relu"):
+    with pytest.raises(ConfigError, match=r"'layer4'.*conv1/conv.*conv2/relu, conv2/pool"):
         grad_cam(model, variables, IMAGES, np.zeros(3, int), "layer4")
 
 
@@ -164,3 +164,110 @@ def test_patches_of_tokens_lie_as_in_the_image():
     assert architecture.cam_stage == "block_0"
     with pytest.raises(ConfigError, match=r"'class_token'.*no places"):
         grad_cam(model, variables, images, classes, "class_token")
+
+
+def test_the_channels_that_vary_most_come_first_and_dead_ones_never():
+    maps = np.stack(
+        [
+            np.full((2, 2), 1e6),  # large, but the same everywhere
+            [[0, 1], [0, 1]],
+            [[0, 4], [0, 4]],
+            np.zeros((2, 2)),
+            [[9, 5], [9, 5]],  # varies as much as channel 2
+            [[0, 0], [0, 3]],
+        ],
+        axis=-1,
+    ).astype(np.float32)
+    assert most_varied(maps, 16).tolist() == [2, 4, 5, 1]
+    assert most_varied(maps, 2).tolist() == [2, 4]
+    assert most_varied(maps[..., [0, 3]], 16).tolist() == []
+
+
+def test_every_channel_has_a_scale_of_its_own():
+    """Mean 1/2, two standard deviations 0 and 1; worked by hand: means 2 and 20, standard deviations 1 and 10."""
+    maps = np.array([[[1, 10], [3, 30]], [[1, 10], [3, 30]]], np.float32)
+    np.testing.assert_allclose(scale_channels(maps), np.array([[[0.25, 0.75]] * 2] * 2))
+    # One bright place among many: cut off, and the others stay near the middle.
+    spot = np.zeros((10, 10, 1), np.float32)
+    spot[0, 0] = 1000
+    (scaled,) = scale_channels(spot)
+    assert scaled[0, 0] == 1
+    assert 0.45 < scaled[5, 5] < 0.5
+
+
+def test_feature_maps_of_the_cnn_are_what_its_stages_give():
+    model, variables = make(conv_features=(4, 20))
+    stages, num_stages = feature_maps(model, variables, IMAGES[1])
+    assert num_stages == 6
+    assert [(s.stage, s.shape) for s in stages] == [
+        ("conv1/conv", (56, 40, 4)),
+        ("conv1/relu", (56, 40, 4)),
+        ("conv1/pool", (28, 20, 4)),
+        ("conv2/conv", (24, 16, 20)),
+        ("conv2/relu", (24, 16, 20)),
+        ("conv2/pool", (12, 8, 20)),
+    ]
+    _, recorded = model.apply(variables, IMAGES, train=False, mutable=["stages"])
+    for stage in stages:
+        layer, name = stage.stage.split("/")
+        whole = np.asarray(recorded["stages"][layer][name])[1]
+        np.testing.assert_array_equal(stage.channels, np.argsort(-whole.std(axis=(0, 1)), kind="stable")[:16])
+        shown = whole[..., stage.channels[0]]
+        expected = np.clip(0.5 + (shown - shown.mean()) / (4 * shown.std()), 0, 1)
+        np.testing.assert_allclose(stage.maps[0], expected, atol=1e-5)
+
+
+class Keep(nn.Module):
+    """A stage that hands on what it gets."""
+
+    @nn.compact
+    def __call__(self, x, mode):
+        return x
+
+
+def test_feature_maps_of_networks_leave_out_vectors_single_places_and_repetitions():
+    """The weighed maps are the output of their stage; 15 x 11, 8 x 6, …, 1 x 1 places; behind the pool a vector."""
+    scales = tuple(Scale(6, name=f"scale_{i}", parent=None) for i in (30, 29, 28, 27, 26, 25))
+    names = [
+        "scale_30/se/scaled",
+        "scale_29/se/scaled",
+        "scale_28/se/scaled",
+        "scale_27/se/scaled",
+        "scale_26/se/scaled",
+    ]
+    head = DenseHead(3, pool="none", name="head", parent=None)
+    stages = (scales[0], Keep(name="keep", parent=None), *scales[1:], GlobalPool(name="pool", parent=None))
+    model = Network(stages=stages, head=head)
+    found, num_stages = feature_maps(model, init_params(model, IMAGES), IMAGES[0])
+    assert [stage.stage for stage in found] == names
+    assert num_stages == len(names)
+    assert [stage.shape[:2] for stage in found] == [(30, 22), (15, 11), (8, 6), (4, 3), (2, 2)]
+
+
+def test_of_many_stages_some_at_equal_distances_with_both_ends():
+    stages = tuple(Scale3(name=f"stage_{i}", parent=None) for i in range(15))
+    model = Network(stages=stages, head=DenseHead(3, name="head", parent=None))
+    found, num_stages = feature_maps(model, init_params(model, IMAGES[:1, :9, :7]), IMAGES[0, :9, :7])
+    assert num_stages == 15
+    assert [int(stage.stage.removeprefix("stage_")) for stage in found] == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+class Scale3(nn.Module):
+    """A convolution that keeps the size."""
+
+    @nn.compact
+    def __call__(self, x, mode):
+        return nn.Conv(3, (3, 3), name="conv")(x)
+
+
+def test_feature_maps_of_tokens_lie_as_their_patches_do():
+    architecture = vit(patch_size=4, num_blocks=2, num_heads=2, features=8)
+    head = DenseHead(3, pool="none", name="head", parent=None)
+    model = Network(stages=(*architecture.features, *architecture.classifier), head=head, patch_size=4)
+    images = jax.random.normal(jax.random.key(2), (1, 8, 12, 1))
+    variables = init_params(model, images)
+    found, _ = feature_maps(model, variables, images[0])
+    block = next(stage for stage in found if stage.stage == "block_0")
+    assert block.shape == (2, 3, 8)
+    tokens = np.asarray(model.prefix(2).apply(variables, images, train=False))[0, 1:, block.channels[0]]
+    np.testing.assert_allclose(block.maps[0].ravel(), 0.5 + (tokens - tokens.mean()) / (4 * tokens.std()), atol=1e-5)

@@ -191,7 +191,8 @@ def test_images_on_the_device_are_trained_on_in_no_more_batches_than_there_are(d
 
     def spy(state, member, dataset, batches):
         shapes.append(batches.shape)
-        return state, {name: jnp.ones(len(batches)) for name in ("loss", "weight", "correct", "count")}
+        of_steps = {name: jnp.ones(len(batches)) for name in ("loss", "weight")}
+        return state, of_steps | {name: jnp.ones((len(batches), 2)) for name in ("correct", "predicted")}
 
     config = small_config()
     state = engine_of(config).init(member(), dataset)

@@ -116,6 +116,7 @@ def test_training_beside_validation(study):
         accuracy = (said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean()
         gaps.append(kept["train_accuracy"] - accuracy)
         sizes.add(sum(leaf.size for leaf in leaves(restored(member.run))))
+    assert 0 < table.loc["baseline", "train_precision"] <= 1
     assert table.loc["baseline", "gap"] == pytest.approx(np.mean(gaps))
     assert table.loc["baseline", "gap_sd"] == pytest.approx(np.std(gaps, ddof=1))
     assert sizes == {table.loc["baseline", "parameters"]}

@@ -10,6 +10,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
 
 from configs.footprints import baseline
 from fpclass.augment import normalise
@@ -121,7 +122,7 @@ def test_an_epoch_equals_a_plain_loop_over_its_batches(dataset):
     start = engine_of(config).init(who, dataset)
     params, optimizer = jax.tree.map(jnp.copy, start.params), optax.adam(1e-3)
     opt_state = optimizer.init(params)
-    losses, correct = [], 0
+    losses, truth, said = [], [], []
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -137,11 +138,14 @@ def test_an_epoch_equals_a_plain_loop_over_its_batches(dataset):
         updates, opt_state = optimizer.update(grads, opt_state)
         params = optax.apply_updates(params, updates)
         losses += [float(loss)] * len(rows)
-        correct += int(jnp.sum(logits.argmax(-1) == labels))
+        said += logits.argmax(-1).tolist()
+        truth += labels.tolist()
     state, record = engine_of(config).train_epoch(start, who, dataset)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, params)
     assert float(record["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
-    assert float(record["accuracy"]) == pytest.approx(correct / NUM_TRAIN)
+    assert float(record["accuracy"]) == pytest.approx(accuracy_score(truth, said))
+    expected = precision_score(truth, said, average="macro", zero_division=0)
+    assert float(record["precision"]) == pytest.approx(expected)
     assert int(state.step) == 3
     assert int(state.epoch) == 1
 
@@ -307,8 +311,6 @@ def test_predictions_do_not_depend_on_the_batch(dataset):
 
 
 def test_scores_against_scikit_learn():
-    from sklearn.metrics import accuracy_score, f1_score, log_loss
-
     rng = np.random.default_rng(0)
     logits, labels, mask = rng.normal(size=(50, 3)), rng.integers(0, 3, 50), np.arange(50) < 41
     scores = scores_of(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(mask))

@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
     config, unset = vehicles_model1.get_config(), base.get_config()
     config.name = "vehicles_airbench"
     config.augment.flip_alternates = True
-    config.augment.translation = (0.0625, 0.0625)  # two of 32 pixels
+    config.augment.translation = (2.5 / 32, 2.5 / 32)  # rounded to whole pixels: -2 to 2, each as often
     config.augment.fill_mode = "reflect"
     config.augment.interpolation = "nearest"
     config.model.name = "airbench"

@@ -15,6 +15,8 @@ from fpclass.explain import grad_cam
 from fpclass.models import FROM_SCRATCH, build_model
 from fpclass.models.airbench import identity_first, whitening_kernel
 from fpclass.models.layers import Logits
+from fpclass.state import PADDING, Dataset, Member
+from fpclass.train import make_engine
 
 VEHICLES, HORSES = "configs/vehicles_animals/vehicles_model1.py", "configs/horses_humans/horses_cnn150.py"
 # By hand. Blocks: 3x3 convolutions 3-32-32, 32-64-64, 64-128-128, batch norms, dense 128-128, one output.
@@ -92,6 +94,30 @@ def test_one_output_is_for_two_classes():
     config = load_config(VEHICLES)
     with pytest.raises(ConfigError, match="two classes, and there are 3"):
         build_model(config.model, 3, config.data.image_size)
+
+
+def test_the_whitening_kernel_is_made_of_the_training_images_and_does_not_learn():
+    """Neither does weight decay shrink it; nor does it depend on how many rows a member is padded to."""
+    config = load_config(
+        "configs/vehicles_animals/vehicles_airbench.py",
+        ["--config.model.conv_features=(4,4,4)", "--config.train.batch_size=8", "--config.model.subclasses=()"],
+    )
+    model = build_model(config.model, 2, (12, 12))
+    images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 3), np.uint8)
+    rows = jnp.arange(21, dtype=jnp.int32)
+    dataset = Dataset(jnp.asarray(images), jnp.arange(24) % 2)
+    engine = make_engine(model, config)
+    kernels = []
+    for num_padded in (0, 3):
+        padded = jnp.pad(rows, (0, num_padded), constant_values=PADDING)
+        member = Member(jnp.array(0), padded, rows[:0], rows[:0], jnp.ones(2))
+        state = engine.init(member, dataset)
+        start = jax.tree.map(np.array, state.params)
+        kernels.append(start["whiten"]["conv"]["kernel"])
+        state, _ = engine.train_epoch(state, member, dataset)
+        np.testing.assert_array_equal(state.params["whiten"]["conv"]["kernel"], kernels[-1])
+        assert not np.allclose(state.params["whiten"]["conv"]["bias"], start["whiten"]["conv"]["bias"])
+    np.testing.assert_array_equal(*kernels)
 
 
 def test_both_classes_have_a_grad_cam_with_one_output():
