@@ -179,13 +179,14 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by Grad-CAM what the best checkpoint looked at where it was most wrong."""
+    """Shows by Grad-CAM and feature maps what the best checkpoint saw where it was most wrong."""
     from fpclass import results
     from fpclass.prepare import prepare
 
     run = _open(args, overrides)
     results.explain(run, prepare(run.config))
-    say(f"written: {run.path('figures/grad_cam_worst.png')}, {run.path('grad_cam.npz')}")
+    say(f"written: {', '.join(str(run.path(f'figures/{n}.png')) for n in ('grad_cam_worst', 'feature_maps'))}")
+    say(f"         {run.path('grad_cam.npz')}")
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import TEST, VALIDATION
 from fpclass.predictions import Predictions
 from fpclass.prepare import Prepared
 from fpclass.run import Run
@@ -19,14 +20,25 @@ NUM_PER_CLASS = 8
 def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
     """Writes a grid of validation images with what was said of them; errors by original class, where there are such.
 
+    Labelled test images are counted by original class, but not shown: who looks at them begins to choose by them.
+
     Args:
       run: the run folder.
       prepared: its data.
-      predictions: of the validation images.
+      predictions: of the validation images, and of the labelled test images if there are any.
 
     Returns:
       What there is to say about it, a line each.
     """
+    findings = _show_validation(run, prepared, predictions.select(VALIDATION))
+    on_test = predictions.select(TEST)
+    if prepared.table.originals and len(on_test.frame):
+        _, _, lines = _count_by_original_class(run, prepared, on_test, TEST)
+        findings += [f"test images, {line}" for line in lines]
+    return findings
+
+
+def _show_validation(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
     from fpclass import figures_errors
     from fpclass.figure_style import save_figure
 
@@ -45,24 +57,34 @@ def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[
     return _by_original_class(run, prepared, predictions) if prepared.table.originals else []
 
 
+def _count_by_original_class(
+    run: Run, prepared: Prepared, predictions: Predictions, split: str
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The two tables of the images of a split, written with their figure, and what there is to say of them."""
+    from fpclass.original_classes import judge_originals, write_originals
+
+    rows = prepared.splits.rows(split)
+    classes, pairs, lines = judge_originals(
+        predictions.logits,
+        predictions.labels,
+        np.array(prepared.table.rows["original"], str)[rows],
+        np.array(prepared.splits.frame["unit"], str)[rows],
+        prepared.table.class_names,
+        num_bootstrap=run.config.evaluate.num_bootstrap,
+        confidence=run.config.evaluate.confidence,
+    )
+    suffix = "" if split == VALIDATION else f"_{split}"
+    write_originals(run.folder, classes, pairs, suffix=suffix, note=prepared.note)
+    return classes, pairs, lines
+
+
 def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
     from fpclass import figures_errors
     from fpclass.figure_style import save_figure
-    from fpclass.original_classes import findings, original_class_table, original_pair_table
 
-    config, table = run.config, prepared.table
     rows = prepared.splits.rows(VALIDATION)
-    originals = np.array(table.rows["original"], str)[rows]
-    units = np.array(prepared.splits.frame["unit"], str)[rows]
-    options = {"num_bootstrap": config.evaluate.num_bootstrap, "confidence": config.evaluate.confidence}
-    judged = (predictions.logits, predictions.labels, originals, units)
-    classes = original_class_table(*judged, table.class_names, **options)
-    pairs = original_pair_table(*judged, **options)
-    run.write_csv("original_classes.csv", classes)
-    run.write_csv("original_pairs.csv", pairs)
-    save_figure(
-        figures_errors.original_classes(classes, pairs, note=prepared.note), run.path("figures/original_classes.png")
-    )
+    originals = np.array(prepared.table.rows["original"], str)[rows]
+    classes, pairs, lines = _count_by_original_class(run, prepared, predictions, VALIDATION)
     titles, is_right = _describe(prepared, predictions)
     worst_first = np.argsort(-predictions.losses, kind="stable")
 
@@ -92,7 +114,7 @@ def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -
             f"{one} against {other}, the pair that is hardest to tell apart: the images with the highest loss",
             "hardest_pair",
         )
-    return findings(classes, pairs, config.evaluate.confidence)
+    return lines
 
 
 def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], np.ndarray]:

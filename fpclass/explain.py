@@ -180,7 +180,8 @@ def _stages(model: nn.Module, images: Array) -> dict[str, tuple[tuple[str, ...],
 
     def trace(images: Array) -> None:
         # What leaves a traced function is sorted by name; in here it still is in the order in which it was recorded.
-        recorded = flatten_dict(model.init(jax.random.key(0), images, train=False).get("perturbations", {}))
+        variables = model.init(jax.random.key(0), images, train=False)
+        recorded: dict[tuple[str, ...], Any] = flatten_dict(variables.get("perturbations", {}))  # pyright: ignore[reportAssignmentType]
         found.update({"/".join(path).removesuffix(OUTPUT): (path, leaf.shape) for path, leaf in recorded.items()})
 
     jax.eval_shape(trace, images)

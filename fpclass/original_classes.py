@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,41 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from fpclass import files
 from fpclass.intervals import bootstrap_groups
 from fpclass.metrics import Labels, Logits, image_log_losses
 
 NUM_PAIRS_WITH_INTERVAL = 10
 """Of the hardest pairs; the others are there to be looked up."""
+
+
+def judge_originals(
+    logits: Logits,
+    labels: Labels,
+    originals: np.ndarray,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    *,
+    num_bootstrap: int,
+    confidence: float,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Both tables, and what there is to say of them, a line each; arguments are those of `original_class_table`."""
+    options: Any = {"num_bootstrap": num_bootstrap, "confidence": confidence}
+    of_classes = original_class_table(logits, labels, originals, groups, classes, **options)
+    of_pairs = original_pair_table(logits, labels, originals, groups, **options)
+    return of_classes, of_pairs, findings(of_classes, of_pairs, confidence)
+
+
+def write_originals(
+    folder: pathlib.Path, classes: pd.DataFrame, pairs: pd.DataFrame, *, suffix: str = "", note: str = ""
+) -> None:
+    """Writes original_classes.csv, original_pairs.csv and their figure; a suffix goes before the ending of each."""
+    from fpclass.figure_style import save_figure
+    from fpclass.figures_errors import original_classes
+
+    files.write_csv(folder / f"original_classes{suffix}.csv", classes)
+    files.write_csv(folder / f"original_pairs{suffix}.csv", pairs)
+    save_figure(original_classes(classes, pairs, note=note), folder / f"figures/original_classes{suffix}.png")
 
 
 def original_class_table(

@@ -124,7 +124,7 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
         "learning_curves": figures.learning_curves(history, chosen_epoch=metrics["epoch"], note=prepared.note),
     }.items():
         figures.save_figure(figure, run.path(f"figures/{name}.png"))
-    metrics["findings"] = show_errors(run, prepared, judged)
+    metrics["findings"] = show_errors(run, prepared, predictions)
     files.write_json(run.path("metrics.json"), metrics)
     overall = {name: metrics[VALIDATION][metric]["value"] for name, metric in SCORES.items()}
     files.write_json(run.path("scores.json"), overall)

@@ -16,8 +16,10 @@ from fpclass.decisions import decision_report
 from fpclass.figures_calibration import reliability_diagram, risk_coverage_curve
 from fpclass.figures_study import study_figure
 from fpclass.intervals import OVERALL_METRICS, evaluate_predictions
+from fpclass.original_classes import judge_originals, write_originals
 from fpclass.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.prepare import note_of
+from fpclass.run import Run
 from fpclass.selection import Ensemble, Selection, cross_fitted_choice, cross_fitted_ensemble
 from fpclass.study import IMAGE_RANDOM, Study
 from fpclass.study_report import StudyReport, StudyRow, to_frame, to_markdown, to_text
@@ -25,7 +27,9 @@ from fpclass.training_table import reports_markdown, training_markdown, training
 
 TRAINING_NOTE = (
     "Means over members ± standard deviation, of the epoch that was kept. Training scores are measured while training, "
-    "on augmented images and with dropout; the gap is training accuracy minus validation accuracy."
+    "on augmented images and with dropout, and the loss is the one that is minimised (label smoothing, class weights and "
+    "the L2 penalty included); validation loss is the plain cross-entropy. Precision is the mean over the classes, the gap "
+    "training accuracy minus validation accuracy."
 )
 
 
@@ -173,6 +177,35 @@ def write_ensemble(
     )
 
 
+def describe_originals(study: Study, report: StudyReport, hub: OutOfFold, class_names: list[str]) -> dict[str, str]:
+    """Errors of the ensemble by the classes that `data.merge` put together: two tables, a figure and a section.
+
+    Returns:
+      The section's text by its title; nothing where no classes were put together.
+    """
+    settings = study.arms[study.baseline]
+    if not settings.data.merge:
+        return {}
+    rows = Run(study.folder, settings).read_csv("table.csv").set_index("filename")
+    classes, pairs, lines = judge_originals(
+        report.ensemble.log_probabilities,
+        hub.labels,
+        np.array(rows.loc[hub.filenames, "original"], str),
+        np.array(hub.units),
+        class_names,
+        num_bootstrap=settings.evaluate.num_bootstrap,
+        confidence=report.confidence,
+    )
+    write_originals(study.folder, classes, pairs, note=report.note)
+    about = (
+        "Of the ensemble, which `submit --ensemble` hands in, out of fold: every image by members that never saw it, "
+        "weighted as the other folds want it; wrong is another most probable class. All classes and pairs: "
+        "original_classes.csv, original_pairs.csv."
+    )
+    text = [about, "", *(f"- {line}" for line in lines), "", "![original_classes](figures/original_classes.png)"]
+    return {"Errors by original class": "\n".join(text)}
+
+
 def _bootstrap(settings: Config) -> dict[str, Any]:
     return {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
 
@@ -192,6 +225,7 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config, 
     sections = {
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
         "Classification reports, out of fold": reports_markdown(hub, class_names),
+        **describe_originals(study, report, hub, class_names),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
     choice = dataclasses.asdict(report.choice) if report.choice else None

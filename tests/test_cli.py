@@ -36,7 +36,7 @@ WRITTEN = (
     "submission.csv", "grad_cam.npz",
     *(f"figures/{name}.png" for name in (
         "class_balance", "image_sizes", "mean_images", "sample_grid", "confusion_matrix", "roc", "learning_curves",
-        "grad_cam_worst",
+        "grad_cam_worst", "feature_maps",
     )),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ import pytest
 from matplotlib import figure
 from PIL import Image
 
-from fpclass import cli, error_report
-from fpclass.data.splits import VALIDATION
+from fpclass import cli, error_report, figures_errors, results
+from fpclass.data.splits import TEST, VALIDATION
 from fpclass.predictions import Predictions
 from fpclass.prepare import prepare
 from fpclass.run import Run
@@ -105,11 +106,45 @@ def test_errors_by_original_class(run):
     np.testing.assert_allclose(logits.sum(axis=1), 0, atol=1e-5), "one output, written as two halves"
     pairs = pd.read_csv(folder / "original_pairs.csv")
     assert len(pairs) == 4
-    for name in ("original_classes", "errors_by_original_class", "hardest_pair"):
+    assert not list(folder.rglob("original_*_test.*")), "there are no test images"
+    for name in ("original_classes", "errors_by_original_class", "hardest_pair", "feature_maps"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5000
     said = json.loads((folder / "metrics.json").read_text())["findings"]
     assert said[0].startswith("by original class")
     assert any("hardest to tell apart" in line for line in said) == (pairs["auc"].min() < 1)
+
+
+def test_labelled_test_images_are_counted_by_original_class_and_not_shown(run, tmp_path, monkeypatch):
+    """The same training, with half of its training images set aside as the test part of the source."""
+    folder = Run.open(pathlib.Path(shutil.copytree(run[0], tmp_path / "run")))
+    prepared = prepare(folder.config)
+    frame = prepared.splits.frame.copy()
+    rows = np.flatnonzero(frame["role"] == "train")[::2]
+    frame.loc[rows, "role"] = TEST
+    with_test = dataclasses.replace(prepared, splits=dataclasses.replace(prepared.splits, frame=frame))
+    galleries = []
+    draw = figures_errors.error_gallery
+    spy = lambda images, *more, **options: galleries.append(images) or draw(images, *more, **options)
+    monkeypatch.setattr(figures_errors, "error_gallery", spy)
+    metrics = results.evaluate(folder, with_test)
+    validation = pd.read_csv(folder.path("original_classes.csv"))
+    pd.testing.assert_frame_equal(validation, pd.read_csv(run[0] / "original_classes.csv"))
+    table = pd.read_csv(folder.path("original_classes_test.csv")).set_index("original")
+    predictions = pd.read_csv(folder.path("predictions.csv")).query("split == 'test'")
+    originals = prepared.table.rows["original"].to_numpy(str)[rows]
+    assert predictions["filename"].tolist() == prepared.table.rows["filename"].iloc[rows].tolist()
+    is_wrong = predictions[["logit_vehicle", "logit_animal"]].to_numpy().argmax(1) != predictions["label"]
+    for name in ("cat", "dog", "ship", "truck"):
+        assert table.loc[name, "num_images"] == np.sum(originals == name)
+        assert table.loc[name, "num_wrong"] == np.sum(is_wrong.to_numpy() & (originals == name))
+    assert len(pd.read_csv(folder.path("original_pairs_test.csv"))) == 4
+    assert folder.path("figures/original_classes_test.png").is_file()
+    assert metrics["test"]["num_images"] == len(rows)
+    assert [line for line in metrics["findings"] if line.startswith("test images, by original class")]
+    assert metrics["findings"][0].startswith("by original class")
+    shown = {image.tobytes() for images in galleries for image in images}
+    assert shown
+    assert not shown & {image.tobytes() for image in prepared.images[rows]}
 
 
 def test_galleries_read_the_images_that_they_show_and_no_others(run, monkeypatch):
@@ -145,6 +180,30 @@ def test_galleries_read_the_images_that_they_show_and_no_others(run, monkeypatch
         worst = of_name[np.argmax(predictions.losses[of_name])]
         np.testing.assert_array_equal(images[position], prepared.images[rows[worst]])
         assert is_right[position] == ("is " not in titles[position])
+
+
+def test_a_study_counts_errors_by_original_class_out_of_fold(photographs, tmp_path):
+    """Of one config with one seed the ensemble is that config: every image counts once, as its fold's member says."""
+    folder = tmp_path / "study"
+    study = ["study", "--configs", CONFIG.removeprefix("--config="), "--folds=2", "--seeds=1", f"--workdir={folder}"]
+    assert cli.main([*study, f"--config.data.root={photographs}", *SMALL]) == 0
+    said = pd.read_csv(folder / "out_of_fold.csv")
+    assert len(said) == 64
+    is_wrong = said[["logit_vehicle", "logit_animal"]].to_numpy().argmax(1) != said["label"]
+    table = pd.read_csv(folder / "original_classes.csv").set_index("original")
+    for name in ("cat", "dog", "ship", "truck"):
+        of_name = said["filename"].str.startswith(f"{name}/")
+        assert table.loc[name, "num_images"] == of_name.sum() == 16
+        assert table.loc[name, "num_wrong"] == (of_name & is_wrong).sum()
+    pairs = pd.read_csv(folder / "original_pairs.csv")
+    assert len(pairs) == 4
+    text = (folder / "study.md").read_text().partition("## Errors by original class")[2]
+    assert "Of the ensemble" in text
+    worst = table.iloc[0]
+    told = f"most often wrong: {table.index[0]} ({worst['num_wrong']} of 16"
+    assert (told if worst["num_wrong"] else "no image of any of them is wrong") in text
+    assert ("hardest to tell apart" in text) == (pairs["auc"].min() < 1)
+    assert (folder / "figures/original_classes.png").stat().st_size > 5000
 
 
 def test_scores_without_intervals_are_those_with(run):

@@ -91,6 +91,7 @@ def test_the_report_is_complete(study):
         assert word in text
     for name in ("study", "reliability", "risk_coverage", "class_balance"):
         assert (study / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "Errors by original class" not in text, "no classes were put together"
 
 
 def test_the_mean_of_the_table_is_that_of_the_members(study):

@@ -188,7 +188,7 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "features behind layer2_0: 38 images, 3 views" in out
     assert "weights tiny" in out
-    for name in ("submission.csv", "metrics.json", "figures/grad_cam_worst.png"):
+    for name in ("submission.csv", "metrics.json", "figures/grad_cam_worst.png", "figures/feature_maps.png"):
         assert (folder / name).stat().st_size
     assert json.loads((folder / "metrics.json").read_text())["weights"] == "tiny"
     # What the whole network says of single files is what was said of the cached features.
