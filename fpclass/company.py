@@ -145,11 +145,13 @@ def plan_waves(company: Company, members: Sequence[Member], dataset: Dataset, co
     dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
     shapes = jax.eval_shape(company.alone.init, members[0], dataset)
     # A state is there twice while best weights are chosen and while checkpoints are written.
-    member_bytes = 2 * _num_bytes(shapes)
+    member_bytes, shared_bytes = 2 * _num_bytes(shapes), dataset_bytes
     if company.is_batched:
         member_bytes += _step_bytes(company.alone, shapes, members[0], dataset)
+    else:  # the one that is training, with its gradients and its next weights
+        shared_bytes += 2 * _num_bytes(shapes)
     # The hosts of a job may differ; their waves must not.
-    per_device = int(agree(np.array(max(1, int((budget - dataset_bytes) // member_bytes)))))
+    per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
     num_waves = math.ceil(len(members) / (per_device * company.mesh.size))
     return [part.tolist() for part in np.array_split(np.arange(len(members)), num_waves)]
 

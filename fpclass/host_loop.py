@@ -267,13 +267,20 @@ def make_host_company(config: Config, model: nn.Module, mesh: Mesh, *, num_cache
     alone = make_host_engine(model, config, num_cached=num_cached)
 
     def each_member(function: Callable, num_mapped: int) -> Any:
-        def of_all(*args: Any) -> Any:
+        def call(*args: Any) -> Any:
             mapped, shared = args[:num_mapped], args[num_mapped:]
             num_members = len(jax.tree.leaves(mapped[0])[0])
-            results = [function(*take_member(mapped, position), *shared) for position in range(num_members)]
-            return jax.tree.map(lambda *x: jnp.stack(x), *results)
+            whole: Any = None
+            for position in range(num_members):
+                result = fetch(function(*take_member(mapped, position), *shared))
+                if whole is None:
+                    whole = jax.tree.map(lambda x: np.empty((num_members, *x.shape), x.dtype), result)
+                # Into its place, or all results would be there twice until the last one is.
+                for of_all, own in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                    of_all[position] = own
+            return whole
 
-        return of_all
+        return call
 
     engine = Engine(
         init=each_member(alone.init, 1),
