@@ -148,8 +148,8 @@ def plan_waves(company: Company, members: Sequence[Member], dataset: Dataset, co
     member_bytes, shared_bytes = 2 * _num_bytes(shapes), dataset_bytes
     if company.is_batched:
         member_bytes += _step_bytes(company.alone, shapes, members[0], dataset)
-    else:  # the one that is training, with its gradients and its next weights
-        shared_bytes += 2 * _num_bytes(shapes)
+    else:  # the one that is training: what it begins with, its gradients, its next weights, and the best of both
+        shared_bytes += 4 * _num_bytes(shapes)
     # The hosts of a job may differ; their waves must not.
     per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
     num_waves = math.ceil(len(members) / (per_device * company.mesh.size))

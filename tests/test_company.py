@@ -183,9 +183,9 @@ def state_bytes(company, dataset):
 
 
 def with_budget(config, dataset, state_bytes, num_states):
-    """A budget for the data set, so many states, and the one that is training; each of them twice."""
+    """A budget for the data set, so many states, each of them twice, and the one that is training."""
     changed = ConfigDict(config.to_dict())
-    changed.study.memory_gb = (dataset.images.nbytes + dataset.labels.nbytes + 2 * state_bytes * (num_states + 1)) / 1e9
+    changed.study.memory_gb = (dataset.images.nbytes + dataset.labels.nbytes + 2 * state_bytes * (num_states + 2)) / 1e9
     return changed
 
 
