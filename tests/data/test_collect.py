@@ -236,7 +236,8 @@ def provenance_of(lines, number):
 
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from fpclass import cli
 from fpclass.data.collect import address
 address.is_public = lambda place: place == "127.0.0.1"
