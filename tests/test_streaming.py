@@ -109,7 +109,12 @@ def run_streamed(config, on_disk, who=None, state=None, until=None):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, AUGMENTED, {"train__early_stopping": "patience", "train__patience": 1}], ids=str
+    "changes",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param(AUGMENTED, id="everything"),
+        pytest.param({"train__early_stopping": "patience", "train__patience": 1}, id="stopped early"),
+    ],
 )
 def test_streamed_equals_resident_bit_for_bit(dataset, on_disk, window_bytes, changes):
     config = small_config(**{"train__num_epochs": 6} | changes)
@@ -255,6 +260,7 @@ def resident_run(tmp_path_factory, blobs):
     return folder
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_the_same(resident_run, blobs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
     streamed = tmp_path / "streamed"

@@ -300,6 +300,7 @@ def test_folds_of_one_seed_start_from_other_weights(study):
     assert int(seeds[0]) == 0, "without folds, the seed is that of the config"
 
 
+@pytest.mark.slow
 def test_three_classes_in_folders_without_people(tmp_path, capsys):
     """A study of any data set: vector scaling, three classes, intervals over images, and no leak to show."""
     rng = np.random.default_rng(0)

@@ -42,7 +42,6 @@ CHANGES = (
     "train.ema_decay",
     "train.eval_every_epochs",
     "train.label_smoothing",
-    "train.num_epochs",
 )
 
 
@@ -66,7 +65,6 @@ def get_config() -> ConfigDict:
     config.optim.schedule = "linear"
     config.optim.warmup_epochs = 2.0
     config.train.batch_size = 1024
-    config.train.num_epochs = 20
     config.train.label_smoothing = 0.2
     config.train.ema_decay = 0.99
     config.train.early_stopping = "none"

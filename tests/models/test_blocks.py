@@ -9,6 +9,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from fpclass import train
 from fpclass.config import load_config
 from fpclass.errors import ConfigError
 from fpclass.explain import grad_cam
@@ -16,7 +17,6 @@ from fpclass.models import FROM_SCRATCH, build_model
 from fpclass.models.airbench import identity_first, whitening_kernel
 from fpclass.models.layers import Logits
 from fpclass.state import PADDING, Dataset, Member
-from fpclass.train import make_engine
 
 VEHICLES, HORSES = "configs/vehicles_animals/vehicles_model1.py", "configs/horses_humans/horses_cnn150.py"
 # By hand. Blocks: 3x3 convolutions 3-32-32, 32-64-64, 64-128-128, batch norms, dense 128-128, one output.
@@ -96,17 +96,18 @@ def test_one_output_is_for_two_classes():
         build_model(config.model, 3, config.data.image_size)
 
 
-def test_the_whitening_kernel_is_made_of_the_training_images_and_does_not_learn():
+def test_the_whitening_kernel_is_made_of_the_training_images_and_does_not_learn(monkeypatch):
     """Neither does weight decay shrink it; nor does it depend on how many rows a member is padded to."""
     config = load_config(
         "configs/vehicles_animals/vehicles_airbench.py",
-        ["--config.model.conv_features=(4,4,4)", "--config.train.batch_size=8", "--config.model.subclasses=()"],
+        ["--config.model.conv_features=(4,)", "--config.train.batch_size=12", "--config.model.subclasses=()"],
     )
-    model = build_model(config.model, 2, (12, 12))
-    images = np.random.default_rng(0).integers(0, 256, (24, 12, 12, 3), np.uint8)
+    monkeypatch.setattr(train, "NUM_STEM_IMAGES", 40)
+    model = build_model(config.model, 2, (8, 8))
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
     rows = jnp.arange(21, dtype=jnp.int32)
     dataset = Dataset(jnp.asarray(images), jnp.arange(24) % 2)
-    engine = make_engine(model, config)
+    engine = train.make_engine(model, config)
     kernels = []
     for num_padded in (0, 3):
         padded = jnp.pad(rows, (0, num_padded), constant_values=PADDING)
