@@ -172,6 +172,7 @@ def test_predictions_are_the_same(dataset, on_disk, window_bytes, num_rows, monk
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_convolutions_are_the_same_streamed_resident_and_resumed(dataset, on_disk, monkeypatch):
     """Batch by batch both ways, bit for bit; and what one compiled loop over all of them gives, but for rounding."""
     monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
