@@ -63,26 +63,26 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
     """
     check_classes(config.augment, prepared.table.num_classes)
     model = build_model(model_config or config.model, prepared.table.num_classes, config.data.image_size)
-    labels = (prepared.table.labels.astype(np.int32), subclass_labels(config, prepared.table))
+    labels, sublabels = prepared.table.labels.astype(np.int32), subclass_labels(config, prepared.table)
     plan = make_plan(model, config)
+
+    def on_host(images: Any, pretrained: dict[str, Any]) -> Dataset:
+        arrays: Any = {"images": images, "labels": labels, "pretrained": pretrained, "sublabels": sublabels}
+        return Dataset(**arrays)
+
     if not isinstance(model, Network):
-        return Task(model, 0, _on_host(prepared.images, labels, {}), {})
+        return Task(model, 0, on_host(prepared.images, {}), {})
     pretrained = pretrained_variables(config, model)
     if not config.finetune.cache_views:
-        return Task(model, 0, _on_host(prepared.images, labels, pretrained), {})
+        return Task(model, 0, on_host(prepared.images, pretrained), {})
     num_cached = plan.num_frozen[-1]
     if not num_cached or not pretrained:
         reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels[0], config))
-    return Task(model.suffix(num_cached), num_cached, _on_host(features, labels, rest), frozen)
-
-
-def _on_host(images: Images, labels: tuple[np.ndarray, np.ndarray | None], pretrained: dict[str, Any]) -> Dataset:
-    arrays: Any = (images, labels[0], pretrained, labels[1])
-    return Dataset(*arrays)
+    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels, config))
+    return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
 
 
 def subclass_labels(config: Config, table: Table) -> Int[np.ndarray, " N"] | None:
