@@ -23,8 +23,8 @@ from engine import make_dataset, make_members
 from configs import base
 from configs.footprints import baseline
 from fpclass.augment import make_augment
-from fpclass.models import build_model
-from fpclass.train import make_engine
+from fpclass.models.build import build_model
+from fpclass.train.engine import make_engine
 
 NUM_IMAGES, BATCH_SIZE = 1258, 32
 PLAIN, USUAL, BASELINE = "normalise only", "flip + jitter", "training epoch of the baseline"

@@ -32,8 +32,8 @@ from backbone_cases import CASES
 from reference_networks import build_torch
 from test_parity import network_of, variables_of
 
-from fpclass.finetune import compute_in
 from fpclass.models.network import Network, split_variables
+from fpclass.train.finetune import compute_in
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpclass.config import load_config
-from fpclass.host_loop import engine_for
-from fpclass.model_summary import count_parameters
-from fpclass.models import build_model
-from fpclass.state import Dataset, Member
+from fpclass.models.build import build_model
+from fpclass.train.host_engine import engine_for
+from fpclass.train.state import Dataset, Member
+from fpclass.train.summary import count_parameters
 
 CONFIG = "configs/vehicles_animals/vehicles_model1.py"
 WIDTHS, DENSE, DROPOUT, L2, RATE = (32, 64, 128), 128, 0.3, 1e-3, 1e-3

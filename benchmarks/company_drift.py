@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from configs.footprints import baseline
-from fpclass.company import batched_form, make_company, stack_members
-from fpclass.fitting import make_member
 from fpclass.parallel import fetch, member_mesh, put, use_all_cores
-from fpclass.prepare import Prepared, prepare
-from fpclass.state import TrainState
-from fpclass.train import fit
-from fpclass.transfer import make_task
+from fpclass.run.prepare import Prepared, prepare
+from fpclass.run.train import make_member
+from fpclass.train.engine import fit
+from fpclass.train.members import batched_form, make_company, stack_members
+from fpclass.train.state import TrainState
+from fpclass.train.task import make_task
 
 
 def make_config(num_images: int, num_epochs: int):

@@ -27,8 +27,8 @@ from fpclass.data.decode import decode_table
 from fpclass.data.sources import load_table
 from fpclass.eda.features import make_features, picture_statistics
 from fpclass.eda.judgement import quick_judgement
+from fpclass.eda.label_errors import find_label_errors
 from fpclass.eda.outliers import find_strange
-from fpclass.label_errors import find_label_errors
 
 
 def load(args, root):

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.footprints import baseline
-from fpclass.models import build_model
-from fpclass.state import Dataset, Member
-from fpclass.train import make_engine
+from fpclass.models.build import build_model
+from fpclass.train.engine import make_engine
+from fpclass.train.state import Dataset, Member
 
 NUM_TRAIN, NUM_VALIDATION = 1258, 315
 

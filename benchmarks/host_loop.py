@@ -1,7 +1,7 @@
 """An epoch as one compiled loop, and as a loop on the host that calls the same step: the three-block CNN on 32 x 32.
 
 On CPU XLA's convolutions are much slower inside a compiled loop, which is why such networks train by a loop on the host
-(`fpclass.host_loop.needs_host_loop`). On an accelerator the compiled loop should win.
+(`fpclass.train.host_engine.needs_host_loop`). On an accelerator the compiled loop should win.
 
 Run: python benchmarks/host_loop.py [--images 256] [--batch 64] [--rounds 2]
 """
@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpclass.config import load_config
-from fpclass.host_loop import make_host_engine
-from fpclass.models import build_model
-from fpclass.state import Dataset, Member
-from fpclass.train import Engine, make_engine
+from fpclass.models.build import build_model
+from fpclass.train.engine import Engine, make_engine
+from fpclass.train.host_engine import make_host_engine
+from fpclass.train.state import Dataset, Member
 
 
 def seconds_per_image(engine: Engine, member: Member, dataset: Dataset, rounds: int) -> float:

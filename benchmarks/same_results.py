@@ -6,9 +6,9 @@ of its cores and on the versions of JAX and NumPy, so both sides are computed on
 Run: python benchmarks/same_results.py --project=BEFORE --output=before.json      (BEFORE: a checkout of the old code)
      python benchmarks/same_results.py --output=after.json --compare=before.json
 
-The trainings: the footprint baseline and experiments 4, 8 and 24 on SYNTHETIC prints; a linear probe on EfficientNet-Lite0
-(whose weights pip fetches) and two networks for vehicles or animals on drawn noise; a study of two configs with two
-folds, interrupted by SIGTERM and gone on with. Nothing here says how good a model is.
+The trainings: the footprint baseline and experiments 4, 8 and 24 on SYNTHETIC prints; a linear probe on
+EfficientNet-Lite0 (whose weights pip fetches) and two networks for vehicles or animals on drawn noise; a study of two
+configs with two folds, interrupted by SIGTERM and gone on with. Nothing here says how good a model is.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ import train_epoch
 from engine import make_dataset, make_members
 
 from configs.footprints import baseline
-from fpclass.company import batched_form, make_company, stack_members, take_member
-from fpclass.models import build_model
+from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh, put, use_all_cores
-from fpclass.state import Member, TrainState
-from fpclass.train import Engine, make_engine
+from fpclass.train.engine import Engine, make_engine
+from fpclass.train.members import batched_form, make_company, stack_members, take_member
+from fpclass.train.state import Member, TrainState
 
 ALONE, REFERENCE = "alone", "torch, PNG 120x80, 0 workers"
 LIMITS = {ALONE: 1.0, REFERENCE: 0.55}

@@ -27,11 +27,11 @@ from reference_networks import import_torchvision
 from configs import base
 from fpclass.augment import normalise
 from fpclass.data.resize import RESAMPLING
-from fpclass.models import build_model
+from fpclass.models.build import build_model
 from fpclass.models.network import Network
-from fpclass.weights.manifest import Weights
-from fpclass.weights.pretrained import load_pretrained
-from fpclass.weights.source import resolve
+from fpclass.models.pretrained.manifest import Weights
+from fpclass.models.pretrained.pretrained import load_pretrained
+from fpclass.models.pretrained.source import resolve
 
 
 def shipped_photographs() -> list[pathlib.Path]:

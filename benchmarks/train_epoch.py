@@ -45,9 +45,9 @@ def project_epoch() -> Callable[[], None]:
     import numpy as np
 
     from configs.footprints import baseline
-    from fpclass.models import build_model
-    from fpclass.state import Dataset, Member
-    from fpclass.train import make_engine
+    from fpclass.models.build import build_model
+    from fpclass.train.engine import make_engine
+    from fpclass.train.state import Dataset, Member
 
     config = baseline.get_config()
     rng = np.random.default_rng(0)

@@ -11,19 +11,19 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from fpclass import augment_preview as preview_commands
 from fpclass import config as configs
 from fpclass import files
-from fpclass.cli_flags import DEFAULT_STUDY, make_parser
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
-from fpclass.data import tidy_commands
 from fpclass.data.collect import commands as collect_commands
+from fpclass.data.tidy import commands as tidy_commands
 from fpclass.eda import commands as eda_commands
 from fpclass.errors import ConfigError, DataError, FpclassError
+from fpclass.flags import DEFAULT_STUDY, make_parser
+from fpclass.models.pretrained import commands as weights_commands
 from fpclass.paths import cache_dir
-from fpclass.run import Run
-from fpclass.weights import commands as weights_commands
+from fpclass.run import augment_preview as preview_commands
+from fpclass.run.folder import Run
 
 
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -32,10 +32,11 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption, and after --until, which ends it early: ingest lists, decodes and
     audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it.
     """
-    from fpclass import fitting, results
-    from fpclass.model_summary import summarise_model
-    from fpclass.prepare import prepare
-    from fpclass.transfer import require_weights
+    from fpclass.run import results
+    from fpclass.run import train as fitting
+    from fpclass.run.prepare import prepare
+    from fpclass.train.summary import summarise_model
+    from fpclass.train.task import require_weights
 
     started = time.perf_counter()
     config = configs.load_config(args.config, overrides)
@@ -91,8 +92,10 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
 
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
-    from fpclass import parallel, study_results, study_run
-    from fpclass.study import Study, plan_study
+    from fpclass import parallel
+    from fpclass.study import conclude as study_results
+    from fpclass.study import run as study_run
+    from fpclass.study.study import Study, plan_study
 
     parallel.use_all_cores()
     is_first = _join_processes(args)
@@ -124,8 +127,10 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     """Trains a backbone with ever more of its stages frozen, on every fold: what that costs and gains, as a figure."""
-    from fpclass import parallel, study_results, study_run
-    from fpclass.freeze_sweep import conclude_sweep, plan_sweep
+    from fpclass import parallel
+    from fpclass.study import conclude as study_results
+    from fpclass.study import run as study_run
+    from fpclass.study.freeze_sweep import conclude_sweep, plan_sweep
 
     parallel.use_all_cores()
     folder = pathlib.Path(args.workdir)
@@ -143,7 +148,7 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Opens every image, lists what is wrong, and draws what the data look like; trains nothing."""
-    from fpclass.prepare import audit_data, write_audit
+    from fpclass.run.prepare import audit_data, write_audit
 
     config = configs.load_config(args.config, overrides)
     run = _create(args, config)
@@ -167,8 +172,8 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     """Judges the best checkpoint on the validation images: metrics.json with intervals, and figures."""
-    from fpclass import results
-    from fpclass.prepare import prepare
+    from fpclass.run import results
+    from fpclass.run.prepare import prepare
 
     run = _open(args, overrides)
     prepared = prepare(run.config)
@@ -180,8 +185,8 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     """Shows by Grad-CAM and feature maps what the best checkpoint saw where it was most wrong."""
-    from fpclass import results
-    from fpclass.prepare import prepare
+    from fpclass.run import results
+    from fpclass.run.prepare import prepare
 
     run = _open(args, overrides)
     results.explain(run, prepare(run.config))
@@ -192,12 +197,12 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def submit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv."""
-    from fpclass import results
-    from fpclass.prepare import prepare
+    from fpclass.run import results
+    from fpclass.run.prepare import prepare
 
     if args.ensemble:
-        from fpclass.ensemble import submit_ensemble
-        from fpclass.study import Study
+        from fpclass.study.ensemble import submit_ensemble
+        from fpclass.study.study import Study
 
         path = submit_ensemble(Study.open(pathlib.Path(args.workdir)).changed(overrides))
     else:
@@ -209,7 +214,7 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts image files, or all images of a folder, to a CSV. Files that cannot be read are named; exit code 1."""
-    from fpclass import results
+    from fpclass.run import results
 
     run = _open(args, overrides)
     frame = results.predict_files(run, [pathlib.Path(p) for p in args.inputs])
@@ -228,7 +233,7 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
     """Draws the embedded SYNTHETIC footprints into a folder, in the format of the competition."""
-    from fpclass.data.synthetic import draw_dataset
+    from fpclass.data.synthetic.dataset import draw_dataset
 
     if overrides:
         raise DataError(f"unexpected argument {overrides[0]!r}; see launch.py synthesize --help")

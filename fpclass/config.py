@@ -73,7 +73,7 @@ def decided_by_weights(config: Config) -> dict[str, Any]:
     Raises:
       WeightsError: no such weights.
     """
-    from fpclass.weights.source import resolve
+    from fpclass.models.pretrained.source import resolve
 
     entry, _ = resolve(config.model.weights)
     mean, std = entry.normalisation(config.data.channels)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-LONG = ("study", "cli", "streaming", "recipes", "transfer", "finetune", "company", "parallel", "backbones", "train")
+LONG = ("study", "cli", "streaming", "recipes", "task", "finetune", "members", "parallel", "backbones", "engine")
 """Files that take longest, longest first: they are begun first, so that no worker is left with one at the end."""
 
 

@@ -15,8 +15,8 @@ import configs
 from configs import base, demo
 from configs.footprints import baseline
 from fpclass.config import decided_by_weights, differences, flatten, load_config
-from fpclass.finetune import make_plan
-from fpclass.models import build_model
+from fpclass.models.build import build_model
+from fpclass.train.finetune import make_plan
 
 HOME = pathlib.Path(configs.__file__).parent
 FILES = sorted(file for file in HOME.rglob("*.py") if file.name != "__init__.py")

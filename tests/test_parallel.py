@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.sharding import AxisType, Mesh
-from test_train import SIZE, member, small_config
+from test_engine import SIZE, member, small_config
 
 from fpclass import parallel
-from fpclass.company import batched_form, make_company, stack_members
 from fpclass.errors import ConfigError
-from fpclass.models import build_model
-from fpclass.state import PADDING, Dataset
-from fpclass.train import make_engine
+from fpclass.models.build import build_model
+from fpclass.train.engine import make_engine
+from fpclass.train.members import batched_form, make_company, stack_members
+from fpclass.train.state import PADDING, Dataset
 
 TESTS = pathlib.Path(__file__).parent
 STUDY = [
@@ -45,7 +45,7 @@ SECONDS = 240
 def start(*args: str, **environment: str) -> subprocess.Popen:
     """Python in a process of its own, in the folder of the tests."""
     return subprocess.Popen(
-        [sys.executable, *args], cwd=TESTS, env={**os.environ, **environment}, text=True,
+        [sys.executable, *args], cwd=TESTS / "train", env={**os.environ, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 
 from configs import base
 from fpclass.augment import make_augment, settings
-from fpclass.figure_style import cell_size, new_figure, save_figure, show_image, styled
+from fpclass.report.style import cell_size, new_figure, save_figure, show_image, styled
 
 SEED = 5
 REFLECT = {"fill_mode": "reflect"}

@@ -1,7 +1,7 @@
 """Image operations for training, and the one normalisation that training and prediction share.
 
 Each operation works on one image [H, W, C] and is meant to be vmapped; nothing here knows about batches, which
-`fpclass.mixing` does. It comes in two parts: a deterministic core with explicit parameters (`adjust_contrast`,
+`fpclass.augment.mixing` does. It comes in two parts: a deterministic core with explicit parameters (`adjust_contrast`,
 `erase_box`, `rotation_map` …), equal in value to what its docstring names as its source, and a random draw of those
 parameters.
 

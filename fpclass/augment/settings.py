@@ -35,9 +35,9 @@ SWITCHES: dict[str, float] = {
 }
 """Keys that switch an operation on an image on, and the number at which (all of) it is off."""
 BY_EPOCH = ("flip_alternates",)
-"""What depends on the number of the epoch: `fpclass.inputs`."""
+"""What depends on the number of the epoch: `fpclass.train.inputs`."""
 MIXING = ("mixup_alpha", "cutmix_alpha")
-"""Those of what sees a whole batch: `fpclass.mixing`."""
+"""Those of what sees a whole batch: `fpclass.augment.mixing`."""
 PARAMETERS = (
     "policy_magnitude", "policy_names", "elastic_sigma_px", "fill_mode", "interpolation", "rotation_fill",
     "erasing_area", "erasing_aspect", "erasing_value", "class_probability",

@@ -324,7 +324,7 @@ def _class_images(folder: Path) -> list[Path]:
 
 def _load_synthetic(data: Any, progress: Progress | None) -> Table:
     """The embedded footprints, drawn into `data.root` or the user cache unless they are there already."""
-    from fpclass.data.synthetic import draw_dataset
+    from fpclass.data.synthetic.dataset import draw_dataset
 
     num_images, image_size, seed = data.synthetic.num_images, data.synthetic.image_size, data.synthetic.seed
     height, width = image_size

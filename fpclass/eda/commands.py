@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fpclass import config as configs
 from fpclass import files
 from fpclass.console import say
-from fpclass.run import Run
+from fpclass.run.folder import Run
 
 if TYPE_CHECKING:
     from fpclass.eda.explore import Exploration
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """
     from fpclass.eda import explore
     from fpclass.eda.judgement import check_predictions
-    from fpclass.prepare import audit_data, write_audit
-    from fpclass.transfer import require_weights
+    from fpclass.run.prepare import audit_data, write_audit
+    from fpclass.train.task import require_weights
 
     config = configs.load_config(args.config, overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None

@@ -18,10 +18,10 @@ from fpclass.data.decode import Images
 from fpclass.data.table import Table
 from fpclass.eda.features import Features, make_features
 from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
+from fpclass.eda.label_errors import LabelErrors, find_label_errors
 from fpclass.eda.outliers import METHOD, Strangeness, extreme_looks, find_strange
 from fpclass.errors import DataError
-from fpclass.intervals import Interval
-from fpclass.label_errors import LabelErrors, find_label_errors
+from fpclass.stats.intervals import Interval
 
 WEAK_ACCURACY = 0.85
 """Predictions that agree with fewer labels are called weak: docs/eda.md has the measurements behind it."""

@@ -194,9 +194,9 @@ def _network_features(
 
     from fpclass.augment import normalise
     from fpclass.errors import ConfigError
-    from fpclass.models import build_model
+    from fpclass.models.build import build_model
     from fpclass.models.network import Network
-    from fpclass.transfer import pretrained_variables
+    from fpclass.train.task import pretrained_variables
 
     data = config.data
     model = build_model(config.model, 2, data.image_size)

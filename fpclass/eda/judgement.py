@@ -17,8 +17,8 @@ from fpclass.console import progress
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.data.table import Table
 from fpclass.errors import DataError, RunError
-from fpclass.intervals import Interval, bootstrap_groups
-from fpclass.metrics import log_softmax
+from fpclass.stats.intervals import Interval, bootstrap_groups
+from fpclass.stats.metrics import log_softmax
 
 NUM_FOLDS = 5
 STRENGTHS = (0.1, 1.0, 10.0)
@@ -188,8 +188,8 @@ def check_predictions(folder: pathlib.Path) -> None:
 
 def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     """Mean probabilities of all finished configs and seeds, as logit columns by filename."""
-    from fpclass import out_of_fold
-    from fpclass.study import Study
+    from fpclass.study import out_of_fold
+    from fpclass.study.study import Study
 
     study = Study.open(folder)
     names = [name for name in study.names if all(member.is_done for member in study.members(name))]
@@ -210,7 +210,7 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
 
 def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
     """The logits of the images that a training held out."""
-    from fpclass.run import Run
+    from fpclass.run.folder import Run
 
     run = Run.open(folder)
     frame: Any = run.read_csv("predictions.csv")

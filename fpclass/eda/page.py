@@ -13,14 +13,14 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 import fpclass
-from fpclass import figures_eda
 from fpclass.data.audit import FATAL, QUARANTINE, Finding
 from fpclass.data.files import some_of
+from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD
 from fpclass.eda.thumbnails import PIXELATED_PX, Thumbnails, array_uri
-from fpclass.figures import MAX_CLASS_ROWS
-from fpclass.prepare import note_of
+from fpclass.report.charts import MAX_CLASS_ROWS
+from fpclass.run.prepare import note_of
 
 COPY_KINDS = {
     "byte_identical": "The same file more than once",

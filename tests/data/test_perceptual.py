@@ -171,7 +171,7 @@ def test_images_that_show_nothing_are_no_copies() -> None:
 
 
 def test_drawn_prints_of_different_people_are_no_copies(tmp_path) -> None:
-    from fpclass.data.synthetic import draw_dataset
+    from fpclass.data.synthetic.dataset import draw_dataset
 
     draw_dataset(tmp_path, num_images=60, image_size=(155, 101), seed=0)
     pictures = [Image.open(path).convert("L") for path in sorted(tmp_path.rglob("*.png"))]

@@ -18,11 +18,11 @@ from test_parity import network_of, variables_of, without_dropout
 from configs import base
 from fpclass import config as configs
 from fpclass.errors import ConfigError, WeightsError
-from fpclass.models import ARCHITECTURES, MODELS, VARIANTS, build_model
+from fpclass.models.build import ARCHITECTURES, MODELS, VARIANTS, build_model
 from fpclass.models.network import OUTPUT
-from fpclass.weights.load import load_weights
-from fpclass.weights.manifest import MANIFEST
-from fpclass.weights.mappings import MAPPINGS
+from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.manifest import MANIFEST
+from fpclass.models.pretrained.mappings import MAPPINGS
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "backbones.npz"
 IDS = [f"{case.name}-{case.variant}" for case in CASES]

@@ -9,14 +9,14 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from fpclass import train
 from fpclass.config import load_config
 from fpclass.errors import ConfigError
-from fpclass.explain import grad_cam
-from fpclass.models import FROM_SCRATCH, build_model
+from fpclass.explain.grad_cam import grad_cam
 from fpclass.models.airbench import identity_first, whitening_kernel
+from fpclass.models.build import FROM_SCRATCH, build_model
 from fpclass.models.layers import Logits
-from fpclass.state import PADDING, Dataset, Member
+from fpclass.train import engine as train
+from fpclass.train.state import PADDING, Dataset, Member
 
 VEHICLES, HORSES = "configs/vehicles_animals/vehicles_model1.py", "configs/horses_humans/horses_cnn150.py"
 # By hand. Blocks: 3x3 convolutions 3-32-32, 32-64-64, 64-128-128, batch norms, dense 128-128, one output.

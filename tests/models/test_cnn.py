@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs.footprints import baseline
 from fpclass.errors import ConfigError
-from fpclass.models import MODELS, build_model
+from fpclass.models.build import MODELS, build_model
 
 IMAGES = (2, 120, 80, 1)
 # Counted by hand: 5x5 convolutions, dense layers and batch norm (scale and bias) on 16 x 27 x 17 features.

@@ -14,10 +14,10 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import base
-from fpclass.models import ARCHITECTURES, build_model
+from fpclass.models.build import ARCHITECTURES, build_model
 from fpclass.models.network import OUTPUT
-from fpclass.weights.load import load_weights
-from fpclass.weights.mappings import MAPPINGS
+from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.mappings import MAPPINGS
 
 pytestmark = [
     pytest.mark.parity,

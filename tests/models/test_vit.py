@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 
 from configs import base
 from fpclass.errors import ConfigError, WeightsError
-from fpclass.models import build_model, convnext, swin, vit
+from fpclass.models import convnext, swin, vit
+from fpclass.models.build import build_model
 from fpclass.models.network import DenseHead, Network
-from fpclass.weights.load import load_weights
-from fpclass.weights.mappings.vit import TORCHVISION
+from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.mappings.vit import TORCHVISION
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs the extra `parity`")
 RNG = np.random.default_rng(0)

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from fpclass.data.collect.plan import make_plan
     from fpclass.data.collect.provenance import Provenance
     from fpclass.data.collect.search import search
-    from fpclass.weights.fetch import is_offline
+    from fpclass.models.pretrained.fetch import is_offline
 
     if is_offline():
         raise DataError("FPCLASS_OFFLINE is set, and collecting needs the network; unset it")

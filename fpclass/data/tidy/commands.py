@@ -1,0 +1,212 @@
+"""`launch.py dedupe` and `launch.py convert`: a folder of images, made fit to train on in another folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fpclass import files
+from fpclass.console import progress, say
+from fpclass.errors import ConfigError
+
+DEDUPE_EPILOG = """
+  launch.py dedupe photos/ --output tidy/ --list       only the list and the sheets, to look at
+  launch.py dedupe photos/ --output tidy/              tidy/clean: the folder without copies
+  launch.py dedupe prints/ --output tidy/ --label-column SEX
+
+The originals stay as they are. docs/dedupe.md says what counts as a copy.
+"""
+CONVERT_EPILOG = """
+  launch.py convert scans/ pngs/ --mode grey --size 619 403
+  launch.py convert photos/ small/ --format jpeg --size 224 224 --resize pad
+
+The originals stay as they are. The same command goes on after an interruption, and takes what is new.
+"""
+MAX_PAGES = 20
+"""Pages of sheets; the list has the rest."""
+
+
+def add_dedupe_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dedupe`."""
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="images at any depth; the folder that one is in is its class")
+    add("--output", metavar="DIR", required=True, help="a new folder for the clean copy, the list and the sheets")
+    add("--list", action="store_true", help="write list and sheets only, no clean copy")
+    add("--mirrored", action="store_true", help="mirror images are copies, too")
+    add(
+        "--similarity",
+        type=_fraction,
+        default=0.99,
+        metavar="R",
+        help="correlation of thumbnails from which images are copies; default %(default)s",
+    )
+    add("--label-column", metavar="NAME", help="take the classes from this column of the folder's CSV")
+    add("--filename-column", default="filename", metavar="NAME", help="its column of filenames; default %(default)s")
+    add("--csv", default="", metavar="FILE", help="which CSV of the folder; default the only one")
+
+
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `convert`."""
+    from fpclass.data.resize import RESAMPLING, RESIZE
+
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="images at any depth, with or without CSV files")
+    add("output", metavar="OUTPUT", help="a new folder, or that of an earlier start with the same flags")
+    add("--format", choices=("png", "jpeg"), default="png", help="default %(default)s")
+    add("--mode", choices=("rgb", "grey"), default="rgb", help="default %(default)s")
+    add("--size", type=_at_least_1, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels; default: each image's own")
+    add("--resize", choices=RESIZE, default="stretch", help="or keep the aspect ratio: pad; default %(default)s")
+    add("--interpolation", choices=tuple(RESAMPLING), default="bicubic", help="default %(default)s")
+    add("--pad-value", type=_grey_level, default=255, metavar="GREY", help="0 to 255; default %(default)s, white")
+    add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG, 1 to 100; default %(default)s")
+
+
+def dedupe(args: argparse.Namespace) -> int:
+    """Finds, shows and leaves out copies.
+
+    Returns:
+      Exit code: 1 if files cannot be read.
+
+    Raises:
+      DataError, RunError: see `fpclass.data.tidy.dedupe`.
+    """
+    from fpclass.data.tidy import dedupe as duplicates
+
+    folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
+    duplicates.check_output(folder, output)
+    table = duplicates.list_images(folder, _labels(folder, args) if args.label_column else None)
+    facts = duplicates.measure_images(table, progress)
+    found: Any = duplicates.find_duplicates(table, facts, args.similarity, mirrored=args.mirrored)
+    files.write_csv(output / duplicates.CLUSTERS, found)
+    num_pages = write_sheets(folder, output / duplicates.SHEETS, found)
+    written = [f"{output / duplicates.CLUSTERS}"]
+    if num_pages:
+        written.append(f"{output / duplicates.SHEETS} ({num_pages} pages)")
+    notes = []
+    unreadable = set(table.rows["filename"][(facts["error"] != "").to_numpy()])
+    if not args.list:
+        dropped = unreadable | set(found.loc[found["decision"] == duplicates.DROP, "filename"])
+        notes = duplicates.write_clean(folder, output, table, dropped, progress)
+        written.append(f"{output / duplicates.CLEAN} ({len(table) - len(dropped)} images)")
+    say(duplicates.summary_text(table, facts, found))
+    for note in notes:
+        say(note)
+    say(f"written: {', '.join(written)}")
+    return 1 if unreadable else 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Converts a folder.
+
+    Returns:
+      Exit code: 1 if files cannot be read.
+
+    Raises:
+      DataError, RunError: see `fpclass.data.tidy.convert`.
+    """
+    from fpclass.data.tidy.convert import Conversion, convert_folder, report_text
+
+    folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
+    size = (args.size[0], args.size[1]) if args.size else None
+    conversion = Conversion(args.format, args.mode, size, args.resize, args.interpolation, args.pad_value, args.quality)
+    report, notes = convert_folder(folder, output, conversion, progress)
+    say(report_text(report, notes, folder, output))
+    return 1 if any(report["error"]) else 0
+
+
+def write_sheets(folder: Path, target: Path, found: Any) -> int:
+    """Draws the clusters of `fpclass.data.tidy.dedupe.find_duplicates`, up to `MAX_PAGES`; gives the number of pages.
+
+    Raises:
+      RunError: they cannot be written.
+    """
+    from fpclass.data.tidy import sheets as figures_dedupe
+    from fpclass.report.style import save_figure
+
+    for old in target.glob("sheet_*.png"):
+        old.unlink()
+    groups = [members for _, members in found.groupby("cluster", sort=False)]
+    rows = figures_dedupe.ROWS
+    shown = groups[: MAX_PAGES * rows]
+    pages = [shown[start : start + rows] for start in range(0, len(shown), rows)]
+    hidden = len(groups) - len(shown)
+    note = f"the first {len(shown)} of {len(groups)} clusters, contradictory ones first" if hidden else ""
+    for page, members in enumerate(progress(pages, len(pages), "sheets"), 1):
+        clusters = [_sheet_row(folder, group) for group in members]
+        figure = figures_dedupe.duplicates_sheet(clusters, page, len(pages), note)
+        save_figure(figure, target / f"sheet_{page:03d}.png")
+    return len(pages)
+
+
+def _sheet_row(folder: Path, members: Any) -> Any:
+    """One cluster with its pictures."""
+    import numpy as np
+
+    from fpclass.data.decode import open_picture
+    from fpclass.data.tidy import dedupe as duplicates
+    from fpclass.data.tidy.sheets import COLUMNS, Cluster, Panel
+
+    panels = []
+    for image in members.head(COLUMNS).itertuples():
+        picture, _ = open_picture((folder / image.filename).read_bytes())
+        picture.thumbnail((240, 240))
+        size = f"{image.width} x {image.height} {image.format}, {image.num_bytes / 1e3:,.0f} kB"
+        how = f"{image.how}, {image.similarity:.4f}" if image.how else "kept"
+        if image.how and image.decision == duplicates.KEEP:
+            how += "; kept, to predict"
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+        label = "/".join(part for part in (image.split, image.label) if part)
+        panels.append(Panel(pixels, image.filename, (size, how), label))
+    first = members.iloc[0]
+    return Cluster(int(first["cluster"]), tuple(panels), len(members), bool(first["contradiction"]))
+
+
+def _labels(folder: Path, args: argparse.Namespace) -> dict[str, str]:
+    """The class of each image that the folder's CSV names, by its path below the folder."""
+    from ml_collections import ConfigDict
+
+    from fpclass.config import base_config
+    from fpclass.data.sources import load_table
+
+    given = {"source": "csv", "root": str(folder), "csv": args.csv}
+    columns = {"filename_column": args.filename_column, "label_column": args.label_column}
+    table = load_table(ConfigDict({**base_config().data, **given, **columns}))
+    rows = zip(table.rows["path"], table.rows["raw_label"], strict=True)
+    return {Path(path).relative_to(folder.absolute()).as_posix(): label for path, label in rows if path}
+
+
+def refuse(overrides: list[str], command: str) -> None:
+    """Refuses what no flag took.
+
+    Raises:
+      ConfigError: there is something.
+    """
+    if overrides:
+        raise ConfigError(f"unexpected argument {overrides[0]!r}; see launch.py {command} --help")
+
+
+def _whole(text: str, smallest: int, largest: int) -> int:
+    value = int(text)
+    if not smallest <= value <= largest:
+        raise argparse.ArgumentTypeError(f"{text}: expected {smallest} to {largest}")
+    return value
+
+
+def _at_least_1(text: str) -> int:
+    return _whole(text, 1, 65_500)
+
+
+def _grey_level(text: str) -> int:
+    return _whole(text, 0, 255)
+
+
+def _quality(text: str) -> int:
+    return _whole(text, 1, 100)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a correlation in (0, 1]")
+    return value

@@ -1,0 +1,92 @@
+"""The sheet of an image's copies: what is kept, beside what is dropped, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fpclass.report.style import COLOURS, GREY, hide_ticks, new_figure, shorten, styled
+
+ROWS, COLUMNS = 6, 6
+"""Clusters on a page, and images of each."""
+ALARM, GOOD = COLOURS[1], COLOURS[2]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a cluster.
+
+    Attributes:
+      image: grey or RGB, of any size.
+      filename: below the data set's folder.
+      lines: what stands below it.
+      label: its class, or "".
+    """
+
+    image: UInt8[np.ndarray, "h w c"]
+    filename: str
+    lines: tuple[str, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One row of the sheet.
+
+    Attributes:
+      number: as in the list.
+      panels: the kept image, then the first of its copies.
+      num_images: of the whole cluster.
+      is_contradictory: whether its copies have different classes.
+    """
+
+    number: int
+    panels: tuple[Panel, ...]
+    num_images: int
+    is_contradictory: bool = False
+
+
+@styled
+def duplicates_sheet(clusters: Sequence[Cluster], page: int, num_pages: int, note: str = "") -> Figure:
+    """One page: a cluster a row, the image that is kept on the left in green.
+
+    Args:
+      clusters: at most `ROWS`, with at most `COLUMNS` panels each.
+      page: from 1.
+      num_pages: how many there are.
+      note: small print at the foot.
+    """
+    num_columns = max(2, *(len(cluster.panels) for cluster in clusters))
+    title = "Copies: kept on the left" + (f", page {page} of {num_pages}" if num_pages > 1 else "")
+    figure = new_figure(1.9 * num_columns + 0.8, 2.35 * len(clusters) + 0.8, title, note)
+    axes = figure.subplots(len(clusters), num_columns, squeeze=False)
+    for row, cluster in zip(axes, clusters, strict=True):
+        colour = ALARM if cluster.is_contradictory else GREY
+        row[0].set_ylabel(f"{cluster.number}", rotation=0, ha="right", va="center", fontsize=12, color=colour)
+        for place, panel in zip(row, cluster.panels, strict=False):
+            _draw(place, panel, GOOD if panel is cluster.panels[0] else GREY, cluster.is_contradictory)
+        for place in row[len(cluster.panels) :]:
+            place.set_axis_off()
+        hidden = cluster.num_images - len(cluster.panels)
+        if hidden > 0:
+            row[-1].text(
+                1.0, 1.03, f"and {hidden} more", transform=row[-1].transAxes, ha="right", fontsize=8, color=GREY
+            )
+    return figure
+
+
+def _draw(place: Axes, panel: Panel, frame: str, is_alarming: bool) -> None:
+    hide_ticks(place)
+    place.spines[:].set(color=frame, linewidth=2.5 if frame == GOOD else 0.8)
+    image = panel.image[..., 0] if panel.image.shape[-1] == 1 else panel.image
+    place.imshow(image, cmap="gray", vmin=0, vmax=255)
+    place.set_anchor("S")
+    text = "\n".join((shorten(panel.filename, 27), *panel.lines))
+    place.set_xlabel(text, fontsize=7, color=GREY, labelpad=3)
+    if panel.label:
+        place.set_title(shorten(panel.label, 22), fontsize=8, color=ALARM if is_alarming else GREY, pad=3)

@@ -1,0 +1,63 @@
+"""The figure of feature maps: what the stages of a network make of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fpclass.explain.grad_cam import MAX_CHANNELS, FeatureMaps
+from fpclass.report.style import GREY, HEAT_COLOURS, cell_size, hide_ticks, new_figure, show_image, styled, wrap
+
+TITLE = "What the stages of the network make of an image (feature maps)"
+CAPTION = (
+    f"Of each stage up to {MAX_CHANNELS} channels: those whose standard deviation over the image is largest, the "
+    "largest first, each with its number. Each has a scale of its own: its mean in the middle, black two standard "
+    "deviations below, bright two above."
+)
+
+
+@styled
+def feature_map_rows(
+    image: UInt8[np.ndarray, "h w c"], stages: Sequence[FeatureMaps], num_stages: int, title: str, note: str = ""
+) -> Figure:
+    """The image at the left, and a row of channels for each stage, from the first stage to the last.
+
+    Args:
+      image: uint8 [H, W, C], C = 1 or 3.
+      stages: from `explain.feature_maps`, at least one.
+      num_stages: likewise.
+      title: of the image.
+      note: small print at the foot, after how the channels were chosen and are scaled.
+    """
+    width, height = cell_size(image[None], 0.75)
+    num_columns = max(1, *(len(stage.channels) for stage in stages))
+    left, right = 2.4, num_columns * width + 1.9
+    size = (max(left + right, 7.5), max(3.4, len(stages) * (height + 0.2) + 1.3))
+    is_all = len(stages) == num_stages
+    skipped = () if is_all else (f"{len(stages)} of {num_stages} stages, the first and the last among them.",)
+    figure = new_figure(*size, TITLE, " ".join((*skipped, CAPTION, note)))
+    whole, rows = figure.subfigures(1, 2, squeeze=False, width_ratios=(left, size[0] - left))[0]
+    panel = whole.subplots()
+    show_image(panel, image)
+    panel.set_title("\n".join(wrap(line, 30) for line in title.split("\n")), fontsize=9)
+    for axes, stage in zip(rows.subplots(len(stages), 1, squeeze=False)[:, 0], stages, strict=True):
+        _row(axes, stage, num_columns, height / width)
+    return figure
+
+
+def _row(axes: Axes, stage: FeatureMaps, num_columns: int, aspect: float) -> None:
+    """The channels side by side, each a unit wide and as high as the image is beside its width."""
+    hide_ticks(axes, keep_frame=False)
+    for i, (channel, values) in enumerate(zip(stage.channels, stage.maps, strict=True)):
+        place = (i + 0.03, i + 0.97, 0, 0.94 * aspect)
+        axes.imshow(values, cmap=HEAT_COLOURS, vmin=0, vmax=1, extent=place, interpolation="nearest")
+        axes.text(i + 0.5, 0.97 * aspect, str(channel), ha="center", va="bottom", fontsize=6, color=GREY)
+    axes.set(xlim=(0, num_columns), ylim=(0, 0.94 * aspect), aspect="equal", anchor="W")
+    if not len(stage.channels):
+        axes.text(0.5, 0.47 * aspect, "every channel is the same everywhere", va="center", color=GREY)
+    label = f"{wrap(stage.stage, 18)}\n{' x '.join(map(str, stage.shape))}"
+    axes.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6, fontsize=8)

@@ -1,0 +1,173 @@
+"""`launch.py weights …`: what there is, what is at hand, and making it so."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shlex
+
+from fpclass.console import say
+from fpclass.errors import WeightsError
+from fpclass.models.pretrained.manifest import MANIFEST, Weights
+
+EPILOG = """
+  launch.py weights list
+  launch.py weights fetch resnet18
+  launch.py weights verify resnet18                      the file in the cache; or any file
+  launch.py weights convert FILE.pth --as resnet18       as safetensors, into the cache; says how to use it
+
+A machine without a network: FPCLASS_OFFLINE=1 says what to download from where; copy it over, and give it by
+--config.model.weights=FILE or put it into the cache folder, whose place `weights list` shows.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions of the command and what they take."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="every set of weights, and whether it is in the cache", allow_abbrev=False)
+    fetch = actions.add_parser("fetch", help="download into the cache; goes on where it broke off", allow_abbrev=False)
+    verify = actions.add_parser("verify", help="compare a file with its published digest", allow_abbrev=False)
+    convert = actions.add_parser(
+        "convert", help="write .pth, .h5, .npz … as safetensors, after trying it on the network", allow_abbrev=False
+    )
+    fetch.add_argument("name", metavar="NAME", help="a name of `weights list`")
+    verify.add_argument("name", metavar="NAME|FILE", help="a name of `weights list`, or a file")
+    convert.add_argument("file", metavar="FILE", help="safetensors, .pth, .h5 or .npz")
+    convert.add_argument("--as", dest="name", metavar="NAME", required=True, help="which set of weights it is")
+    convert.add_argument("--output", metavar="FILE", help="where to; default: the cache")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what `add_arguments` parsed.
+
+    Raises:
+      WeightsError, RunError: see the functions below.
+    """
+    if args.action == "list":
+        say(list_text())
+    elif args.action == "fetch":
+        say(fetch_text(_entry(args.name)))
+    elif args.action == "verify":
+        say(verify_text(args.name))
+    else:
+        say(convert_text(pathlib.Path(args.file).expanduser(), _entry(args.name), args.output))
+
+
+def list_text() -> str:
+    """A table of all sets of weights."""
+    from fpclass.models.pretrained import fetch, source
+
+    rows = [("name", "network", "top-1", "input", "size", "licence", "in the cache")]
+    for entry in MANIFEST.values():
+        # By the presence of the file: to compute the digests of all takes long, and using one does it.
+        paths = {"published": fetch.cached_path(entry), "converted": source.converted_path(entry)}
+        there = {kind: path for kind, path in paths.items() if path.is_file()}
+        if "converted" in there and not _is_of_published(there["converted"], entry):
+            del there["converted"]
+        rows.append(
+            (
+                entry.name,
+                f"{entry.architecture} ({entry.variant})",
+                "-" if entry.top1 is None else f"{entry.top1:.3f}",
+                "x".join(map(str, entry.image_size)),
+                f"{next(iter(there.values())).stat().st_size / 1e6:.0f} MB" if there else "-",
+                entry.license,
+                ", ".join(there) or "no",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, "", f"cache: {fetch.folder()}"])
+
+
+def fetch_text(entry: Weights) -> str:
+    """Fetches, and says where it lies.
+
+    Raises:
+      WeightsError: it cannot be had.
+    """
+    from fpclass.models.pretrained import fetch
+
+    path = fetch.fetch(entry)
+    return f"{path}\nsha256 {fetch.file_digest(path)}, as published ({entry.digest}); licence {entry.license}"
+
+
+def verify_text(name_or_file: str) -> str:
+    """Compares a file, or that of the cache, with what is published, and says what it is.
+
+    Raises:
+      WeightsError: it is not there, damaged, or something else.
+    """
+    from fpclass.models.pretrained import fetch, source
+
+    entry, path = source.resolve(name_or_file)
+    published = fetch.cached_path(entry)
+    path = path or (published if published.is_file() else source.in_cache(entry))
+    if path is None:
+        unusable = source.why_unusable(entry)
+        raise WeightsError(
+            f"{entry.name}: not in the cache; `launch.py weights fetch {entry.name}` gets it"
+            f"{f'; {unusable}' if unusable else ''}"
+        )
+    if path == published or fetch.matches(path, entry.digest):
+        return f"{path}: is {entry.name}; sha256 {fetch.verify(path, entry)}, as published ({entry.digest})"
+    metadata = source.read_metadata(path)
+    source.read_checked(path)
+    origin = "the published file" if source.is_of_published(metadata, entry) else "a file that is NOT published"
+    return (
+        f"{path}: converted as {entry.name}, unchanged since; from {origin}, sha256 {metadata.get(source.SOURCE_KEY)}"
+    )
+
+
+def convert_text(path: pathlib.Path, entry: Weights, output: str | None) -> str:
+    """Converts, and says what became of it.
+
+    Raises:
+      WeightsError: not of this network, or unreadable.
+      RunError: the place cannot be written to.
+    """
+    from fpclass.models.pretrained import source
+
+    out = source.convert(path, entry, pathlib.Path(output).expanduser() if output else None)
+    metadata = source.read_metadata(out)
+    lines = [f"written: {out}, fits {entry.architecture} ({entry.variant})"]
+    taken = source.in_cache(entry)
+    if taken == out:
+        lines.append(f"use it by --config.model.weights={entry.name}")
+    else:
+        lines.append(f"use it by {shlex.quote(f'--config.model.weights={out.absolute()}')}")
+        lines.append(
+            f"the name {entry.name} does not stand for it, but for "
+            + (f"{taken}" if taken else "the published file, which is fetched when it is needed")
+        )
+    if not source.is_of_published(metadata, entry):
+        lines.append(
+            f"note: {path} (sha256 {metadata[source.SOURCE_KEY]}) is not the file that {entry.name} is published as: "
+            "that it holds the same numbers is your word"
+        )
+    return "\n".join(lines)
+
+
+def _is_of_published(path: pathlib.Path, entry: Weights) -> bool:
+    """Whether a file is readable, and says that it was converted from the published file of an entry."""
+    from fpclass.models.pretrained import source
+
+    try:
+        return source.is_of_published(source.read_metadata(path), entry)
+    except WeightsError:
+        return False
+
+
+def _entry(name: str) -> Weights:
+    """The entry of a name.
+
+    Raises:
+      WeightsError: there is none; says which are close.
+    """
+    from fpclass.models.pretrained import source
+
+    if name in MANIFEST:
+        return MANIFEST[name]
+    if pathlib.Path(name).is_file():
+        raise WeightsError(f"{name}: is a file; expected a name of `launch.py weights list`")
+    return source.resolve(name)[0]

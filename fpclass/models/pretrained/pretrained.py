@@ -1,0 +1,67 @@
+"""Published weights as the variables of a network of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fpclass.errors import ConfigError
+from fpclass.models.network import HEAD, Network
+from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.mappings import rules_for
+from fpclass.models.pretrained.rules import Transform
+from fpclass.models.pretrained.source import open_arrays
+
+
+def load_pretrained(
+    weights: str,
+    network: Network,
+    input_shape: tuple[int, int, int],
+    *,
+    new_stem: bool = False,
+    with_head: bool = False,
+) -> dict[str, Any]:
+    """Loads a set of published weights for a network.
+
+    Args:
+      weights: name in the manifest, or a file.
+      network: of the architecture and variant of these weights; it may end earlier, and have another head.
+      input_shape: (height, width, channels) of its images; one channel gets the sum of the first kernel over colours.
+      new_stem: leave the first kernel out.
+      with_head: load the published classifier too; its classes must be those of the network.
+
+    Returns:
+      params and batch_stats, without the head (unless asked for) and without what was left out.
+
+    Raises:
+      ConfigError: the file lacks hidden layers of the classifier that this network has.
+      WeightsError: the weights cannot be had, or do not fit.
+    """
+    from fpclass.models.build import ARCHITECTURES, variable_shapes
+
+    entry, arrays = open_arrays(weights)
+    architecture = ARCHITECTURES[entry.architecture](entry.variant)
+    lacking = [name for name in network.stage_names if name in entry.left_out]
+    if lacking:
+        raise ConfigError(
+            f"model.weights {entry.name} has no {', '.join(lacking)}: give the network a head of its own, "
+            "model.head=gap or model.head=flatten"
+        )
+    absent = [name for name in architecture.stage_names if name not in network.stage_names]
+    left_out = [*absent, *([] if with_head else [HEAD]), *(["/".join(architecture.stem_kernel)] if new_stem else [])]
+    return load_weights(
+        arrays,
+        rules_for(entry.architecture, entry.variant, arrays),
+        variable_shapes(network, input_shape),
+        where=f"{weights} ({entry.architecture})" if weights != entry.architecture else weights,
+        left_out=left_out,
+        stem_kernel=architecture.stem_kernel,
+        is_bgr=entry.is_bgr,
+        resize={path: _for_size(fit, input_shape) for path, fit in architecture.resize.items()},
+    )
+
+
+def _for_size(fit: Callable[..., np.ndarray], input_shape: tuple[int, int, int]) -> Transform:
+    return lambda array: fit(array, input_shape[:2])

@@ -1,0 +1,276 @@
+"""From the name of a set of weights, or a file given by hand, to its arrays and all that must be known about them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from fpclass import files
+from fpclass.console import say
+from fpclass.errors import WeightsError
+from fpclass.models.pretrained.fetch import (
+    cached_path,
+    fetch,
+    file_digest,
+    file_state,
+    folder,
+    matches,
+    remembered_digest,
+)
+from fpclass.models.pretrained.formats import read_arrays, read_metadata
+from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.manifest import MANIFEST, Weights
+
+NAME_KEY, ARRAYS_KEY = "fpclass.models.pretrained", "arrays.sha256"
+SOURCE_KEY, PUBLISHED_KEY = "source.sha256", "source.is_published"
+"""In the metadata of a converted file: which set of weights it is, the digest of its arrays, the digest of the file
+that it was made of, and whether that was the published one."""
+
+
+def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
+    """Finds the entry of a set of weights.
+
+    Args:
+      name_or_file: a name in the manifest, or a file: one that is published, known by its digest, or one that
+        `convert` made of it.
+
+    Returns:
+      The entry, and the file where it was one.
+
+    Raises:
+      WeightsError: neither, or a file of which nobody knows how its images must be normalised.
+    """
+    if name_or_file in MANIFEST:
+        return MANIFEST[name_or_file], None
+    path = pathlib.Path(name_or_file).expanduser()
+    if path.is_file():
+        return _entry_of(path), path
+    close = difflib.get_close_matches(name_or_file, MANIFEST, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise WeightsError(
+        f"weights {name_or_file!r}: neither a file nor a name in the list; {hint}`launch.py weights list` shows them"
+    )
+
+
+def open_arrays(name_or_file: str) -> tuple[Weights, dict[str, np.ndarray]]:
+    """The arrays of a set of weights by their published names, fetched if they are not in the cache.
+
+    Raises:
+      WeightsError: unknown, not to be had, damaged or hostile.
+    """
+    entry, path = _local(name_or_file)
+    return entry, read_arrays(path)
+
+
+def require(name_or_file: str) -> None:
+    """Makes sure that a set of weights is on this machine and whole, so that nothing is missing when it is needed.
+
+    Cheap to repeat: what was found whole counts as whole until it is written to.
+
+    Raises:
+      WeightsError: as `open_arrays`, but for what only its reading of a whole file can find.
+    """
+    _local(name_or_file)
+
+
+def digest_of(name_or_file: str) -> str:
+    """All digits of the sha256 of the file that a run with these weights starts from; cheap to repeat.
+
+    Raises:
+      WeightsError: as `require`.
+    """
+    return remembered_digest(_local(name_or_file)[1])
+
+
+def _local(name_or_file: str) -> tuple[Weights, pathlib.Path]:
+    """The entry of a set of weights, and its file, fetched if need be and proven to be whole."""
+    entry, path = resolve(name_or_file)
+    if path is not None:
+        _check_unchanged(path, file_state(path))
+        return entry, path
+    path = in_cache(entry)
+    if path is not None:
+        return entry, path
+    unusable = why_unusable(entry)
+    try:
+        path = fetch(entry)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {unusable}" if unusable else str(error)) from None
+    if unusable:
+        say(f"note: {unusable}; the published file was fetched instead")
+    return entry, path
+
+
+def converted_path(entry: Weights) -> pathlib.Path:
+    """Where `convert` puts what it makes of the published file, and the name finds it."""
+    return folder() / f"{entry.name}.safetensors"
+
+
+def unpublished_path(entry: Weights, sha256: str) -> pathlib.Path:
+    """Where `convert` puts what it makes of another file, by the digest of that one; the name does not find it."""
+    return folder() / "converted" / f"{entry.name}-UNPUBLISHED-{sha256[:8]}.safetensors"
+
+
+def in_cache(entry: Weights) -> pathlib.Path | None:
+    """The file that the name stands for, if it is there: the published one if it is whole, or else made of it."""
+    published, converted = cached_path(entry), converted_path(entry)
+    if published.is_file() and matches(published, entry.digest):
+        return published
+    return converted if converted.is_file() and not why_unusable(entry) else None
+
+
+def why_unusable(entry: Weights) -> str:
+    """Why the name does not stand for the converted file that lies in its place; "" if it may, or there is none."""
+    path = converted_path(entry)
+    if not path.is_file():
+        return ""
+    try:
+        if not is_of_published(read_metadata(path), entry):
+            return (
+                f"{path}: was not converted from the published file of {entry.name}, so that the name does not stand "
+                f"for it; give it by --config.model.weights={path}"
+            )
+        _check_unchanged(path, file_state(path))
+    except WeightsError as error:
+        return str(error)
+    return ""
+
+
+def is_of_published(metadata: Mapping[str, str], entry: Weights) -> bool:
+    """Whether a file says that it was converted from the published file of an entry, the one that is listed now."""
+    kind, _, digest = entry.digest.partition(":")
+    is_same_source = kind != "sha256" or metadata.get(SOURCE_KEY, "").startswith(digest)
+    is_said = metadata.get(NAME_KEY) == entry.name and metadata.get(PUBLISHED_KEY) == "true"
+    return is_said and is_same_source and ARRAYS_KEY in metadata
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_unchanged(path: pathlib.Path, state: tuple[int, ...]) -> None:
+    """Checks a converted file, once per process and state of the file; of others the digest tells as much."""
+    if ARRAYS_KEY in read_metadata(path):
+        read_checked(path)
+
+
+def read_checked(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a file; those of a converted one must be what they were when it was written.
+
+    Raises:
+      WeightsError: unreadable, or changed.
+    """
+    arrays = read_arrays(path)
+    expected = read_metadata(path).get(ARRAYS_KEY)
+    if expected is not None and (met := arrays_digest(arrays)) != expected:
+        raise WeightsError(
+            f"{path}: its arrays have changed since it was converted: sha256 {met}, expected {expected}; convert again"
+        )
+    return arrays
+
+
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The sha256 of names, types, shapes and numbers, whatever file they are in."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name].astype(arrays[name].dtype.newbyteorder("<"), order="C", copy=False)
+        digest.update(f"{name}\n{array.dtype.str}\n{array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None) -> pathlib.Path:
+    """Writes any readable file of a set of weights as safetensors, after trying it on the real network.
+
+    The arrays keep their published names and layout, so that the same mapping table serves both files.
+
+    Args:
+      path: the file.
+      entry: what it is said to be; only its numbers can prove it, and a file that is not the published one is marked.
+      out: where to; None: into the cache. There the name of the entry finds what is made of the published file; what
+        is made of any other must be given by its path.
+
+    Returns:
+      The file that was written.
+
+    Raises:
+      WeightsError: not of this network, known to be another set or converted as one, or unreadable.
+      RunError: the place cannot be written to.
+    """
+    from safetensors.numpy import save
+
+    known = _known_entry(path)
+    if known is not None and known.name != entry.name and not matches(path, entry.digest):
+        raise WeightsError(f"{path}: is {known.name} by its digest, not {entry.name}; use --as {known.name}")
+    before = read_metadata(path)
+    if before.get(NAME_KEY, entry.name) != entry.name:
+        name = before[NAME_KEY]
+        raise WeightsError(f"{path}: was converted as {name}, not {entry.name}; use --as {name}")
+    arrays = read_checked(path)
+    check_fit(arrays, entry, str(path))
+    metadata = {
+        NAME_KEY: entry.name,
+        ARRAYS_KEY: arrays_digest(arrays),
+        "license": entry.license,
+        "source.file": path.name,
+        SOURCE_KEY: file_digest(path),
+        PUBLISHED_KEY: str(known is not None).lower(),
+    }
+    if {NAME_KEY, ARRAYS_KEY, SOURCE_KEY, PUBLISHED_KEY} <= before.keys():  # converted once more: the source stays
+        metadata |= {key: value for key, value in before.items() if key.startswith("source.")}
+    is_published = metadata[PUBLISHED_KEY] == "true"
+    out = out or (converted_path(entry) if is_published else unpublished_path(entry, metadata[SOURCE_KEY]))
+    with files.replacing(out) as temporary:
+        temporary.write_bytes(save({n: np.asarray(a, order="C") for n, a in arrays.items()}, metadata))
+    return out
+
+
+def check_fit(arrays: Mapping[str, np.ndarray], entry: Weights, where: str) -> None:
+    """Loads arrays into the whole network of an entry, at its published image size.
+
+    Raises:
+      WeightsError: lists what does not fit.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from fpclass.models.build import ARCHITECTURES
+    from fpclass.models.network import DenseHead, Network
+    from fpclass.models.pretrained.mappings import rules_for
+
+    architecture = ARCHITECTURES[entry.architecture](entry.variant)
+    head = DenseHead(entry.num_classes or 1, pool="none", name="head", parent=None)
+    network = Network(stages=(*architecture.features, *architecture.classifier), head=head)
+    images = jax.ShapeDtypeStruct((1, *entry.image_size, 3), jnp.float32)
+    load_weights(
+        arrays,
+        rules_for(entry.architecture, entry.variant, arrays),
+        jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images),
+        where=f"{where} as {entry.name}",
+        left_out=(*entry.left_out, *(() if entry.num_classes else ("head",))),
+        stem_kernel=architecture.stem_kernel,
+        is_bgr=entry.is_bgr,
+    )
+
+
+def _known_entry(path: pathlib.Path) -> Weights | None:
+    """The entry whose published file this is, by digest."""
+    digests = {f"{kind}:{remembered_digest(path, kind)}" for kind in ("sha256", "md5")}
+    return next((e for e in MANIFEST.values() if any(digest.startswith(e.digest) for digest in digests)), None)
+
+
+def _entry_of(path: pathlib.Path) -> Weights:
+    known = _known_entry(path)
+    if known is not None:
+        return known
+    name = read_metadata(path).get(NAME_KEY)
+    if name in MANIFEST:
+        return MANIFEST[name]
+    if name is not None:
+        raise WeightsError(f"{path}: was converted as {name!r}, which `launch.py weights list` does not have")
+    raise WeightsError(
+        f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
+        f"normalised; if it holds the numbers of a published set: `launch.py weights convert {path} --as NAME`"
+    )

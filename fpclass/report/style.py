@@ -1,0 +1,130 @@
+"""How figures look: colours, sizes, titles, and how they are written. `fpclass.report.charts` says what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fpclass.errors import RunError
+
+# Okabe and Ito's palette for every kind of colour vision, without yellow, which vanishes on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+LINE_STYLES = ("-", "--", ":", "-.")
+INK, GREY, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
+HEAT_COLOURS = "inferno"
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.h_pad": 0.08,  # inches
+    "figure.constrained_layout.w_pad": 0.08,
+    "savefig.dpi": 150,
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a file or class name is a dollar sign
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+Images = UInt8[np.ndarray, "n h w c"]
+Arguments = ParamSpec("Arguments")
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Draws in the house style, and leaves the settings of the caller's own figures alone."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure; the format is that of the file's ending. A file of that name is replaced in one step.
+
+    Raises:
+      RunError: the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Tick labels are made only now, so the style has to hold here too.
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def new_figure(width: float, height: float, title: str, note: str) -> Figure:
+    """An empty figure, its size in inches, with its title and the small print at its foot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(wrap(title, int(width * 10)), x=0.01, ha="left", fontsize=13, fontweight="bold")
+    if note:
+        figure.supxlabel(wrap(note, int(width * 14)), x=0.99, ha="right", fontsize=8, color=GREY)
+    return figure
+
+
+def cell_size(images: Images, longest: float) -> tuple[float, float]:
+    """Width and height in inches of a panel for one of the images, the longer side given."""
+    height, width = images.shape[1:3]
+    return longest * width / max(height, width), longest * height / max(height, width)
+
+
+def show_image(axes: Axes, image: np.ndarray | None) -> None:
+    """Shows a grey or RGB image, intensities in [0, 255]; None leaves the panel empty."""
+    hide_ticks(axes)
+    if image is None:
+        axes.text(0.5, 0.5, "no images", transform=axes.transAxes, ha="center", color=GREY)
+    elif image.shape[-1] == 1:
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+    else:
+        axes.imshow(image.astype(np.uint8))
+
+
+def hide_ticks(axes: Axes, keep_frame: bool = True) -> None:
+    """Makes a panel for pictures: no ticks, a faint frame or none."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(keep_frame)
+    axes.spines[:].set_color(FAINT)
+
+
+def wrap(text: str, width: int) -> str:
+    """Breaks a text into lines of at most so many characters."""
+    return textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, or its start and end: names of files differ at their end."""
+    return text if len(text) <= length else f"{text[: length // 3]}…{text[len(text) - length + length // 3 + 1 :]}"

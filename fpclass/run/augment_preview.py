@@ -1,0 +1,250 @@
+"""`launch.py augment-preview`: what training makes of the images, to look at and to keep."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.config import Config
+from fpclass.console import progress, say
+from fpclass.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from jaxtyping import Int, UInt8
+
+    from fpclass.data.table import Table
+
+EPILOG = """
+Any key of configs/base.py can be set, to try it: --config.augment.zoom='(0.2,)' --config.augment.fill_mode=reflect …
+
+  launch.py augment-preview --config=FILE --config.data.root=DIR
+  launch.py augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
+
+Copy k is what the training of this config sees in epoch k. The files of --save can be trained on by their table
+augmented.csv, whose column `group` keeps the copies of an image on one side of every split:
+--config.data.source=csv --config.data.group_column=group. Without the table nothing does.
+"""
+MAX_SHEET_ROWS, MAX_SHEET_COPIES = 12, 10
+TABLE_NAME = "augmented.csv"
+_BATCH_SIZE = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser, default_config: str) -> None:
+    """The flags of the command."""
+    from fpclass.flags import at_least
+
+    add = parser.add_argument
+    add("--config", default=default_config, metavar="FILE", help="experiment; default %(default)s")
+    add("--images", type=at_least(1), default=6, metavar="N", help="training images, of all classes; default 6")
+    add("--copies", type=at_least(1), default=6, metavar="K", help="augmented copies of each; default 6")
+    add("--output", metavar="PNG", help="where the sheet goes; default runs/NAME-augment.png")
+    add("--save", metavar="DIR", help="a new folder for the augmented copies as files, with a table")
+
+
+def run(args: argparse.Namespace, overrides: list[str]) -> None:
+    """Does what `add_arguments` parsed.
+
+    Raises:
+      ConfigError, DataError: of the config and its data; a folder for the copies that holds something.
+      RunError: something cannot be written.
+    """
+    from fpclass.augment import check_classes, describe
+    from fpclass.report.augment_sheet import augment_sheet
+    from fpclass.report.style import save_figure
+    from fpclass.run.prepare import prepare
+    from fpclass.run.train import make_member
+
+    config = configs.load_config(args.config, overrides)
+    folder = pathlib.Path(args.save) if args.save else None
+    if folder:
+        _require_new(folder)
+    prepared = prepare(config)
+    table = prepared.table
+    check_classes(config.augment, table.num_classes)
+    member = make_member(config, prepared)
+    rows = choose_rows(member.train_rows, table.labels[member.train_rows], args.images)  # pyright: ignore
+    originals = prepared.images[rows]
+    copies = make_copies(config, int(member.seed), rows, originals, table.labels[rows], args.copies)
+    shown = min(len(rows), MAX_SHEET_ROWS)
+    switched_on = describe(config.augment)
+    title = f"{config.name}: training images and augmented copies"
+    notes = [f"On: {switched_on}."]
+    if config.augment.mixup_alpha or config.augment.cutmix_alpha:
+        notes.append("Mixup and CutMix come after this and are not shown.")
+    sheet = augment_sheet(
+        originals[:shown],
+        copies[:shown, :MAX_SHEET_COPIES],
+        [table.class_names[k] for k in table.labels[rows[:shown]]],
+        table.rows["filename"].iloc[rows[:shown]].tolist(),
+        f"{title} (SYNTHETIC)" if table.is_synthetic else title,
+        " ".join([*notes, prepared.note]).strip(),
+    )
+    path = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
+    save_figure(sheet, path)
+    say(f"on: {switched_on}")
+    say(f"written: {path}, {shown} of {len(rows)} images with {min(args.copies, MAX_SHEET_COPIES)} copies each")
+    if folder:
+        units = prepared.splits.frame["unit"].to_numpy(str)
+        save_copies(folder, copies_table(table, units, rows, args.copies), copies)
+        say(f"written: {folder / TABLE_NAME} and {copies.shape[0] * copies.shape[1]} augmented images")
+    if prepared.note:
+        say(prepared.note)
+
+
+def choose_rows(rows: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num: int) -> Int[np.ndarray, " m"]:
+    """Chooses rows evenly over the classes, and within a class evenly over the table.
+
+    Args:
+      rows: to choose from.
+      labels: class of each of them.
+      num: how many are wanted.
+
+    Returns:
+      At most so many of them, class by class; fewer where a class has too few.
+    """
+    import numpy as np
+
+    classes = np.unique(labels)
+    chosen = []
+    for i, label in enumerate(classes):
+        members = np.sort(rows[labels == label])
+        wanted = min(num // len(classes) + (i < num % len(classes)), len(members))
+        chosen.append(members[np.linspace(0, len(members) - 1, wanted).round().astype(int)])
+    return np.concatenate(chosen)
+
+
+def make_copies(
+    config: Config,
+    seed: int,
+    rows: Int[np.ndarray, " n"],
+    images: UInt8[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"],
+    num_copies: int,
+) -> UInt8[np.ndarray, "n k h w c"]:
+    """Augments images as the training of a config does, and undoes the normalising.
+
+    Args:
+      config: the whole config.
+      seed: of the member that trains.
+      rows: positions of the images in the table.
+      images: uint8 [n, H, W, C].
+      labels: class of each.
+      num_copies: of each image, those of the first epochs.
+
+    Returns:
+      uint8 [n, num_copies, H, W, C]; what lies outside of black and white is cut off.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from fpclass.augment import make_augment_batch
+    from fpclass.train.inputs import make_augment_epoch, view_in, view_keys
+
+    mean, std, num_views = np.array(config.data.mean), np.array(config.data.std), config.finetune.cache_views
+    augment_view = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+    augment_epoch = make_augment_epoch(config)
+
+    @jax.jit
+    def batch(epoch: jax.Array, rows: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
+        if num_views:
+            augmented = augment_view(view_keys(view_in(epoch, rows, num_views), rows), images, labels)
+        else:
+            augmented = augment_epoch(seed, epoch, rows, images, labels)
+        return jnp.clip(jnp.round(255 * (augmented * std + mean)), 0, 255).astype(jnp.uint8)
+
+    copies = np.empty((len(rows), num_copies, *images.shape[1:]), np.uint8)
+    size = min(_BATCH_SIZE, len(rows))
+    parts = [(k, start) for k in range(num_copies) for start in range(0, len(rows), size)]
+    for k, start in progress(parts, len(parts), "augment"):
+        end = min(start + size, len(rows))
+        padded = np.minimum(np.arange(start, start + size), end - 1)
+        made = batch(jnp.int32(k), jnp.asarray(rows[padded]), jnp.asarray(images[padded]), jnp.asarray(labels[padded]))
+        copies[start:end, k] = np.asarray(made)[: end - start]
+    return copies
+
+
+def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndarray, "n k h w c"]) -> None:
+    """Writes augmented copies as PNGs in a folder for each class, and their table; all of it or nothing.
+
+    Args:
+      folder: new, or empty.
+      frame: from `copies_table`.
+      copies: uint8 [n, K, H, W, C].
+
+    Raises:
+      DataError: the folder holds something, or cannot be written.
+    """
+    from PIL import Image
+
+    _require_new(folder)
+    scratch = folder.parent / f".{folder.name}.writing-{uuid.uuid4().hex[:12]}"
+    try:
+        scratch.mkdir(parents=True)
+        for name, pixels in progress(
+            zip(frame["filename"], copies.reshape(-1, *copies.shape[2:]), strict=True), len(frame), "save"
+        ):
+            path = scratch / name
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+        files.write_csv(scratch / TABLE_NAME, frame)
+        if folder.is_dir():
+            folder.rmdir()  # it is empty
+        scratch.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{folder}: cannot write ({reason}); free space or give another --save") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
+    """One row per copy: filename, label, group, original, copy, synthetic.
+
+    Args:
+      table: of the originals.
+      units: what splits of the originals keep together, of every row: people with everybody who shares an image.
+      rows: position of each original.
+      num_copies: of each.
+
+    Returns:
+      The labels are those of the source, also where the config puts classes together.
+    """
+    import pandas as pd
+
+    labels = table.rows["original" if table.originals else "raw_label"]
+    lines = []
+    for row in rows:
+        of, label = table.rows.iloc[int(row)], labels.iloc[int(row)]
+        home, stem = (
+            re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_" for text in (label, pathlib.PurePath(of["filename"]).stem)
+        )
+        for k in range(num_copies):
+            lines.append(
+                {
+                    "filename": f"{home}/{row:06d}-{stem}-copy{k + 1}.png",
+                    "label": label,
+                    "group": units[row],
+                    "original": of["filename"],
+                    "copy": k + 1,
+                    "synthetic": "SYNTHETIC" if table.is_synthetic else "",
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _require_new(folder: pathlib.Path) -> None:
+    try:
+        is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); give another --save") from error
+    if not is_new:
+        raise DataError(f"{folder}: holds something already; give a new folder to --save, nothing is overwritten")

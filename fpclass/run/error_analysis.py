@@ -1,0 +1,129 @@
+"""Pictures and tables of what a trained network gets right and wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from fpclass.data.splits import TEST, VALIDATION
+from fpclass.run.folder import Run
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared
+
+NUM_SHOWN = 24
+"""Images in the grid of predictions."""
+NUM_PER_CLASS = 8
+"""Images in a row of a gallery."""
+
+
+def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
+    """Writes a grid of validation images with what was said of them; errors by original class, where there are such.
+
+    Labelled test images are counted by original class, but not shown: who looks at them begins to choose by them.
+
+    Args:
+      run: the run folder.
+      prepared: its data.
+      predictions: of the validation images, and of the labelled test images if there are any.
+
+    Returns:
+      What there is to say about it, a line each.
+    """
+    findings = _show_validation(run, prepared, predictions.select(VALIDATION))
+    on_test = predictions.select(TEST)
+    if prepared.table.originals and len(on_test.frame):
+        _, _, lines = _count_by_original_class(run, prepared, on_test, TEST)
+        findings += [f"test images, {line}" for line in lines]
+    return findings
+
+
+def _show_validation(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
+    from fpclass.report import grids as figures_errors
+    from fpclass.report.style import save_figure
+
+    # Drawn by a fixed seed, not chosen: neither the best nor the worst of them.
+    rng = np.random.default_rng(run.config.seed)
+    chosen = np.sort(rng.choice(len(predictions.frame), min(NUM_SHOWN, len(predictions.frame)), replace=False))
+    titles, is_right = _describe(prepared, predictions)
+    figure = figures_errors.prediction_grid(
+        prepared.images[prepared.splits.rows(VALIDATION)[chosen]],
+        [titles[i] for i in chosen],
+        is_right[chosen].tolist(),
+        "Validation images drawn at random: right in green, wrong in red",
+        note=prepared.note,
+    )
+    save_figure(figure, run.path("figures/predictions.png"))
+    return _by_original_class(run, prepared, predictions) if prepared.table.originals else []
+
+
+def _count_by_original_class(
+    run: Run, prepared: Prepared, predictions: Predictions, split: str
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The two tables of the images of a split, written with their figure, and what there is to say of them."""
+    from fpclass.stats.original_classes import judge_originals, write_originals
+
+    rows = prepared.splits.rows(split)
+    classes, pairs, lines = judge_originals(
+        predictions.logits,
+        predictions.labels,
+        np.array(prepared.table.rows["original"], str)[rows],
+        np.array(prepared.splits.frame["unit"], str)[rows],
+        prepared.table.class_names,
+        num_bootstrap=run.config.evaluate.num_bootstrap,
+        confidence=run.config.evaluate.confidence,
+    )
+    suffix = "" if split == VALIDATION else f"_{split}"
+    write_originals(run.folder, classes, pairs, suffix=suffix, note=prepared.note)
+    return classes, pairs, lines
+
+
+def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
+    from fpclass.report import grids as figures_errors
+    from fpclass.report.style import save_figure
+
+    rows = prepared.splits.rows(VALIDATION)
+    originals = np.array(prepared.table.rows["original"], str)[rows]
+    classes, pairs, lines = _count_by_original_class(run, prepared, predictions, VALIDATION)
+    titles, is_right = _describe(prepared, predictions)
+    worst_first = np.argsort(-predictions.losses, kind="stable")
+
+    def gallery(chosen: dict[str, Int[np.ndarray, " n"]], title: str, name: str) -> None:
+        shown = np.unique(np.concatenate([*chosen.values()]))  # no others are read: they may be on disk
+        figure = figures_errors.error_gallery(
+            prepared.images[rows[shown]],
+            {key: np.searchsorted(shown, of_key) for key, of_key in chosen.items()},
+            [titles[i] for i in shown],
+            is_right[shown].tolist(),
+            title,
+            NUM_PER_CLASS,
+            note=prepared.note,
+        )
+        save_figure(figure, run.path(f"figures/{name}.png"))
+
+    wrong = worst_first[~is_right[worst_first]]
+    gallery(
+        {name: wrong[originals[wrong] == name][:NUM_PER_CLASS] for name in classes["original"]},
+        "The worst errors of every original class",
+        "errors_by_original_class",
+    )
+    if len(pairs):
+        one, other = str(pairs["one"].iloc[0]), str(pairs["other"].iloc[0])
+        gallery(
+            {name: worst_first[originals[worst_first] == name][:NUM_PER_CLASS] for name in (one, other)},
+            f"{one} against {other}, the pair that is hardest to tell apart: the images with the highest loss",
+            "hardest_pair",
+        )
+    return lines
+
+
+def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], np.ndarray]:
+    """A title for every validation image, and whether it was got right."""
+    names = prepared.table.class_names
+    predicted, sure = predictions.logits.argmax(axis=1), predictions.probabilities.max(axis=1)
+    is_right = predicted == predictions.labels
+    titles = [
+        f"{names[said]} {share:.0%}" + ("" if right else f"\nis {names[true]}")
+        for said, true, share, right in zip(predicted, predictions.labels, sure, is_right, strict=True)
+    ]
+    return titles, is_right

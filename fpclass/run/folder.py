@@ -1,0 +1,216 @@
+"""The run folder: what a command reads and leaves behind, the same layout for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.config import Config
+from fpclass.errors import RunError
+
+
+class Run:
+    """A run folder and the config it belongs to.
+
+    Attributes:
+      folder: the folder, `--workdir`.
+      config: the config that everything in it was made with.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: Config):
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(cls, folder: pathlib.Path, config: Config) -> Run:
+        """Makes a run folder, or goes on in the one that has the same config.
+
+        A folder in which nothing has been trained yet takes any config: a first attempt that ended in an error does
+        not stand in the way of the corrected one.
+
+        Raises:
+          RunError: the folder has another config, holds something else, or cannot be written to.
+        """
+        run = cls(folder, config)
+        path = run.path("config.json")
+        was_there = make_folder(folder, path.name, "run")
+        with run.lock():
+            if was_there and run.path("checkpoints").is_dir():
+                changed = configs.training_differences(cls.open(folder).config, config)
+                if changed:
+                    listed = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+                    raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
+            else:
+                run.path("environment.json").unlink(missing_ok=True)
+            files.write_json(path, config.to_dict())
+        return run
+
+    @classmethod
+    def open(cls, folder: pathlib.Path) -> Run:
+        """Opens the folder of an earlier run.
+
+        Raises:
+          RunError: it is not one.
+        """
+        path = folder / "config.json"
+        if (folder / "study.json").is_file():
+            raise RunError(
+                f"{folder}: a study; `submit --ensemble` works on it, the rest on one of its members/ folders"
+            )
+        if not path.is_file():
+            raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
+        return cls(folder, configs.from_json(files.read_json(path), str(path)))
+
+    def path(self, name: str) -> pathlib.Path:
+        """The path of a file of this run."""
+        return self.folder / name
+
+    def lock(self) -> contextlib.AbstractContextManager[object]:
+        """Holds the folder for one training at a time, until the end of the `with` block that it opens.
+
+        Raises:
+          RunError: another process holds it.
+        """
+        return lock_folder(self.folder)
+
+    def write_csv(self, name: str, frame: pd.DataFrame) -> None:
+        """Writes a table, whole or not at all."""
+        files.write_csv(self.path(name), frame)
+
+    def read_csv(self, name: str) -> pd.DataFrame:
+        """Reads a table that this run wrote; text columns stay text.
+
+        Raises:
+          RunError: missing or damaged.
+        """
+        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "unit", "sha256"), str)
+        try:
+            return pd.read_csv(self.path(name), dtype=text, keep_default_na=False, na_values={})
+        except FileNotFoundError:
+            raise RunError(f"{self.path(name)}: not found; run `launch.py train` with this --workdir first") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path(name)}: cannot be read ({error})") from error
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs of `log.jsonl`, one dict each; a last line that a kill cut short does not count.
+
+        Raises:
+          RunError: the file is damaged.
+        """
+        path = self.path("log.jsonl")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
+
+    def append_history(self, record: dict[str, Any]) -> None:
+        """Appends an epoch to `log.jsonl`; it is in the file when this returns, so a kill costs at most this line.
+
+        Raises:
+          RunError: the file cannot be written to, or the disk is full.
+        """
+        path = self.path("log.jsonl")
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(_to_line(record))
+        except OSError as error:
+            why = error.strerror or error
+            raise RunError(f"{path}: cannot write ({why}); free space or choose another --workdir") from error
+
+    def truncate_history(self, epoch: int) -> None:
+        """Drops from `log.jsonl` what came after the checkpoint that a training resumes from."""
+        kept = [record for record in self.history() if record["epoch"] <= epoch]
+        files.write_text(self.path("log.jsonl"), "".join(map(_to_line, kept)))
+
+    def write_environment(self, data_sha256: str, weights_sha256: str | None = None) -> None:
+        """Writes what a result depends on beside the config: versions, devices, data, weights, the commit."""
+        import importlib.metadata as metadata
+
+        import jax
+
+        names = ("fpclass", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+        files.write_json(
+            self.path("environment.json"),
+            {
+                "python": sys.version.split()[0],
+                "platform": platform.platform(),
+                "versions": {name: metadata.version(name) for name in names},
+                "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+                "git_commit": _git_commit(),
+                "data_sha256": data_sha256,
+                "weights_sha256": weights_sha256,
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            },
+        )
+
+
+def make_folder(folder: pathlib.Path, marker: str, kind: str) -> bool:
+    """Makes the folder of a command, or accepts one that is empty or has the marker.
+
+    Args:
+      folder: `--workdir`.
+      marker: the file that says whose folder it is, such as config.json.
+      kind: what such a folder is called.
+
+    Returns:
+      Whether the marker was there.
+
+    Raises:
+      RunError: it holds something else, or cannot be written to.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder}: is a file; --workdir must be a folder")
+        names = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+        # What a kill leaves before there is a marker does not make it somebody else's folder.
+        if marker not in names and any(not name.startswith((".lock", f".{marker}.")) for name in names):
+            raise RunError(f"{folder}: is not empty and not a {kind} folder; choose another --workdir")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write ({error.strerror or error}); choose another --workdir") from error
+    return marker in names
+
+
+def lock_folder(folder: pathlib.Path) -> contextlib.AbstractContextManager[object]:
+    """Holds a folder for one process at a time, until the end of the `with` block that it opens.
+
+    Raises:
+      RunError: another process holds it.
+    """
+    try:
+        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError(f"{folder}: another training is running in this folder; wait, or use another") from None
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write ({error.strerror or error})") from error
+
+
+def _to_line(record: dict[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _git_commit() -> str | None:
+    """The commit of the source this package runs from, with "-dirty" if it was changed; None outside of a checkout."""
+    here = pathlib.Path(__file__).parents[1]
+    if not (here.parent / ".git").exists():  # installed: a repository further up would be somebody else's
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

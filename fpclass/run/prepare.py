@@ -1,0 +1,158 @@
+"""From a config to data fit to train on: audited table, decoded images, roles."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any, cast
+
+import numpy as np
+
+from fpclass import files
+from fpclass.config import Config, needs_selection
+from fpclass.console import progress
+from fpclass.data.audit import Audit, audit_table
+from fpclass.data.decode import Images, decode_table
+from fpclass.data.sources import load_table
+from fpclass.data.splits import Splits, make_splits
+from fpclass.data.table import Table
+from fpclass.errors import RunError
+from fpclass.paths import cache_dir
+from fpclass.run.folder import Run
+from fpclass.train.streaming import memory_for_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The data of a run: audited table, decoded images, roles.
+
+    Attributes:
+      audit: findings, and the table with its quarantine.
+      images: all rows, also those in quarantine (zeros); on disk where they are more than `data.memory_gb`.
+      splits: the role of every row.
+    """
+
+    audit: Audit
+    images: Images
+    splits: Splits
+
+    @property
+    def table(self) -> Table:
+        """The audited table."""
+        return self.audit.table
+
+    @property
+    def note(self) -> str:
+        """What has to stand on every figure."""
+        return note_of(self.table.is_synthetic)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what training depends on: names, contents, labels and groups."""
+        columns = self.table.rows[["filename", "sha256", "raw_label", "group", "split"]]
+        return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()
+
+
+def note_of(is_synthetic: bool) -> str:
+    """What has to stand on every figure and report about such data; "" for real images."""
+    return "SYNTHETIC data: drawn, not real prints" if is_synthetic else ""
+
+
+def audit_data(config: Config) -> tuple[Audit, Images]:
+    """Lists, decodes and judges the data set.
+
+    Raises:
+      DataError: the data set is not where or what the config says.
+    """
+    data = config.data
+    table = load_table(data, progress)
+    images, facts = decode_table(
+        table,
+        image_size=tuple(data.image_size),
+        channels=data.channels,
+        interpolation=data.interpolation,
+        resize=data.resize,
+        pad_value=data.pad_value,
+        cache_dir=cache_dir() / "decoded",
+        memory_bytes=memory_for_images(data.memory_gb),
+        progress=progress,
+    )
+    return audit_table(table, facts, near_duplicates=data.near_duplicates), images
+
+
+def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict: bool = False) -> Prepared:
+    """The data of a run, fit to train on.
+
+    Args:
+      config: the whole config.
+      audit_folder: where to write the audit, which happens also if it ends in an error; None to write nothing.
+      strict: whether an image in quarantine is an error.
+
+    Raises:
+      DataError: as `audit_data`; what makes training senseless; and with `strict`, images in quarantine.
+    """
+    audit, images = audit_data(config)
+    if audit_folder:
+        write_audit(audit_folder, audit, images)
+    audit.raise_if_fatal()
+    if strict:
+        audit.raise_if_strict()
+    splits = make_splits(audit.table, config.split, needs_selection=needs_selection(config))
+    return Prepared(audit, images, splits)
+
+
+def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
+    """Writes audit.json, table.csv and the figures of the data set."""
+    from fpclass.report import charts as figures
+
+    table = audit.table
+    note = note_of(table.is_synthetic)
+    files.write_json(folder / "audit.json", audit.to_json())
+    files.write_csv(folder / "table.csv", table.rows)
+    if not table.labelled_mask.any():
+        return
+    labels = np.where(table.labelled_mask, table.labels, -1)  # the figures leave those of -1 out
+    names = table.rows["filename"].tolist()
+    counts = {name: int(np.sum(labels == k)) for k, name in enumerate(table.class_names)}
+    usable, shown = cast(Any, table.rows[table.usable_mask]), cast(Any, images)
+    for name, figure in {
+        "class_balance": figures.class_balance(counts, note=note),
+        "image_sizes": figures.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),
+        "mean_images": figures.mean_images(shown, labels, table.class_names, note=note),
+        "sample_grid": figures.sample_grid(shown, labels, table.class_names, names, seed=0, note=note),
+    }.items():
+        figures.save_figure(figure, folder / "figures" / f"{name}.png")
+
+
+def check_same_data(run: Run, prepared: Prepared) -> None:
+    """Begins environment.json, or compares the data with what the folder was begun with.
+
+    Raises:
+      RunError: the data have changed since.
+    """
+    path = run.path("environment.json")
+    if not path.is_file():
+        run.write_environment(prepared.sha256)
+    elif files.read_json(path)["data_sha256"] != prepared.sha256:
+        raise RunError(f"{run.folder}: the data have changed since this run began; train into another --workdir")
+
+
+def check_same_start(run: Run, prepared: Prepared) -> None:
+    """Begins environment.json, or compares data and pretrained weights with what the folder was begun with.
+
+    Raises:
+      RunError: one of them has changed since.
+      WeightsError: the weights cannot be had.
+    """
+    weights, digest = run.config.model.weights, None
+    if weights:
+        from fpclass.models.pretrained.source import digest_of
+
+        digest = digest_of(weights)
+    path = run.path("environment.json")
+    if not path.is_file():
+        run.write_environment(prepared.sha256, digest)
+    check_same_data(run, prepared)
+    if files.read_json(path).get("weights_sha256") != digest:
+        raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")

@@ -1,0 +1,67 @@
+"""submission.csv: every row to predict once, in the order of the source, in the source's own coding."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from fpclass.data.table import Table
+from fpclass.errors import DataError
+from fpclass.run.predictions import Predictions
+
+
+def make_submission(
+    table: Table, predictions: Predictions, *, filename_column: str, label_column: str, fill_unreadable: bool
+) -> pd.DataFrame:
+    """Builds and checks the submission.
+
+    Args:
+      table: the audited table.
+      predictions: of the rows to predict.
+      filename_column: name of the first column.
+      label_column: name of the second column.
+      fill_unreadable: give rows whose image could not be read the most frequent class of the labelled rows; they
+        are an error otherwise.
+
+    Returns:
+      Two columns; labels are integers where the source codes classes as integers.
+
+    Raises:
+      DataError: nothing to predict, unreadable images that nobody asked to fill, or predictions that do not fit.
+    """
+    wanted = table.rows.loc[table.to_predict_mask, "filename"]
+    if wanted.empty:
+        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+    if predictions.frame["filename"].duplicated().any():
+        raise DataError("predictions hold a file twice: one model per submission; run `launch.py submit` again")
+    if not np.isfinite(predictions.logits).all():
+        raise DataError("predictions are not finite numbers: the model has diverged; train again into a new --workdir")
+    are_integers = all(re.fullmatch(r"-?[0-9]+", value) for value in table.classes)
+    classes = [int(value) for value in table.classes] if are_integers else list(table.classes)
+    filenames = predictions.frame["filename"]
+    predicted = {name: classes[k] for name, k in zip(filenames, predictions.logits.argmax(axis=1), strict=True)}
+    missing = [name for name in wanted if name not in predicted]
+    if missing and not fill_unreadable:
+        reasons = table.rows.set_index("filename").loc[missing[:3], "quarantine"]
+        named = ", ".join(f"{name} ({reason or 'no prediction'})" for name, reason in reasons.items())
+        raise DataError(
+            f"{len(missing)} of {len(wanted)} images to predict could not be read: {named}; mend them, or give "
+            "them the majority class with --config.submit.fill_unreadable=True"
+        )
+    majority = classes[np.bincount(table.labels[table.labelled_mask], minlength=table.num_classes).argmax()]
+    labels = [predicted.get(name, majority) for name in wanted]
+    submission = pd.DataFrame({filename_column: wanted.to_numpy(), label_column: labels})
+    check_submission(submission, wanted.tolist(), set(classes))
+    return submission
+
+
+def check_submission(submission: pd.DataFrame, wanted: list[str], labels: set[object]) -> None:
+    """Raises DataError unless the rows are exactly those wanted, in order, each with a known label."""
+    names = submission.iloc[:, 0].tolist()
+    if submission.shape[1] != 2 or names != wanted:
+        raise DataError(f"submission has {len(names)} rows that are not the {len(wanted)} wanted ones in their order")
+    foreign = set(submission.iloc[:, 1]) - labels
+    if foreign:
+        raise DataError(f"submission holds labels {sorted(map(str, foreign))} that are not among the classes")

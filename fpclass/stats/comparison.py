@@ -1,0 +1,364 @@
+"""Which differences between configs are real: paired comparisons with a baseline, and a verdict in words.
+
+Two things make the error of a difference larger than a plain test over folds or images believes: a person's images are
+alike, and the training sets of the folds overlap, so that folds are not independent. The bootstrap draws people, which
+answers the first; it takes the trained members as given, so it is silent about the second and, with one seed, about
+the noise of training. The correction of Nadeau and Bengio answers the second, and the spread of the fold differences
+holds the noise of training, but with five folds it is known poorly. The verdict's test takes the larger of both
+variances, with the degrees of freedom of the one it takes, and corrects it: `corrected_t_test`. The fold test and the
+bootstrap stand beside it. docs/statistics.md says how often each of them is wrong.
+
+Sources:
+  Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003) 239-281.
+  Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6 (1979) 65-70.
+  Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987) 657-680 (two one-sided tests).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass.stats.intervals import group_codes
+from fpclass.stats.metrics import Labels
+from fpclass.stats.scores import (
+    LOWER_IS_BETTER,
+    NEGLIGIBLE,
+    Folds,
+    SeedLogits,
+    member_scores,
+    resampled_scores,
+    score_interval,
+)
+
+POWER = 0.8
+CHANCE = 0.05
+"""Error of the F test for whether folds spread more than people explain; it only plans, the verdict does without."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A config against the baseline; differences are candidate minus baseline. None where undefined.
+
+    Attributes:
+      difference: of the mean scores.
+      difference_low: of the interval by the paired bootstrap over people (and seeds).
+      difference_high: likewise.
+      t_low: of the interval by the verdict's test, `corrected_t_test`, which also knows of the overlapping training
+        sets and of the noise of training.
+      t_high: likewise.
+      standard_error: of the verdict's test.
+      p_value: of the verdict's test, two-sided.
+      p_holm: the same, adjusted for the family of comparisons; the verdict rests on it.
+      p_folds: of the corrected t-test on the folds alone (Nadeau and Bengio), two-sided, not adjusted.
+      p_bootstrap: of the paired bootstrap, two-sided, not adjusted.
+      people_needed: how many more people would show a difference as large as the observed one, or the margin if that
+        is larger, with 80 % power; two significant digits. None also where no number would do: more seeds are needed.
+      verdict: in words.
+    """
+
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    t_low: float | None
+    t_high: float | None
+    standard_error: float | None
+    p_value: float | None
+    p_holm: float | None
+    p_folds: float | None
+    p_bootstrap: float | None
+    people_needed: int | None
+    verdict: str
+
+
+def compare(
+    candidate: SeedLogits,
+    baseline: SeedLogits,
+    labels: Labels,
+    folds: Folds,
+    units: Sequence[Hashable],
+    metric: str,
+    *,
+    num_resamples: int,
+    confidence: float,
+    margin: float,
+    seed: int = 0,
+) -> Comparison:
+    """`compare_all` for a single candidate: a family of one."""
+    options = {"num_resamples": num_resamples, "confidence": confidence, "margin": margin, "seed": seed}
+    both = {"baseline": baseline, "candidate": candidate}
+    return compare_all(both, "baseline", labels, folds, units, metric, **options)["candidate"]
+
+
+def compare_all(
+    logits: Mapping[str, SeedLogits],
+    baseline: str,
+    labels: Labels,
+    folds: Folds,
+    units: Sequence[Hashable],
+    metric: str,
+    *,
+    num_resamples: int,
+    confidence: float,
+    margin: float,
+    seed: int = 0,
+) -> dict[str, Comparison]:
+    """Compares every other config with the baseline, as one family of tests.
+
+    The error of the family, alpha, is 1 - confidence. Better or worse: the p value of `corrected_t_test`, adjusted by
+    Holm, is below alpha. No difference that matters: the (1 - 2 alpha) interval of that test lies within the margin
+    (two one-sided tests at alpha each, not adjusted).
+
+    Args:
+      logits: [S, N, K] of each config by name; S may differ. Configs that failed are left out.
+      baseline: name of the config that the others are compared with.
+      labels: class index of each image [N].
+      folds: fold of each image [N]; a person is in one fold only.
+      units: the person of each image [N].
+      metric: one of `fpclass.stats.intervals.OVERALL_METRICS`.
+      num_resamples: of the bootstrap.
+      confidence: of the intervals, in (0.5, 1).
+      margin: largest difference that does not matter, in units of the metric, at least 0.
+      seed: of the bootstrap.
+
+    Returns:
+      By name of every config but the baseline, in the order given.
+
+    Raises:
+      As `member_scores`.
+    """
+    options = {"num_resamples": num_resamples, "seed": seed}
+    scores = {name: member_scores(of_config, labels, folds, metric) for name, of_config in logits.items()}
+    reference = resampled_scores(logits[baseline], labels, folds, units, metric, **options)
+    candidates = [name for name in logits if name != baseline]
+    num_people = len(set(group_codes(units)))
+    tests, p_folds, p_bootstrap, intervals = {}, {}, {}, {}
+    for name in candidates:
+        replicates = resampled_scores(logits[name], labels, folds, units, metric, **options) - reference
+        intervals[name] = score_interval(replicates, labels, units, metric, confidence, is_difference=True)
+        p_bootstrap[name] = bootstrap_p_value(replicates)
+        fold_differences = scores[name].mean(axis=1) - scores[baseline].mean(axis=1)
+        p_folds[name] = corrected_t_test(fold_differences).p_value
+        defined = replicates[~np.isnan(replicates)]
+        people_variance = float(defined.var()) if len(defined) else None
+        tests[name] = corrected_t_test(fold_differences, people_variance, num_people)
+    adjusted = holm([tests[name].p_value for name in candidates])
+    unit_name = "images" if num_people == len(labels) else "people"
+    comparisons = {}
+    for name, p_holm in zip(candidates, adjusted, strict=True):
+        test = tests[name]
+        needed = people_needed(test, num_people, margin, 1 - confidence, len(candidates))
+        t_low, t_high = test.interval(confidence)
+        comparisons[name] = Comparison(
+            difference=test.difference,
+            difference_low=intervals[name][0],
+            difference_high=intervals[name][1],
+            t_low=t_low,
+            t_high=t_high,
+            standard_error=test.standard_error,
+            p_value=test.p_value,
+            p_holm=p_holm,
+            p_folds=p_folds[name],
+            p_bootstrap=p_bootstrap[name],
+            people_needed=None if needed is None or math.isinf(needed) else int(needed),
+            verdict=_verdict(test, p_holm, needed, metric, margin, 1 - confidence, unit_name),
+        )
+    return comparisons
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrectedTTest:
+    """Outcome of the corrected t-test. None where undefined.
+
+    Attributes:
+      difference: mean over folds.
+      standard_error: of that mean, corrected for overlapping training sets.
+      degrees_of_freedom: people - 1, or folds - 1 where the folds spread more than people explain.
+      people_share: share of the variance that more people would take away; 1 unless the folds spread so much more
+        than people explain that chance does not.
+    """
+
+    difference: float | None
+    standard_error: float | None
+    degrees_of_freedom: int
+    people_share: float = 1.0
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided; 1 where there is neither difference nor spread, 0 for a difference without any spread."""
+        from scipy import stats
+
+        if self.difference is None or self.standard_error is None:
+            return None
+        if self.standard_error == 0:
+            return 1.0 if self.difference == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.difference) / self.standard_error, self.degrees_of_freedom))
+
+    def interval(self, confidence: float) -> tuple[float, float] | tuple[None, None]:
+        """Interval of the difference that covers it with this probability."""
+        from scipy import stats
+
+        if self.difference is None or self.standard_error is None:
+            return None, None
+        half_width = float(stats.t.ppf((1 + confidence) / 2, self.degrees_of_freedom)) * self.standard_error
+        return self.difference - half_width, self.difference + half_width
+
+
+def corrected_t_test(
+    fold_differences: Float[np.ndarray, " f"], people_variance: float | None = None, num_people: int = 0
+) -> CorrectedTTest:
+    """Tests a mean difference over the folds of one cross-validation, without and with what is known of people.
+
+    With s^2 the variance of F fold differences and v the variance of their mean over people, the squared standard
+    error is (1 + F / (F - 1)) max(v, s^2 / F), with people - 1 degrees of freedom if v is the larger and F - 1
+    otherwise. So v, known well, decides where people are the only noise, and the excess s^2 / F - v is added where
+    training is noisy. The excess is no third estimate: v plus the excess is s^2 / F and as uncertain, which is why
+    Satterthwaite's degrees of freedom, which take the excess for independent, reject too often here.
+
+    The first factor corrects for overlapping training sets: s^2 (1 / F + n_test / n_train), n_test / n_train being
+    1 / (F - 1), is s^2 / F (1 + F / (F - 1)). Seeds are averaged within a fold before: all of them train on the same
+    people, so they are no independent trials.
+
+    Args:
+      fold_differences: candidate minus baseline in each of the F folds; nan where undefined, such folds are left out.
+      people_variance: of the mean difference when people (and seeds) are drawn anew, such as the variance of its
+        bootstrap replicates; None leaves the test on the folds alone.
+      num_people: whom that variance is from.
+
+    Returns:
+      Difference and standard error, None with fewer than two folds.
+
+    Source: Nadeau and Bengio (2003), the corrected resampled t-test. That the larger variance is taken is this
+      project's own, checked by simulation: docs/statistics.md.
+    """
+    from scipy import stats
+
+    num_folds = len(fold_differences)
+    defined = fold_differences[~np.isnan(fold_differences)]
+    difference = float(defined.mean()) if len(defined) else None
+    if difference is None or len(defined) < 2:
+        return CorrectedTTest(difference, None, 0)
+    variance, degrees_of_freedom, people_share = float(defined.var(ddof=1)) / len(defined), len(defined) - 1, 1.0
+    if people_variance is not None:
+        by_chance = float(stats.f.isf(CHANCE, degrees_of_freedom, num_people - 1)) * people_variance
+        people_share = people_variance / variance if variance > by_chance else 1.0
+        if people_variance >= variance:
+            variance, degrees_of_freedom = people_variance, num_people - 1
+    standard_error = math.sqrt(variance * (1 + len(defined) / (num_folds - 1)))
+    # Rounding is neither a difference nor spread.
+    difference = 0.0 if abs(difference) < NEGLIGIBLE else difference
+    standard_error = 0.0 if standard_error < NEGLIGIBLE else standard_error
+    return CorrectedTTest(difference, standard_error, degrees_of_freedom, people_share)
+
+
+def bootstrap_p_value(replicates: Float[np.ndarray, " b"]) -> float | None:
+    """Two-sided p value of no difference: twice the share of replicates on the rarer side of 0, at least 2 / (B + 1).
+
+    Args:
+      replicates: paired differences; nan where undefined, those are left out.
+
+    Returns:
+      In (0, 1], None where no replicate is defined.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 15.4: the percentile interval's
+    achieved significance level; one is added to the count and to B.
+    """
+    defined = replicates[~np.isnan(replicates)]
+    if not len(defined):
+        return None
+    rarer = min((defined <= NEGLIGIBLE).sum(), (defined >= -NEGLIGIBLE).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(defined) + 1)))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusts p values so that rejecting those below alpha errs anywhere in the family with probability alpha at most.
+
+    Args:
+      p_values: in [0, 1]; None or nan (a config that failed) does not belong to the family.
+
+    Returns:
+      The adjusted values in the same order, None where there was none.
+
+    Source: Holm (1979).
+    """
+    family = sorted((p, i) for i, p in enumerate(p_values) if p is not None and not math.isnan(p))
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(family):
+        largest = max(largest, min(1.0, (len(family) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
+def people_needed(test: CorrectedTTest, num_people: int, margin: float, alpha: float, num_tests: int) -> float | None:
+    """How many more people would show the difference, if it is as large as observed, or as the margin if larger.
+
+    Of the squared standard error the share of people shrinks as 1 / people, the rest, the noise of training, stays.
+    The test is two-sided at alpha / num_tests, Holm's hardest step, with its present degrees of freedom and 80 %
+    power by the noncentral t distribution.
+
+    Args:
+      test: of the comparison.
+      num_people: in the study now.
+      margin: largest difference that does not matter, at least 0.
+      alpha: error of the family, in (0, 1).
+      num_tests: comparisons in the family.
+
+    Returns:
+      A whole number, rounded up to two significant digits; 0 where there are enough; infinite where the noise of
+      training alone hides the difference; None where nothing is known or there is no difference to look for.
+    """
+    size = max(abs(test.difference or 0.0), margin)
+    if test.standard_error is None or size == 0:
+        return None
+    if test.standard_error == 0:
+        return 0
+    ratio_needed = _noncentrality(alpha / num_tests, test.degrees_of_freedom)
+    # To solve for n: people_share * num_people / n + 1 - people_share = variance_needed, in units of the present one.
+    variance_needed = (size / (ratio_needed * test.standard_error)) ** 2
+    if variance_needed <= 1 - test.people_share:
+        return math.inf
+    more = num_people * (test.people_share / (variance_needed - 1 + test.people_share) - 1)
+    if more <= 0:
+        return 0
+    unit = 10 ** max(0, math.floor(math.log10(more)) - 1)
+    return math.ceil(more / unit) * unit
+
+
+def _noncentrality(alpha: float, degrees_of_freedom: int) -> float:
+    """True difference in standard errors that a two-sided t-test at alpha detects with the power `POWER`."""
+    from scipy import optimize, stats
+
+    critical = float(stats.t.isf(alpha / 2, degrees_of_freedom))
+
+    def missing_power(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, degrees_of_freedom, noncentrality)) - POWER
+
+    return float(optimize.root_scalar(missing_power, bracket=(0, 100 * critical)).root)
+
+
+def _verdict(
+    test: CorrectedTTest,
+    p_holm: float | None,
+    needed: float | None,
+    metric: str,
+    margin: float,
+    alpha: float,
+    unit_name: str,
+) -> str:
+    if test.difference is None or p_holm is None:
+        return "not comparable: the metric is undefined"
+    if p_holm < alpha:
+        return "better" if (test.difference > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    low, high = test.interval(1 - 2 * alpha)
+    if low is not None and high is not None and -margin < low and high < margin:
+        return f"no difference that matters (within ±{margin:g})"
+    if not needed:
+        return "no detectable difference"
+    if math.isinf(needed):
+        return "no detectable difference (more seeds would be needed to tell)"
+    return f"no detectable difference (about {needed:.0f} more {unit_name} would be needed to tell)"

@@ -1,0 +1,102 @@
+"""The submission of a study: members averaged, configs weighted as ensemble.json says, decided as the config says."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass import files
+from fpclass.config import Config
+from fpclass.data.splits import PREDICT
+from fpclass.errors import ConfigError, DataError
+from fpclass.run import results
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import check_same_data, prepare
+from fpclass.stats.calibration import Calibration
+from fpclass.stats.decisions import cost_decisions
+from fpclass.stats.metrics import log_softmax
+from fpclass.stats.selection import LogProbabilities, average_members, weighted_average
+from fpclass.study.out_of_fold import collect_test
+from fpclass.study.study import Study
+
+
+def submit_ensemble(study: Study) -> pathlib.Path:
+    """Writes submission.csv and ensemble_predictions.csv of a finished study.
+
+    Returns:
+      The path of the submission.
+
+    Raises:
+      RunError: the study is not finished.
+      DataError: nothing to predict; the data have changed; or as `make_submission`.
+    """
+    ensemble = files.read_json(study.path("ensemble.json"))
+    config = study.arms[study.baseline]
+    first = study.members(next(iter(ensemble["weights"])))[0].run
+    prepared = prepare(first.config)
+    check_same_data(first, prepared)
+    table, splits = prepared.table, prepared.splits
+    rows = splits.rows(PREDICT)
+    if not len(rows):
+        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+    filenames, logits = collect_test(study, ensemble["weights"])
+    if filenames != table.rows["filename"].iloc[rows].tolist():
+        raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
+    said = combine(logits, study.num_folds, ensemble)
+    predictions = Predictions.make(table, splits, rows, said, "ensemble")
+    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
+    decided = Predictions.make(table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
+    return results.write_submission(study.folder, config, table, decided)
+
+
+def combine(
+    logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
+) -> LogProbabilities:
+    """What the ensemble says of rows that no fold holds.
+
+    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
+    calibrated probabilities of the folds are then averaged.
+
+    Args:
+      logits: by config, of its members: all folds of the first seed, then of the next.
+      num_folds: F.
+      ensemble: what ensemble.json holds.
+
+    Returns:
+      Log-probabilities [N, K].
+    """
+    calibration, average = Calibration.from_json(ensemble["calibration"]), ensemble["average"]
+    of_folds = []
+    for fold in range(num_folds):
+        averaged = {name: average_members(members[fold::num_folds], average) for name, members in logits.items()}
+        of_folds.append(calibration.apply(weighted_average(averaged, ensemble["weights"], average)))
+    return average_members(np.stack(of_folds), average)
+
+
+def decide(
+    log_probabilities: Float[np.ndarray, "n k"], config: Config, thresholds: dict[str, float]
+) -> Float[np.ndarray, "n k"]:
+    """Scores whose largest is the decision that `submit.threshold_for` asks for.
+
+    Args:
+      log_probabilities: calibrated, [N, K].
+      config: of the study's baseline; `study.cost` is the cost matrix.
+      thresholds: probability of the second class above which it is chosen, by objective.
+
+    Raises:
+      ConfigError: a threshold that the study has not fitted, or no cost matrix.
+    """
+    objective = config.submit.threshold_for
+    if objective == "argmax":
+        return log_probabilities
+    if objective == "cost" and config.study.cost:
+        decisions = cost_decisions(np.exp(log_softmax(log_probabilities)), config.study.cost)
+    elif objective in thresholds:
+        decisions = (np.exp(log_softmax(log_probabilities))[:, 1] > thresholds[objective]).astype(int)
+    else:
+        known = ", ".join(("argmax", *thresholds))
+        raise ConfigError(f"submit.threshold_for is {objective!r}, but the study has {known}; cost needs study.cost")
+    return np.eye(log_probabilities.shape[1])[decisions]

@@ -1,0 +1,119 @@
+"""How much of a pretrained network should learn: a study whose configs differ in how many stages are frozen."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.config import Config
+from fpclass.errors import ConfigError
+from fpclass.models.build import build_model, variable_shapes
+from fpclass.models.network import HEAD, Network, stages_before
+from fpclass.report import charts as figures
+from fpclass.run.prepare import note_of
+from fpclass.stats.scores import member_scores, score_config
+from fpclass.study.figures import sweep_figure
+from fpclass.study.out_of_fold import collect
+from fpclass.study.study import Study, assemble
+
+METRICS = ("accuracy", "log_loss")
+
+
+def plan_sweep(
+    folder: pathlib.Path,
+    config_path: str,
+    overrides: Sequence[str],
+    *,
+    num_folds: int,
+    num_seeds: int,
+    cuts: Sequence[str] = (),
+) -> Study:
+    """Makes one config per cut point of an experiment, the one with everything frozen first.
+
+    Args:
+      folder: of the study.
+      config_path: of the experiment; what it says about freezing is replaced.
+      overrides: as `load_config` takes them.
+      num_folds: at least 2.
+      num_seeds: at least 1.
+      cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
+        the first stage is among them, which leaves nothing to cache, no arm trains on cached views: the curve would
+        mix two effects.
+
+    Raises:
+      ConfigError: a network without stages, or a stage that does not exist.
+    """
+    config = configs.load_config(config_path, overrides)
+    model = build_model(config.model, 2, config.data.image_size)
+    if not isinstance(model, Network):
+        raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
+    names = model.stage_names
+    arms: dict[str, Config] = {}
+    stages = [*cuts] or [*_stages_with_weights(model, config), HEAD]
+    frozen = {stage: stages_before([*names, HEAD], stage, "--cuts") for stage in stages}
+    for stage, num_frozen in frozen.items():
+        arm: Config = ConfigDict(config.to_dict())
+        arm.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
+        arm.finetune.freeze_until, arm.finetune.freeze_till = stage if num_frozen else "", 0
+        arm.finetune.unfreeze = ()
+        if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
+            arm.finetune.cache_views = 0
+        arms[arm.name] = configs.check(arm.lock())
+    first = max(arms)
+    return assemble(folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=first, compare_splits=False)
+
+
+def _stages_with_weights(model: Network, config: Config) -> list[str]:
+    """A cut before a pool or a dropout is the same as one before the next stage that can learn."""
+    shapes = variable_shapes(model, (*config.data.image_size, config.data.channels))
+    return [name for name in model.stage_names if name in shapes["params"]]
+
+
+def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
+    """Writes freeze_sweep.csv and its figure beside the tables of the study.
+
+    Returns:
+      Where they are.
+    """
+    trained = sorted(name for name in study.names if name not in failures)
+    if not trained:
+        return "no cut point could be trained"
+    hub = collect(study, trained)
+    settings = study.arms[study.baseline]
+    described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    options: dict[str, Any] = {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
+    rows = []
+    for name in trained:
+        row: dict[str, Any] = {
+            "config": name,
+            "num_frozen": int(name.partition("-")[0]),
+            "freeze_until": study.arms[name].finetune.freeze_until,
+        }
+        for metric in METRICS:
+            logits = hub.logits[name]
+            score = score_config(logits, hub.labels, hub.folds, hub.units, metric, **options)
+            members = member_scores(logits, hub.labels, hub.folds, metric)
+            row |= {
+                metric: score.mean,
+                f"{metric}_low": score.low,
+                f"{metric}_high": score.high,
+                f"{metric}_members_low": float(np.nanmin(members)),
+                f"{metric}_members_high": float(np.nanmax(members)),
+            }
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    files.write_csv(study.path("freeze_sweep.csv"), frame)
+    weights = pathlib.Path(settings.model.weights).name or "random"
+    title = f"{settings.model.name} with {weights} weights: what is frozen"
+    figure = sweep_figure(
+        frame, METRICS, title, confidence=1 - settings.study.alpha, note=note_of(described["is_synthetic"])
+    )
+    figures.save_figure(figure, study.path("figures/freeze_sweep.png"))
+    return f"written: {study.path('freeze_sweep.csv')}, {study.path('figures/freeze_sweep.png')}"

@@ -1,0 +1,191 @@
+"""Runs a study: one config after the other, a line about each, and what it amounts to at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+
+from fpclass.config import Config
+from fpclass.console import Interruption, is_terminal, say
+from fpclass.data.splits import make_splits
+from fpclass.errors import DataError, FpclassError, RunError, WeightsError
+from fpclass.parallel import is_first_process, num_processes
+from fpclass.run.folder import Run
+from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
+from fpclass.stats.decisions import check_cost
+from fpclass.study.study import Study
+from fpclass.study.waves import train_arm
+from fpclass.train.task import require_weights
+
+Failures = dict[str, str]
+"""Why an arm could not be trained, by its name."""
+
+
+def train_study(study: Study, interruption: Interruption, *, strict: bool = False) -> Failures | None:
+    """Trains every member that is not trained yet. A config that fails does not stand in the way of the others.
+
+    Args:
+      study: its folder must exist.
+      interruption: asked after every epoch.
+      strict: whether an image in quarantine is an error.
+
+    Returns:
+      What failed and why; None if it was interrupted.
+
+    Raises:
+      DataError: the data of the baseline cannot be used, or divided into so many folds.
+      RunError: the folder cannot be written to.
+    """
+    failures = missing_weights(study)  # known before hours of training, not after
+    data = StudyData(study, strict=strict)
+    prepared = data.of(study.baseline)
+    if is_first_process():
+        check_same_data(Run(study.folder, study.arms[study.baseline]), prepared)
+    if study.compares_splits and not any(prepared.table.rows["group"]):
+        raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
+    num_classes = prepared.table.num_classes
+    cost = study.arms[study.baseline].study.cost
+    if cost:  # known to fit before hours of training, not after
+        check_cost(cost, num_classes)
+    with Progress(study) as progress:
+        for name in study.arms:
+            with progress.arm(name):
+                if name in failures:
+                    progress.failed(failures[name])
+                    continue
+                try:
+                    is_finished = train_arm(study, name, data.of(name), interruption, progress.add)
+                except RunError:  # of the folder: the next config would meet it too
+                    raise
+                except Exception as error:  # whatever a config can do wrong, the others are none the worse
+                    if num_processes() > 1 and not isinstance(error, FpclassError):
+                        raise RunError(f"{name}: {_reason(error)}; a process died: start all of them again") from error
+                    failures[name] = _reason(error)
+                    progress.failed(failures[name])
+                    continue
+            if not is_finished:
+                return None
+    return failures
+
+
+def missing_weights(study: Study) -> Failures:
+    """The arms whose pretrained weights are neither here nor to be fetched; the others' are fetched."""
+    failures: Failures = {}
+    for name, config in study.arms.items():
+        try:
+            require_weights(config)
+        except WeightsError as error:
+            failures[name] = str(error)
+    return failures
+
+
+class StudyData:
+    """The data of a study's configs, of which neighbours mostly share one decoding."""
+
+    def __init__(self, study: Study, *, strict: bool):
+        self._study = study
+        self._strict = strict
+        self._key = ""
+        self._prepared: Prepared | None = None
+        self._sha256 = ""
+
+    def of(self, name: str) -> Prepared:
+        """The audited table and decoded images of an arm; roles are those of the first fold.
+
+        Raises:
+          DataError: as `prepare`; or another data set than the baseline's.
+        """
+        config = self._study.members(name)[0].run.config
+        key = json.dumps([config.data.to_dict(), config.split.to_dict()], sort_keys=True)
+        if self._prepared is None or key != self._key:
+            self._prepared, self._key = self._prepare(config, is_first=not self._sha256), key
+        if self._prepared.sha256 != (self._sha256 or self._prepared.sha256):
+            raise DataError(f"{name}: its images, labels or people are others than those of {self._study.baseline}")
+        self._sha256 = self._prepared.sha256
+        return self._prepared
+
+    def _prepare(self, config: Config, *, is_first: bool) -> Prepared:
+        audit, images = audit_data(config)
+        if is_first and is_first_process():
+            write_audit(self._study.folder, audit, images)
+            say(audit.to_text())
+        audit.raise_if_fatal()
+        if self._strict:
+            audit.raise_if_strict()
+        splits = make_splits(audit.table, config.split, needs_selection=False)
+        return Prepared(audit, images, splits)
+
+
+class Progress:
+    """One line per config on the way, with the time that is left; a bar where somebody watches."""
+
+    def __init__(self, study: Study):
+        self._study = study
+        self._left = {name: self._epochs_left(name) for name in study.arms}
+        self._seconds, self._epochs = 0.0, 0
+
+    def __enter__(self) -> Progress:
+        from tqdm import tqdm
+
+        total = sum(self._left.values())
+        self._bar = tqdm(total=total, desc="study", unit="epoch", disable=not (is_terminal() and is_first_process()))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    @contextlib.contextmanager
+    def arm(self, name: str) -> Iterator[None]:
+        """Times an arm and says how it went."""
+        self._name, self._started, self._added, self._failure = name, time.perf_counter(), 0, ""
+        self._bar.set_description_str(name[:24])
+        yield
+        seconds = time.perf_counter() - self._started
+        self._left[name] = 0
+        if self._added and not self._failure:
+            self._seconds, self._epochs = self._seconds + seconds, self._epochs + self._added
+        self._say(seconds)
+
+    def add(self, num_members: int) -> None:
+        """Counts an epoch of so many members."""
+        self._added += num_members
+        self._bar.update(num_members)
+
+    def failed(self, reason: str) -> None:
+        """Remembers why the arm at hand failed, for its line."""
+        self._failure = reason
+
+    def _say(self, seconds: float) -> None:
+        if not is_first_process():
+            return
+        names = list(self._study.arms)
+        width = max(map(len, names))
+        head = f"[{names.index(self._name) + 1:>{len(str(len(names)))}}/{len(names)}] {self._name:<{width}}"
+        if self._failure:
+            self._bar.write(f"{head}  FAILED: {self._failure}")
+            return
+        members = self._study.members(self._name)
+        if not all(member.is_done for member in members):  # interrupted
+            return
+        if not self._added:
+            self._bar.write(f"{head}  {len(members)} members were there")
+            return
+        left = sum(self._left.values()) * self._seconds / max(self._epochs, 1)
+        rest = f"; about {_duration(left)} left" if left else ""
+        self._bar.write(f"{head}  {len(members)} members in {_duration(seconds)}{rest}")
+
+    def _epochs_left(self, name: str) -> int:
+        return sum(self._study.arms[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return text if isinstance(error, FpclassError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,290 @@
+"""A study: many configs, each trained on every fold with every seed, in one folder that any interruption leaves usable.
+
+A member of a study is a run folder like any other, `members/CONFIG/fold-0-seed-0`: the other commands work on it, and
+`train` with the same fold and seed gives the same weights. A member whose predictions.csv is there is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fpclass import config as configs
+from fpclass import files
+from fpclass.config import Config
+from fpclass.errors import ConfigError, RunError
+from fpclass.run.folder import Run, lock_folder, make_folder
+
+IMAGE_RANDOM = "@image-random"
+"""Ends the name of the arm of a config whose folds divide images instead of people: the leak, shown."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyMember:
+    """One training of a study.
+
+    Attributes:
+      fold: the fold that validates.
+      seed: of initial weights, order, augmentation and dropout.
+      run: its run folder and config.
+    """
+
+    fold: int
+    seed: int
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return f"fold-{self.fold}-seed-{self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is trained; its predictions are what is written last."""
+        return self.run.path("predictions.csv").is_file()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study compares.
+
+    Attributes:
+      folder: `--workdir`.
+      arms: config by name, in the order of the table; with `compare_splits` each has a second arm.
+      num_folds: parts that the people are divided into; each validates once.
+      num_seeds: trainings per fold.
+      baseline: name of the arm that the others are compared with.
+    """
+
+    folder: pathlib.Path
+    arms: dict[str, Config]
+    num_folds: int
+    num_seeds: int
+    baseline: str
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the configs that are compared with each other."""
+        return [name for name in self.arms if not name.endswith(IMAGE_RANDOM)]
+
+    @property
+    def compares_splits(self) -> bool:
+        """Whether each config is also trained on image-random folds."""
+        return len(self.names) < len(self.arms)
+
+    def path(self, name: str) -> pathlib.Path:
+        """The path of a file of this study."""
+        return self.folder / name
+
+    def members(self, name: str) -> list[StudyMember]:
+        """The members of an arm: all folds of the first seed, then of the next."""
+        first_seed = self.arms[name].seed
+        return [
+            self._member(name, fold, first_seed + i) for i in range(self.num_seeds) for fold in range(self.num_folds)
+        ]
+
+    def _member(self, name: str, fold: int, seed: int) -> StudyMember:
+        config: Config = ConfigDict(self.arms[name].to_dict())
+        config.split.num_folds, config.split.fold, config.seed = self.num_folds, fold, seed
+        folder = self.folder / "members" / name / f"fold-{fold}-seed-{seed}"
+        return StudyMember(fold, seed, Run(folder, config.lock()))
+
+    def lock(self) -> contextlib.AbstractContextManager[object]:
+        """Holds the folder for one process at a time.
+
+        Raises:
+          RunError: another process holds it.
+        """
+        return lock_folder(self.folder)
+
+    def to_json(self) -> dict[str, Any]:
+        """What study.json holds."""
+        return {
+            "folds": self.num_folds,
+            "seeds": self.num_seeds,
+            "baseline": self.baseline,
+            "configs": {name: config.to_dict() for name, config in self.arms.items()},
+        }
+
+    @classmethod
+    def open(cls, folder: pathlib.Path) -> Study:
+        """Opens the folder of an earlier study.
+
+        Raises:
+          RunError: it is not one.
+        """
+        path = folder / "study.json"
+        if not path.is_file():
+            raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
+        values = files.read_json(path)
+        arms = {name: configs.from_json(config, f"{path}: {name}") for name, config in values["configs"].items()}
+        return cls(folder, arms, values["folds"], values["seeds"], values["baseline"])
+
+    def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
+        """The same study with what may still be chosen after training, and perhaps more seeds."""
+        arms = {name: configs.override(config, overrides) for name, config in self.arms.items()}
+        return dataclasses.replace(self, arms=arms, num_seeds=num_seeds or self.num_seeds)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the folder, or goes on in the one that holds this study or a part of it, and holds it meanwhile.
+
+        Raises:
+          RunError: it holds another study or something else, another process holds it, or it cannot be written to.
+        """
+        path = self.path("study.json")
+        make_folder(self.folder, path.name, "study")
+        with self.lock():
+            if path.is_file():
+                self._make_room(Study.open(self.folder))
+            files.write_json(path, self.to_json())
+            yield
+
+    def _make_room(self, there: Study) -> None:
+        """Refuses what would change trained members; removes what is left of untrained ones that have changed.
+
+        A study may grow by configs and seeds, and a config that failed may be corrected or left out.
+        """
+        is_begun = {name: any(member.is_done for member in there.members(name)) for name in there.arms}
+        changed, stale = [], []
+        if any(is_begun.values()):
+            if there.num_folds != self.num_folds:
+                changed.append(f"--folds: {there.num_folds} there, {self.num_folds} now")
+            if there.num_seeds > self.num_seeds:
+                changed.append(f"--seeds: {there.num_seeds} there, {self.num_seeds} now")
+        for name, config in there.arms.items():
+            if name not in self.arms:
+                found = [f"config only there: {name}"]
+            else:
+                found = [
+                    f"{name} {key}: {old!r} there, {new!r} now"
+                    for key, (old, new) in configs.training_differences(config, self.arms[name]).items()
+                ]
+            changed += found if is_begun[name] else []
+            stale += [name] if found and not is_begun[name] else []
+        if changed:
+            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+            raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
+        for name in stale:
+            shutil.rmtree(self.path("members") / name, ignore_errors=True)
+        if not any(is_begun.values()):  # the data may have been what had to be corrected
+            self.path("environment.json").unlink(missing_ok=True)
+
+
+def plan_study(
+    folder: pathlib.Path,
+    patterns: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    num_folds: int,
+    num_seeds: int,
+    baseline: str | None,
+    compare_splits: bool,
+) -> Study:
+    """Loads the configs that a study compares.
+
+    Args:
+      folder: of the study.
+      patterns: config files, or patterns of them such as configs/footprints/*.py.
+      overrides: as `load_config` takes them, for all configs alike.
+      num_folds: at least 2.
+      num_seeds: at least 1.
+      baseline: name of the config that the others are compared with; None: the one called "baseline", or the first.
+      compare_splits: train each config on image-random folds too.
+
+    Raises:
+      ConfigError: no such config, two of one name, or configs that do not divide the people alike.
+    """
+    arms: dict[str, Config] = {}
+    for file in find_configs(patterns):
+        config = configs.load_config(file, overrides)
+        if config.name in arms:
+            raise ConfigError(
+                f"{file}: another config is called {config.name!r} too; change config.name in one of them"
+            )
+        if not config.name or set(config.name) & set('/\\:*?"<>|@') or config.name.startswith("."):
+            raise ConfigError(f"{file}: config.name is {config.name!r}: it must be fit for the name of a folder")
+        arms[config.name] = config
+    if baseline is None:
+        baseline = "baseline" if "baseline" in arms else next(iter(arms))
+    if baseline not in arms:
+        raise ConfigError(f"--baseline={baseline}: no config of that name; there are {', '.join(arms)}")
+    return assemble(
+        folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=baseline, compare_splits=compare_splits
+    )
+
+
+def assemble(
+    folder: pathlib.Path,
+    arms: dict[str, Config],
+    *,
+    num_folds: int,
+    num_seeds: int,
+    baseline: str,
+    compare_splits: bool,
+) -> Study:
+    """Makes a study of configs by name; the baseline comes first.
+
+    Raises:
+      ConfigError: configs that do not divide the people alike.
+    """
+    _check_comparable(arms, baseline)
+    arms = {baseline: arms.pop(baseline)} | arms
+    if compare_splits:
+        for name, config in list(arms.items()):
+            leaking: Config = ConfigDict(config.to_dict())
+            leaking.split.grouped = False
+            arms[name + IMAGE_RANDOM] = leaking.lock()
+    return Study(folder, arms, num_folds, num_seeds, baseline)
+
+
+def find_configs(patterns: Sequence[str]) -> list[str]:
+    """Config files by name or pattern, each once, sorted within a pattern; the package's own are found from anywhere.
+
+    Raises:
+      ConfigError: a pattern that matches nothing.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        places = [pattern, *(str(home.parent / pattern) for home in configs.config_homes())]
+        matches = next((found for found in map(sorted, map(glob.glob, places)) if found), [])
+        matches = [file for file in matches if file.endswith(".py") and not pathlib.Path(file).name.startswith("__")]
+        if not matches and not glob.has_magic(pattern):
+            matches = [pattern]  # `load_config` says what is wrong with it
+        if not matches:
+            raise ConfigError(
+                f"--configs={pattern}: no config file matches; quote patterns, as in 'configs/footprints/*.py'"
+            )
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
+    """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
+    keys = ["data.classes", "split.seed", "split.grouped", "evaluate.num_bootstrap", "predict.average"]
+    settings = {name: configs.flatten(config) for name, config in arms.items()}
+    reference = settings[baseline]
+    keys += [key for key in reference if key.startswith("study.") and key not in ("study.together", "study.memory_gb")]
+    for name, values in settings.items():
+        for key in keys:
+            if values[key] != reference[key]:
+                raise ConfigError(
+                    f"{name}: {key} is {values[key]!r}, that of {baseline} is {reference[key]!r}: a study compares "
+                    f"on the same folds and by the same rules; give one value for all with --config.{key}=…"
+                )
+        if values["split.selection"] == "validation" and configs.needs_selection(arms[name]):
+            raise ConfigError(
+                f"{name}: split.selection is 'validation', which chooses on the people that report and would be "
+                "compared with configs that do not; set it to 'inner'"
+            )
+    if not reference["split.grouped"]:
+        raise ConfigError("split.grouped is False, which leaks people; use --compare-splits to see by how much")
+    if not reference["evaluate.num_bootstrap"]:
+        raise ConfigError("evaluate.num_bootstrap is 0: a study needs resamples of people; 2000 is the default")

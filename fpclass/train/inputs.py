@@ -1,0 +1,108 @@
+"""What a network is fed: normalised images, augmented in training, or features that were computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+from fpclass.augment import make_augment_batch, normalise
+from fpclass.config import Config
+from fpclass.train.state import AUGMENT, FLIPS, VIEWS, Dataset, Member, address
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """From rows of a data set to what a network takes.
+
+    Attributes:
+      draw: (member, epoch, dataset, rows [B]) -> batch for training.
+      plain: (images of the data set, rows [n]) -> batch for evaluation.
+      shape: data set -> shape of one example.
+    """
+
+    draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
+    plain: Callable[[Array, Int[Array, " n"]], Array]
+    shape: Callable[[Dataset], tuple[int, ...]]
+
+
+def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
+    """Images, augmented in training as the config says.
+
+    Args:
+      config: the whole config.
+      shard: spreads the first axis of a batch over devices.
+    """
+    mean, std = config.data.mean, config.data.std
+    augment = make_augment_epoch(config)
+
+    def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
+        return augment(member.seed, epoch, rows, shard(dataset.images[rows]), dataset.labels[rows])
+
+    return Inputs(
+        draw=draw,
+        plain=lambda images, rows: normalise(images[rows], mean, std),
+        shape=lambda dataset: dataset.images.shape[1:],
+    )
+
+
+def make_augment_epoch(config: Config) -> Callable[..., Array]:
+    """Makes `(seed, epoch, rows [B], images [B, H, W, C], labels [B]) -> images`, as training takes them then."""
+    augment = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+
+    def augment_epoch(
+        seed: Int[Array, ""] | int, epoch: Int[Array, ""], rows: Int[Array, " B"], images: Array, labels: Array
+    ) -> Array:
+        if config.augment.flip_alternates:
+            is_mirrored = mirrored_in(seed, epoch, rows)
+            images = jnp.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return augment(augmentation_keys(seed, epoch, rows), images, labels)
+
+    return augment_epoch
+
+
+def augmentation_keys(
+    seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]
+) -> Key[Array, " B"]:
+    """The random keys of the augmentation of these rows, in this epoch of the member of this seed."""
+    key = address(seed, AUGMENT, epoch)
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def mirrored_in(seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]) -> Bool[Array, " B"]:
+    """Whether each of these rows is mirrored in this epoch: in every other one, from the first or from the second on.
+
+    Source: Jordan, arXiv 2404.00498, section 3.6: all images and mirror images are seen in every pair of epochs.
+    """
+    first = jax.vmap(lambda row: jax.random.bits(address(seed, FLIPS, row)) % 2)(rows)
+    return (first + jnp.asarray(epoch, first.dtype)) % 2 == 1
+
+
+def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
+    """Cached features [N, views, …]: in training the augmented views in turn, in evaluation the plain one."""
+
+    def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
+        num_views = dataset.images.shape[1] - 1
+        return shard(dataset.images[rows, view_in(epoch, rows, num_views) if num_views else 0])
+
+    return Inputs(
+        draw=draw,
+        plain=lambda features, rows: features[rows, 0],
+        shape=lambda dataset: dataset.images.shape[2:],
+    )
+
+
+def view_in(epoch: Int[Array, ""] | int, rows: Int[Array, " B"], num_views: int) -> Int[Array, " B"]:
+    """Which of its augmented views, from 1 on, each of these rows is trained on in this epoch.
+
+    Neighbours start at different views; every image sees each of its own equally often.
+    """
+    return 1 + (epoch + rows) % num_views
+
+
+def view_keys(view: Int[Array, " B"], rows: Int[Array, " B"]) -> Key[Array, " B"]:
+    """The random keys of the augmentation of a view of each of these rows, the same for every member."""
+    return jax.vmap(lambda of_row, row: address(0, VIEWS, of_row, row))(view, rows)

@@ -1,0 +1,114 @@
+"""What a network says of images, and how good that is: the half of the engine that learns nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from fpclass.augment import normalise
+from fpclass.config import Config
+from fpclass.train.finetune import compute_in
+
+EVAL_BATCH = 256
+"""Images that are evaluated at once, at most."""
+EVAL_VALUES = EVAL_BATCH * 120 * 80
+"""Values of all images that are evaluated at once, about: deep networks keep many times as many."""
+Predict = Callable[[PyTree, PyTree, Any, Any], Array]
+
+
+def make_predict(
+    model: nn.Module, config: Config, take: Callable[[Array, Int[Array, " n"]], Array] | None = None
+) -> Predict:
+    """Makes the one way from images to logits: for evaluation, submission and single files alike.
+
+    Args:
+      model: the network.
+      config: the whole config; `data` says how images are normalised, `predict` over which views of an image the
+        prediction is averaged (test-time augmentation).
+      take: (images, rows) -> what the network takes; normalised images unless said otherwise.
+
+    Returns:
+      (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
+      as their logarithms.
+    """
+    views = make_views(config.predict)
+    mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
+
+    def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
+        return normalise(images[rows], mean, std)
+
+    def apply(variables: PyTree, inputs: Array) -> Float[Array, "b k"]:
+        return cast(Array, model.apply(variables, inputs, train=False)).astype(jnp.float32)
+
+    def logits_of(variables: PyTree, inputs: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        each = [apply(variables, view(inputs)) for view in views]
+        if len(each) == 1:
+            return each[0]
+        if config.predict.average == "logits":
+            return jnp.mean(jnp.stack(each), axis=0)
+        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
+
+    def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
+        variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
+        size = eval_batch(images.shape, len(rows))
+        padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
+        inputs = take or normalised
+        logits = lax.map(lambda part: logits_of(variables, compute_in(inputs(images, part), dtype)), padded)
+        return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
+
+    return predict
+
+
+def eval_batch(shape: tuple[int, ...], num_rows: int) -> int:
+    """Images that are predicted at once, of so many rows of a set [N, H, W, C]."""
+    return min(max(16, EVAL_VALUES // math.prod(shape[1:])), EVAL_BATCH, max(num_rows, 1))
+
+
+def make_views(predict_config: Config) -> list[Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]]:
+    """The views of an image that a prediction averages over: itself first, shifted copies, all of them mirrored.
+
+    Args:
+      predict_config: the section `predict` of the config. Pixels that a shift brings in repeat the border.
+    """
+    pixels = predict_config.shift_px
+    steps = [(0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)] if pixels else [(0, 0)]
+
+    def make_view(down: int, right: int, mirrored: bool) -> Callable[[Array], Array]:
+        def view(images: Array) -> Array:
+            if down or right:
+                height, width = images.shape[1:3]
+                rows = jnp.clip(jnp.arange(height) - down, 0, height - 1)
+                columns = jnp.clip(jnp.arange(width) - right, 0, width - 1)
+                images = images[:, rows][:, :, columns]
+            return images[:, :, ::-1] if mirrored else images
+
+        return view
+
+    return [
+        make_view(down, right, mirrored)
+        for mirrored in ([False, True] if predict_config.flip else [False])
+        for down, right in steps
+    ]
+
+
+def scores_of(logits: Float[Array, "n K"], labels: Int[Array, " n"], mask: Bool[Array, " n"]) -> dict[str, Array]:
+    """Accuracy, macro F1 and mean log-loss (nats) of the rows in `mask`, scalars; for choosing, not for reporting."""
+    num_classes = logits.shape[-1]
+    predicted = jax.nn.one_hot(jnp.argmax(logits, -1), num_classes)
+    matrix = (jax.nn.one_hot(labels, num_classes) * mask[:, None]).T @ predicted
+    f1 = 2 * jnp.diag(matrix) / jnp.maximum(matrix.sum(0) + matrix.sum(1), 1)
+    count = jnp.maximum(jnp.sum(mask), 1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return {
+        "accuracy": jnp.trace(matrix) / count,
+        "macro_f1": jnp.mean(f1),
+        "loss": jnp.sum(jnp.where(mask, losses, 0)) / count,
+    }

@@ -1,0 +1,169 @@
+"""One step of training: pure, for any network, any part of it that learns, and any member."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from fpclass.augment.mixing import make_mixing
+from fpclass.config import Config
+from fpclass.models.layers import merge_logits
+from fpclass.train.finetune import Plan, compute_in, dense_penalty, divide, model_of_phase, unite
+from fpclass.train.inputs import Inputs
+from fpclass.train.optim import clip_gradients, make_optimizer, make_schedule
+from fpclass.train.state import DROPOUT, MIXING, PADDING, Dataset, Member, TrainState, address, select
+
+TrainStep = Callable[[TrainState, Member, Dataset, Array], tuple[TrainState, dict[str, Array]]]
+
+
+def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan, phase: int) -> TrainStep:
+    """Makes `train_step(state, member, dataset, rows) -> (state, sums)`; rows [B] may end in `PADDING`.
+
+    Only what learns in this phase is differentiated: the backward pass ends where the frozen stages begin.
+
+    Args:
+      model: the network.
+      config: the whole config.
+      inputs: what it is fed.
+      plan: what learns when.
+      phase: of the plan.
+    """
+    optimizer = make_optimizer(config.optim)
+    schedule = make_schedule(config.optim, config.train.num_epochs)
+    gradients_of = make_gradients(model_of_phase(model, config, plan, phase), config)
+    draw_batch = make_draw_batch(config, inputs)
+
+    def train_step(
+        state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        mask, labels = rows != PADDING, dataset.labels[rows]
+        images, targets = draw_batch(state, member, dataset, rows)
+        weights = mask * member.class_weights[labels]
+        groups, resting = divide(state.params, plan, phase)
+        loss, logits, batch_stats, gradients = gradients_of(groups, resting, state, images, targets, weights, member)
+        gradients = clip_gradients(gradients, config.optim)
+        steps_per_epoch = -(-jnp.sum(member.train_rows != PADDING) // len(rows))
+        rate = schedule(state.step / steps_per_epoch) * state.plateau.scale
+        opt_state, rates = list(state.opt_state), plan.rates(state.params)
+        for i, group in enumerate(groups):
+            updates, opt_state[i] = optimizer.update(gradients[i], opt_state[i], group)
+            groups[i] = {p: x - rate * rates[p] * updates[p] for p, x in group.items()}  # pyright: ignore
+        params = unite(groups, resting)
+        average = _moving_average(config.train.ema_decay, state, (params, batch_stats))
+        # A batch of nothing but padding, where members of different sizes train together, changes nothing.
+        updated = (params, batch_stats, tuple(opt_state), average)
+        before = (state.params, state.batch_stats, state.opt_state, state.average)
+        params, batch_stats, opt_state, average = select(mask[0], updated, before)
+        state = dataclasses.replace(
+            state,
+            step=state.step + mask[0],
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            average=average,
+        )
+        logits = merge_logits(logits, config.model.subclasses)
+        predicted = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1]) * mask[:, None]
+        correct = predicted * jax.nn.one_hot(labels, logits.shape[-1])
+        loss = jnp.where(mask[0], loss, 0)  # of nothing but padding it may be anything
+        by_class = {"correct": correct.sum(axis=0), "predicted": predicted.sum(axis=0)}
+        return state, {"loss": loss, "weight": jnp.sum(weights), **by_class}
+
+    return train_step
+
+
+def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array, Float[Array, "B K"]]]:
+    """Makes `draw_batch(state, member, dataset, rows) -> (inputs of the network, targets)`: augmented and mixed."""
+    mix = make_mixing(config.augment)
+
+    def draw_batch(
+        state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
+    ) -> tuple[Array, Float[Array, "B K"]]:
+        images = inputs.draw(member, state.epoch, dataset, rows)
+        if dataset.sublabels is None:
+            targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
+        else:
+            targets = jax.nn.one_hot(dataset.sublabels[rows], sum(config.model.subclasses))
+        targets = optax.smooth_labels(targets, config.train.label_smoothing)
+        if mix:
+            images, targets = mix(address(member.seed, MIXING, state.step), images, targets, rows != PADDING)
+        return images, targets
+
+    return draw_batch
+
+
+def make_gradients(model: nn.Module, config: Config) -> Callable[..., tuple[Array, Array, PyTree, list[Any]]]:
+    """Makes `gradients_of(groups, resting, state, images, targets, weights, member)`.
+
+    It returns the loss, the logits [B, K], the updated batch statistics, and the gradients of the groups. With
+    `train.accumulate` the batch goes through the network in so many parts, one after the other, whose gradients add
+    up to those of the whole; batch norm in mode "train" then normalises each part by itself.
+    """
+    dtype, num_parts, strength = config.model.compute_dtype, config.train.accumulate, config.model.dense_l2
+
+    def loss_fn(
+        groups: list[Any], resting: Any, batch_stats: PyTree, images: Array, targets: Array, weights: Array,
+        total: Array, key: Array,
+    ) -> Any:  # fmt: skip
+        params = compute_in(unite(groups, resting), dtype)
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            compute_in(images, dtype),
+            train=True,
+            mask=weights > 0,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        logits = logits.astype(jnp.float32)
+        loss = jnp.sum(optax.softmax_cross_entropy(logits, targets) * weights) / jnp.maximum(total, 1e-12)
+        if strength:
+            loss += dense_penalty(groups, strength) / num_parts
+        return loss, (logits, updated.get("batch_stats", {}))
+
+    differentiate = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def gradients_of(
+        groups: list[Any], resting: Any, state: TrainState, images: Array, targets: Array, weights: Array,
+        member: Member,
+    ) -> tuple[Array, Array, PyTree, list[Any]]:  # fmt: skip
+        total, key = jnp.sum(weights), address(member.seed, DROPOUT, state.step)
+        if num_parts == 1:
+            batch = (images, targets, weights, total, key)
+            (loss, (logits, batch_stats)), gradients = differentiate(groups, resting, state.batch_stats, *batch)
+            return loss, logits, batch_stats, gradients
+
+        def one_part(carry: Any, part: Any) -> Any:
+            batch_stats, loss, gradients = carry
+            (i, *batch) = part
+            result = differentiate(groups, resting, batch_stats, *batch, total, jax.random.fold_in(key, i))
+            (part_loss, (logits, batch_stats)), part_gradients = result
+            return (batch_stats, loss + part_loss, jax.tree.map(jnp.add, gradients, part_gradients)), logits
+
+        parts = [x.reshape(num_parts, -1, *x.shape[1:]) for x in (images, targets, weights)]
+        nothing = (state.batch_stats, jnp.zeros(()), jax.tree.map(jnp.zeros_like, groups))
+        carry, logits = lax.scan(one_part, nothing, (jnp.arange(num_parts), *parts))
+        batch_stats, loss, gradients = carry
+        return loss, logits.reshape(-1, logits.shape[-1]), batch_stats, gradients
+
+    return gradients_of
+
+
+def _moving_average(decay: float, state: TrainState, weights: PyTree) -> PyTree:
+    """The exponential moving average of the weights after this step; () where none is kept.
+
+    The decay rises to its value over the first steps, (1 + t) / (10 + t), so that the average does not remember the
+    initial weights. What does not change is its own average, bit for bit.
+    Source: tf.train.ExponentialMovingAverage(num_updates).
+    """
+    if not decay:
+        return ()
+    rising = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(lambda old, new: new + rising * (old - new), state.average, weights)

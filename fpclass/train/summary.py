@@ -1,0 +1,70 @@
+"""A network as a table: its parts, what they give, how many parameters they have, and when they learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from fpclass.config import Config
+from fpclass.models.build import build_model, variable_shapes
+from fpclass.models.network import OUTPUT
+from fpclass.train.finetune import Plan, make_plan
+
+
+def summarise_model(config: Config, num_classes: int) -> str:
+    """The table as text: part, output, parameters, learns.
+
+    Args:
+      config: the whole config.
+      num_classes: K.
+
+    Raises:
+      ConfigError: a network or a stage that does not exist.
+    """
+    model = build_model(config.model, num_classes, config.data.image_size)
+    plan = make_plan(model, config)
+    size = (*config.data.image_size, config.data.channels)
+    variables = variable_shapes(model, size)
+    params: dict[str, Any] = variables["params"]
+    parts = [*plan.stages, *(name for name in params if name not in plan.stages)]
+    rows = [("part", "output", "parameters", "learns"), ("image", _shape(size), "", "")]
+    for name in parts:
+        own = params.get(name, {})
+        rows.append((name, _output(variables, name), f"{_count(own):,}" if own else "", _learns(plan, name, own)))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
+    total = f"{config.model.name}: {_count(params):,} parameters, {weights}"
+    return "\n".join([total, "", lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _shape(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))
+
+
+def _output(variables: dict[str, Any], name: str) -> str:
+    found = variables.get("perturbations", {}).get(f"{name}{OUTPUT}")
+    return _shape(found.shape[1:]) if found is not None else ""
+
+
+def _learns(plan: Plan, name: str, params: Any) -> str:
+    if not params:
+        return ""
+    paths = [(name, *(key.key for key in path)) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    phases = {plan.phase_of(path) for path in paths}
+    if phases == {None}:
+        return "frozen"
+    first = min(phase for phase in phases if phase is not None)
+    when = f"from epoch {plan.starts[first] + 1}" if plan.starts[first] else "yes"
+    return f"{when}, in part" if None in phases else when
+
+
+def count_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Parameters of a network for images of (height, width, channels), without computing any of them."""
+    return _count(variable_shapes(model, input_shape)["params"])

@@ -1,0 +1,59 @@
+"""The figure of feature maps: a row per stage, the image's shape, what was chosen and how it is scaled."""
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from fpclass.explain.figures import feature_map_rows
+from fpclass.explain.grad_cam import FeatureMaps
+
+NOTE = "SYNTHETIC data: drawn, not taken"
+TITLE = "photographs/person_000012_left_foot.jpeg\ntrue Barefoot (left), predicted costs $5 & {x_1^} $ (98%)"
+
+
+def make_stage(name, num_channels, size, first=0):
+    maps = np.random.default_rng(0).random((num_channels, *size))
+    return FeatureMaps(name, (*size, 3 * num_channels + 1), first + np.arange(num_channels), maps)
+
+
+STAGES = [make_stage("conv1/relu", 6, (26, 16)), make_stage("squeeze_excitation1/scaled", 16, (13, 8), 100)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_in_order_panels_in_the_shape_of_the_image(channels):
+    image = np.random.default_rng(0).integers(0, 256, (30, 20, channels), np.uint8)
+    figure = feature_map_rows(image, STAGES, 2, TITLE, note=NOTE)
+    figure.draw_without_rendering()
+    whole, first, second = figure.axes
+    shown = image[..., 0] if channels == 1 else image
+    np.testing.assert_array_equal(whole.images[0].get_array(), shown)
+    assert [len(row.images) for row in (first, second)] == [6, 16]
+    assert "26 x 16 x 19" in first.get_ylabel()
+    assert [text.get_text() for text in second.texts] == [str(100 + i) for i in range(16)]
+    assert first.get_window_extent().y0 > second.get_window_extent().y1
+    for row, stage in zip((first, second), STAGES, strict=True):
+        for i, panel in enumerate(row.images):
+            np.testing.assert_array_equal(panel.get_array(), stage.maps[i])
+            box = panel.get_window_extent()
+            assert box.height / box.width == pytest.approx(1.5, rel=0.02)
+    # Channels of the two rows are of one size and stand one below the other.
+    assert first.images[3].get_window_extent().x0 == pytest.approx(second.images[3].get_window_extent().x0, abs=1)
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0) > -0.02
+    assert max(box.x1 - width, box.y1 - height) < 0.02
+
+
+def test_it_says_how_channels_were_chosen_and_scaled_and_what_was_left_out():
+    image = np.zeros((30, 20, 1), np.uint8)
+    dead = FeatureMaps("conv9/relu", (4, 4, 8), np.array([], int), np.zeros((0, 4, 4)))
+
+    def said(stages, num_stages):
+        figure = feature_map_rows(image, stages, num_stages, TITLE, note=NOTE)
+        return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+
+    assert "standard deviation over the image is largest" in said(STAGES, 2)
+    assert "two standard deviations below" in said(STAGES, 2)
+    assert NOTE in said(STAGES, 2)
+    assert "of 2 stages" not in said(STAGES, 2)
+    assert "2 of 9 stages" in said(STAGES, 9)
+    assert "every channel is the same everywhere" in said([*STAGES, dead], 3)

@@ -1,0 +1,295 @@
+import errno
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from fpclass.errors import RunError
+from fpclass.report import charts as figures
+from fpclass.stats.metrics import compute_metrics
+
+LONG_NAMES = [
+    "a long class name, as the folders of a museum have it",
+    "costs $5 & {x_1^} $",
+    "_hidden",
+    "Barefoot (left)",
+]
+TEN_NAMES = LONG_NAMES + [f"class {k}" for k in range(4, 10)]
+NOTE = "SYNTHETIC data: drawn, not taken, so that nobody mistakes this for a result about people"
+
+
+def make_images(num_images=12, channels=1, size=(30, 20), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num_images, *size, channels), np.uint8)
+
+
+def make_predictions(num_images, num_classes, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % num_classes
+    logits = rng.normal(size=(num_images, num_classes))
+    logits[np.arange(num_images), labels] += 1
+    return logits, labels
+
+
+def make_history(num_epochs=12):
+    history = [{"epoch": e, "train_loss": 1 / e} for e in range(1, num_epochs + 1)]
+    for entry in history[::5]:
+        entry |= {"selection_loss": 0.5, "selection_accuracy": 0.8, "validation_loss": None}
+    return history
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def draw_every_figure(channels, class_names, size):
+    """Every figure there is, by name."""
+    num_classes = len(class_names)
+    images = make_images(3 * num_classes, channels, size)
+    labels = np.arange(len(images)) % num_classes
+    filenames = [f"photographs/person_{i:06d}_left_foot.jpeg" for i in range(len(images))]
+    logits, true = make_predictions(50, num_classes)
+    counts = dict.fromkeys(class_names, 123_456)
+    matrix = np.arange(num_classes**2).reshape(num_classes, num_classes)
+    maps = np.random.default_rng(0).random((5, 7, 5))
+    titles = [f"{filenames[0]}: {class_names[0]}, called {class_names[1]} (p = 0.98)"] * 5
+    rng = np.random.default_rng(0)
+    yield "class_balance", figures.class_balance(counts, note=NOTE)
+    yield "image_sizes", figures.image_sizes(rng.integers(1, 9999, 50), rng.integers(1, 9999, 50), note=NOTE)
+    yield "mean_images", figures.mean_images(images, labels, class_names, note=NOTE)
+    yield "sample_grid", figures.sample_grid(images, labels, class_names, filenames, note=NOTE)
+    yield "confusion_matrix", figures.confusion_matrix(matrix, class_names, note=NOTE)
+    yield "roc_curves", figures.roc_curves(logits, true, class_names, (0.7, 0.9), note=NOTE)
+    yield "learning_curves", figures.learning_curves(make_history(), 6, note=NOTE)
+    yield "grad_cam_grid", figures.grad_cam_grid(images[:5], maps, titles, note=NOTE)
+
+
+@pytest.mark.parametrize(
+    ("channels", "class_names", "size"),
+    [(1, LONG_NAMES[:2], (30, 20)), (3, TEN_NAMES, (20, 45))],
+    ids=["grey-2-portrait", "rgb-10-landscape"],
+)
+def test_nothing_is_clipped_and_every_figure_carries_its_note(channels, class_names, size):
+    for name, figure in draw_every_figure(channels, class_names, size):
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) > -0.02, name
+        assert box.x1 < width + 0.02, name
+        assert box.y1 < height + 0.02, name
+        assert any(" ".join(text.split()) == NOTE for text in texts(figure)), name
+
+
+def test_no_window_and_no_global_state(tmp_path):
+    # In a process of its own: what a test before this one left behind would hide what is left behind.
+    code = """
+import sys, matplotlib, numpy as np, fpclass.figures as figures
+before = matplotlib.rcParams.copy()
+figures.save_figure(figures.image_sizes(np.array([2]), np.array([3])), sys.argv[1])
+assert matplotlib.rcParams.copy() == before
+print([m for m in ("matplotlib.pyplot", "jax", "sklearn") if m in sys.modules])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "sizes.png")]
+    assert subprocess.check_output(command, text=True).strip() == "[]"
+
+
+def test_save_figure_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new folder" / "balance.png"
+    for count in (1, 2):
+        figures.save_figure(figures.class_balance({"a": count, "b": 1}), path)
+    assert [p.name for p in path.parent.iterdir()] == ["balance.png"]
+    with Image.open(path) as image:
+        assert image.size == (1050, 351)
+
+
+def test_a_full_disk_leaves_the_old_figure(tmp_path, monkeypatch):
+    path = tmp_path / "balance.png"
+    path.write_bytes(b"old")
+
+    def write_half(self, target, **options):
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", write_half)
+    with pytest.raises(RunError, match=r"balance\.png: cannot be written \(No space left"):
+        figures.save_figure(figures.class_balance({"a": 1}), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["balance.png"]
+    assert path.read_bytes() == b"old"
+
+
+def test_an_impossible_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"x\.png: cannot be written"):
+        figures.save_figure(figures.class_balance({"a": 1}), tmp_path / "file" / "x.png")
+
+
+def test_class_balance_shows_counts_in_order():
+    (axes,) = figures.class_balance({"first": 30, "second": 10, "none": 0}).axes
+    assert [bar.get_width() for bar in axes.patches] == [30, 10, 0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second", "none"]
+    assert "30 (75.0%)" in texts(axes)
+    bottom, top = axes.get_ylim()
+    assert bottom > top  # the first class is the uppermost
+
+
+def test_image_sizes_puts_width_across_and_height_up():
+    (axes,) = figures.image_sizes(np.array([10, 10, 40]), np.array([30, 30, 20])).axes
+    (dots,) = axes.collections
+    np.testing.assert_array_equal(dots.get_offsets(), [[10, 30], [40, 20]])
+    assert dots.get_sizes()[0] > dots.get_sizes()[1]
+    assert "2 sizes, the commonest 10 x 30 px, 2 times" in axes.get_title(loc="left")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mean_images_are_the_means_and_their_difference(channels):
+    images = make_images(1200, channels)
+    labels = np.arange(1200) % 3 - 1  # a third has no label
+    figure = figures.mean_images(images, labels, ["a", "b"])
+    first, second, difference = (axes.images[0].get_array() for axes in figure.axes[:3])
+    means = [images[labels == k].mean(axis=0).squeeze() for k in (0, 1)]
+    # RGB is shown in whole steps.
+    np.testing.assert_allclose(np.asarray(first, float), means[0], atol=1 if channels == 3 else 1e-9)
+    np.testing.assert_allclose(np.asarray(second, float), means[1], atol=1 if channels == 3 else 1e-9)
+    expected = (means[1] - means[0]).reshape(30, 20, channels).mean(axis=-1)
+    np.testing.assert_allclose(difference, expected, atol=1e-9)
+    low, high = figure.axes[2].images[0].get_clim()
+    assert low == -high  # white is no difference
+
+
+def test_mean_images_of_a_class_without_images():
+    figure = figures.mean_images(make_images(3), np.zeros(3, np.int64), ["a", "b"])
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 0]
+    assert "no images" in texts(figure)
+
+
+def test_sample_grid_shows_each_class_its_own_images_under_their_names():
+    images = make_images(40)
+    labels = np.arange(40) % 4 - 1
+    filenames = [f"{i}.png" for i in range(40)]
+    figure = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
+    shown = {}
+    for k, row in enumerate(np.array(figure.axes).reshape(3, 8)):
+        for axes in row:
+            position = filenames.index(axes.get_title())
+            assert labels[position] == k
+            np.testing.assert_array_equal(axes.images[0].get_array(), images[position, ..., 0])
+            shown.setdefault(k, set()).add(position)
+        assert row[0].get_ylabel() == "abc"[k]
+    assert [len(positions) for positions in shown.values()] == [8, 8, 8]
+    again = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
+    other = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=4)
+    titles = [[axes.get_title() for axes in f.axes] for f in (figure, again, other)]
+    assert titles[0] == titles[1] != titles[2]
+
+
+def test_sample_grid_without_labelled_images():
+    figure = figures.sample_grid(make_images(2), np.array([-1, -1]), ["a", "b"], ["x", "y"])
+    assert not any(axes.images for axes in figure.axes)
+
+
+def test_confusion_matrix_has_true_classes_in_rows():
+    figure = figures.confusion_matrix([[6, 2], [1, 9]], ["cat", "dog"])
+    axes = figure.axes[0]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "6\n75%", (1, 0): "2\n25%", (0, 1): "1\n10%", (1, 1): "9\n90%"}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0.1, 0.9]])
+    # Row 0, that is the largest y on the screen, is on top.
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_roc_curves_enclose_the_reported_area(num_classes):
+    logits, labels = make_predictions(80, num_classes)
+    names = LONG_NAMES[:num_classes]
+    (axes,) = figures.roc_curves(logits, labels, names, (0.61, 0.99)).axes
+    curves = [line.get_xydata() for line in axes.lines[1:]]
+    areas = [np.trapezoid(curve[:, 1], curve[:, 0]) for curve in curves]
+    reported = compute_metrics(logits, labels, names)["roc_auc"]
+    assert len(curves) == (1 if num_classes == 2 else num_classes)
+    assert np.mean(areas) == pytest.approx(reported, abs=1e-9)
+    assert f"{reported:.3f} [0.610, 0.990]" in axes.get_title(loc="left")
+    if num_classes == 2:
+        # Of class 1: the scores that it gets for being called class 0 would give the same area.
+        threshold = (logits[:, 1] > logits[:, 0])[labels == 1].mean()
+        assert np.isclose(curves[0][:, 1], threshold).any()
+
+
+def test_roc_curves_of_a_class_without_images():
+    logits, labels = make_predictions(30, 3)
+    (axes,) = figures.roc_curves(logits, labels % 2, ["a", "b", "c"], (None, None)).axes
+    assert any(text.startswith("c: undefined") for text in texts(axes))
+    assert axes.get_title(loc="left") == ""
+
+
+def test_learning_curves_show_what_was_measured_when():
+    figure = figures.learning_curves(make_history(), chosen_epoch=6)
+    loss, accuracy = figure.axes
+    curves = {line.get_label(): line.get_xydata() for line in loss.lines}
+    assert list(curves) == ["training", "selection", "epoch 6, kept"]
+    np.testing.assert_allclose(curves["training"], [[e, 1 / e] for e in range(1, 13)])
+    np.testing.assert_allclose(curves["selection"], [[1, 0.5], [6, 0.5], [11, 0.5]])
+    assert set(curves["epoch 6, kept"][:, 0]) == {6}
+    assert [line.get_label() for line in accuracy.lines] == ["selection", "epoch 6, kept"]
+
+
+@pytest.mark.parametrize("history", [[], [{"epoch": 1, "train_loss": 0.7}]])
+def test_learning_curves_of_next_to_nothing(history):
+    figure = figures.learning_curves(history)
+    assert texts(figure).count("not measured") == 2 - len(history)
+    figure.draw_without_rendering()
+
+
+def test_maps_are_enlarged_the_right_way_round():
+    heat = np.zeros((27, 17))
+    heat[2, 14] = 1  # near the upper right corner
+    enlarged = figures.resize_map(heat, (120, 80))
+    assert enlarged.shape == (120, 80)
+    row, column = np.unravel_index(enlarged.argmax(), enlarged.shape)
+    # The middle of cell (2, 14) of 27 x 17, in the pixels of 120 x 80.
+    assert abs(row + 0.5 - 2.5 * 120 / 27) <= 1
+    assert abs(column + 0.5 - 14.5 * 80 / 17) <= 1
+    assert enlarged.min() >= 0
+    assert enlarged.max() <= 1
+    # Smooth: neighbouring pixels of the peak are lit as well.
+    assert (enlarged > 0.1).sum() > 20
+
+
+def test_a_flat_map_stays_flat():
+    np.testing.assert_allclose(figures.resize_map(np.full((3, 2), 0.4), (50, 90)), 0.4, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_overlay_lights_the_place_and_keeps_the_image_visible(channels):
+    image = np.full((40, 20, channels), 200, np.uint8)
+    image[30:, :] = 0
+    heat = np.zeros((4, 2))
+    heat[0, 1] = 1
+    result = figures.overlay(image, heat)
+    assert result.shape == (40, 20, 3)
+    assert result.min() >= 0
+    assert result.max() <= 255
+    lit, dark, ink = result[4, 16], result[20, 4], result[36, 4]
+    assert lit.mean() > dark.mean() + 50
+    assert dark.mean() > ink.mean() + 50
+
+
+def test_grad_cam_grid_has_each_image_beside_its_map():
+    images = make_images(4, size=(60, 40))
+    maps = np.zeros((4, 6, 4))
+    maps[np.arange(4), np.arange(4), 0] = 1
+    figure = figures.grad_cam_grid(images, maps, [f"title {i}" for i in range(4)])
+    figure.draw_without_rendering()
+    pairs = np.array(figure.axes[:8]).reshape(4, 2)
+    for i, (plain, overlaid) in enumerate(pairs):
+        np.testing.assert_array_equal(plain.images[0].get_array(), images[i, ..., 0])
+        shown = figures.overlay(images[i], maps[i]).astype(np.uint8)
+        np.testing.assert_array_equal(overlaid.images[0].get_array(), shown)
+        left, right = plain.get_window_extent(), overlaid.get_window_extent()
+        assert left.x1 <= right.x0
+        assert left.y0 == pytest.approx(right.y0)
+        # Aspect kept: 60 high, 40 wide.
+        assert left.height / left.width == pytest.approx(1.5, rel=0.02)
+        assert plain.figure.get_suptitle() == f"title {i}"

@@ -1,0 +1,394 @@
+"""The study through the real command line: members, the hub, interruptions, failures, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import signal
+import time
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_cli import launch
+
+from fpclass import cli
+from fpclass.run.folder import Run
+from fpclass.run.train import make_member
+from fpclass.study.study import Study, plan_study
+
+BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py"
+EXP04_NAME = pathlib.Path(EXP04).stem
+SMALL = [
+    "--config.data.image_size=(24,20)",
+    "--config.model.conv_features=(4,)",
+    "--config.train.batch_size=8",
+    "--config.train.num_epochs=4",
+    "--config.train.eval_every_epochs=2",
+    "--config.train.checkpoint_every_epochs=1",
+    "--config.evaluate.num_bootstrap=50",
+]
+
+
+def study_args(data: pathlib.Path, folder: pathlib.Path, *more: str, configs=(BASELINE, EXP04), folds=3, seeds=2):
+    return [
+        "study", "--configs", *configs, f"--folds={folds}", f"--seeds={seeds}", f"--workdir={folder}",
+        f"--config.data.root={data}", *SMALL, *more,
+    ]  # fmt: skip
+
+
+def fails(capsys, args, *said):
+    """The command ends with exit code 2 and one line that holds these words."""
+    assert cli.main(args) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1, lines
+    for word in said:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, blobs):
+    """The folder of a finished study with both kinds of folds; read only."""
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    assert cli.main(study_args(blobs, folder, "--compare-splits")) == 0
+    return folder
+
+
+def test_every_labelled_image_is_predicted_by_members_that_never_saw_its_person(study):
+    table = pd.read_csv(study / "out_of_fold.csv", dtype={"filename": str})
+    assert len(table) == 2 * 2 * 32, "configs x seeds x images"
+    assert not table.duplicated(["config", "seed", "filename"]).any()
+    assert np.isfinite(table[["logit_0", "logit_1"]]).to_numpy().all()
+    for member in Study.open(study).members(EXP04_NAME):
+        splits = member.run.read_csv("splits.csv")
+        validated = splits[splits["role"] == "validation"]
+        others = splits[splits["role"].isin(["train", "selection"])]
+        assert not set(validated["group"]) & set(others["group"])
+        assert set(member.run.read_csv("predictions.csv")["filename"]) == set(validated["filename"])
+    test = pd.read_csv(study / "test_predictions.csv")
+    assert test.groupby(["config", "fold", "seed"]).size().tolist() == [6] * 12, "rows to predict by all members"
+
+
+def test_the_report_is_complete(study):
+    frame = pd.read_csv(study / "study.csv").set_index("config")
+    assert list(frame.index) == ["baseline", EXP04_NAME]
+    assert frame.loc["baseline", "verdict"] == "the baseline"
+    for column in ("mean", "sd", "low", "high", "difference", "p_holm", "p_bootstrap", "mean_log_loss"):
+        assert np.isfinite(frame.loc[EXP04_NAME, column]), column
+    found = json.loads((study / "results.json").read_text())
+    assert found["choice"]["chosen"] in frame.index
+    assert len(found["choice"]["chosen_per_fold"]) == 3
+    assert sum(found["ensemble"]["weights"].values()) == pytest.approx(1)
+    assert set(found["inflation"]) == {"baseline", EXP04_NAME}
+    assert found["inflation"]["baseline"]["low"] is not None
+    text = (study / "study.md").read_text()
+    for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
+        assert word in text
+    for word in ("Training beside validation", "| baseline | 24 x 20 |", "Classification reports, out of fold"):
+        assert word in text
+    for name in ("study", "reliability", "risk_coverage", "class_balance"):
+        assert (study / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "Errors by original class" not in text, "no classes were put together"
+
+
+def test_the_mean_of_the_table_is_that_of_the_members(study):
+    frame = pd.read_csv(study / "study.csv").set_index("config")
+    scores = []
+    for member in Study.open(study).members("baseline"):
+        said = member.run.read_csv("predictions.csv")
+        scores.append((said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean())
+    assert frame.loc["baseline", "mean"] == pytest.approx(np.mean(scores))
+    assert frame.loc["baseline", "sd"] == pytest.approx(np.std(scores, ddof=1))
+
+
+def test_training_beside_validation(study):
+    """The gap is that of the epoch that was kept, and the parameters are those of the weights."""
+    from fpclass.train import checkpoints
+
+    table = pd.read_csv(study / "training.csv").set_index("config")
+    gaps, sizes = [], set()
+    for member in Study.open(study).members("baseline"):
+        epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
+        kept = next(line for line in member.run.history() if line["epoch"] == epoch)
+        said = member.run.read_csv("predictions.csv")
+        accuracy = (said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean()
+        gaps.append(kept["train_accuracy"] - accuracy)
+        sizes.add(sum(leaf.size for leaf in leaves(restored(member.run))))
+    assert 0 < table.loc["baseline", "train_precision"] <= 1
+    assert table.loc["baseline", "gap"] == pytest.approx(np.mean(gaps))
+    assert table.loc["baseline", "gap_sd"] == pytest.approx(np.std(gaps, ddof=1))
+    assert sizes == {table.loc["baseline", "parameters"]}
+    assert (table["seconds_per_epoch"] > 0).all()
+
+
+def restored(run):
+    from fpclass.run.results import restore_best
+
+    return restore_best(run, 2)[1]["params"]
+
+
+def test_a_member_is_what_train_makes_of_its_fold_and_seed(study, blobs, tmp_path):
+    """Bit for bit in its weights: company, folds of other sizes and more devices change nothing."""
+    from fpclass.run.results import restore_best
+
+    alone = tmp_path / "alone"
+    fold = ["--config.split.num_folds=3", "--config.split.fold=1", "--config.seed=1", "--config.explain.num_images=1"]
+    assert (
+        cli.main(["train", f"--config={EXP04}", f"--config.data.root={blobs}", *SMALL, *fold, f"--workdir={alone}"])
+        == 0
+    )
+    member = Run.open(study / "members" / EXP04_NAME / "fold-1-seed-1")
+    mine = Run.open(alone)
+    (_, weights), (_, expected) = restore_best(member, 2), restore_best(mine, 2)
+    for a, b in zip(*map(leaves, (weights, expected)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    said, wanted = (run.read_csv("predictions.csv")[["filename", "logit_0", "logit_1"]] for run in (member, mine))
+    assert said["filename"].tolist() == wanted["filename"].tolist()
+    np.testing.assert_allclose(said.iloc[:, 1:], wanted.iloc[:, 1:], atol=1e-5)
+    histories = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in run.history()] for run in (member, mine)
+    ]
+    for ours, theirs in zip(*histories, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def leaves(tree):
+    import jax
+
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_the_other_commands_work_on_a_member(study, tmp_path, capsys):
+    member = shutil.copytree(study / "members" / EXP04_NAME / "fold-0-seed-0", tmp_path / "member")
+    assert cli.main(["evaluate", f"--workdir={member}"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_a_second_start_trains_nothing_and_says_the_same(study, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    before = {
+        name: (folder / name).read_bytes() for name in ("study.csv", "study.md", "out_of_fold.csv", "results.json")
+    }
+    weights = sorted(folder.glob("members/*/*/checkpoints/best/*"))
+    changed = [path.stat().st_mtime_ns for path in weights]
+    assert cli.main(["study", "--resume", f"--workdir={folder}"]) == 0
+    assert "members were there" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in weights] == changed
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 128 + 15), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
+def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, code):
+    """The real program is stopped in the middle of a wave, once politely and once by kill -9, and started again."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    longer = ["--config.train.num_epochs=40"]
+    assert cli.main(study_args(blobs, straight, *longer, configs=(EXP04,), seeds=1)) == 0
+    process = launch(*study_args(blobs, stopped, *longer, configs=(EXP04,), seeds=1))
+    try:
+        log, limit = stopped / "members" / EXP04_NAME / "fold-0-seed-0/log.jsonl", time.monotonic() + 120
+        while not (log.is_file() and log.read_text().count("\n") >= 7):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        process.send_signal(sent)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert not (stopped / "out_of_fold.csv").exists(), "it was stopped before its end"
+    saved = [int(path.name) for path in (stopped / "members" / EXP04_NAME / "wave").iterdir() if path.name.isdigit()]
+    assert 0 < max(saved) < 40
+    assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
+    for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):
+        assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
+    histories = [
+        Run.open(folder / "members" / EXP04_NAME / "fold-0-seed-0").history() for folder in (stopped, straight)
+    ]
+    for history in histories:
+        assert all(line.pop("seconds") > 0 for line in history)
+    assert histories[0] == histories[1]
+
+
+def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):
+    diverging = tmp_path / "diverging.py"
+    diverging.write_text(
+        "from configs.footprints import baseline\n\n\ndef get_config():\n    config = baseline.get_config()\n"
+        "    config.name = 'diverging'\n    config.optim.name = 'sgd'\n    config.optim.learning_rate = 1e30\n"
+        "    return config\n"
+    )
+    folder = tmp_path / "study"
+    args = study_args(blobs, folder, configs=(str(diverging), BASELINE, EXP04), seeds=1)
+    assert cli.main(args) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: fold-0-seed-0: loss is" in out
+    frame = pd.read_csv(folder / "study.csv").set_index("config")
+    assert list(frame.index) == ["baseline", "diverging", EXP04_NAME]
+    assert frame.loc["diverging", "verdict"].startswith("FAILED: fold-0-seed-0: loss is nan in epoch 1")
+    assert frame.loc["diverging", "num_members"] != frame.loc["diverging", "num_members"]
+    assert np.isfinite(frame.loc[EXP04_NAME, "p_holm"])
+
+
+def test_a_study_may_grow_but_not_change(blobs, tmp_path, capsys):
+    folder = tmp_path / "study"
+    assert cli.main(study_args(blobs, folder, configs=(BASELINE,), seeds=1)) == 0
+    weights = sorted(folder.glob("members/baseline/*/checkpoints/best/*"))
+    changed = [path.stat().st_mtime_ns for path in weights]
+    assert cli.main(study_args(blobs, folder, configs=(BASELINE, EXP04), seeds=1)) == 0
+    assert "baseline                      3 members were there" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in weights] == changed
+    fails(
+        capsys,
+        study_args(blobs, folder, configs=(BASELINE,), seeds=1),
+        "another study",
+        f"config only there: {EXP04_NAME}",
+    )
+    fails(capsys, study_args(blobs, folder, folds=4, seeds=1), "--folds: 3 there, 4 now")
+    more = ["--config.optim.learning_rate=0.1"]
+    fails(capsys, study_args(blobs, folder, *more, seeds=1), "optim.learning_rate: 0.001 there, 0.1 now")
+    fails(capsys, ["study", "--resume", "--folds=3", f"--workdir={folder}"], "leave the rest out")
+    other_rules = ["--config.study.margin=0.1", "--config.study.metric=log_loss"]
+    assert cli.main(["study", "--resume", f"--workdir={folder}", *other_rules]) == 0
+    assert pd.read_csv(folder / "study.csv")["metric"].tolist() == ["log_loss"] * 2
+
+
+def test_one_study_at_a_time(blobs, tmp_path, capsys):
+    """Also before the first member is begun, and the plan of the first one stays what it is."""
+    folder = tmp_path / "study"
+    plan = plan_study(folder, [BASELINE], [], num_folds=3, num_seeds=1, baseline=None, compare_splits=False)
+    with plan.claimed():
+        before = (folder / "study.json").read_bytes()
+        fails(capsys, study_args(blobs, folder, configs=(EXP04,)), "another training is running in this folder")
+        assert (folder / "study.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_baseline_that_fails_is_not_replaced_and_may_be_corrected(blobs, tmp_path, capsys):
+    folder = tmp_path / "study"
+    args = study_args(blobs, folder, seeds=1)
+    wrong = tmp_path / "baseline.py"
+    text = (
+        "from configs.footprints import baseline\n\n\ndef get_config():\n    config = baseline.get_config()\n"
+        "    config.optim.name, config.optim.learning_rate = 'sgd', {}\n    return config\n"
+    )
+    wrong.write_text(text.format("1e30"))
+    args = study_args(blobs, folder, configs=(str(wrong), EXP04), seeds=1)
+    assert cli.main(args) == 1
+    verdicts = pd.read_csv(folder / "study.csv").set_index("config")["verdict"]
+    assert verdicts["baseline"].startswith("FAILED")
+    assert verdicts[EXP04_NAME] == "not compared: the baseline failed"
+    wrong.write_text(text.format("1e-3"))
+    assert cli.main(args) == 0, "what failed may be corrected"
+    assert f"{EXP04_NAME}  3 members were there" in capsys.readouterr().out
+    assert pd.read_csv(folder / "study.csv")["verdict"].iloc[0] == "the baseline"
+
+
+def test_folds_of_one_seed_start_from_other_weights(study):
+    """What chance does to all folds alike, no comparison of folds could see."""
+    losses = [member.run.history()[0]["train_loss"] for member in Study.open(study).members("baseline")]
+    assert len(set(losses)) == len(losses) == 6
+    prepared = types.SimpleNamespace(
+        splits=types.SimpleNamespace(rows=lambda role: np.arange(3)),
+        table=types.SimpleNamespace(labels=np.zeros(3), num_classes=2),
+    )
+    seeds = [make_member(member.run.config, prepared).seed for member in Study.open(study).members("baseline")]
+    assert len(set(map(int, seeds))) == 6
+    assert int(seeds[0]) == 0, "without folds, the seed is that of the config"
+
+
+@pytest.mark.slow
+def test_three_classes_in_folders_without_people(tmp_path, capsys):
+    """A study of any data set: vector scaling, three classes, intervals over images, and no leak to show."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("circle", "dark", "light")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            grey = rng.integers(80 * k, 80 * k + 60, (24, 20)).astype(np.uint8)
+            Image.fromarray(grey).save(tmp_path / "data" / name / f"{i}.png")
+    args = [
+        "study", "--configs=configs/base.py", "--folds=3", f"--workdir={tmp_path / 'study'}", *SMALL,
+        "--config.data.source=folder", f"--config.data.root={tmp_path / 'data'}", "--config.study.calibration=vector",
+        "--config.study.metric=macro_f1", "--config.train.early_stopping=patience", "--config.train.ema_decay=0.9",
+        "--config.study.cost=((0,1,1),(1,0,1),(2,2,0))", "--config.model.dense_features=(120,84)",
+    ]  # fmt: skip
+    assert cli.main(args) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "36 images, 3 folds x 1 seeds" in out
+    assert "by resampling images" in out
+    assert "costs: decided by them" in out
+    found = json.loads((tmp_path / "study" / "results.json").read_text())
+    assert found["ensemble"]["scores"]["accuracy"]["value"] > 0.6
+    assert found["calibration"]["method"] == "vector"
+    fails(capsys, [*args, "--compare-splits"], "names no people")
+
+
+def test_a_damaged_or_changed_data_set_is_not_mixed_in(study, blobs, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    data = pathlib.Path(shutil.copytree(blobs, tmp_path / "data"))
+    shutil.copy(data / "processed/processed/img_0001.png", data / "processed/processed/img_0002.png")
+    shutil.rmtree(folder / "members" / EXP04_NAME / "fold-0-seed-0" / "checkpoints")
+    (folder / "members" / EXP04_NAME / "fold-0-seed-0" / "predictions.csv").unlink()
+    fails(capsys, ["study", "--resume", f"--workdir={folder}", f"--config.data.root={data}"], "the data have changed")
+    fails(
+        capsys, ["submit", "--ensemble", f"--workdir={folder}", f"--config.data.root={data}"], "the data have changed"
+    )
+
+
+def test_bad_input(study, blobs, tmp_path, capsys):
+    fails(capsys, study_args(blobs, tmp_path / "a", folds=9), "too few for a split into 9 parts")
+    fails(capsys, study_args(blobs, tmp_path / "b", configs=("configs/nowhere/*.py",)), "no config file matches")
+    fails(capsys, study_args(blobs, tmp_path / "c", configs=("configs/footprints/basline.py",)), "no such file")
+    fails(capsys, study_args(blobs, tmp_path / "d", "--baseline=exp99"), "--baseline=exp99", "baseline, exp04")
+    fails(capsys, ["study", "--resume", f"--workdir={tmp_path / 'e'}"], "not a study folder")
+    same = tmp_path / "same.py"
+    same.write_text("from configs.footprints.baseline import get_config\n")
+    fails(
+        capsys, study_args(blobs, tmp_path / "f", configs=(BASELINE, str(same))), "another config is called 'baseline'"
+    )
+    fails(capsys, study_args(blobs, tmp_path / "g", "--config.split.grouped=False"), "use --compare-splits")
+    peeking = "--config.split.selection=validation"
+    fails(capsys, study_args(blobs, tmp_path / "g", peeking), "chooses on the people that report")
+    fails(capsys, study_args(blobs, tmp_path / "h", "--config.study.cost=((0,1),)"), "cost matrix")
+    fails(capsys, ["evaluate", f"--workdir={study}"], "a study", "members/")
+    fails(capsys, ["submit", "--ensemble", f"--workdir={tmp_path}"], "not a study folder")
+    with pytest.raises(SystemExit):
+        cli.main(study_args(blobs, tmp_path / "g", folds=1))
+    assert "expected at least 2" in capsys.readouterr().err
+
+
+def test_configs_must_divide_people_alike(blobs, tmp_path, capsys):
+    other = tmp_path / "other.py"
+    other.write_text(
+        "from configs.footprints import baseline\n\n\ndef get_config():\n    config = baseline.get_config()\n"
+        "    config.name, config.split.seed = 'other', 1\n    return config\n"
+    )
+    fails(capsys, study_args(blobs, tmp_path / "study", configs=(BASELINE, str(other))), "other: split.seed is 1")
+
+
+def test_submission_from_the_ensemble(study, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    assert cli.main(["submit", "--ensemble", f"--workdir={folder}"]) == 0
+    submission = pd.read_csv(folder / "submission.csv")
+    assert submission.columns.tolist() == ["filename", "SEX"]
+    assert submission["SEX"].tolist() == [0, 0, 1, 1, 0, 0], "blobs are told apart"
+    said = pd.read_csv(folder / "ensemble_predictions.csv").set_index("filename")
+    ensemble = json.loads((folder / "ensemble.json").read_text())
+    test = pd.read_csv(folder / "test_predictions.csv")
+    test["second"] = 1 / (1 + np.exp(test["logit_0"] - test["logit_1"]))
+    of_seeds = test.groupby(["config", "fold", "filename"])["second"].mean()
+    of_folds = sum(weight * of_seeds.loc[name] for name, weight in ensemble["weights"].items())
+    odds = np.log(of_folds / (1 - of_folds)) * ensemble["calibration"]["scale"][0]
+    by_hand = (1 / (1 + np.exp(-odds))).groupby("filename").mean()
+    found = 1 / (1 + np.exp(said["logit_0"] - said["logit_1"]))
+    np.testing.assert_allclose(found, by_hand.loc[said.index], rtol=1e-3)
+    for objective in ("f1", "balanced_accuracy"):
+        assert (
+            cli.main(["submit", "--ensemble", f"--workdir={folder}", f"--config.submit.threshold_for={objective}"]) == 0
+        )
+    fails(capsys, ["submit", "--ensemble", f"--workdir={folder}", "--config.submit.threshold_for=cost"], "study.cost")
+    (folder / "ensemble.json").unlink()
+    fails(capsys, ["submit", "--ensemble", f"--workdir={folder}"], "ensemble.json: not found")

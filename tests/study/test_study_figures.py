@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from fpclass.stats.calibration import calibration_report
+from fpclass.stats.decisions import decision_report
+from fpclass.study.calibration_figures import reliability_diagram, risk_coverage_curve
+
+NOTE = "SYNTHETIC data: drawn, not taken, so that nobody mistakes this for a result about people"
+
+
+def make_reports(num_people=60, num_classes=2, num_bootstrap=50, skill=1.5):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(num_people), 2)
+    labels = codes % num_classes
+    logits = rng.normal(size=(len(codes), num_classes))
+    logits[np.arange(len(codes)), labels] += skill
+    options = {"num_bootstrap": num_bootstrap, "confidence": 0.95}
+    arguments = (3 * logits, labels, codes // num_classes % 3, codes.tolist())
+    return calibration_report(*arguments, **options), decision_report(*arguments, **options)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+@pytest.mark.parametrize(("num_classes", "num_bootstrap", "skill"), [(2, 50, 1.5), (4, 0, 1.0), (3, 50, 40.0)])
+def test_nothing_is_clipped_and_every_figure_carries_its_note(num_classes, num_bootstrap, skill):
+    calibration, decision = make_reports(60, num_classes, num_bootstrap, skill)
+    for figure in (reliability_diagram(calibration, note=NOTE), risk_coverage_curve(decision, note=NOTE)):
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) > -0.02
+        assert box.x1 < width + 0.02
+        assert box.y1 < height + 0.02
+        assert any(" ".join(text.split()) == NOTE for text in texts(figure))
+
+
+@pytest.mark.parametrize(("num_classes", "left"), [(2, 0.5), (4, 0.0)])
+def test_reliability_diagram_shows_the_bins_of_both_stages(num_classes, left):
+    report, _ = make_reports(num_classes=num_classes)
+    axes = reliability_diagram(report).axes
+    for panel, histogram, stage in zip(axes[:2], axes[2:], ("before", "after"), strict=True):
+        points = [(b["confidence"], b["accuracy"]["value"]) for b in report[stage]["bins"]]
+        np.testing.assert_allclose(panel.lines[-1].get_xydata(), points)
+        bounds = [line.get_ydata() for line in panel.lines[1:-1]]
+        np.testing.assert_allclose(bounds, [[b["accuracy"][k] for k in ("low", "high")] for b in report[stage]["bins"]])
+        assert [bar.get_height() for bar in histogram.patches] == report[stage]["confidence_counts"]
+        assert histogram.get_xlim()[0] == left
+        ece = report[stage]["ece"]
+        assert f"ECE {ece['value']:.3f} [{ece['low']:.3f}, {ece['high']:.3f}]" in panel.get_title(loc="left")
+        assert f"{ece['expected_if_calibrated']:.3f} by chance" in panel.get_title(loc="left")
+
+
+def test_risk_curve_shows_curve_band_and_chosen_point():
+    _, report = make_reports()
+    (axes,) = risk_coverage_curve(report).axes
+    abstention = report["abstention"]
+    curve = abstention["curve"]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([curve["coverage"], curve["risk"]], axis=1))
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    assert corners[corners[:, 0] == 1.0][:, 1].max() == pytest.approx(curve["high"][-1])
+    assert corners[corners[:, 0] == 1.0][:, 1].min() == pytest.approx(curve["low"][-1])
+    chosen = [abstention["coverage"]["value"], abstention["risk"]["value"]]
+    np.testing.assert_allclose(axes.lines[-1].get_xydata(), [chosen])
+    assert f"{abstention['aurc']['value']:.3f} [" in axes.get_title(loc="left")
+
+
+def test_risk_curve_where_nothing_is_decided():
+    _, report = make_reports(skill=0.0)
+    assert report["abstention"]["risk"]["value"] is None
+    risk_coverage_curve(report).draw_without_rendering()

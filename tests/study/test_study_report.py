@@ -1,0 +1,128 @@
+"""The table of a study as text, Markdown, CSV and figure: from rows of every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from fpclass.stats.calibration import calibration_report
+from fpclass.stats.comparison import Comparison
+from fpclass.stats.decisions import decision_report
+from fpclass.stats.intervals import evaluate_predictions
+from fpclass.stats.scores import Inflation, Score
+from fpclass.stats.selection import Ensemble, Selection
+from fpclass.study.figures import study_figure
+from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
+
+
+def comparison(difference=0.05, p_holm=0.01, verdict="better"):
+    fields = dict.fromkeys((field.name for field in dataclasses.fields(Comparison)), None)
+    known = {"difference": difference, "difference_low": 0.02, "difference_high": 0.08, "t_low": -0.01, "t_high": 0.11}
+    return Comparison(**{**fields, **known, "p_value": 0.001, "p_holm": p_holm, "verdict": verdict})
+
+
+def row(name, **values):
+    members = np.array([[0.6], [0.8]])
+    return StudyRow(name, Score(0.7, 0.1, 0.65, 0.75, 2), members, **{"comparison": None, **values})
+
+
+ROWS = [
+    row("baseline", is_baseline=True),
+    row("good", comparison=comparison(p_holm=0.0001)),
+    row("same", comparison=comparison(0.0, 1.0, "no difference that matters (within ±0.02)")),
+    StudyRow("broken", None, None, None, "loss is nan | in epoch 1"),
+]
+
+
+@pytest.fixture(scope="module")
+def report():
+    rng = np.random.default_rng(0)
+    labels, folds = np.arange(40) % 2, np.arange(40) % 3
+    logits = rng.normal(size=(40, 2)) + 2 * np.eye(2)[labels]
+    units = [f"p{i // 2}" for i in range(40)]
+    options = {"num_bootstrap": 50, "confidence": 0.95}
+    return StudyReport(
+        rows=ROWS,
+        metric="balanced_accuracy",
+        confidence=0.95,
+        note="SYNTHETIC data: drawn, not real prints",
+        source="a source",
+        num_images=40,
+        num_people=20,
+        num_folds=3,
+        num_seeds=1,
+        choice=Selection("good", ("good", "same", "good"), 0.7, 0.6, 0.8, 0.66, 0.55, 0.77, 0.04),
+        ensemble=Ensemble({"good": 0.75, "same": 0.25, "baseline": 0.0}, (), logits),
+        ensemble_scores=evaluate_predictions(logits, labels, units, ["a", "b"], **options),
+        calibration=calibration_report(logits, labels, folds, units, **options),
+        decisions=decision_report(logits, labels, folds, units, cost=((0, 1), (4, 0)), max_risk=0.005, **options),
+        inflations={"good": Inflation(0.9, 0.7, 0.2, 0.1, 0.3)},
+        failed_splits={"same": "the disk was full"},
+    )
+
+
+def test_the_text_says_what_was_found(report):
+    text = " ".join(to_text(report, pathlib.Path("runs/study")).split())
+    for said in (
+        "SYNTHETIC data",
+        "40 images of 20 people, 3 folds x 1 seeds",
+        "best config: good, balanced accuracy 0.700 [0.600, 0.800] OPTIMISTIC",
+        "of the choice itself expect 0.660 [0.550, 0.770] (each fold chosen for by the others: good 2x, same 1x)",
+        "ensemble: 0.75 good, 0.25 same; cross-fitted: accuracy",
+        "costs: decided by them",
+        "at most 0.5 % errors",
+        "the leak: good on image-random folds 0.900, on folds of people 0.700: inflated by +0.200 [+0.100, +0.300]",
+        "the leak: same on image-random folds FAILED: the disk was full",
+    ):
+        assert said in text, said
+    assert "threshold for cost" not in text, "costs decide by the matrix, not by a threshold"
+
+
+def test_one_line_per_config_with_the_interval_of_the_verdict(report):
+    lines = to_text(report, pathlib.Path("runs/study")).splitlines()
+    baseline, good, same, broken = lines[3:7]
+    assert baseline.split()[:4] == ["baseline", "0.700", "0.100", "[0.650,"]
+    assert baseline.endswith("the baseline")
+    assert "+0.050      [-0.010, +0.110]  <0.001    better" in good
+    assert same.endswith("no difference that matters (within ±0.02)")
+    assert broken.split()[:2] == ["broken", "-"]
+    assert broken.endswith("FAILED: loss is nan | in epoch 1")
+
+
+def test_without_a_baseline_nobody_else_is_called_so():
+    assert row("good").verdict == "not compared: the baseline failed"
+
+
+def test_images_are_not_called_people(report):
+    alone = dataclasses.replace(report, num_people=40)
+    assert "40 images, 3 folds" in " ".join(to_text(alone, pathlib.Path("x")).split())
+    assert "resampling images" in " ".join(to_text(alone, pathlib.Path("x")).split())
+
+
+def test_markdown_is_a_table_whatever_an_error_says(report):
+    lines = [line for line in to_markdown(report).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(ROWS)
+    assert {line.replace("\\|", "").count("|") for line in lines} == {9}
+
+
+def test_the_frame_has_every_figure_and_its_data():
+    frame = to_frame(ROWS, "accuracy", "SYNTHETIC footprints").set_index("config")
+    assert set(frame["data"]) == {"SYNTHETIC footprints"}
+    assert frame.loc["good", "difference_low"] == 0.02
+    assert frame.loc["good", "num_members"] == 2
+    assert np.isnan(frame.loc["broken", "mean"])
+    assert frame.loc["broken", "verdict"].startswith("FAILED")
+
+
+def test_the_figure_shows_all_that_were_trained():
+    figure = study_figure(ROWS, "accuracy", confidence=0.95, margin=0.02, note="SYNTHETIC")
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"baseline", "good", "same", "SYNTHETIC", "difference from baseline"} <= texts
+    assert "broken" not in texts
+    assert "difference from the baseline, which failed" in {
+        text.get_text() for text in study_figure([row("good")], "accuracy", confidence=0.95, margin=0.02).findobj(Text)
+    }

@@ -1,0 +1,314 @@
+"""Streaming changes nothing: the same batches, states and predictions as with all images in memory, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from test_cli import EXP04, WRITTEN, launch, train_args
+from test_engine import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
+from test_study import fails, study_args
+
+from fpclass import cli
+from fpclass.config import from_json
+from fpclass.data import cache
+from fpclass.models.build import build_model
+from fpclass.parallel import member_mesh
+from fpclass.train import streaming
+from fpclass.train.engine import epoch_batches, fit
+from fpclass.train.host_engine import (
+    is_streamed,
+    make_host_company,
+    make_host_engine,
+    make_host_predict,
+    make_host_train_epoch,
+    needs_host_loop,
+    put_dataset,
+)
+from fpclass.train.members import stack_members
+from fpclass.train.state import PADDING, Dataset
+
+STREAM = "--config.data.memory_gb=1e-9"
+AUGMENTED = EVERYTHING | {
+    "augment__brightness": 0.2,
+    "augment__contrast": 0.2,
+    "augment__max_rotation_deg": 10.0,
+    "augment__mixup_alpha": 0.4,
+    "train__ema_decay": 0.9,
+}
+CONVOLUTIONS = {
+    "model__name": "blocks",
+    "model__conv_features": (4, 4),
+    "model__batch_norm": True,
+    "model__block_dropout_rate": 0.2,
+    "augment__max_rotation_deg": 10.0,
+    "train__num_epochs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """40 images of noise; those of class 1 have a darker upper half. The same as in test_train."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
+    images = rng.integers(80, 256, (40, *SIZE, 1))
+    images[labels == 1, : SIZE[0] // 2] -= 60
+    return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+
+
+@pytest.fixture(scope="module")
+def on_disk(dataset):
+    """The same data with their images on disk."""
+
+    def fill(stored):
+        for row, image in enumerate(np.asarray(dataset.images)):
+            stored[row] = image
+        return []
+
+    stored, _ = cache.store(None, "", [], dataset.images.shape, fill)
+    return put_dataset(dataclasses.replace(dataset, images=stored), None)
+
+
+@pytest.fixture(params=[1, 2**24], ids=["two batches", "all at once"])
+def window_bytes(request, monkeypatch):
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", request.param)
+
+
+@functools.cache
+def streamed_engine_of_json(text):
+    config = from_json(json.loads(text), "test")
+    return make_host_engine(build_model(config.model, 2, SIZE), config)
+
+
+def streamed_engine_of(config):
+    """Engines by config, so that tests of one config compile once."""
+    return streamed_engine_of_json(config.to_json())
+
+
+def run_streamed(config, on_disk, who=None, state=None, until=None):
+    """As `run` of test_train."""
+    assert is_streamed(on_disk)
+    engine, who, records = streamed_engine_of(config), who or member(), []
+
+    def on_epoch(state, record):
+        del state
+        records.append(record)
+        return until is None or record["epoch"] < until
+
+    state = engine.init(who, on_disk) if state is None else state
+    return fit(engine, state, who, on_disk, config.train, on_epoch), records
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.slow),
+        pytest.param(AUGMENTED, id="everything"),
+        pytest.param({"train__early_stopping": "patience", "train__patience": 1}, id="stopped early"),
+    ],
+)
+def test_streamed_equals_resident_bit_for_bit(dataset, on_disk, window_bytes, changes):
+    config = small_config(**{"train__num_epochs": 6} | changes)
+    state, records = run(config, dataset)
+    streamed, streamed_records = run_streamed(config, on_disk)
+    assert_equal_trees(state, streamed)
+    assert_equal_trees(records, streamed_records)
+
+
+def test_batches_and_their_order_are_the_same(on_disk, monkeypatch):
+    """What the windows are made of, in a row, is what `epoch_batches` says."""
+    seen, original = [], streaming.read_windows
+
+    def spy(images, parts, mesh):
+        seen.append(parts)
+        return original(images, parts, mesh)
+
+    monkeypatch.setattr("fpclass.train.host_engine.read_windows", spy)
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
+    config = small_config(train__num_epochs=1)
+    run_streamed(config, on_disk)
+    expected = np.asarray(epoch_batches(member(), jnp.asarray(0), 8)).ravel()
+    np.testing.assert_array_equal(seen[0].ravel()[: len(expected)], expected)
+    assert (seen[0].ravel()[len(expected) :] == PADDING).all()
+    assert seen[0].shape == (2, 16), "three batches in windows of two"
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(on_disk, window_bytes):
+    config = small_config(**AUGMENTED)
+    straight, records = run_streamed(config, on_disk)
+    half, first = run_streamed(config, on_disk, until=2)
+    resumed, second = run_streamed(config, on_disk, state=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half))
+    assert_equal_trees(straight, resumed)
+    assert_equal_trees(records, first + second)
+
+
+def test_a_run_may_go_on_either_way(dataset, on_disk):
+    config = small_config(**AUGMENTED)
+    straight, _ = run(config, dataset)
+    half, _ = run_streamed(config, on_disk, until=2)
+    resumed, _ = run(config, dataset, state=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half))
+    assert_equal_trees(straight, resumed)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 9, 40, 300])
+def test_predictions_are_the_same(dataset, on_disk, window_bytes, num_rows, monkeypatch):
+    monkeypatch.setattr("fpclass.train.predict.EVAL_BATCH", 16)
+    config = small_config(predict__flip=True)
+    engine, streamed = engine_of(config), streamed_engine_of(config)
+    state = engine.init(member(), dataset)
+    rows = np.random.default_rng(0).integers(0, 40, num_rows)
+    expected = engine.predict(state.params, state.batch_stats, dataset.images, jnp.asarray(rows))
+    found = streamed.predict(state.params, state.batch_stats, on_disk.images, rows)
+    assert found.shape == (num_rows, 2)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_convolutions_are_the_same_streamed_resident_and_resumed(dataset, on_disk, monkeypatch):
+    """Batch by batch both ways, bit for bit; and what one compiled loop over all of them gives, but for rounding."""
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
+    monkeypatch.setattr("fpclass.train.predict.EVAL_BATCH", 4)
+    config = small_config(**CONVOLUTIONS)
+    assert needs_host_loop(config)
+    streamed, records = run_streamed(config, on_disk)
+    engine, who = streamed_engine_of(config), member()
+    resident = fit(engine, engine.init(who, dataset), who, dataset, config.train, lambda *_: True)
+    assert_equal_trees(resident, streamed)
+    half, first = run_streamed(config, on_disk, until=1)
+    resumed, second = run_streamed(config, on_disk, state=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half))
+    assert_equal_trees(resumed, streamed)
+    assert_equal_trees(first + second, records)
+    compiled, _ = run(config, dataset)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), compiled.best, streamed.best)
+
+
+def test_images_on_the_device_are_trained_on_in_no_more_batches_than_there_are(dataset):
+    """A window is filled up with batches of nothing, which cost as much as others."""
+    shapes = []
+
+    def spy(state, member, dataset, batches):
+        shapes.append(batches.shape)
+        of_steps = {name: jnp.ones(len(batches)) for name in ("loss", "weight")}
+        return state, of_steps | {name: jnp.ones((len(batches), 2)) for name in ("correct", "predicted")}
+
+    config = small_config()
+    state = engine_of(config).init(member(), dataset)
+    _, record = make_host_train_epoch(spy, config, None)(state, member(), dataset)
+    assert shapes == [(1, 8)] * 3
+    assert record["step_loss"].shape == (3,)
+
+
+def test_prediction_brings_images_and_weights_to_the_device_once(dataset):
+    """And not with every batch, as a compiled function does with NumPy arrays."""
+    kinds = []
+
+    class Spy:
+        def __call__(self, params, batch_stats, images, rows):
+            kinds.append({type(x) for x in (params["w"], images)})
+            return jnp.zeros((len(rows), 2))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", lambda function: function)
+        predict = make_host_predict(Spy(), None, is_by_batch=True)
+    logits = predict({"w": np.ones(3)}, {}, np.asarray(dataset.images), np.arange(600) % 40)
+    assert logits.shape == (600, 2)
+    assert len(kinds) == 3
+    assert all(issubclass(kind, jax.Array) for one in kinds for kind in one)
+
+
+@pytest.mark.slow
+def test_a_company_trains_each_member_as_it_trains_alone(on_disk):
+    config = small_config(**AUGMENTED)
+    mesh = member_mesh(1)
+    company = make_host_company(config, build_model(config.model, 2, SIZE), mesh)
+    people = [member(seed=0), member(seed=5, rows=range(3, NUM_TRAIN))]
+    stacked = stack_members(people, mesh)
+    states = company.engine.init(stacked, on_disk)
+    states = fit(company.engine, states, stacked, on_disk, config.train, lambda *_: True)
+    for position, who in enumerate(people):
+        alone, _ = run_streamed(config, on_disk, who)
+        assert_equal_trees(alone, jax.tree.map(lambda x, p=position: x[p], states))
+
+
+def without_time(folder: pathlib.Path) -> str:
+    return re.sub(r'"seconds": [\d.]+', "", (folder / "log.jsonl").read_text())
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
+    for name in WRITTEN:
+        assert (other / name).is_file(), name
+        if name.endswith((".csv", ".png", "metrics.json", "audit.json", "report.txt")):
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert without_time(one) == without_time(other)
+    maps = [np.load(folder / "grad_cam.npz")["raw"] for folder in (one, other)]
+    np.testing.assert_array_equal(*maps)
+
+
+@pytest.fixture(scope="module")
+def resident_run(tmp_path_factory, blobs):
+    """The folder of a finished training with all images in memory; read only."""
+    folder = tmp_path_factory.mktemp("runs") / "resident"
+    assert cli.main(train_args(blobs, folder)) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_the_same(resident_run, blobs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
+    streamed = tmp_path / "streamed"
+    assert cli.main(train_args(blobs, streamed, STREAM)) == 0
+    assert "streamed from disk" in capsys.readouterr().out
+    assert_same_run(resident_run, streamed)
+    for command in ("evaluate", "explain", "submit"):
+        assert cli.main([command, f"--workdir={streamed}"]) == 0
+    assert_same_run(resident_run, streamed)
+    inputs = sorted(str(path) for path in (blobs / "processed" / "processed").iterdir())[:5]
+    tables = []
+    for folder, more in ((resident_run, []), (streamed, []), (streamed, ["--config.data.memory_gb=1"])):
+        output = tmp_path / "predicted.csv"
+        assert cli.main(["predict", *inputs, f"--workdir={folder}", f"--output={output}", *more]) == 0
+        tables.append(pd.read_csv(output))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_is_the_same(resident_run, blobs, tmp_path):
+    folder = tmp_path / "run"
+    process = launch(*train_args(blobs, folder, STREAM))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "log.jsonl").is_file() and len((folder / "log.jsonl").read_text().splitlines()) >= 2:
+            break
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it must have been killed on the way"
+    assert cli.main(train_args(blobs, folder, STREAM)) == 0
+    assert_same_run(resident_run, folder)
+
+
+@pytest.mark.slow
+def test_a_study_is_the_same(blobs, tmp_path, capsys):
+    tables = []
+    for name, more in (("resident", ["--config.study.together=sequential"]), ("streamed", [STREAM])):
+        folder = tmp_path / name
+        assert cli.main(study_args(blobs, folder, *more, configs=(EXP04.partition("=")[2],), folds=2, seeds=1)) == 0
+        tables.append([(folder / table).read_bytes() for table in ("out_of_fold.csv", "test_predictions.csv")])
+    assert "members train one after the other" in capsys.readouterr().out
+    assert tables[0] == tables[1]
+
+
+def test_a_nonsensical_budget_is_refused(blobs, tmp_path, capsys):
+    args = ["train", EXP04, f"--config.data.root={blobs}", f"--workdir={tmp_path / 'run'}"]
+    fails(capsys, [*args, "--config.data.memory_gb=-1"], "data.memory_gb", "at least 0")

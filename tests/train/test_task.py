@@ -1,0 +1,319 @@
+"""From published weights to a run folder: what the config resolves to, cached and gradual training, resume, study."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save
+
+from fpclass import config as configs
+from fpclass.cli import main
+from fpclass.config import from_json, load_config
+from fpclass.console import Interruption
+from fpclass.errors import ConfigError
+from fpclass.models import build as models
+from fpclass.models.layers import Conv
+from fpclass.models.network import Architecture, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.pretrained import fetch, mappings
+from fpclass.models.pretrained.manifest import MANIFEST
+from fpclass.models.pretrained.rules import torch_batch_norm, torch_conv, torch_dense, torch_layer
+from fpclass.run import train as fitting
+from fpclass.run.folder import Run
+from fpclass.run.prepare import prepare
+from fpclass.train.inputs import feature_inputs
+from fpclass.train.task import make_task
+
+ROOT = pathlib.Path(__file__).parents[2]
+STAGES = ("stem", "layer1_0", "layer2_0", "layer3_0")
+
+
+class Block(nn.Module):
+    features: int = 4
+
+    @nn.compact
+    def __call__(self, x, mode: Mode):
+        return nn.relu(batch_norm(Conv(self.features, strides=2, padding=1, name="conv")(x), mode, "bn"))
+
+
+def tiny(variant: str) -> Architecture:
+    del variant
+    return Architecture(
+        features=tuple(Block(name=name, parent=None) for name in STAGES),
+        classifier=(GlobalPool(name="pool", parent=None), Dropout(0.2, name="dropout", parent=None)),
+        stem_kernel=("stem", "conv", "kernel"),
+    )
+
+
+def published_arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    arrays = {"fc.weight": rng.normal(size=(5, 4)), "fc.bias": np.zeros(5)}
+    for i, stage in enumerate(STAGES):
+        arrays[f"{stage}.conv.weight"] = rng.normal(size=(4, 4 if i else 3, 3, 3)) * 0.4
+        arrays |= {f"{stage}.bn.weight": np.ones(4), f"{stage}.bn.bias": np.full(4, 0.1)}
+        arrays |= {f"{stage}.bn.running_mean": np.zeros(4), f"{stage}.bn.running_var": np.ones(4)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+@pytest.fixture(autouse=True)
+def listed(tmp_path, monkeypatch):
+    """A network of four stages with published weights in the cache."""
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+    content = save(published_arrays())
+    monkeypatch.setitem(models.ARCHITECTURES, "tiny", tiny)
+    monkeypatch.setitem(models.VARIANTS, "tiny", ("torchvision",))
+    monkeypatch.setitem(models.MODELS, "tiny", models.build_backbone)
+    rules = (
+        *torch_layer(r"(\w+)\.conv", r"\1/conv", torch_conv),
+        *torch_batch_norm(r"(\w+)\.bn", r"\1/bn"),
+        *torch_layer("fc", "head/logits", torch_dense),
+    )
+    monkeypatch.setitem(mappings.MAPPINGS, ("tiny", "torchvision"), rules)
+    entry = dataclasses.replace(
+        MANIFEST["resnet18"], name="tiny", architecture="tiny", num_classes=5, image_size=(32, 32),
+        url="https://nowhere.invalid/tiny.safetensors", digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+    )  # fmt: skip
+    monkeypatch.setitem(MANIFEST, "tiny", entry)
+    fetch.cached_path(entry).parent.mkdir(parents=True, exist_ok=True)
+    fetch.cached_path(entry).write_bytes(content)
+
+
+def flags(blobs: pathlib.Path, **changes: object) -> list[str]:
+    values = {
+        "data.root": blobs, "data.image_size": "(32,24)", "model.name": "tiny", "model.weights": "tiny",
+        "model.dense_features": "()", "train.num_epochs": 4, "train.batch_size": 8, "train.eval_every_epochs": 1,
+        "train.early_stopping": "restore_best", "evaluate.num_bootstrap": 50, "explain.num_images": 1,
+        "train.checkpoint_every_epochs": 1, "study.together": "sequential",
+    } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
+    return [f"--config.{key}={value}" for key, value in values.items()]
+
+
+BASELINE = "configs/footprints/baseline.py"
+CACHED = {"finetune__freeze_until": "head", "finetune__cache_views": 2}
+GRADUAL = CACHED | {"finetune__unfreeze": "(('layer3',2),)"}
+
+
+def test_weights_decide_how_images_are_normalised(blobs):
+    grey, colour = (load_config(BASELINE, flags(blobs, data__channels=channels)) for channels in (1, 3))
+    assert (colour.data.mean, colour.data.std) == (MANIFEST["tiny"].mean, MANIFEST["tiny"].std)
+    averages = np.mean(colour.data.mean), np.mean(colour.data.std)
+    np.testing.assert_allclose((grey.data.mean[0], grey.data.std[0]), averages)
+    assert grey.model.variant == "torchvision"
+    for key, value in (("data.mean", "(0.4,)"), ("data.std", "(0.1,)"), ("model.name", "resnet18")):
+        with pytest.raises(ConfigError, match=rf"config\.{key} is .*tiny need"):
+            load_config(BASELINE, flags(blobs, **{key.replace(".", "__"): value}))
+    by_hand = load_config(BASELINE, flags(blobs))
+    with by_hand.unlocked():
+        by_hand.data.mean = (0.5,)
+    with pytest.raises(ConfigError, match=r"data\.mean"):
+        make_task(by_hand, prepare(by_hand))
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("configs/*/*.py")), ids=lambda file: file.stem)
+def test_every_config_survives_its_run_folder(file):
+    """What JSON makes of tuples must not look like another config on resume."""
+    if file.name.startswith("__"):
+        return
+    config = load_config(str(file))
+    again = from_json(json.loads(json.dumps(config.to_dict())), "config.json")
+    assert configs.flatten(again) == configs.flatten(config)
+
+
+class AfterEpochs(Interruption):
+    """Asks to stop when so many epochs have passed."""
+
+    def __init__(self, number: int):
+        self._left = number
+
+    @property
+    def signal_number(self) -> int:
+        self._left -= 1
+        return 15 if self._left <= 0 else 0
+
+
+def trained(folder: pathlib.Path, overrides: list[str], *, stop_after: int | None = None) -> Run:
+    run = Run.create(folder, load_config(BASELINE, overrides))
+    interruption = AfterEpochs(stop_after) if stop_after else Interruption()
+    assert fitting.train(run, prepare(run.config), interruption) == (stop_after is None)
+    return run
+
+
+def best_weights(run: Run) -> dict:
+    from fpclass.run.results import restore_best
+
+    return flatten_dict(jax.device_get(restore_best(run, 2)[1]), sep="/")
+
+
+UNCACHED = pytest.param(CACHED | {"finetune__cache_views": 0}, id="uncached", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("changes", [pytest.param(GRADUAL, id="cached"), UNCACHED])
+def test_interrupted_resumed_and_in_a_study_are_one_training(blobs, tmp_path, changes):
+    overrides = flags(blobs, split__num_folds=2, **changes)
+    straight = trained(tmp_path / "straight", overrides)
+    trained(tmp_path / "resumed", overrides, stop_after=3)
+    resumed = trained(tmp_path / "resumed", overrides)
+    study = ["study", "--configs", BASELINE, "--folds=2", f"--workdir={tmp_path / 'study'}"]
+    assert main([*study, *flags(blobs, **changes)]) == 0
+    member = Run.open(tmp_path / "study" / "members" / "baseline" / "fold-0-seed-0")
+    expected = best_weights(straight)
+    for other in (resumed, member):
+        found = best_weights(other)
+        assert set(found) == set(expected)
+        for path in expected:
+            np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+    assert len(pd.read_csv(member.path("predictions.csv"))) == 16
+    # The checkpoint is whole: frozen stages as published, learned ones not.
+    published = published_arrays()
+    kernel_of = lambda stage: published[f"{stage}.conv.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(expected["params/layer1_0/conv/kernel"], kernel_of("layer1_0"))
+    summed = kernel_of("stem").sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(expected["params/stem/conv/kernel"], summed, atol=1e-6)
+    is_moved = not np.array_equal(expected["params/layer3_0/conv/kernel"], kernel_of("layer3_0"))
+    assert is_moved == ("finetune__unfreeze" in changes)
+
+
+def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
+    out = capsys.readouterr().out
+    assert "features behind layer2_0: 38 images, 3 views" in out
+    assert "weights tiny" in out
+    for name in ("submission.csv", "metrics.json", "figures/grad_cam_worst.png", "figures/feature_maps.png"):
+        assert (folder / name).stat().st_size
+    assert json.loads((folder / "metrics.json").read_text())["weights"] == "tiny"
+    # What the whole network says of single files is what was said of the cached features.
+    first = pd.read_csv(folder / "predictions.csv").iloc[0]
+    image = blobs / "processed" / "processed" / f"{first['filename']}.png"
+    assert main(["predict", str(image), f"--workdir={folder}", f"--output={tmp_path / 'out.csv'}"]) == 0
+    logits = first[[name for name in first.index if name.startswith("logit")]].to_numpy(float)
+    share = np.exp(logits[1]) / np.exp(logits).sum()
+    assert abs(pd.read_csv(tmp_path / "out.csv")["probability_1"][0] - share) < 1e-4
+
+
+def test_views_are_of_augmented_images_and_take_turns(blobs):
+    config = load_config(BASELINE, flags(blobs, **CACHED | {"finetune__cache_views": 3}))
+    prepared = prepare(config)
+    task = make_task(config, prepared)
+    features = task.dataset.images
+    assert features.shape[:2] == (38, 4)
+    for one in range(4):
+        for other in range(one):
+            assert not np.allclose(features[:, one], features[:, other])
+    dataset = jax.device_put(task.dataset)
+    member = fitting.make_member(config, prepared)
+    rows = np.arange(38)
+    drawn = [np.asarray(feature_inputs().draw(member, epoch, dataset, rows)) for epoch in range(3)]
+    for row in rows:  # every augmented view once in three epochs, never the plain one
+        seen = {view for epoch in drawn for view in range(4) if np.array_equal(epoch[row], features[row, view])}
+        assert seen == {1, 2, 3}
+    np.testing.assert_array_equal(feature_inputs().plain(dataset.images, rows), features[:, 0])
+    still = load_config(BASELINE, flags(blobs, **CACHED, augment__flip_probability=0.0, augment__brightness=0.0,
+                                        augment__contrast=0.0))  # fmt: skip
+    assert make_task(still, prepared).dataset.images.shape[:2] == (38, 1)
+
+
+REFUSED = {
+    "nothing frozen": ({"finetune__cache_views": 1}, r"finetune\.cache_views.*freeze_until"),
+    "nothing frozen to the end": (CACHED | {"finetune__unfreeze": "(('stem',1),)"}, "no stage stays frozen"),
+    "random weights": (CACHED | {"model__weights": ""}, "random weights differ"),
+    "views of a prediction": (CACHED | {"predict__flip": True}, r"predict\.flip"),
+    "mixup": (CACHED | {"augment__mixup_alpha": 0.2}, r"augment\.mixup_alpha"),
+    "cutmix": (CACHED | {"augment__cutmix_alpha": 0.2}, r"augment\.cutmix_alpha"),
+    "drifting statistics": (CACHED | {"finetune__batch_norm": "train_all"}, r"finetune\.batch_norm"),
+    "a new stem": (CACHED | {"finetune__new_stem": True}, r"finetune\.new_stem"),
+    "too large": (CACHED | {"finetune__cache_gb": 1e-6}, r"finetune\.cache_gb"),
+    "no such stage": ({"finetune__freeze_until": "layer9"}, "stem, layer1_0, layer2_0, layer3_0"),
+    "unfrozen too late": (CACHED | {"finetune__unfreeze": "(('layer3',4),)"}, r"train\.num_epochs"),
+    "not a pair": ({"finetune__unfreeze": "(5,)"}, r"finetune\.unfreeze"),
+    "a key of another network": ({"model__squeeze_excitation": 2}, r"model\.squeeze_excitation.*does not read"),
+    "a head that has none": ({"model__dense_features": "(8,)"}, r"model\.dense_features.*does not read"),
+    "cnn": ({"model__name": "cnn", "model__weights": "", "finetune__rate_decay": 0.5}, r"finetune\.rate_decay"),
+    "no weights": ({"model__name": "mobilenet_v2", "model__weights": "mobilenet_v2.v1"}, "not in the cache"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_is_one_line(blobs, tmp_path, capsys, changes, said):
+    command = ["train", f"--config={BASELINE}", f"--workdir={tmp_path / 'run'}", *flags(blobs, **changes)]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error), error
+    assert error.count("\n") == 1
+
+
+def test_the_freeze_sweep(blobs, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    command = ["freeze-sweep", f"--config={BASELINE}", "--folds=2", f"--workdir={folder}"]
+    changes = GRADUAL | {"train__num_epochs": 3}
+    assert main([*command, "--cuts", "head", "layer3", "layer2", *flags(blobs, **changes)]) == 0
+    assert "freeze_sweep.png" in capsys.readouterr().out
+    frame = pd.read_csv(folder / "freeze_sweep.csv")
+    assert frame["num_frozen"].tolist() == [2, 3, 6]
+    assert frame["freeze_until"].tolist() == ["layer2", "layer3", "head"]
+    assert frame["accuracy"].between(0, 1).all()
+    assert (frame["accuracy_members_low"] <= frame["accuracy_members_high"]).all()
+    assert (folder / "figures" / "freeze_sweep.png").stat().st_size > 5000
+    arms = json.loads((folder / "study.json").read_text())["configs"]
+    assert {arm["finetune"]["cache_views"] for arm in arms.values()} == {2}
+    assert not any(arm["finetune"]["unfreeze"] for arm in arms.values())
+
+
+def test_a_sweep_down_to_the_stem_compares_like_with_like(blobs, tmp_path):
+    from fpclass.study.freeze_sweep import plan_sweep
+
+    study = plan_sweep(tmp_path, BASELINE, flags(blobs, **CACHED), num_folds=2, num_seeds=1)
+    assert [arm.finetune.freeze_until for arm in study.arms.values()] == ["head", "", *STAGES[1:]]
+    assert {arm.finetune.cache_views for arm in study.arms.values()} == {0}
+    assert study.baseline == "06-frozen-before-head"
+    with pytest.raises(ConfigError, match="no stages to freeze"):
+        plan_sweep(tmp_path, BASELINE, [], num_folds=2, num_seeds=1)
+
+
+def test_other_weights_are_noticed_on_resume(blobs, tmp_path, monkeypatch):
+    from fpclass.errors import RunError
+
+    path = tmp_path / "mine.safetensors"
+    arrays = published_arrays()
+    metadata = {"fpclass.models.pretrained": "tiny"}
+    path.write_bytes(save(arrays, metadata))
+    overrides = flags(blobs, model__weights=path, **CACHED)
+    trained(tmp_path / "run", overrides, stop_after=2)
+    path.write_bytes(save(arrays | {"stem.bn.bias": np.full(4, 0.2, np.float32)}, metadata))
+    with pytest.raises(RunError, match=r"mine\.safetensors is another file"):
+        trained(tmp_path / "run", overrides)
+
+
+def test_weights_are_asked_for_before_the_data(blobs, tmp_path, capsys):
+    """A study says at once which configs cannot be trained, and trains the others."""
+    missing = tmp_path / "missing.py"
+    missing.write_text(
+        "from configs.footprints import resnet18\n\n\ndef get_config():\n"
+        "    config = resnet18.get_config()\n    config.name = 'missing'\n    return config\n"
+    )
+    values = {"train.num_epochs": 1, "evaluate.num_bootstrap": 50, "data.root": blobs}
+    small = [f"--config.{key}={value}" for key, value in values.items()]
+    command = ["study", "--configs", BASELINE, str(missing), "--folds=2", f"--workdir={tmp_path / 'study'}", *small]
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    assert "resnet18" in out
+    assert "not in the cache" in out
+    assert len(list((tmp_path / "study" / "members" / "baseline").glob("*/predictions.csv"))) == 2
+
+
+def test_accumulation_with_a_ragged_last_batch(blobs, tmp_path):
+    """A part of a batch that is nothing but padding changes nothing, whatever batch norm does."""
+    changes = {"finetune__batch_norm": "train", "train__accumulate": 4, "train__num_epochs": 2}
+    run = trained(tmp_path / "run", flags(blobs, **changes))
+    assert all(np.isfinite(line["train_loss"]) for line in run.history())
+    assert all(np.isfinite(leaf).all() for leaf in best_weights(run).values())
