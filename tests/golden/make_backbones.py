@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "models"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
 from backbone_cases import CASES, Case, digest, draw_images
 from reference_networks import reference_outputs, reference_training
