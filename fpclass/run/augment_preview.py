@@ -147,7 +147,8 @@ def make_copies(
     import numpy as np
 
     from fpclass.augment import make_augment_batch
-    from fpclass.train.inputs import make_augment_epoch, view_in, view_keys
+    from fpclass.train.inputs import make_augment_epoch
+    from fpclass.train.keys import view_in, view_keys
 
     mean, std, num_views = np.array(config.data.mean), np.array(config.data.std), config.finetune.cache_views
     augment_view = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)

@@ -27,7 +27,8 @@ from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs import Inputs, feature_inputs, image_inputs
 from fpclass.train.optim import make_optimizer, make_plateau
 from fpclass.train.predict import Predict, make_predict, scores_of
-from fpclass.train.state import ORDER, PADDING, PARAMS, Best, Dataset, Member, TrainState, address, select
+from fpclass.train.keys import ORDER, PARAMS, address
+from fpclass.train.state import PADDING, Best, Dataset, Member, TrainState, select
 from fpclass.train.step import TrainStep, make_train_step
 
 SELECTION_METRICS = ("accuracy", "loss", "macro_f1")

@@ -1,22 +1,22 @@
-"""What a network is fed: normalised images, augmented in training, or features that were computed once."""
+"""Inputs of a network from rows of a data set: normalised and augmented images, or cached features."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Int
 
 from fpclass.augment import make_augment_batch, normalise
 from fpclass.config import Config
-from fpclass.train.state import AUGMENT, FLIPS, VIEWS, Dataset, Member, address
+from fpclass.train.keys import augmentation_keys, mirrored_in, view_in
+from fpclass.train.state import Dataset, Member
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """From rows of a data set to what a network takes.
+    """Functions from rows of a data set to inputs of a network.
 
     Attributes:
       draw: (member, epoch, dataset, rows [B]) -> batch for training.
@@ -64,23 +64,6 @@ def make_augment_epoch(config: Config) -> Callable[..., Array]:
     return augment_epoch
 
 
-def augmentation_keys(
-    seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]
-) -> Key[Array, " B"]:
-    """The random keys of the augmentation of these rows, in this epoch of the member of this seed."""
-    key = address(seed, AUGMENT, epoch)
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-
-
-def mirrored_in(seed: Int[Array, ""] | int, epoch: Int[Array, ""] | int, rows: Int[Array, " B"]) -> Bool[Array, " B"]:
-    """Whether each of these rows is mirrored in this epoch: in every other one, from the first or from the second on.
-
-    Source: Jordan, arXiv 2404.00498, section 3.6: all images and mirror images are seen in every pair of epochs.
-    """
-    first = jax.vmap(lambda row: jax.random.bits(address(seed, FLIPS, row)) % 2)(rows)
-    return (first + jnp.asarray(epoch, first.dtype)) % 2 == 1
-
-
 def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
     """Cached features [N, views, …]: in training the augmented views in turn, in evaluation the plain one."""
 
@@ -93,16 +76,3 @@ def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inp
         plain=lambda features, rows: features[rows, 0],
         shape=lambda dataset: dataset.images.shape[2:],
     )
-
-
-def view_in(epoch: Int[Array, ""] | int, rows: Int[Array, " B"], num_views: int) -> Int[Array, " B"]:
-    """Which of its augmented views, from 1 on, each of these rows is trained on in this epoch.
-
-    Neighbours start at different views; every image sees each of its own equally often.
-    """
-    return 1 + (epoch + rows) % num_views
-
-
-def view_keys(view: Int[Array, " B"], rows: Int[Array, " B"]) -> Key[Array, " B"]:
-    """The random keys of the augmentation of a view of each of these rows, the same for every member."""
-    return jax.vmap(lambda of_row, row: address(0, VIEWS, of_row, row))(view, rows)

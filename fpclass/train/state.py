@@ -1,25 +1,24 @@
-"""What training works on: the data set on the device, a member, and the state that changes."""
+"""The data set on the device, a member (a seed and its rows), and the training state."""
 
 from __future__ import annotations
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
-PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS, FLIPS = range(7)
-"""Purposes of random numbers: the first part of their address."""
 PADDING = -1
 """Row number that stands for "no example" in the last batch of an epoch."""
 
 
 @flax.struct.dataclass
 class Dataset:
-    """What all members share, on the device.
+    """Images and labels that all members share, on the device.
 
     Attributes:
-      images: of a run; or, where a frozen prefix was computed once, its features float [N, views, …], of which view
-        0 is of the images as they are, and the others of augmented ones.
+      images: anything of this shape that rows can be taken from by `images[rows]`: an array on the device, or a
+        `streaming.Window` of images whose others stay on disk. Where a frozen prefix was computed once, its features
+        float [N, views, …], of which view 0 is of the images as they are, and the others of augmented ones.
       labels: class of each.
       sublabels: subclass of each, where these are learnt (`model.subclasses`).
       pretrained: params and batch_stats that members start from, where they do not draw their own.
@@ -33,7 +32,7 @@ class Dataset:
 
 @flax.struct.dataclass
 class Member:
-    """What distinguishes one training from another of the same config: its seed and its rows.
+    """One training of a config: its seed and its rows.
 
     Attributes:
       seed: of initial weights, order, augmentation and dropout.
@@ -69,7 +68,7 @@ class TrainState:
 
     `opt_state` has one optimiser state per phase of the plan, of the parameters that begin to learn in it. `average`
     is the moving average of params and batch_stats, empty where none is kept. A state that `is_stopped` no longer
-    changes: its member waits for the others of its company.
+    changes: its member waits for those that train at the same time.
     """
 
     step: Int[Array, ""]
@@ -82,14 +81,6 @@ class TrainState:
     best: Best
     stale_evaluations: Int[Array, ""]
     is_stopped: Bool[Array, ""]
-
-
-def address(seed: Int[Array, ""] | int, purpose: int, *where: Int[Array, ""] | int) -> Key[Array, ""]:
-    """The random key at an address: seed, purpose, then for example epoch and example."""
-    key = jax.random.fold_in(jax.random.key(seed), purpose)
-    for part in where:
-        key = jax.random.fold_in(key, part)
-    return key
 
 
 def select(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:

@@ -23,7 +23,7 @@ from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
 from fpclass.run.prepare import Prepared
 from fpclass.train.finetune import compute_in, make_plan
-from fpclass.train.inputs import view_keys
+from fpclass.train.keys import view_keys
 from fpclass.train.state import Dataset
 
 
