@@ -23,7 +23,7 @@ import numpy as np
 
 from fpclass.config import load_config
 from fpclass.models.build import build_model
-from fpclass.train.host_engine import engine_for
+from fpclass.train.placement import engine_for
 from fpclass.train.state import Dataset, Member
 from fpclass.train.summary import count_parameters
 

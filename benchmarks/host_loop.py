@@ -1,7 +1,7 @@
 """An epoch as one compiled loop, and as a loop on the host that calls the same step: the three-block CNN on 32 x 32.
 
 On CPU XLA's convolutions are much slower inside a compiled loop, which is why such networks train by a loop on the host
-(`fpclass.train.host_engine.needs_host_loop`). On an accelerator the compiled loop should win.
+(`fpclass.train.placement.needs_host_loop`). On an accelerator the compiled loop should win.
 
 Run: python benchmarks/host_loop.py [--images 256] [--batch 64] [--rounds 2]
 """
@@ -48,7 +48,7 @@ def main() -> None:
     rows = jnp.arange(args.images, dtype=jnp.int32)
     member, dataset = Member(jnp.array(0), rows, rows[:0], rows[:0], jnp.ones(2)), Dataset(images, rows % 2)
     compiled = seconds_per_image(make_engine(model, config), member, dataset, args.rounds)
-    on_host = seconds_per_image(make_host_engine(model, config), member, dataset, args.rounds)
+    on_host = seconds_per_image(make_host_engine(model, config, is_by_batch=True), member, dataset, args.rounds)
     print(f"{jax.default_backend()}, batch {args.batch}: compiled loop {1e3 * compiled:.2f} ms an image, on the host "
           f"{1e3 * on_host:.2f} ms, ratio {compiled / on_host:.1f}")  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Members of the baseline together, as a study trains them, against one alone and against the reference's PyTorch loop.
 
 Claim, on two CPU cores: a member-epoch of 15 members together (1,258 images of 120 x 80, batch 32, flip and jitter,
-Adam) takes at most 0.55 of PyTorch in the reference's way, and company is never slower than training alone.
+Adam) takes at most 0.55 of PyTorch in the reference's way, and together is never slower than alone.
 
 Run: python benchmarks/study.py                                       (PyTorch in the same environment)
      python benchmarks/study.py --torch-python=TORCHENV/bin/python        (PyTorch in an environment of its own)
@@ -32,7 +32,8 @@ from configs.footprints import baseline
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh, put, use_all_cores
 from fpclass.train.engine import Engine, make_engine
-from fpclass.train.members import batched_form, make_company, stack_members, take_member
+from fpclass.train.members import divide_over_devices, stack_members, take_member
+from fpclass.train.placement import are_batched, batched_form
 from fpclass.train.state import Member, TrainState
 
 ALONE, REFERENCE = "alone", "torch, PNG 120x80, 0 workers"
@@ -46,12 +47,13 @@ def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], 
     config = baseline.get_config()
     config.study.together = together
     mesh = member_mesh()
-    company = make_company(config, build_model(batched_form(config, mesh), 2, SIZE), mesh)
+    alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
+    engine = divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
     members = make_members(count)
     stacked = stack_members([take_member(members, i) for i in range(count)], mesh)
     dataset = put(make_dataset(), mesh)
-    state = company.engine.init(stacked, dataset)
-    return epochs(company.engine, state, stacked, dataset, num_epochs)
+    state = engine.init(stacked, dataset)
+    return epochs(engine, state, stacked, dataset, num_epochs)
 
 
 def alone_epochs(num_epochs: int) -> Callable[[], None]:
@@ -86,7 +88,7 @@ def measure(
 
 
 def print_table(times: dict[str, list[tuple[float, float]]], member_epochs: dict[str, int], args: argparse.Namespace):
-    """Seconds per member-epoch of each way, and what share of those of the other ways company takes."""
+    """Seconds per member-epoch of each way, and what share of those of the other ways together takes."""
     best, best_cpu = {}, {}
     print(f"\n{'s / member-epoch':<32} {'min':>7} {'median':>7} {'CPU min':>8} {'first round s':>14} {'compiling':>10}")
     for name, (first, *rest) in times.items():

@@ -32,9 +32,13 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption, and after --until, which ends it early: ingest lists, decodes and
     audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it.
     """
-    from fpclass.run import results
-    from fpclass.run import train as fitting
+    from fpclass.run import train as trainer
+    from fpclass.run.best import BestModel
+    from fpclass.run.evaluate import evaluate, summarise
+    from fpclass.run.explain import explain
+    from fpclass.run.predict_files import describe_model
     from fpclass.run.prepare import prepare
+    from fpclass.run.submission import submit
     from fpclass.train.summary import summarise_model
     from fpclass.train.task import require_weights
 
@@ -50,7 +54,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             require_weights(config)
         prepared = prepare(config, run.folder, strict=args.strict)
         run.write_csv("splits.csv", prepared.splits.frame)
-        files.write_json(run.path("model.json"), results.describe_model(prepared.table))
+        files.write_json(run.path("model.json"), describe_model(prepared.table))
         say(prepared.audit.to_text())
         for note in prepared.splits.notes:
             say(f"split: {note}")
@@ -62,7 +66,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             say(f"\n{summary}")
             return _ended(run, "model.txt")
         with interruptible() as interruption:
-            is_finished = fitting.train(run, prepared, interruption)
+            is_finished = trainer.train(run, prepared, interruption)
         if not is_finished:
             say(f"stopped; everything is in {run.folder}, and the same command goes on from there")
             return interruption.exit_code
@@ -70,18 +74,19 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             return 0
         if args.until == "train":
             return _ended(run, "checkpoints", "log.jsonl")
-        metrics = results.evaluate(run, prepared)
+        best = BestModel(run, prepared.table.num_classes)
+        metrics = evaluate(best, prepared)
         if args.until == "evaluate":
-            say(results.summarise(run, prepared, metrics))
+            say(summarise(run, prepared, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
-        results.explain(run, prepared)
+        explain(best, prepared)
         problem = None
         if prepared.table.to_predict_mask.any():
             try:
-                results.submit(run, prepared)
+                submit(best, prepared)
             except DataError as error:  # what was trained and measured is told all the same
                 problem = error
-    say(results.summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
+    say(summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
     if problem:
         raise problem
     return 0
@@ -172,24 +177,27 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     """Judges the best checkpoint on the validation images: metrics.json with intervals, and figures."""
-    from fpclass.run import results
+    from fpclass.run.best import BestModel
+    from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.prepare import prepare
 
     run = _open(args, overrides)
     prepared = prepare(run.config)
-    metrics = results.evaluate(run, prepared)
+    metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
     say(run.path("classification_report.txt").read_text(encoding="utf-8").rstrip())
-    say(results.summarise(run, prepared, metrics))
+    say(summarise(run, prepared, metrics))
     return 0
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     """Shows by Grad-CAM and feature maps what the best checkpoint saw where it was most wrong."""
-    from fpclass.run import results
+    from fpclass.run.best import BestModel
+    from fpclass.run.explain import explain
     from fpclass.run.prepare import prepare
 
     run = _open(args, overrides)
-    results.explain(run, prepare(run.config))
+    prepared = prepare(run.config)
+    explain(BestModel(run, prepared.table.num_classes), prepared)
     say(f"written: {', '.join(str(run.path(f'figures/{n}.png')) for n in ('grad_cam_worst', 'feature_maps'))}")
     say(f"         {run.path('grad_cam.npz')}")
     return 0
@@ -197,8 +205,9 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def submit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv."""
-    from fpclass.run import results
+    from fpclass.run.best import BestModel
     from fpclass.run.prepare import prepare
+    from fpclass.run.submission import submit
 
     if args.ensemble:
         from fpclass.study.ensemble import submit_ensemble
@@ -207,17 +216,18 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
         path = submit_ensemble(Study.open(pathlib.Path(args.workdir)).changed(overrides))
     else:
         run = _open(args, overrides)
-        path = results.submit(run, prepare(run.config))
+        prepared = prepare(run.config)
+        path = submit(BestModel(run, prepared.table.num_classes), prepared)
     say(f"written: {path}")
     return 0
 
 
 def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts image files, or all images of a folder, to a CSV. Files that cannot be read are named; exit code 1."""
-    from fpclass.run import results
+    from fpclass.run.predict_files import predict_files
 
     run = _open(args, overrides)
-    frame = results.predict_files(run, [pathlib.Path(p) for p in args.inputs])
+    frame = predict_files(run, [pathlib.Path(p) for p in args.inputs])
     failed = frame[frame["error"] != ""]
     if args.output == "-":
         say(frame.to_csv(index=False).rstrip())

@@ -1,4 +1,4 @@
-"""Devices and processes: members of a company spread over all of them, or one batch over a few.
+"""Devices and processes: members that train at the same time spread over all of them, or one batch over a few.
 
 A mesh names the devices. Members need nothing of each other, so each device works through its own members
 (`shard_map`, no communication); a batch that is spread needs its gradients summed, which XLA puts in by itself.
@@ -21,6 +21,10 @@ from jaxtyping import PyTree
 from fpclass.errors import ConfigError
 
 MEMBER, BATCH = "member", "batch"
+HOST_MEMORY_SHARE = 0.5
+"""Of a computer's memory, what the members on its cores may take."""
+DEVICE_MEMORY_SHARE = 0.85
+"""Of an accelerator's memory: the allocator cannot use all of it."""
 
 
 def use_all_cores() -> None:
@@ -101,6 +105,19 @@ def batch_mesh(num_devices: int) -> Mesh | None:
     if len(devices) == 1:
         return None
     return Mesh(np.array(devices), (BATCH,), axis_types=(AxisType.Auto,))
+
+
+def device_memory(mesh: Mesh) -> float:
+    """Bytes that members on one device of a mesh may take."""
+    device = mesh.local_devices[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return DEVICE_MEMORY_SHARE * stats["bytes_limit"]
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        total = 8e9
+    return HOST_MEMORY_SHARE * total / len(mesh.local_devices)
 
 
 def put(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:

@@ -21,7 +21,8 @@ from fpclass import parallel
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.train.engine import make_engine
-from fpclass.train.members import batched_form, make_company, stack_members
+from fpclass.train.members import divide_over_devices, stack_members
+from fpclass.train.placement import batched_form
 from fpclass.train.state import PADDING, Dataset
 
 TESTS = pathlib.Path(__file__).parent
@@ -80,12 +81,13 @@ def eight_devices(file: str) -> None:
     one = Mesh(np.array(jax.devices()[:1]), (parallel.MEMBER,), axis_types=(AxisType.Auto,))
     saved = {}
     for name, mesh in (("eight", parallel.member_mesh()), ("one", one)):
-        company = make_company(config, build_model(batched_form(config, mesh), 2, SIZE), mesh)
+        alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
+        engine = divide_over_devices(alone, mesh, is_batched=False)
         who, dataset = stack_members(people, mesh), parallel.put(data, mesh)
-        state = company.engine.init(who, dataset)
+        state = engine.init(who, dataset)
         fresh = parallel.fetch(state.params)
         for _ in range(2):
-            state, _ = company.engine.train_epoch(state, who, dataset)
+            state, _ = engine.train_epoch(state, who, dataset)
         saved |= named(f"{name}/fresh", fresh) | named(f"{name}/params", parallel.fetch(state.params))
         saved |= {f"{name}/step": state.step, f"{name}/rows": who.train_rows}
         saved |= {f"{name}/devices": len(state.step.sharding.device_set)}

@@ -1,7 +1,7 @@
 """Mixing of training images with each other: mixup and CutMix.
 
 Unlike the operations of `fpclass.augment`, these see a batch. Its last rows may be padding, which no real row is mixed
-with, and how many there are changes nothing: a batch gives the same images in company of larger ones.
+with, and how many there are changes nothing: a batch gives the same images among larger ones.
 """
 
 from __future__ import annotations

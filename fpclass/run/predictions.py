@@ -1,4 +1,4 @@
-"""The Predictions table: what models said, one row per image. Every later stage reads this and nothing else."""
+"""The Predictions table: logits of models, one row per image. Every later stage reads this and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 
 from fpclass.data.splits import Splits
 from fpclass.data.table import Table
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
+from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.stats.metrics import log_softmax
 
 
@@ -43,6 +46,16 @@ class Predictions:
             frame[f"logit_{value}"] = np.asarray(logits)[:, k]
         return cls(frame, table.classes)
 
+    @classmethod
+    def read(cls, run: Run, filename: str, classes: tuple[str, ...]) -> Predictions:
+        """Reads a table that was written, with its logits in the precision in which they were computed.
+
+        Raises:
+          RunError: missing or damaged.
+        """
+        frame = run.read_csv(filename)
+        return cls(frame.astype({f"logit_{value}": np.float32 for value in classes}), classes)
+
     def select(self, split: str) -> Predictions:
         """The rows of one split, in the same order."""
         return Predictions(self.frame.loc[self.frame["split"] == split].reset_index(drop=True), self.classes)
@@ -67,3 +80,24 @@ class Predictions:
         """Log-loss of each row in nats, NaN where the label is unknown, [n]."""
         losses = -log_softmax(self.logits)[np.arange(len(self.frame)), self.labels]
         return np.where(self.labels >= 0, losses, np.nan)
+
+
+def predict_rows(best: BestModel, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
+    """Predicts the rows of these roles with the best weights of a run and writes them as a table.
+
+    Args:
+      best: the network.
+      prepared: the data of the run.
+      roles: of the splits.
+      filename: predictions.csv or test_predictions.csv.
+
+    Raises:
+      RunError: the data have changed since the run began.
+    """
+    run = best.run
+    check_same_data(run, prepared)
+    rows = np.concatenate([prepared.splits.rows(role) for role in roles])
+    logits = best.predict(prepared.images, rows)
+    predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{run.config.seed}")
+    run.write_csv(filename, predictions.frame)
+    return predictions

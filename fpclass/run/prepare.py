@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 from typing import Any, cast
@@ -44,10 +45,10 @@ class Prepared:
 
     @property
     def note(self) -> str:
-        """What has to stand on every figure."""
+        """Disclaimer printed on every figure."""
         return note_of(self.table.is_synthetic)
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """Hash of what training depends on: names, contents, labels and groups."""
         columns = self.table.rows[["filename", "sha256", "raw_label", "group", "split"]]
@@ -55,7 +56,7 @@ class Prepared:
 
 
 def note_of(is_synthetic: bool) -> str:
-    """What has to stand on every figure and report about such data; "" for real images."""
+    """Disclaimer printed on figures and reports about such data; "" for real images."""
     return "SYNTHETIC data: drawn, not real prints" if is_synthetic else ""
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 
 import numpy as np
 import pandas as pd
 
+from fpclass import files
+from fpclass.config import Config
+from fpclass.data.splits import PREDICT
 from fpclass.data.table import Table
 from fpclass.errors import DataError
-from fpclass.run.predictions import Predictions
+from fpclass.run.best import BestModel
+from fpclass.run.predictions import Predictions, predict_rows
+from fpclass.run.prepare import Prepared
 
 
 def make_submission(
@@ -65,3 +71,40 @@ def check_submission(submission: pd.DataFrame, wanted: list[str], labels: set[ob
     foreign = set(submission.iloc[:, 1]) - labels
     if foreign:
         raise DataError(f"submission holds labels {sorted(map(str, foreign))} that are not among the classes")
+
+
+def write_submission(folder: pathlib.Path, config: Config, table: Table, predictions: Predictions) -> pathlib.Path:
+    """Writes submission.csv into a folder, and beside it that the data are synthetic, if they are.
+
+    Returns:
+      Its path.
+
+    Raises:
+      DataError: as `make_submission`.
+    """
+    submission = make_submission(
+        table,
+        predictions,
+        filename_column=config.data.filename_column,
+        label_column="SEX" if config.data.source == "synthetic" else config.data.label_column,
+        fill_unreadable=config.submit.fill_unreadable,
+    )
+    path = folder / "submission.csv"
+    files.write_csv(path, submission)
+    if table.is_synthetic:
+        about = f"submission.csv is about {table.source}: not real people.\n"
+        files.write_text(folder / "submission.SYNTHETIC.txt", about)
+    return path
+
+
+def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
+    """Predicts the rows without a label with the best weights of a run and writes submission.csv.
+
+    Returns:
+      Its path.
+
+    Raises:
+      DataError: as `make_submission`.
+    """
+    predictions = predict_rows(best, prepared, (PREDICT,), "test_predictions.csv")
+    return write_submission(best.run.folder, best.run.config, prepared.table, predictions)

@@ -1,32 +1,50 @@
-"""One training with everything around it: resume, checkpoints, log, and what a person sees meanwhile."""
+"""The trainer: resume, checkpoints, log and a clean stop around the engine, for one training or several at once."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import time
+import pathlib
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from fpclass.config import Config, needs_selection
-from fpclass.console import Interruption, is_terminal, say
+from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
-from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
+from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
+from fpclass.run.log import Clock, EpochBar, Log, first_bad_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
-from fpclass.train.engine import Engine, epoch_batches, epochs_passed, fit, have_all_stopped
-from fpclass.train.host_engine import describe_stream, engine_for, is_streamed, put_dataset
-from fpclass.train.state import Member, TrainState
-from fpclass.train.task import Task, make_task
+from fpclass.train import checkpoints
+from fpclass.train.engine import Engine, epochs_passed, fit, have_all_stopped
+from fpclass.train.placement import Placement, place_run
+from fpclass.train.state import Best, Member, TrainState
+from fpclass.train.streaming import describe_stream, is_streamed
+from fpclass.train.task import Task
 
 FOLD_STRIDE = 0x9E3779B1
 """Odd, and far from small numbers: seeds of different folds do not meet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainee:
+    """One training: its run folder, its data with their roles, its seed and rows.
+
+    Attributes:
+      name: for messages; "" where there is only one.
+    """
+
+    run: Run
+    prepared: Prepared
+    member: Member
+    name: str = ""
 
 
 def make_member(config: Config, prepared: Prepared) -> Member:
@@ -72,57 +90,120 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
       RunError: the data have changed since the folder was begun, or it cannot be written to.
       TrainingError: the loss is not finite.
     """
-    from fpclass.train import checkpoints
-
     config = run.config
     check_same_start(run, prepared)
-    mesh = batch_mesh(config.train.num_devices)
-    task = make_task(config, prepared)
-    member, dataset = put(make_member(config, prepared), mesh), put_dataset(task.dataset, mesh)
-    engine = engine_for(dataset.images, task.model, config, mesh, num_cached=task.num_cached)
-    last, best = run.path("checkpoints/last"), run.path("checkpoints/best")
-    state = engine.init(member, dataset)
-    start = int(agree(np.array(checkpoints.latest_epoch(last) or 0)))
-    if start:
-        host = fetch(state)
-        if is_first_process():
-            host = jax.device_get(checkpoints.restore(last, host))
-        state = put(jax.tree.map(agree, host), mesh)
-    run.truncate_history(start)
-    say(describe_network(config, task, state, engine))
-    if is_streamed(dataset):
-        say(describe_stream(dataset))
-    if start:
-        say(f"going on after epoch {start} of {config.train.num_epochs}")
+    placement = place_run(config, prepared.table, prepared.images)
+    trainee = Trainee(run, prepared, make_member(config, prepared))
+
+    def on_start(state: TrainState, start: int) -> None:
+        say(describe_network(config, placement.task, state, placement.engine))
+        if is_streamed(placement.dataset.images):
+            say(describe_stream(placement.dataset))
+        if start:
+            say(f"going on after epoch {start} of {config.train.num_epochs}")
+
+    with EpochBar(config.train.num_epochs, len(run.history())) as bar:
+        state, is_finished = train_together(
+            [trainee], placement, config, run.path("checkpoints/last"), interruption,
+            on_start=on_start, on_epoch=lambda records: bar(records[0]), keeps_checkpoint=True,
+        )  # fmt: skip
+    if have_all_stopped(state):
+        say(f"stopped after epoch {epochs_passed(state)}: {config.train.patience} evaluations without improvement")
+    return is_finished
+
+
+def train_together(
+    trainees: Sequence[Trainee],
+    placement: Placement,
+    config: Config,
+    checkpoint: pathlib.Path,
+    interruption: Interruption,
+    *,
+    on_start: Callable[[TrainState, int], None] = lambda *_: None,
+    on_epoch: Callable[[list[dict[str, Any]]], None],
+    keeps_checkpoint: bool = False,
+) -> tuple[TrainState, bool]:
+    """Trains members of one config from their last checkpoint, or from the start.
+
+    Args:
+      trainees: as many as the engine of the placement takes at once.
+      placement: of the config.
+      config: theirs, but for fold and seed.
+      checkpoint: folder of the checkpoint that a resume goes on from.
+      interruption: asked after every epoch.
+      on_start: is told the state and the epochs that it has behind it.
+      on_epoch: is told the log lines of an epoch, one for each member that trained in it.
+      keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
+
+    Returns:
+      The last state, on the devices, and whether training came to its end.
+
+    Raises:
+      RunError: a folder cannot be written to.
+      TrainingError: the loss is not finite.
+    """
+    engine, dataset, num_epochs = placement.engine, placement.dataset, config.train.num_epochs
+    stacked = engine.put_members([trainee.member for trainee in trainees])
+    state, start = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
+    for trainee in trainees if is_first_process() else ():
+        trainee.run.truncate_history(start)
+    on_start(state, start)
 
     def save(state: TrainState) -> None:
-        state = fetch(state)
+        host = engine.to_host(state, len(trainees))
         if not is_first_process():
             return
-        weights = task.whole({"params": state.best.params, "batch_stats": state.best.batch_stats})
-        checkpoints.save(best, int(state.best.epoch), weights)
-        checkpoints.save(last, epochs_passed(state), state)
+        if keeps_checkpoint:
+            save_best(trainees, placement, host.best)
+        checkpoints.save(checkpoint, epochs_passed(host), host)
 
-    with contextlib.ExitStack() as stack:
-        reporter = stack.enter_context(Reporter(run, config.train.num_epochs))
+    clock = Clock()
+    with Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext() as log:
 
-        def on_epoch(state: TrainState, record: dict[str, Any]) -> bool:
-            _check_finite(record, run, prepared, engine, member)
-            reporter(log_record(record))
-            if record["epoch"] % config.train.checkpoint_every_epochs == 0:
+        def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
+            seconds = clock()
+            own = engine.split(record, len(trainees))
+            # Of no image: it has stopped early, before this epoch.
+            trained = [i for i, part in enumerate(own) if not math.isnan(part["train_accuracy"])]
+            for i in trained:
+                _check_finite(own[i], trainees[i], engine.batch_size, checkpoint)
+            lines = {i: log_record(own[i]) for i in trained}
+            if log:
+                log(lines, seconds, is_batched=engine.is_batched)
+            on_epoch(list(lines.values()))
+            if record["epoch"] % config.train.checkpoint_every_epochs == 0 and record["epoch"] < num_epochs:
                 save(state)
             return not agree(np.array(bool(interruption.signal_number)), any_process=True)
 
-        state = fit(engine, state, member, dataset, config.train, on_epoch)
-    save(state)
-    epoch, is_stopped = epochs_passed(state), have_all_stopped(state)
-    if is_stopped:
-        say(f"stopped after epoch {epoch}: {config.train.patience} evaluations without improvement")
-    return epoch == config.train.num_epochs or is_stopped
+        state = fit(engine, state, stacked, dataset, config.train, after_epoch)
+    is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
+    if keeps_checkpoint or not is_finished:
+        save(state)
+    return state, is_finished
+
+
+def save_best(trainees: Sequence[Trainee], placement: Placement, best_of_all: Best) -> None:
+    """Writes the best weights of every trainee into its run folder; those of all of them on the host."""
+    of_each: list[Best] = placement.engine.split(best_of_all, len(trainees))
+    for trainee, best in zip(trainees, of_each, strict=True):
+        weights = placement.task.whole({"params": best.params, "batch_stats": best.batch_stats})
+        checkpoints.save(trainee.run.path("checkpoints/best"), int(best.epoch), weights)
+
+
+def _restore(engine: Engine, fresh: TrainState, checkpoint: pathlib.Path, num_members: int) -> tuple[TrainState, int]:
+    """The state of a checkpoint, and the epochs it has behind it; the fresh one where there is none."""
+    epoch = checkpoints.latest_epoch(checkpoint) if is_first_process() else None
+    start = int(agree(np.array(epoch or 0)))
+    if not start:
+        return fresh, 0
+    host = engine.to_host(fresh, num_members)
+    if is_first_process():
+        host = jax.device_get(checkpoints.restore(checkpoint, host))
+    return engine.to_devices(host, fresh), start
 
 
 def describe_network(config: Config, task: Task, state: TrainState, engine: Engine) -> str:
-    """One line about what is trained: its size, where its weights come from, how much of it learns."""
+    """One line about a network: its size, where its weights come from, how much of it learns."""
     whole = task.whole({"params": state.params})
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(whole))
     learning = [sum(leaf.size for leaf in group.values()) for group in engine.plan.groups(state.params)]
@@ -136,76 +217,13 @@ def describe_network(config: Config, task: Task, state: TrainState, engine: Engi
     return f"model: {config.model.name}, {num_parameters:,} parameters{share}, {origin}; {kind}"
 
 
-class Reporter:
-    """Writes `log.jsonl` and TensorBoard events, and tells a person how training goes."""
-
-    def __init__(self, run: Run, num_epochs: int):
-        self._run = run
-        self._num_epochs = num_epochs
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Reporter:
-        from tensorboardX import SummaryWriter
-        from tqdm import tqdm
-
-        self._events = self._stack.enter_context(SummaryWriter(str(self._run.path("tensorboard"))))
-        done = sum(1 for _ in self._run.history())
-        self._bar = self._stack.enter_context(
-            tqdm(total=self._num_epochs, initial=done, desc="train", unit="epoch", disable=not is_terminal())
-        )
-        self._clock = time.perf_counter()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Reports one epoch."""
-        epoch = record["epoch"]
-        now = time.perf_counter()
-        self._run.append_history(record | {"seconds": round(now - self._clock, 3)})
-        self._clock = now
-        scores = {key: math.nan if value is None else value for key, value in record.items() if key != "epoch"}
-        for key, value in scores.items():
-            self._events.add_scalar(key.replace("_", "/", 1), value, epoch)
-        shown = {
-            "loss": scores["train_loss"],
-            "selection": scores.get("selection_accuracy"),
-            "validation": scores.get("validation_accuracy"),
-        }
-        text = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if value is not None)
-        self._bar.update()
-        self._bar.set_postfix_str(text, refresh=False)
-        if self._bar.disable and "validation_accuracy" in scores:
-            say(f"epoch {epoch:>3}/{self._num_epochs}  {text}")
-
-
-def log_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A line of `log.jsonl` from the record of an epoch: plain numbers, None where undefined."""
-    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
-    return {"epoch": int(record["epoch"])} | {k: value if math.isfinite(value) else None for k, value in scores.items()}
-
-
-def first_bad_batch(record: dict[str, Any], prepared: Prepared, member: Member, batch_size: int) -> str:
-    """Where the loss first was not a number in an epoch, with the files of that batch; "" if it always was one."""
-    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
-    if not len(bad):
-        return ""
-    step, epoch = int(bad[0]), int(record["epoch"])
-    rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), batch_size)[step])
-    names = prepared.table.rows["filename"].to_numpy()[rows[rows >= 0]]
-    loss = record["step_loss"][step]
-    return f"loss is {loss} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …)"
-
-
-def _check_finite(record: dict[str, Any], run: Run, prepared: Prepared, engine: Engine, member: Member) -> None:
+def _check_finite(record: dict[str, Any], trainee: Trainee, batch_size: int, checkpoint: pathlib.Path) -> None:
     """Stops when a step's loss was not a number, naming the files of that step's batch."""
-    from fpclass.train import checkpoints
-
-    where = first_bad_batch(record, prepared, member, engine.batch_size)
+    where = first_bad_batch(record, trainee.prepared.table, trainee.member, batch_size)
     if not where:
         return
-    good = checkpoints.latest_epoch(run.path("checkpoints/last"))
-    kept = f"the last good checkpoint is epoch {good}" if good else "there is no checkpoint yet"
+    good = checkpoints.latest_epoch(checkpoint)
+    kept = f"the last good checkpoint is epoch {good} in {checkpoint}" if good else "there is no checkpoint yet"
+    name = f"{trainee.name}: " if trainee.name else ""
     advice = "lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
-    raise TrainingError(f"{where}; {kept} in {run.folder}; {advice}")
+    raise TrainingError(f"{name}{where}; {kept}; {advice}")

@@ -12,9 +12,9 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.data.splits import PREDICT
 from fpclass.errors import ConfigError, DataError
-from fpclass.run import results
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import check_same_data, prepare
+from fpclass.run.submission import write_submission
 from fpclass.stats.calibration import Calibration
 from fpclass.stats.decisions import cost_decisions
 from fpclass.stats.metrics import log_softmax
@@ -49,7 +49,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     predictions = Predictions.make(table, splits, rows, said, "ensemble")
     files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
     decided = Predictions.make(table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
-    return results.write_submission(study.folder, config, table, decided)
+    return write_submission(study.folder, config, table, decided)
 
 
 def combine(

@@ -16,7 +16,7 @@ from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.stats.decisions import check_cost
 from fpclass.study.study import Study
-from fpclass.study.waves import train_arm
+from fpclass.study.training import train_config
 from fpclass.train.task import require_weights
 
 Failures = dict[str, str]
@@ -56,7 +56,7 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
                     progress.failed(failures[name])
                     continue
                 try:
-                    is_finished = train_arm(study, name, data.of(name), interruption, progress.add)
+                    is_finished = train_config(study, name, data.of(name), interruption, progress.add)
                 except RunError:  # of the folder: the next config would meet it too
                     raise
                 except Exception as error:  # whatever a config can do wrong, the others are none the worse

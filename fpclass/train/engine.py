@@ -8,7 +8,7 @@ an interruption.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,17 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.models.network import Network
-from fpclass.parallel import fetch
+from fpclass.parallel import agree, fetch, put
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs import Inputs, feature_inputs, image_inputs
+from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.optim import make_optimizer, make_plateau
 from fpclass.train.predict import Predict, make_predict, scores_of
-from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.state import PADDING, Best, Dataset, Member, TrainState, select
 from fpclass.train.step import TrainStep, make_train_step
 
@@ -49,11 +50,12 @@ def epoch_batches(member: Member, epoch: Int[Array, ""], batch_size: int) -> Int
 
 
 Epoch = Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
+Judge = Callable[[TrainState, Member, Array, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """The pure functions of one config, for any member of it.
+    """The pure functions of one config, and the devices they run on. `members.MemberEngine` has them for many members.
 
     Attributes:
       init: (member, dataset) -> TrainState.
@@ -64,6 +66,8 @@ class Engine:
       predict: as `make_predict` says.
       batch_size: examples per optimiser step.
       plan: what learns when.
+      mesh: devices that share every batch; None: one device.
+      is_batched: whether several members take part in the same program step (`vmap`).
     """
 
     init: Callable[[Member, Dataset], TrainState]
@@ -72,11 +76,38 @@ class Engine:
     predict: Predict
     batch_size: int
     plan: Plan
+    mesh: Mesh | None
+    is_batched: bool = False
 
     @property
     def train_epoch(self) -> Epoch:
         """That of the first phase, and of the only one where nothing is unfrozen on the way."""
         return self.train_epochs[0]
+
+    def put_members(self, members: Sequence[Member]) -> Member:
+        """Puts the members that train at the same time onto the devices."""
+        (member,) = members
+        return put(member, self.mesh)
+
+    def split(self, tree: PyTree, num_members: int) -> list[PyTree]:
+        """The parts of the members in a state or in a record on the host."""
+        assert num_members == 1
+        return [tree]
+
+    def to_host(self, state: TrainState, num_members: int) -> TrainState:
+        """What a checkpoint of these members holds."""
+        del num_members
+        return fetch(state)
+
+    def to_devices(self, restored: TrainState, fresh: TrainState) -> TrainState:
+        """The state to go on from, of a checkpoint.
+
+        Args:
+          restored: what `to_host` gave when it was written.
+          fresh: what `init` gives for the same members.
+        """
+        del fresh
+        return put(jax.tree.map(agree, restored), self.mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,24 +120,21 @@ class Parts:
     plan: Plan
 
 
-def make_engine(
-    model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh | None = None, *, num_cached: int = 0
-) -> Engine:
-    """Builds the functions that train, evaluate and predict with one config; arguments as `make_parts` takes them."""
+def make_engine(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Engine:
+    """Compiles one program per epoch, over images on the device; arguments as `make_parts` takes them."""
     parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
     return Engine(
         init=jax.jit(parts.init),
         train_epochs=tuple(jax.jit(make_train_epoch(step, config), donate_argnums=0) for step in parts.train_steps),
-        evaluate_epoch=jax.jit(make_evaluate_epoch(parts.predict, config)),
+        evaluate_epoch=jax.jit(make_evaluate_epoch(parts.predict, make_judge(config), config)),
         predict=jax.jit(parts.predict),
         batch_size=config.train.batch_size,
         plan=parts.plan,
+        mesh=batch_mesh,
     )
 
 
-def make_parts(
-    model: nn.Module, config: Config, batch_mesh: jax.sharding.Mesh | None = None, *, num_cached: int = 0
-) -> Parts:
+def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Parts:
     """Makes the functions of an engine that know nothing of epochs.
 
     Args:
@@ -163,7 +191,7 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
             average=copied((params, batch_stats)) if config.train.ema_decay else (),
             best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf, jnp.float32), zero),
             stale_evaluations=zero,
-            # A member without rows only fills up a company: it has stopped before it began.
+            # A member without rows only fills up the devices: it has stopped before it began.
             is_stopped=jnp.all(member.train_rows == PADDING),
         )
 
@@ -228,9 +256,8 @@ def judged_weights(state: TrainState, config: Config) -> tuple[PyTree, PyTree]:
     return state.average if config.train.ema_decay else (state.params, state.batch_stats)
 
 
-def make_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
+def make_evaluate_epoch(predict: Predict, judge: Judge, config: Config) -> Epoch:
     """Makes `Engine.evaluate_epoch`: predicts what is judged, and judges it."""
-    judge = make_judge(config)
 
     def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
         weights = judged_weights(state, config)
@@ -238,9 +265,6 @@ def make_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
         return judge(state, member, dataset.labels, logits)
 
     return evaluate_epoch
-
-
-Judge = Callable[[TrainState, Member, Array, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
 
 
 def make_judge(config: Config) -> Judge:
@@ -293,8 +317,8 @@ def fit(
     """Trains from where `state` stands to the last epoch, an early stop, or until `on_epoch` returns False.
 
     Args:
-      engine: functions of the config; those of a company train all of its members, of which state, member and
-        records then have one more axis in front.
+      engine: functions of the config; with those of a `MemberEngine` state, member and records have one more axis in
+        front.
       state: fresh, or restored from a checkpoint.
       member: seed and rows.
       dataset: on the device.
@@ -320,10 +344,10 @@ def fit(
 
 
 def epochs_passed(state: TrainState) -> int:
-    """Epochs that a member, or the longest-running member of a company, has behind it."""
+    """Epochs that a member has behind it, or of several the one that ran longest."""
     return int(np.max(fetch(state.epoch)))
 
 
 def have_all_stopped(state: TrainState) -> bool:
-    """Whether a member, or every member of a company, has stopped early."""
+    """Whether a member, or every one of several, has stopped early."""
     return bool(np.all(fetch(state.is_stopped)))

@@ -21,104 +21,47 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from fpclass.config import Config
-from fpclass.data.cache import StoredImages
-from fpclass.models.network import HEAD
-from fpclass.parallel import fetch, member_mesh, put
+from fpclass.parallel import fetch, put
 from fpclass.train.engine import (
     Engine,
     Epoch,
     epoch_batches,
     epoch_record,
-    judged_rows,
-    judged_weights,
-    make_engine,
+    make_evaluate_epoch,
     make_judge,
     make_parts,
     no_record,
     stem_rows,
 )
-from fpclass.train.members import Company, are_batched, take_member
 from fpclass.train.predict import Predict, eval_batch
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
 from fpclass.train.step import TrainStep
-from fpclass.train.streaming import Window, num_parts, read_windows
-
-
-def is_streamed(dataset: Dataset) -> bool:
-    """Whether the images of a data set stay on disk."""
-    return isinstance(dataset.images, StoredImages)
-
-
-def put_dataset(dataset: Dataset, mesh: Mesh | None) -> Dataset:
-    """Puts a data set onto the devices of a mesh, whole on each; images on disk stay there."""
-    if not is_streamed(dataset):
-        return put(dataset, mesh)
-    return with_images(put(with_images(dataset, ()), mesh), dataset.images)
-
-
-def with_images(dataset: Dataset, images: Any) -> Dataset:
-    """The data set with other images, or with a window of its own."""
-    return dataclasses.replace(dataset, images=images)
-
-
-def describe_stream(dataset: Dataset) -> str:
-    """One line about a data set whose images stay on disk."""
-    size = dataset.images.nbytes / 1e9
-    return f"images: {len(dataset.images):,}, {size:.1f} GB, streamed from disk: they are more than data.memory_gb"
-
-
-def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
-    """Whether the loop over batches has to run on the host because compiled loops are slow.
-
-    Inside `scan`, `map` and `cond` XLA's convolutions on CPU take many times as long as outside (docs/performance.md).
-    The footprint CNN is written as matrix products, and so is a head behind cached features: these are as fast in a
-    compiled loop, and there members can share the cores.
-
-    Args:
-      config: the whole config.
-      num_cached: leading stages of the network whose features are the data set.
-    """
-    if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
-        return False
-    is_products = config.model.name == "cnn" and config.model.conv_form != "direct"
-    is_head = num_cached > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
-    return not (is_products or is_head)
-
-
-def engine_for(
-    images: Any, model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
-) -> Engine:
-    """The engine that suits the network and where its images are; arguments as `make_engine` takes them."""
-    if isinstance(images, StoredImages) or needs_host_loop(config, num_cached):
-        return make_host_engine(model, config, batch_mesh, num_cached=num_cached)
-    return make_engine(model, config, batch_mesh, num_cached=num_cached)
+from fpclass.train.streaming import Window, is_streamed, num_parts, read_windows, with_images
 
 
 def make_host_engine(
-    model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
+    model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0, is_by_batch: bool
 ) -> Engine:
-    """Builds the functions of `make_engine`, for images on disk (`StoredImages`) or on the device.
+    """Builds the functions of `make_engine`, for images on disk or on the device.
 
     Args:
-      model: the network; or its part behind cached features.
+      model: as `make_parts` takes it, like the next three.
       config: the whole config.
-      batch_mesh: devices that share every batch; None: one device.
-      num_cached: leading stages of the whole network whose features are the data set; 0: it has images.
-
-    Raises:
-      ConfigError: as `make_engine`.
+      batch_mesh: devices that share every batch.
+      num_cached: stages whose features are the data set.
+      is_by_batch: whether a program is one step, called for every batch, or all steps of a window of images.
     """
     parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
-    is_by_batch = needs_host_loop(config, num_cached)
     predict = make_host_predict(parts.predict, batch_mesh, is_by_batch=is_by_batch)
     make_run = step_by_step if is_by_batch else in_one_scan
     return Engine(
         init=make_host_init(parts.init, model, batch_mesh),
         train_epochs=tuple(make_host_train_epoch(make_run(step), config, batch_mesh) for step in parts.train_steps),
-        evaluate_epoch=make_host_evaluate_epoch(predict, config),
+        evaluate_epoch=make_evaluate_epoch(predict, jax.jit(make_judge(config)), config),
         predict=predict,
         batch_size=config.train.batch_size,
         plan=parts.plan,
+        mesh=batch_mesh,
     )
 
 
@@ -130,7 +73,7 @@ def make_host_init(
 
     def host_init(member: Member, dataset: Dataset) -> TrainState:
         images: Any = dataset.images
-        if isinstance(images, StoredImages):
+        if is_streamed(images):
             rows = np.sort(fetch(stem_rows(member))) if getattr(model, "stem_of_images", None) else np.zeros(1, int)
             images = Window(*put((images[rows], rows), mesh))
         return compiled(member, with_images(dataset, images))
@@ -190,21 +133,9 @@ def make_host_train_epoch(run: Run, config: Config, mesh: Mesh | None) -> Epoch:
 
 def windows_of(images: Any, parts: np.ndarray, mesh: Mesh | None) -> Iterator[Any]:
     """What holds the images of each part: a window read from disk, or all of them, which are on the device."""
-    if isinstance(images, StoredImages):
+    if is_streamed(images):
         return read_windows(images, parts.reshape(len(parts), -1), mesh)
     return itertools.repeat(images)
-
-
-def make_host_evaluate_epoch(predict: Predict, config: Config) -> Epoch:
-    """Makes `Engine.evaluate_epoch`: logits by windows, judged as those of the resident engine are."""
-    judge = jax.jit(make_judge(config))
-
-    def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
-        weights = judged_weights(state, config)
-        logits = {role: predict(*weights, dataset.images, rows) for role, rows in judged_rows(member).items()}
-        return judge(state, member, dataset.labels, logits)
-
-    return evaluate_epoch
 
 
 def make_host_predict(predict: Predict, mesh: Mesh | None, *, is_by_batch: bool) -> Predict:
@@ -225,7 +156,7 @@ def make_host_predict(predict: Predict, mesh: Mesh | None, *, is_by_batch: bool)
         batches = np.pad(rows, (0, -len(rows) % size if len(rows) else size)).reshape(-1, size)
         # What is on the host would go to the device with every call.
         weights = put((params, batch_stats), mesh)
-        images = images if isinstance(images, StoredImages) else put(images, mesh)
+        images = images if is_streamed(images) else put(images, mesh)
         parts = in_parts(images, batches, 0)
         logits: list[Array] = []
         for part, window in zip(parts, windows_of(images, parts, mesh), strict=False):
@@ -248,46 +179,8 @@ def in_parts(images: Any, batches: np.ndarray, filler: int) -> np.ndarray:
     Images on the device need no windows: there each batch is one, and a loop over it is none. Of images on disk some
     batches of `filler` come last.
     """
-    if not isinstance(images, StoredImages):
+    if not is_streamed(images):
         return batches[:, None]
     count = num_parts(len(batches), batches.shape[1] * math.prod(images.shape[1:]))
     filled = np.pad(batches, ((0, -len(batches) % count), (0, 0)), constant_values=filler)
     return filled.reshape(count, -1, batches.shape[1])
-
-
-def make_host_company(config: Config, model: nn.Module, mesh: Mesh, *, num_cached: int = 0) -> Company:
-    """A company whose members train one after the other, each with a loop of its own.
-
-    Args:
-      config: the whole config.
-      model: the network; or its part behind cached features.
-      mesh: of one device.
-      num_cached: stages before that.
-    """
-    alone = make_host_engine(model, config, num_cached=num_cached)
-
-    def each_member(function: Callable, num_mapped: int) -> Any:
-        def call(*args: Any) -> Any:
-            mapped, shared = args[:num_mapped], args[num_mapped:]
-            num_members = len(jax.tree.leaves(mapped[0])[0])
-            whole: Any = None
-            for position in range(num_members):
-                result = fetch(function(*take_member(mapped, position), *shared))
-                if whole is None:
-                    whole = jax.tree.map(lambda x: np.empty((num_members, *x.shape), x.dtype), result)
-                # Into its place, or all results would be there twice until the last one is.
-                for of_all, own in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
-                    of_all[position] = own
-            return whole
-
-        return call
-
-    engine = Engine(
-        init=each_member(alone.init, 1),
-        train_epochs=tuple(each_member(epoch, 2) for epoch in alone.train_epochs),
-        evaluate_epoch=each_member(alone.evaluate_epoch, 2),
-        predict=each_member(alone.predict, 2),
-        batch_size=alone.batch_size,
-        plan=alone.plan,
-    )
-    return Company(engine, alone, mesh, is_batched=False)

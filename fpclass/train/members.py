@@ -1,106 +1,120 @@
-"""A company: members of one config that train together, as one program over all devices.
+"""Members of one config that train at the same time: stacked arrays, and the engine that trains them.
 
 A member sees the same batches, augmentations and initial weights as when it trains alone, because every random number
-has an address and padding changes nothing. One after the other on its device (`sequential`) it computes the very same
-bits; batched (`vmap`) its matrix products are parts of larger ones, whose sums may round otherwise.
+has an address and padding changes nothing. One after the other on its device it computes the very same bits; batched
+(`vmap`) its matrix products are parts of larger ones, whose sums may round otherwise.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
-from fpclass.config import Config
-from fpclass.models.network import HEAD
-from fpclass.parallel import MEMBER, agree, over_members, put
-from fpclass.train.engine import Engine, make_engine
+from fpclass.parallel import MEMBER, agree, device_memory, fetch, over_members, put
+from fpclass.train.engine import Engine
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
 
-HOST_MEMORY_SHARE = 0.5
-"""Of a computer's memory, what a company on its cores may take."""
-DEVICE_MEMORY_SHARE = 0.85
-"""Of an accelerator's memory: the allocator cannot use all of it."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Company:
-    """The functions of a config for many members at once.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemberEngine(Engine):
+    """An engine whose functions take and give stacked members, states and records: one more axis in front.
 
     Attributes:
-      engine: takes and gives stacked members, states and records: one more axis, of members, in front.
       alone: the same functions for one member.
       mesh: devices that the members are divided over.
-      is_batched: members of a device train in the same program step (`vmap`), or one after the other.
     """
 
-    engine: Engine
     alone: Engine
     mesh: Mesh
-    is_batched: bool
+
+    def put_members(self, members: Sequence[Member]) -> Member:
+        """Puts members side by side onto the devices; see `stack_members`."""
+        return stack_members(members, self.mesh)
+
+    def split(self, tree: PyTree, num_members: int) -> list[PyTree]:
+        """The parts of the members in a state or in a record on the host; scalars of a record belong to all of them."""
+
+        def part(position: int) -> PyTree:
+            return jax.tree.map(lambda x: x if np.ndim(x) == 0 else x[position], tree)
+
+        return list(map(part, range(num_members)))
+
+    def to_host(self, state: TrainState, num_members: int) -> TrainState:
+        """What a checkpoint of these members holds, without those that only fill up the devices."""
+        return jax.tree.map(lambda x: x[:num_members], fetch(state))
+
+    def to_devices(self, restored: TrainState, fresh: TrainState) -> TrainState:
+        """The state to go on from. Who fills up the devices stays fresh: their number may be another one now."""
+
+        def fill_up(x: Any, whole: np.ndarray) -> np.ndarray:
+            return np.concatenate([x, whole[len(x) :]])
+
+        host = jax.tree.map(fill_up, jax.device_get(restored), fetch(fresh))
+        return put(jax.tree.map(agree, host), self.mesh, MEMBER)
 
 
-def are_batched(config: Config, mesh: Mesh) -> bool:
-    """Whether the members of a device train in the same program step, or one after the other.
-
-    "auto" is what was measured: on CPU cores one after the other, since a batched step falls out of the cache; on
-    accelerators batched, since a single small network leaves them idle. A backbone does not, and its convolutions
-    would become grouped ones, with a kernel per member: batched only where a head learns behind cached features.
-
-    Args:
-      config: the whole config; `study.together` decides.
-      mesh: from `parallel.member_mesh`.
-    """
-    together = config.study.together
-    is_on_cpu = mesh.devices.flat[0].platform == "cpu"
-    is_head = config.finetune.cache_views > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
-    is_small = config.model.name == "cnn" or is_head
-    return together == "vmap" or (together == "auto" and not is_on_cpu and is_small)
-
-
-def batched_form(config: Config, mesh: Mesh) -> Config:
-    """The section `model` of the config in a form that suits members that train together."""
-    model_config = ConfigDict(config.model.to_dict())
-    if are_batched(config, mesh) and (model_config.name, model_config.conv_form) == ("cnn", "auto"):
-        # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
-        model_config.conv_form = "polyphase"
-    return model_config
-
-
-def make_company(config: Config, model: nn.Module, mesh: Mesh, *, num_cached: int = 0) -> Company:
-    """Builds the program that trains all members of a config.
+def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> MemberEngine:
+    """Compiles the program that trains members on all devices of a mesh.
 
     Args:
-      config: the whole config.
-      model: the network, of `batched_form`; or its part behind cached features.
+      alone: a compiled engine (`make_engine`).
       mesh: from `parallel.member_mesh`.
-      num_cached: stages before that.
+      is_batched: members of a device in the same program step, or one after the other.
     """
-    is_batched = are_batched(config, mesh)
-    alone = make_engine(model, config, num_cached=num_cached)
 
     def all_members(function: Callable, num_mapped: int, **options: Any) -> Any:
         return jax.jit(over_members(function, num_mapped, is_batched=is_batched, mesh=mesh), **options)
 
-    engine = Engine(
-        init=all_members(alone.init, 1),
-        train_epochs=tuple(all_members(epoch, 2, donate_argnums=0) for epoch in alone.train_epochs),
-        evaluate_epoch=all_members(alone.evaluate_epoch, 2),
-        predict=all_members(alone.predict, 2),
+    return _member_engine(alone, mesh, all_members, is_batched=is_batched)
+
+
+def one_after_the_other(alone: Engine, mesh: Mesh) -> MemberEngine:
+    """Trains members by a loop on the host.
+
+    Args:
+      alone: an engine of either kind.
+      mesh: of one device.
+    """
+
+    def each_member(function: Callable, num_mapped: int, **_: Any) -> Any:
+        def call(*args: Any) -> Any:
+            mapped, shared = args[:num_mapped], args[num_mapped:]
+            num_members = len(jax.tree.leaves(mapped[0])[0])
+            whole: Any = None
+            for position in range(num_members):
+                result = fetch(function(*take_member(mapped, position), *shared))
+                if whole is None:
+                    whole = jax.tree.map(lambda x: np.empty((num_members, *x.shape), x.dtype), result)
+                # Into its place, or all results would be there twice until the last one is.
+                for of_all, own in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
+                    of_all[position] = own
+            return whole
+
+        return call
+
+    return _member_engine(alone, mesh, each_member, is_batched=False)
+
+
+def _member_engine(alone: Engine, mesh: Mesh, mapped: Callable[..., Any], *, is_batched: bool) -> MemberEngine:
+    return MemberEngine(
+        init=mapped(alone.init, 1),
+        train_epochs=tuple(mapped(epoch, 2, donate_argnums=0) for epoch in alone.train_epochs),
+        evaluate_epoch=mapped(alone.evaluate_epoch, 2),
+        predict=mapped(alone.predict, 2),
         batch_size=alone.batch_size,
         plan=alone.plan,
+        alone=alone,
+        mesh=mesh,
+        is_batched=is_batched,
     )
-    return Company(engine, alone, mesh, is_batched)
 
 
 def stack_members(members: Sequence[Member], mesh: Mesh) -> Member:
@@ -127,51 +141,40 @@ def stack_members(members: Sequence[Member], mesh: Mesh) -> Member:
     return put(Member(**columns), mesh, MEMBER)
 
 
-def plan_waves(company: Company, members: Sequence[Member], dataset: Dataset, config: Config) -> list[list[int]]:
-    """Divides members into waves that fit into the memory of the devices, as equal in size as can be.
-
-    Args:
-      company: of the config.
-      members: that are still to be trained.
-      dataset: of the config.
-      config: the whole config; `study.memory_gb` overrides what the device says it has.
-
-    Returns:
-      Positions of the members of each wave.
-    """
-    if not members:
-        return []
-    budget = config.study.memory_gb * 1e9 or device_memory(company.mesh)
-    dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
-    shapes = jax.eval_shape(company.alone.init, members[0], dataset)
-    # A state is there twice while best weights are chosen and while checkpoints are written.
-    member_bytes, shared_bytes = 2 * _num_bytes(shapes), dataset_bytes
-    if company.is_batched:
-        member_bytes += _step_bytes(company.alone, shapes, members[0], dataset)
-    else:  # the one that is training: what it begins with, its gradients, its next weights, and the best of both
-        shared_bytes += 4 * _num_bytes(shapes)
-    # The hosts of a job may differ; their waves must not.
-    per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
-    num_waves = math.ceil(len(members) / (per_device * company.mesh.size))
-    return [part.tolist() for part in np.array_split(np.arange(len(members)), num_waves)]
-
-
-def device_memory(mesh: Mesh) -> float:
-    """Bytes that members on one device of a mesh may take."""
-    device = mesh.local_devices[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return DEVICE_MEMORY_SHARE * stats["bytes_limit"]
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        total = 8e9
-    return HOST_MEMORY_SHARE * total / len(mesh.local_devices)
-
-
 def take_member(tree: PyTree, position: int) -> PyTree:
     """One member's part of stacked arrays."""
     return jax.tree.map(lambda x: x[position], tree)
+
+
+def plan_rounds(
+    engine: MemberEngine, members: Sequence[Member], dataset: Dataset, memory_gb: float = 0.0
+) -> list[list[int]]:
+    """Divides members into rounds that fit into the memory of the devices, as equal in size as can be.
+
+    Args:
+      engine: of their config.
+      members: that are still to be trained.
+      dataset: of their config, on the devices.
+      memory_gb: budget of a device; 0: a share of what it says it has.
+
+    Returns:
+      Positions of the members of each round.
+    """
+    if not members:
+        return []
+    budget = memory_gb * 1e9 or device_memory(engine.mesh)
+    dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
+    shapes = jax.eval_shape(engine.alone.init, members[0], dataset)
+    # A state is there twice while best weights are chosen and while checkpoints are written.
+    member_bytes, shared_bytes = 2 * _num_bytes(shapes), dataset_bytes
+    if engine.is_batched:
+        member_bytes += _step_bytes(engine.alone, shapes, members[0], dataset)
+    else:  # the one that is training: what it begins with, its gradients, its next weights, and the best of both
+        shared_bytes += 4 * _num_bytes(shapes)
+    # The hosts of a job may differ; their rounds must not.
+    per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
+    num_rounds = math.ceil(len(members) / (per_device * engine.mesh.size))
+    return [part.tolist() for part in np.array_split(np.arange(len(members)), num_rounds)]
 
 
 def _num_bytes(shapes: PyTree) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import flax.struct
 import jax
@@ -13,8 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt8
 
 from fpclass.data.cache import StoredImages
-from fpclass.parallel import MEMBER, agree, member_mesh, num_cores, put
-from fpclass.train.members import device_memory
+from fpclass.parallel import MEMBER, agree, device_memory, member_mesh, num_cores, put
+from fpclass.train.state import Dataset
 
 RESIDENT_SHARE = 0.25
 """Of what members may take of a device's memory, the part that decoded images may have: a device holds them once, the
@@ -37,6 +38,29 @@ def memory_for_images(memory_gb: float) -> float:
     host = Mesh(np.array(jax.local_devices(backend="cpu")[:1]), (MEMBER,))
     budget = RESIDENT_SHARE * min(device_memory(member_mesh()), device_memory(host))
     return float(agree(np.array(budget)))  # or the processes of a job would run different programs
+
+
+def is_streamed(images: Any) -> bool:
+    """Whether images stay on disk."""
+    return isinstance(images, StoredImages)
+
+
+def put_dataset(dataset: Dataset, mesh: Mesh | None) -> Dataset:
+    """Puts a data set onto the devices of a mesh, whole on each; images on disk stay there."""
+    if not is_streamed(dataset.images):
+        return put(dataset, mesh)
+    return with_images(put(with_images(dataset, ()), mesh), dataset.images)
+
+
+def with_images(dataset: Dataset, images: Any) -> Dataset:
+    """The data set with other images, or with a window of its own."""
+    return dataclasses.replace(dataset, images=images)
+
+
+def describe_stream(dataset: Dataset) -> str:
+    """One line about a data set whose images stay on disk."""
+    size = dataset.images.nbytes / 1e9
+    return f"images: {len(dataset.images):,}, {size:.1f} GB, streamed from disk: they are more than data.memory_gb"
 
 
 @flax.struct.dataclass

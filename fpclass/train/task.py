@@ -1,29 +1,24 @@
-"""What is trained: a network from random or published weights, whole, or what is left behind cached features."""
+"""A network to train with its data: from random or published weights, whole, or its part behind cached features."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from fpclass.augment import check_classes, is_augmented, make_augment_batch, normalise
+from fpclass.augment import check_classes
 from fpclass.config import Config, decided_by_weights, flatten
-from fpclass.console import progress, say
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
-from fpclass.run.prepare import Prepared
-from fpclass.train.finetune import compute_in, make_plan
-from fpclass.train.keys import view_keys
+from fpclass.train.feature_cache import compute_features
+from fpclass.train.finetune import make_plan
 from fpclass.train.state import Dataset
 
 
@@ -34,7 +29,7 @@ class Task:
     Attributes:
       model: the network, or its part behind the cached features.
       num_cached: stages before that.
-      dataset: on the host; `host_loop.put_dataset` moves it to the devices, once, but for images that stay on disk.
+      dataset: on the host; `streaming.put_dataset` moves it to the devices, once, but for images that stay on disk.
       frozen: params and batch_stats of the stages before `model`.
     """
 
@@ -48,12 +43,13 @@ class Task:
         return {kind: {**self.frozen.get(kind, {}), **tree} for kind, tree in variables.items()}
 
 
-def make_task(config: Config, prepared: Prepared, model_config: Config | None = None) -> Task:
+def make_task(config: Config, table: Table, images: Images, model_config: Config | None = None) -> Task:
     """Builds the network, loads its weights, and computes features where they are to be cached.
 
     Args:
       config: the whole config.
-      prepared: its data.
+      table: audited.
+      images: of its rows.
       model_config: the section `model`, where it is another one than the config's.
 
     Raises:
@@ -61,27 +57,27 @@ def make_task(config: Config, prepared: Prepared, model_config: Config | None = 
         number of classes.
       WeightsError: the weights cannot be had, or do not fit.
     """
-    check_classes(config.augment, prepared.table.num_classes)
-    model = build_model(model_config or config.model, prepared.table.num_classes, config.data.image_size)
-    labels, sublabels = prepared.table.labels.astype(np.int32), subclass_labels(config, prepared.table)
+    check_classes(config.augment, table.num_classes)
+    model = build_model(model_config or config.model, table.num_classes, config.data.image_size)
+    labels, sublabels = table.labels.astype(np.int32), subclass_labels(config, table)
     plan = make_plan(model, config)
 
-    def on_host(images: Any, pretrained: dict[str, Any]) -> Dataset:
-        arrays: Any = {"images": images, "labels": labels, "pretrained": pretrained, "sublabels": sublabels}
+    def on_host(inputs: Any, pretrained: dict[str, Any]) -> Dataset:
+        arrays: Any = {"images": inputs, "labels": labels, "pretrained": pretrained, "sublabels": sublabels}
         return Dataset(**arrays)
 
     if not isinstance(model, Network):
-        return Task(model, 0, on_host(prepared.images, {}), {})
+        return Task(model, 0, on_host(images, {}), {})
     pretrained = pretrained_variables(config, model)
     if not config.finetune.cache_views:
-        return Task(model, 0, on_host(prepared.images, pretrained), {})
+        return Task(model, 0, on_host(images, pretrained), {})
     num_cached = plan.num_frozen[-1]
     if not num_cached or not pretrained:
         reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(compute_features(model.prefix(num_cached), frozen, prepared.images, labels, config))
+    features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config))
     return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
 
 
@@ -118,57 +114,3 @@ def pretrained_variables(config: Config, model: Network) -> dict[str, Any]:
             raise ConfigError(f"{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
     shape = (*config.data.image_size, config.data.channels)
     return load_pretrained(config.model.weights, model, shape, new_stem=config.finetune.new_stem)
-
-
-def compute_features(
-    prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
-) -> np.ndarray:
-    """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
-
-    The views are the same for every member, whatever its seed.
-
-    Args:
-      prefix: the frozen stages.
-      variables: params and batch_stats of theirs.
-      images: of the run.
-      labels: class of each, which may decide about its augmentation.
-      config: the whole config.
-
-    Returns:
-      Features [N, 1 + views, …] in the type that the network computes in, view 0 of the images as they are.
-
-    Raises:
-      ConfigError: they would be larger than finetune.cache_gb.
-    """
-    data, dtype, batch = config.data, config.model.compute_dtype, config.train.batch_size
-    num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
-    augment = make_augment_batch(config.augment, mean=data.mean, std=data.std)
-    variables = {**variables, "params": compute_in(variables["params"], dtype)}
-
-    @jax.jit
-    def features_of(variables: Any, part: Any, classes: Any, rows: Any, view: Any) -> Any:
-        keys = view_keys(jnp.full_like(rows, view), rows)
-        plain = normalise(part, data.mean, data.std)
-        inputs = jnp.where(view == 0, plain, augment(keys, part, classes)) if num_views else plain
-        return prefix.apply(variables, compute_in(inputs, dtype), train=False)
-
-    rows = np.arange(len(images), dtype=np.int32)
-    example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
-    shape = jax.eval_shape(features_of, variables, example, *[jnp.arange(batch)] * 2, jnp.int32(0))
-    size = math.prod(shape.shape[1:]) * shape.dtype.itemsize * len(images) * (1 + num_views) / 1e9
-    if size > config.finetune.cache_gb:
-        raise ConfigError(
-            f"the features of {len(images)} images in {1 + num_views} views take {size:.1f} GB, and finetune.cache_gb "
-            f"is {config.finetune.cache_gb:g}: freeze to a later stage, set fewer views, or raise the limit"
-        )
-    say(f"features behind {prefix.stage_names[-1]}: {len(images)} images, {1 + num_views} views, {size:.2f} GB")
-    features = np.empty((len(images), 1 + num_views, *shape.shape[1:]), shape.dtype)
-    on_device = jax.device_put(variables)
-    parts = [(view, start) for view in range(1 + num_views) for start in range(0, len(images), batch)]
-    for view, start in progress(parts, len(parts), "features"):
-        taken = rows[start : start + batch]
-        padded = np.pad(taken, (0, batch - len(taken)), mode="edge")
-        part = (jnp.asarray(array) for array in (images[padded], labels[padded], padded))
-        result = features_of(on_device, *part, jnp.int32(view))
-        features[taken, view] = np.asarray(result)[: len(taken)]
-    return features

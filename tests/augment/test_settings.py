@@ -12,9 +12,9 @@ from configs import base
 from fpclass import augment
 from fpclass.augment import settings
 from fpclass.errors import ConfigError
+from fpclass.train.feature_cache import compute_features
 from fpclass.train.inputs import image_inputs
 from fpclass.train.state import Dataset, Member
-from fpclass.train.task import compute_features
 
 OFF = {"flip_probability": 0.0, "brightness": 0.0, "contrast": 0.0}
 ON = {

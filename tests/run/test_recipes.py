@@ -17,7 +17,8 @@ from fpclass import cli
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.report import grids as figures_errors
 from fpclass.run import error_analysis as error_report
-from fpclass.run import results
+from fpclass.run.best import BestModel
+from fpclass.run.evaluate import evaluate
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import prepare
@@ -129,7 +130,7 @@ def test_labelled_test_images_are_counted_by_original_class_and_not_shown(run, t
     draw = figures_errors.error_gallery
     spy = lambda images, *more, **options: galleries.append(images) or draw(images, *more, **options)
     monkeypatch.setattr(figures_errors, "error_gallery", spy)
-    metrics = results.evaluate(folder, with_test)
+    metrics = evaluate(BestModel(folder, 2), with_test)
     validation = pd.read_csv(folder.path("original_classes.csv"))
     pd.testing.assert_frame_equal(validation, pd.read_csv(run[0] / "original_classes.csv"))
     table = pd.read_csv(folder.path("original_classes_test.csv")).set_index("original")

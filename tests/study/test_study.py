@@ -125,14 +125,14 @@ def test_training_beside_validation(study):
 
 
 def restored(run):
-    from fpclass.run.results import restore_best
+    from fpclass.run.best import BestModel
 
-    return restore_best(run, 2)[1]["params"]
+    return BestModel(run, 2).variables["params"]
 
 
 def test_a_member_is_what_train_makes_of_its_fold_and_seed(study, blobs, tmp_path):
-    """Bit for bit in its weights: company, folds of other sizes and more devices change nothing."""
-    from fpclass.run.results import restore_best
+    """Bit for bit in its weights: other members, folds of other sizes and more devices change nothing."""
+    from fpclass.run.best import BestModel
 
     alone = tmp_path / "alone"
     fold = ["--config.split.num_folds=3", "--config.split.fold=1", "--config.seed=1", "--config.explain.num_images=1"]
@@ -142,7 +142,7 @@ def test_a_member_is_what_train_makes_of_its_fold_and_seed(study, blobs, tmp_pat
     )
     member = Run.open(study / "members" / EXP04_NAME / "fold-1-seed-1")
     mine = Run.open(alone)
-    (_, weights), (_, expected) = restore_best(member, 2), restore_best(mine, 2)
+    weights, expected = BestModel(member, 2).variables, BestModel(mine, 2).variables
     for a, b in zip(*map(leaves, (weights, expected)), strict=True):
         np.testing.assert_array_equal(a, b)
     said, wanted = (run.read_csv("predictions.csv")[["filename", "logit_0", "logit_1"]] for run in (member, mine))
@@ -184,7 +184,7 @@ def test_a_second_start_trains_nothing_and_says_the_same(study, tmp_path, capsys
     ("sent", "code"), [(signal.SIGTERM, 128 + 15), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
 )
 def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, code):
-    """The real program is stopped in the middle of a wave, once politely and once by kill -9, and started again."""
+    """The real program is stopped in the middle of a round, once politely and once by kill -9, and started again."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     longer = ["--config.train.num_epochs=40"]
     assert cli.main(study_args(blobs, straight, *longer, configs=(EXP04,), seeds=1)) == 0
@@ -201,7 +201,9 @@ def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, cod
         process.kill()
     assert process.returncode == code
     assert not (stopped / "out_of_fold.csv").exists(), "it was stopped before its end"
-    saved = [int(path.name) for path in (stopped / "members" / EXP04_NAME / "wave").iterdir() if path.name.isdigit()]
+    saved = [
+        int(path.name) for path in (stopped / "members" / EXP04_NAME / "unfinished").iterdir() if path.name.isdigit()
+    ]
     assert 0 < max(saved) < 40
     assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
     for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):

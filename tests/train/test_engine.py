@@ -1,4 +1,4 @@
-"""The training engine: what a step computes, what an epoch visits, what is kept, and that company changes nothing."""
+"""The training engine: what a step computes, what an epoch visits, what is kept; other members change nothing."""
 
 import functools
 import json
@@ -105,7 +105,7 @@ def test_an_epoch_visits_every_row_once_and_pads_at_the_end(epoch, num_rows, bat
     assert np.all(flat[num_rows:] == PADDING)
 
 
-def test_order_depends_on_seed_and_epoch_but_not_on_the_company_of_other_rows():
+def test_order_depends_on_seed_and_epoch_but_not_on_other_rows():
     order = lambda seed, epoch, rows: [
         r for r in np.asarray(epoch_batches(member(seed, rows), jnp.asarray(epoch), 8)).ravel() if r != PADDING
     ]

@@ -17,9 +17,9 @@ from fpclass.errors import ConfigError
 from fpclass.models.layers import Conv
 from fpclass.models.network import DenseHead, Mode, Network, batch_norm, split_variables
 from fpclass.train.engine import make_engine
+from fpclass.train.feature_cache import compute_features
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.state import Dataset
-from fpclass.train.task import compute_features
 
 SIZE = (16, 12)
 NUM_IMAGES = 40

@@ -1,4 +1,4 @@
-"""Members in company: one after the other they are what they are alone, bit for bit; batched, up to rounding."""
+"""Members that train at the same time: one after the other as alone, bit for bit; batched, up to rounding."""
 
 import dataclasses
 import functools
@@ -15,8 +15,9 @@ from test_engine import SIZE, assert_equal_trees, member, small_config
 
 from fpclass.models.build import build_model
 from fpclass.parallel import fetch, member_mesh
-from fpclass.train.engine import fit
-from fpclass.train.members import batched_form, make_company, plan_waves, stack_members, take_member
+from fpclass.train.engine import fit, make_engine
+from fpclass.train.members import divide_over_devices, plan_rounds, stack_members, take_member
+from fpclass.train.placement import are_batched, batched_form
 from fpclass.train.state import PADDING, Dataset
 
 EVERYTHING = {
@@ -53,14 +54,15 @@ PEOPLE = (member(0), small_member(3), small_member(7))
 FILLER = member(0).replace(
     train_rows=jnp.full(21, PADDING), selection_rows=jnp.full(9, PADDING), validation_rows=jnp.full(13, PADDING)
 )
-"""Of the size of a stacked member, so that a company with fillers is the same program."""
+"""Of the size of a stacked member, so that an engine with fillers is the same program."""
 
 
 @functools.cache
-def company_of(together, **changes):
+def engine_of(together, **changes):
     """Each compiles once; the config comes with it."""
-    config = small_config(**changes, study__together=together)
-    return config, make_company(config, build_model(batched_form(config, member_mesh()), 2, SIZE), member_mesh())
+    config, mesh = small_config(**changes, study__together=together), member_mesh()
+    alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
+    return config, divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
 
 
 def train(engine, who, dataset, config):
@@ -72,10 +74,10 @@ def train(engine, who, dataset, config):
 
 @pytest.fixture(scope="module")
 def trained(dataset):
-    """With everything that a config can turn on: the company after training in sequence, and the small ones alone."""
-    config, company = company_of("sequential", **EVERYTHING)
-    together, records = train(company.engine, stack_members(PEOPLE, company.mesh), dataset, config)
-    return together, records, {m: train(company.alone, PEOPLE[m], dataset, config) for m in (1, 2)}
+    """With everything that a config can turn on: the members after training in sequence, and the small ones alone."""
+    config, engine = engine_of("sequential", **EVERYTHING)
+    together, records = train(engine, stack_members(PEOPLE, engine.mesh), dataset, config)
+    return together, records, {m: train(engine.alone, PEOPLE[m], dataset, config) for m in (1, 2)}
 
 
 def test_one_after_the_other_equals_alone_bit_for_bit(trained):
@@ -102,27 +104,27 @@ def test_a_member_that_stops_early_waits_for_the_others(trained):
             assert np.isnan(record["step_loss"][m]).all()
 
 
-def test_predictions_in_company(trained, dataset):
+def test_predictions_at_the_same_time(trained, dataset):
     together, _, alone = trained
-    company, rows, best = company_of("sequential", **EVERYTHING)[1], jnp.arange(40), together.best
-    logits = np.asarray(company.engine.predict(best.params, best.batch_stats, dataset.images, rows))
+    engine, rows, best = engine_of("sequential", **EVERYTHING)[1], jnp.arange(40), together.best
+    logits = np.asarray(engine.predict(best.params, best.batch_stats, dataset.images, rows))
     for m, (state, _) in alone.items():
-        own = company.alone.predict(state.best.params, state.best.batch_stats, dataset.images, rows)
+        own = engine.alone.predict(state.best.params, state.best.batch_stats, dataset.images, rows)
         np.testing.assert_allclose(logits[m], own, atol=1e-6)
     assert np.abs(logits[1] - logits[2]).max() > 0.01, "seeds differ"
 
 
-def test_waves_change_nothing_and_fillers_never_train(trained, dataset):
-    """The same members in two waves that are filled up: who else is there makes no difference."""
+def test_rounds_change_nothing_and_fillers_never_train(trained, dataset):
+    """The same members in two rounds that are filled up: who else is there makes no difference."""
     together, _, _ = trained
-    config, company = company_of("sequential", **EVERYTHING)
-    for wave in ((0,), (1, 2)):
-        stacked = stack_members([*(PEOPLE[m] for m in wave), *[FILLER] * (3 - len(wave))], company.mesh)
-        fresh = fetch(company.engine.init(stacked, dataset))
-        state, _ = train(company.engine, stacked, dataset, config)
-        for position, m in enumerate(wave):
+    config, engine = engine_of("sequential", **EVERYTHING)
+    for members in ((0,), (1, 2)):
+        stacked = stack_members([*(PEOPLE[m] for m in members), *[FILLER] * (3 - len(members))], engine.mesh)
+        fresh = fetch(engine.init(stacked, dataset))
+        state, _ = train(engine, stacked, dataset, config)
+        for position, m in enumerate(members):
             assert_equal_trees(take_member(state, position), take_member(together, m))
-        for position in range(len(wave), 3):
+        for position in range(len(members), 3):
             assert_equal_trees(take_member(state, position), take_member(fresh, position))
             assert bool(state.is_stopped[position])
 
@@ -140,18 +142,18 @@ def test_batched_equals_alone_up_to_rounding(dataset):
     Measured on CPU, the larger of two members: 2e-7 after 1, 2, 4, 8, 16, 32 and 64 epochs of SGD; with Adam 2e-7 after
     1 to 8, 3e-7 after 16 and 6e-7 after 64. So small a network multiplies rounding hardly at all; a large one does.
     """
-    _, company = company_of("vmap", **BATCHED)
-    assert company.is_batched
-    stacked = stack_members([PEOPLE[0], PEOPLE[1], FILLER], company.mesh)
-    states = company.engine.init(stacked, dataset)
+    _, engine = engine_of("vmap", **BATCHED)
+    assert engine.is_batched
+    stacked = stack_members([PEOPLE[0], PEOPLE[1], FILLER], engine.mesh)
+    states = engine.init(stacked, dataset)
     fresh = fetch(states)
     for _ in range(3):
-        states, records = company.engine.train_epoch(states, stacked, dataset)
+        states, records = engine.train_epoch(states, stacked, dataset)
     for m in range(2):
         who = take_member(stacked, m)
-        state = company.alone.init(who, dataset)
+        state = engine.alone.init(who, dataset)
         for _ in range(3):
-            state, record = company.alone.train_epoch(state, who, dataset)
+            state, record = engine.alone.train_epoch(state, who, dataset)
         own = take_member(states, m)
         assert int(own.step) == int(state.step) == 3 * (3 - m)
         assert largest_difference(fetch(own.params), fetch(state.params)) < 2e-6
@@ -177,8 +179,8 @@ def bytes_of(tree):
     return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
 
 
-def state_bytes(company, dataset):
-    shapes = jax.eval_shape(company.alone.init, PEOPLE[0], dataset)
+def state_bytes(engine, dataset):
+    shapes = jax.eval_shape(engine.alone.init, PEOPLE[0], dataset)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
@@ -191,31 +193,30 @@ def with_budget(config, dataset, state_bytes, num_states):
 
 @given(st.integers(1, 30), st.integers(1, 5), st.floats(0, 20))
 @settings(deadline=None, max_examples=30)
-def test_waves_fit_into_the_memory(dataset, num_members, num_devices, num_states):
-    config, company = company_of("sequential")
-    config = with_budget(config, dataset, state_bytes(company, dataset), num_states)
-    spread = dataclasses.replace(company, mesh=types.SimpleNamespace(size=num_devices))
-    waves = plan_waves(spread, [PEOPLE[0]] * num_members, dataset, config)
-    assert [m for wave in waves for m in wave] == list(range(num_members)), "every member once"
-    sizes = [len(wave) for wave in waves]
+def test_rounds_fit_into_the_memory(dataset, num_members, num_devices, num_states):
+    config, engine = engine_of("sequential")
+    config = with_budget(config, dataset, state_bytes(engine, dataset), num_states)
+    spread = dataclasses.replace(engine, mesh=types.SimpleNamespace(size=num_devices))
+    rounds = plan_rounds(spread, [PEOPLE[0]] * num_members, dataset, config.study.memory_gb)
+    assert [m for members in rounds for m in members] == list(range(num_members)), "every member once"
+    sizes = [len(members) for members in rounds]
     assert max(sizes) <= max(1, int(num_states + 1e-6)) * num_devices, "what fits, and at least one per device"
     assert max(sizes) - min(sizes) <= 1
-    assert len(waves) <= -(-num_members // (max(1, int(num_states - 1e-6)) * num_devices)), "no more than needed"
+    assert len(rounds) <= -(-num_members // (max(1, int(num_states - 1e-6)) * num_devices)), "no more than needed"
 
 
 def test_what_a_step_needs_counts_where_members_are_batched(dataset):
-    config, batched = company_of("vmap", **BATCHED)
+    config, batched = engine_of("vmap", **BATCHED)
     sequential = dataclasses.replace(batched, is_batched=False)
     config = with_budget(config, dataset, state_bytes(batched, dataset), 4.5)
     who = [PEOPLE[0]] * (4 * batched.mesh.size)
-    assert len(plan_waves(sequential, who, dataset, config)) == 1
-    assert len(plan_waves(batched, who, dataset, config)) > 1
+    assert len(plan_rounds(sequential, who, dataset, config.study.memory_gb)) == 1
+    assert len(plan_rounds(batched, who, dataset, config.study.memory_gb)) > 1
 
 
-def test_nobody_to_train_is_no_wave(dataset):
-    config, company = company_of("sequential")
-    assert plan_waves(company, [], dataset, config) == []
+def test_nobody_to_train_is_no_round(dataset):
+    assert plan_rounds(engine_of("sequential")[1], [], dataset) == []
 
 
 def test_the_choice_for_cores_is_one_after_the_other():
-    assert not company_of("auto")[1].is_batched
+    assert not engine_of("auto")[1].is_batched

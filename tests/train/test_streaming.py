@@ -26,17 +26,11 @@ from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh
 from fpclass.train import streaming
 from fpclass.train.engine import epoch_batches, fit
-from fpclass.train.host_engine import (
-    is_streamed,
-    make_host_company,
-    make_host_engine,
-    make_host_predict,
-    make_host_train_epoch,
-    needs_host_loop,
-    put_dataset,
-)
-from fpclass.train.members import stack_members
+from fpclass.train.host_engine import make_host_engine, make_host_predict, make_host_train_epoch
+from fpclass.train.members import one_after_the_other, stack_members
+from fpclass.train.placement import needs_host_loop
 from fpclass.train.state import PADDING, Dataset
+from fpclass.train.streaming import is_streamed, put_dataset
 
 STREAM = "--config.data.memory_gb=1e-9"
 AUGMENTED = EVERYTHING | {
@@ -58,7 +52,7 @@ CONVOLUTIONS = {
 
 @pytest.fixture(scope="module")
 def dataset():
-    """40 images of noise; those of class 1 have a darker upper half. The same as in test_train."""
+    """40 images of noise; those of class 1 have a darker upper half. The same as in test_engine."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
     images = rng.integers(80, 256, (40, *SIZE, 1))
@@ -87,7 +81,7 @@ def window_bytes(request, monkeypatch):
 @functools.cache
 def streamed_engine_of_json(text):
     config = from_json(json.loads(text), "test")
-    return make_host_engine(build_model(config.model, 2, SIZE), config)
+    return make_host_engine(build_model(config.model, 2, SIZE), config, is_by_batch=needs_host_loop(config))
 
 
 def streamed_engine_of(config):
@@ -96,8 +90,8 @@ def streamed_engine_of(config):
 
 
 def run_streamed(config, on_disk, who=None, state=None, until=None):
-    """As `run` of test_train."""
-    assert is_streamed(on_disk)
+    """As `run` of test_engine."""
+    assert is_streamed(on_disk.images)
     engine, who, records = streamed_engine_of(config), who or member(), []
 
     def on_epoch(state, record):
@@ -227,14 +221,14 @@ def test_prediction_brings_images_and_weights_to_the_device_once(dataset):
 
 
 @pytest.mark.slow
-def test_a_company_trains_each_member_as_it_trains_alone(on_disk):
+def test_one_after_the_other_each_member_is_as_alone(on_disk):
     config = small_config(**AUGMENTED)
     mesh = member_mesh(1)
-    company = make_host_company(config, build_model(config.model, 2, SIZE), mesh)
+    engine = one_after_the_other(streamed_engine_of(config), mesh)
     people = [member(seed=0), member(seed=5, rows=range(3, NUM_TRAIN))]
     stacked = stack_members(people, mesh)
-    states = company.engine.init(stacked, on_disk)
-    states = fit(company.engine, states, stacked, on_disk, config.train, lambda *_: True)
+    states = engine.init(stacked, on_disk)
+    states = fit(engine, states, stacked, on_disk, config.train, lambda *_: True)
     for position, who in enumerate(people):
         alone, _ = run_streamed(config, on_disk, who)
         assert_equal_trees(alone, jax.tree.map(lambda x, p=position: x[p], states))

@@ -11,7 +11,7 @@ from fpclass.config import load_config
 from fpclass.errors import ConfigError
 from fpclass.models.layers import merge_logits
 from fpclass.run.prepare import prepare
-from fpclass.train import host_engine as host_loop
+from fpclass.train.placement import engine_for
 from fpclass.train.state import Member
 from fpclass.train.task import make_task
 
@@ -40,9 +40,9 @@ def trained(tmp_path_factory):
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     config = load_config(CONFIG, [f"--config.data.root={folder}", "--config.optim.learning_rate=0.01", *SMALL])
     prepared = prepare(config)
-    task = make_task(config, prepared)
+    task = make_task(config, prepared.table, prepared.images)
     dataset = jax.tree.map(jnp.asarray, task.dataset)
-    engine = host_loop.engine_for(dataset.images, task.model, config)
+    engine = engine_for(dataset.images, task.model, config)
     rows = jnp.arange(48, dtype=jnp.int32)
     member = Member(jnp.array(0), rows, rows[:0], rows, jnp.ones(2))
     state = engine.init(member, dataset)

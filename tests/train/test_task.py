@@ -113,10 +113,11 @@ def test_weights_decide_how_images_are_normalised(blobs):
         with pytest.raises(ConfigError, match=rf"config\.{key} is .*tiny need"):
             load_config(BASELINE, flags(blobs, **{key.replace(".", "__"): value}))
     by_hand = load_config(BASELINE, flags(blobs))
+    prepared = prepare(by_hand)
     with by_hand.unlocked():
         by_hand.data.mean = (0.5,)
     with pytest.raises(ConfigError, match=r"data\.mean"):
-        make_task(by_hand, prepare(by_hand))
+        make_task(by_hand, prepared.table, prepared.images)
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("configs/*/*.py")), ids=lambda file: file.stem)
@@ -149,9 +150,9 @@ def trained(folder: pathlib.Path, overrides: list[str], *, stop_after: int | Non
 
 
 def best_weights(run: Run) -> dict:
-    from fpclass.run.results import restore_best
+    from fpclass.run.best import BestModel
 
-    return flatten_dict(jax.device_get(restore_best(run, 2)[1]), sep="/")
+    return flatten_dict(jax.device_get(BestModel(run, 2).variables), sep="/")
 
 
 UNCACHED = pytest.param(CACHED | {"finetune__cache_views": 0}, id="uncached", marks=pytest.mark.slow)
@@ -204,7 +205,7 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
 def test_views_are_of_augmented_images_and_take_turns(blobs):
     config = load_config(BASELINE, flags(blobs, **CACHED | {"finetune__cache_views": 3}))
     prepared = prepare(config)
-    task = make_task(config, prepared)
+    task = make_task(config, prepared.table, prepared.images)
     features = task.dataset.images
     assert features.shape[:2] == (38, 4)
     for one in range(4):
@@ -220,7 +221,7 @@ def test_views_are_of_augmented_images_and_take_turns(blobs):
     np.testing.assert_array_equal(feature_inputs().plain(dataset.images, rows), features[:, 0])
     still = load_config(BASELINE, flags(blobs, **CACHED, augment__flip_probability=0.0, augment__brightness=0.0,
                                         augment__contrast=0.0))  # fmt: skip
-    assert make_task(still, prepared).dataset.images.shape[:2] == (38, 1)
+    assert make_task(still, prepared.table, prepared.images).dataset.images.shape[:2] == (38, 1)
 
 
 REFUSED = {

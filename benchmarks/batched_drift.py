@@ -4,7 +4,7 @@ Both ways see the same batches, augmentations and initial weights; batched matri
 training multiplies that rounding. Printed per epoch: the largest difference between weights, relative to the largest
 weight; at the end the validation accuracies of both ways. SYNTHETIC prints, the baseline with every seed on one fold.
 
-Run: python benchmarks/company_drift.py
+Run: python benchmarks/batched_drift.py
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import jax
 import numpy as np
 
 from configs.footprints import baseline
-from fpclass.parallel import fetch, member_mesh, put, use_all_cores
+from fpclass.parallel import fetch, use_all_cores
 from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.train import make_member
 from fpclass.train.engine import fit
-from fpclass.train.members import batched_form, make_company, stack_members
+from fpclass.train.placement import place_members
 from fpclass.train.state import TrainState
-from fpclass.train.task import make_task
 
 
 def make_config(num_images: int, num_epochs: int):
@@ -38,14 +37,13 @@ def make_config(num_images: int, num_epochs: int):
 def train(config, prepared: Prepared, num_seeds: int, together: str) -> tuple[list[np.ndarray], np.ndarray]:
     """Weights of all members after every epoch, flat, and their final validation accuracies."""
     config.study.together = together
-    mesh = member_mesh()
     members = []
     for seed in range(num_seeds):
         config.seed = seed
         members.append(make_member(config, prepared))
-    task = make_task(config, prepared, batched_form(config, mesh))
-    company = make_company(config, task.model, mesh)
-    stacked, dataset = stack_members(members, mesh), put(task.dataset, mesh)
+    placement = place_members(config, prepared.table, prepared.images, num_seeds)
+    engine, dataset = placement.engine, placement.dataset
+    stacked = engine.put_members(members)
     weights, accuracies = [], np.empty(0)
 
     def after_epoch(state: TrainState, record: dict) -> bool:
@@ -56,7 +54,7 @@ def train(config, prepared: Prepared, num_seeds: int, together: str) -> tuple[li
             accuracies = record["validation_accuracy"][:num_seeds]
         return True
 
-    fit(company.engine, company.engine.init(stacked, dataset), stacked, dataset, config.train, after_epoch)
+    fit(engine, engine.init(stacked, dataset), stacked, dataset, config.train, after_epoch)
     return weights, accuracies
 
 

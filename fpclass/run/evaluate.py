@@ -1,0 +1,121 @@
+"""Metrics of the best weights of a run: metrics.json with intervals, figures, and a summary in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fpclass import files
+from fpclass.config import Config, needs_selection
+from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits
+from fpclass.run.best import BestModel
+from fpclass.run.error_analysis import show_errors
+from fpclass.run.folder import Run
+from fpclass.run.predictions import predict_rows
+from fpclass.run.prepare import Prepared
+
+SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
+"""What scores.json holds of the validation images, for scripts that want a number and no interval."""
+
+
+def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
+    """Measures the best weights on the validation images (and on labelled test images): metrics.json and figures.
+
+    Returns:
+      What metrics.json holds.
+    """
+    from fpclass.report import charts as figures
+    from fpclass.stats.intervals import evaluate_predictions
+    from fpclass.stats.metrics import classification_report
+
+    run, config, table = best.run, best.run.config, prepared.table
+    predictions = predict_rows(best, prepared, (VALIDATION, TEST), "predictions.csv")
+    history = run.history()
+    metrics: dict[str, Any] = {
+        "experiment": config.name,
+        "data": table.source,
+        "is_synthetic": table.is_synthetic,
+        "weights": config.model.weights or "random",
+        "epoch": best.epoch,
+        "num_epochs": len(history),
+        "selected_on": _describe_selection(config, prepared.splits),
+        "split_notes": list(prepared.splits.notes),
+    }
+    for split in (VALIDATION, TEST):
+        part = predictions.select(split)
+        if not len(part.frame):
+            continue
+        units = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
+        metrics[split] = evaluate_predictions(
+            part.logits,
+            part.labels,
+            units,
+            table.class_names,
+            num_bootstrap=config.evaluate.num_bootstrap,
+            confidence=config.evaluate.confidence,
+        )
+    report = classification_report(metrics[VALIDATION])
+    files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
+    judged = predictions.select(VALIDATION)
+    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), metrics[VALIDATION]["roc_auc"]
+    roc = figures.roc_curves(
+        judged.logits, judged.labels, table.class_names, interval=(auc["low"], auc["high"]), note=prepared.note
+    )
+    for name, figure in {
+        "confusion_matrix": figures.confusion_matrix(matrix, table.class_names, note=prepared.note),
+        "roc": roc,
+        "learning_curves": figures.learning_curves(history, chosen_epoch=metrics["epoch"], note=prepared.note),
+    }.items():
+        figures.save_figure(figure, run.path(f"figures/{name}.png"))
+    metrics["findings"] = show_errors(run, prepared, predictions)
+    files.write_json(run.path("metrics.json"), metrics)
+    overall = {name: metrics[VALIDATION][metric]["value"] for name, metric in SCORES.items()}
+    files.write_json(run.path("scores.json"), overall)
+    return metrics
+
+
+def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: float | None = None) -> str:
+    """What came out and where it is, in a few lines."""
+    table, judged = prepared.table, metrics[VALIDATION]
+
+    def shown(name: str) -> str:
+        score = judged[name]
+        interval = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+        return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}" if score["value"] is not None else ""
+
+    scores = ",  ".join(filter(None, map(shown, ("accuracy", "macro_f1", "roc_auc"))))
+    about = {
+        "submission.csv": "the rows to predict",
+        "metrics.json": "every metric with its interval",
+        "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the worst errors, the data",
+        "checkpoints": "best and last weights",
+    }
+    lines = [
+        "",
+        f"{run.config.name}: {table.source}",
+        f"  validation  {scores}",
+        f"              {_counted(judged['num_images'], judged['num_groups'])}; {judged['interval']}",
+        f"  best epoch  {metrics['epoch']} of {metrics['num_epochs']}, selected on {metrics['selected_on']}",
+        *(f"  {line}" for line in metrics["findings"]),
+        *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
+    ]
+    if table.is_synthetic:
+        lines.append("  These numbers are about SYNTHETIC prints. They say nothing about real ones.")
+    if seconds is not None:
+        lines.append(f"  took        {seconds:.0f} s")
+    return "\n".join(lines)
+
+
+def _describe_selection(config: Config, splits: Splits) -> str:
+    if not needs_selection(config):
+        return "nothing: the last epoch is kept"
+    if config.split.selection == "validation":
+        return "the validation images themselves (selected on what is reported: optimistic)"
+    rows = splits.rows(SELECTION)
+    num_units = splits.frame["unit"].iloc[rows].nunique()
+    return f"an inner split of the training data: {_counted(len(rows), num_units)}"
+
+
+def _counted(num_images: int, num_units: int) -> str:
+    return f"{num_images} images" + (f" of {num_units} people" if num_units < num_images else "")

@@ -1,0 +1,101 @@
+"""The log of a training: lines of `log.jsonl`, TensorBoard events, and what a person sees meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fpclass.console import is_terminal, say
+from fpclass.data.table import Table
+from fpclass.run.folder import Run
+from fpclass.train.engine import epoch_batches
+from fpclass.train.state import Member
+
+
+class Log(contextlib.ExitStack):
+    """Writes the epochs of some trainings into their run folders, to be used as a context manager."""
+
+    def __init__(self, runs: Sequence[Run]):
+        super().__init__()
+        from tensorboardX import SummaryWriter
+
+        self._runs = runs
+        self._events = [self.enter_context(SummaryWriter(str(run.path("tensorboard")))) for run in runs]
+
+    def __call__(self, lines: dict[int, dict[str, Any]], seconds: float, *, is_batched: bool) -> None:
+        """Writes an epoch.
+
+        Args:
+          lines: of the trainings that took part in it, by position, as `log_record` gives them.
+          seconds: that it took all of them.
+          is_batched: in a batched step those that have stopped cost what they did; one after the other nothing.
+        """
+        share = round(seconds / (len(self._runs) if is_batched else max(len(lines), 1)), 5)
+        for position, line in lines.items():
+            self._runs[position].append_history(line | {"seconds": share})
+            for key, value in line.items():
+                if key != "epoch":
+                    number = math.nan if value is None else value
+                    self._events[position].add_scalar(key.replace("_", "/", 1), number, line["epoch"])
+
+
+class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
+    """A progress bar over the epochs of one training on a terminal, and lines elsewhere."""
+
+    def __init__(self, num_epochs: int, done: int):
+        from tqdm import tqdm
+
+        self._num_epochs = num_epochs
+        self._bar = tqdm(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_terminal())
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Shows one epoch; `record` as `log_record` gives it."""
+        scores = {
+            "loss": record["train_loss"],
+            "selection": record.get("selection_accuracy"),
+            "validation": record.get("validation_accuracy"),
+        }
+        text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items() if value is not None)
+        self._bar.update()
+        self._bar.set_postfix_str(text, refresh=False)
+        if self._bar.disable and "validation_accuracy" in record:
+            say(f"epoch {record['epoch']:>3}/{self._num_epochs}  {text}")
+
+
+class Clock:
+    """Seconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def __call__(self) -> float:
+        """Seconds since the last call, or since the clock was made."""
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+
+def log_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of `log.jsonl` from the record of an epoch: plain numbers, None where undefined."""
+    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
+    return {"epoch": int(record["epoch"])} | {k: value if math.isfinite(value) else None for k, value in scores.items()}
+
+
+def first_bad_batch(record: dict[str, Any], table: Table, member: Member, batch_size: int) -> str:
+    """Where the loss first was not a number in an epoch, with the files of that batch; "" if it always was one."""
+    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
+    if not len(bad):
+        return ""
+    step, epoch = int(bad[0]), int(record["epoch"])
+    rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), batch_size)[step])
+    names = table.rows["filename"].to_numpy()[rows[rows >= 0]]
+    loss = record["step_loss"][step]
+    return f"loss is {loss} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …)"

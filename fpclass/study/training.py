@@ -1,0 +1,172 @@
+"""Training of the members of a study, in rounds of as many as fit into memory; each becomes a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fpclass import files
+from fpclass.config import Config, needs_selection
+from fpclass.console import Interruption
+from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
+from fpclass.parallel import agree, fetch, is_first_process, put
+from fpclass.run.folder import Run
+from fpclass.run.predict_files import describe_model
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared, check_same_start
+from fpclass.run.train import Trainee, make_member, save_best, train_together
+from fpclass.study.study import Study, StudyMember
+from fpclass.train.engine import epochs_passed
+from fpclass.train.placement import Placement, place_members, rounds_of
+from fpclass.train.state import TrainState
+
+OnEpoch = Callable[[int], None]
+"""Is told after every epoch how many members trained in it."""
+
+
+def train_config(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
+    """Trains the members of a config that are not trained yet.
+
+    Args:
+      study: the folder and its configs.
+      name: of the config.
+      prepared: its data; the roles are made here, fold by fold.
+      interruption: asked after every epoch.
+      on_epoch: is told of progress.
+
+    Returns:
+      Whether all are trained; False if it was interrupted.
+
+    Raises:
+      DataError: the people cannot be divided like that.
+      RunError: the folder cannot be written to, or the data have changed.
+      TrainingError: the loss of a member is not finite.
+    """
+    config = study.arms[name]
+    members = study.members(name)
+    is_done = agree(np.array([member.is_done for member in members]))
+    missing = [member for member, done in zip(members, is_done, strict=True) if not done]
+    if not missing:
+        return True
+    of_fold = {member.fold: _fold(member, prepared) for member in missing}
+    trainees = [_trainee(member, of_fold[member.fold]) for member in missing]
+    for trainee in trainees if is_first_process() else ():
+        _begin(trainee.run, trainee.prepared)
+    placement = place_members(config, prepared.table, prepared.images, len(missing))
+    rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
+    unfinished = Unfinished(study.path("members") / name)
+    for positions in unfinished.first([trainee.name for trainee in trainees], rounds):
+        if not _train_round([trainees[i] for i in positions], placement, config, unfinished, interruption, on_epoch):
+            return False
+    return True
+
+
+def _train_round(
+    trainees: list[Trainee],
+    placement: Placement,
+    config: Config,
+    unfinished: Unfinished,
+    interruption: Interruption,
+    on_epoch: OnEpoch,
+) -> bool:
+    """Trains members at the same time and writes what becomes of them; False if it was interrupted."""
+    unfinished.begin([trainee.name for trainee in trainees])
+    state, is_finished = train_together(
+        trainees, placement, config, unfinished.checkpoint, interruption, on_epoch=lambda _: on_epoch(len(trainees))
+    )
+    if is_finished:
+        on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(state)))
+        _finish(placement, trainees, state)
+        unfinished.end()
+    return is_finished
+
+
+def _fold(member: StudyMember, prepared: Prepared) -> Prepared:
+    config = member.run.config
+    splits = make_splits(prepared.table, config.split, needs_selection=needs_selection(config))
+    return dataclasses.replace(prepared, splits=splits)
+
+
+def _trainee(member: StudyMember, prepared: Prepared) -> Trainee:
+    return Trainee(member.run, prepared, make_member(member.run.config, prepared), member.name)
+
+
+def _begin(run: Run, prepared: Prepared) -> None:
+    """Makes a member's run folder, as `launch.py train` would."""
+    files.write_json(run.path("config.json"), run.config.to_dict())
+    files.write_json(run.path("model.json"), describe_model(prepared.table))
+    check_same_start(run, prepared)
+
+
+class Unfinished:
+    """The round of members that an interruption leaves half trained: their names and their checkpoint.
+
+    Attributes:
+      checkpoint: folder of the checkpoint; of the members that the file beside it names, and of no others.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.checkpoint = folder / "unfinished"
+        self._path = folder / "unfinished.json"
+
+    def _names(self) -> list[str]:
+        return files.read_json(self._path) if self._path.is_file() else []
+
+    def first(self, names: Sequence[str], rounds: list[list[int]]) -> list[list[int]]:
+        """The rounds, after the one that an interruption left half trained, if there is one.
+
+        Args:
+          names: of the members that are still to be trained.
+          rounds: positions among them.
+        """
+        begun = np.zeros(len(names), bool)
+        if is_first_process():
+            there = self._names()
+            begun = np.array([name in there for name in names])
+            if begun.sum() != len(there):  # some of them were finished: its checkpoint is of no use
+                begun[:] = False
+        begun = agree(begun)
+        if not begun.any():
+            return rounds
+        rest = [[i for i in members if not begun[i]] for members in rounds]
+        return [np.flatnonzero(begun).tolist(), *filter(None, rest)]
+
+    def begin(self, names: list[str]) -> None:
+        """Names the members of the round that begins; a checkpoint of others, which would pass for theirs, goes."""
+        if is_first_process():
+            if self._names() != names:
+                shutil.rmtree(self.checkpoint, ignore_errors=True)
+            files.write_json(self._path, names)
+
+    def end(self) -> None:
+        """Forgets the round: its members are trained."""
+        if is_first_process():
+            self._path.unlink(missing_ok=True)
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+
+def _finish(placement: Placement, trainees: list[Trainee], state: TrainState) -> None:
+    """Writes weights and predictions of trained members; a member's predictions last, which makes it done."""
+    engine, table = placement.engine, trainees[0].prepared.table
+    every_row = put(np.arange(len(table), dtype=np.int32), engine.mesh)
+    best = state.best
+    logits = fetch(engine.predict(best.params, best.batch_stats, placement.dataset.images, every_row))
+    best = fetch(best)
+    if not is_first_process():
+        return
+    for trainee in trainees:
+        # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
+        shutil.rmtree(trainee.run.path("checkpoints/best"), ignore_errors=True)
+        trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
+    save_best(trainees, placement, best)
+    # In a loop of its own, and a short one: a kill in the midst of it would leave the others to be trained again.
+    for filename, roles in (("test_predictions.csv", (PREDICT,)), ("predictions.csv", (VALIDATION, TEST))):
+        for trainee, own in zip(trainees, engine.split(logits, len(trainees)), strict=True):
+            splits = trainee.prepared.splits
+            rows = np.concatenate([splits.rows(role) for role in roles])
+            predictions = Predictions.make(table, splits, rows, own[rows], trainee.name)
+            trainee.run.write_csv(filename, predictions.frame)

@@ -1,0 +1,77 @@
+"""Features of frozen stages, computed once for every image and a few augmented views of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from fpclass.augment import is_augmented, make_augment_batch, normalise
+from fpclass.config import Config
+from fpclass.console import progress, say
+from fpclass.data.decode import Images
+from fpclass.errors import ConfigError
+from fpclass.models.network import Network
+from fpclass.train.finetune import compute_in
+from fpclass.train.keys import view_keys
+
+BATCH = 32
+"""Images that go through the frozen stages at once."""
+
+
+def compute_features(
+    prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
+) -> np.ndarray:
+    """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
+
+    The views are the same for every member, whatever its seed.
+
+    Args:
+      prefix: the frozen stages.
+      variables: params and batch_stats of theirs.
+      images: of the run.
+      labels: class of each, which may decide about its augmentation.
+      config: the whole config.
+
+    Returns:
+      Features [N, 1 + views, …] in the type that the network computes in, view 0 of the images as they are.
+
+    Raises:
+      ConfigError: they would be larger than finetune.cache_gb.
+    """
+    data, dtype, batch = config.data, config.model.compute_dtype, BATCH
+    num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
+    augment = make_augment_batch(config.augment, mean=data.mean, std=data.std)
+    variables = {**variables, "params": compute_in(variables["params"], dtype)}
+
+    @jax.jit
+    def features_of(variables: Any, part: Any, classes: Any, rows: Any, view: Any) -> Any:
+        keys = view_keys(jnp.full_like(rows, view), rows)
+        plain = normalise(part, data.mean, data.std)
+        inputs = jnp.where(view == 0, plain, augment(keys, part, classes)) if num_views else plain
+        return prefix.apply(variables, compute_in(inputs, dtype), train=False)
+
+    rows = np.arange(len(images), dtype=np.int32)
+    example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
+    shape = jax.eval_shape(features_of, variables, example, *[jnp.arange(batch)] * 2, jnp.int32(0))
+    size = math.prod(shape.shape[1:]) * shape.dtype.itemsize * len(images) * (1 + num_views) / 1e9
+    if size > config.finetune.cache_gb:
+        raise ConfigError(
+            f"the features of {len(images)} images in {1 + num_views} views take {size:.1f} GB, and finetune.cache_gb "
+            f"is {config.finetune.cache_gb:g}: freeze to a later stage, set fewer views, or raise the limit"
+        )
+    say(f"features behind {prefix.stage_names[-1]}: {len(images)} images, {1 + num_views} views, {size:.2f} GB")
+    features = np.empty((len(images), 1 + num_views, *shape.shape[1:]), shape.dtype)
+    on_device = jax.device_put(variables)
+    parts = [(view, start) for view in range(1 + num_views) for start in range(0, len(images), batch)]
+    for view, start in progress(parts, len(parts), "features"):
+        taken = rows[start : start + batch]
+        padded = np.pad(taken, (0, batch - len(taken)), mode="edge")
+        part = (jnp.asarray(array) for array in (images[padded], labels[padded], padded))
+        result = features_of(on_device, *part, jnp.int32(view))
+        features[taken, view] = np.asarray(result)[: len(taken)]
+    return features

@@ -1,0 +1,148 @@
+"""Where and how a config is computed: on which devices, members batched or not, loops compiled or on the host.
+
+The one place that decides. Everything else calls the functions of an `Engine` and need not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from fpclass.config import Config
+from fpclass.console import say
+from fpclass.data.decode import Images
+from fpclass.data.table import Table
+from fpclass.errors import RunError
+from fpclass.models.network import HEAD
+from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
+from fpclass.train.engine import Engine, make_engine
+from fpclass.train.host_engine import make_host_engine
+from fpclass.train.members import MemberEngine, divide_over_devices, one_after_the_other, plan_rounds
+from fpclass.train.state import Dataset, Member
+from fpclass.train.streaming import describe_stream, is_streamed, put_dataset
+from fpclass.train.task import Task, make_task
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A task, the engine that trains it, and its data on the engine's devices."""
+
+    task: Task
+    engine: Engine
+    dataset: Dataset
+
+
+def place_run(config: Config, table: Table, images: Images) -> Placement:
+    """Places one training.
+
+    Raises:
+      ConfigError, WeightsError: as `make_task` and `parallel.batch_mesh`.
+    """
+    mesh = batch_mesh(config.train.num_devices)
+    task = make_task(config, table, images)
+    dataset = put_dataset(task.dataset, mesh)
+    return Placement(task, engine_for(dataset.images, task.model, config, mesh, num_cached=task.num_cached), dataset)
+
+
+def place_members(config: Config, table: Table, images: Images, num_members: int) -> Placement:
+    """Places members of one config, to train at the same time or one after the other.
+
+    Raises:
+      ConfigError, WeightsError: as `make_task`.
+      RunError: several processes cannot share a stream.
+    """
+    mesh = member_mesh(num_members)
+    task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
+    is_alone = num_processes() == 1 and needs_host_loop(config, task.num_cached)
+    if not (is_alone or is_streamed(task.dataset.images)):
+        alone = make_engine(task.model, config, num_cached=task.num_cached)
+        engine = divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
+        return Placement(task, engine, put(task.dataset, mesh))
+    if num_processes() > 1:
+        raise RunError(
+            f"{task.dataset.images.nbytes / 1e9:.1f} GB of images do not fit into data.memory_gb, and are streamed by "
+            "one process only: raise it, or leave out --distributed"
+        )
+    if is_streamed(task.dataset.images) and is_first_process():
+        say(f"{describe_stream(task.dataset)}; members train one after the other")
+    mesh = member_mesh(1)
+    dataset = put_dataset(task.dataset, mesh)
+    alone = engine_for(dataset.images, task.model, config, num_cached=task.num_cached)
+    return Placement(task, one_after_the_other(alone, mesh), dataset)
+
+
+def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -> list[list[int]]:
+    """Positions of the members that train at the same time, round by round; those of a stream one by one."""
+    if is_streamed(placement.dataset.images):
+        return [[position] for position in range(len(members))]
+    assert isinstance(placement.engine, MemberEngine)
+    return plan_rounds(placement.engine, members, placement.dataset, config.study.memory_gb)
+
+
+def engine_for(
+    images: Any, model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
+) -> Engine:
+    """The engine of one member that suits the network and where its images are.
+
+    Args:
+      images: of the data set.
+      model: as `make_engine` takes it, like the rest.
+      config: the whole config.
+      batch_mesh: devices that share every batch.
+      num_cached: stages whose features are the data set.
+    """
+    is_by_batch = needs_host_loop(config, num_cached)
+    if is_by_batch or is_streamed(images):
+        return make_host_engine(model, config, batch_mesh, num_cached=num_cached, is_by_batch=is_by_batch)
+    return make_engine(model, config, batch_mesh, num_cached=num_cached)
+
+
+def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
+    """Whether the loop over batches has to run on the host because compiled loops are slow.
+
+    Inside `scan`, `map` and `cond` XLA's convolutions on CPU take many times as long as outside (docs/performance.md).
+    A network of matrix products, and so a head behind cached features, is as fast in a compiled loop, and there
+    members can share the cores.
+
+    Args:
+      config: the whole config.
+      num_cached: leading stages of the network whose features are the data set.
+    """
+    if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
+        return False
+    is_products = config.model.name == "cnn" and config.model.conv_form != "direct"
+    is_head = num_cached > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
+    return not (is_products or is_head)
+
+
+def are_batched(config: Config, mesh: Mesh) -> bool:
+    """Whether the members of a device train in the same program step, or one after the other.
+
+    "auto" is what was measured: on CPU cores one after the other, since a batched step falls out of the cache; on
+    accelerators batched, since a single small network leaves them idle. A backbone does not, and its convolutions
+    would become grouped ones, with a kernel per member: batched only where a head learns behind cached features.
+
+    Args:
+      config: the whole config; `study.together` decides.
+      mesh: from `parallel.member_mesh`.
+    """
+    together = config.study.together
+    is_on_cpu = mesh.devices.flat[0].platform == "cpu"
+    is_head = config.finetune.cache_views > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
+    is_small = config.model.name == "cnn" or is_head
+    return together == "vmap" or (together == "auto" and not is_on_cpu and is_small)
+
+
+def batched_form(config: Config, mesh: Mesh) -> Config:
+    """The section `model` of the config in a form that suits members that train at the same time."""
+    model_config = ConfigDict(config.model.to_dict())
+    if are_batched(config, mesh) and (model_config.name, model_config.conv_form) == ("cnn", "auto"):
+        # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
+        model_config.conv_form = "polyphase"
+    return model_config
