@@ -35,8 +35,8 @@ def explain(best: BestModel, prepared: Prepared) -> None:
     raw = grad_cam(model, best.variables, inputs, jnp.asarray(predicted), stage)
     names = table.rows["filename"].to_numpy()[rows]
     titles = [
-        f"{name}\ntrue {table.class_names[true]}, predicted {table.class_names[said]} ({share:.0%})"
-        for name, true, said, share in zip(
+        f"{name}\ntrue {table.class_names[true]}, predicted {table.class_names[guess]} ({share:.0%})"
+        for name, true, guess, share in zip(
             names, predictions.labels[worst], predicted, predictions.probabilities[worst].max(axis=1), strict=True
         )
     ]

@@ -1,4 +1,4 @@
-"""From a config to data fit to train on: audited table, decoded images, roles."""
+"""Preparation of the data of a run: audited table, decoded images, roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: `last` holds the whole training state for a resume, `best` the weights that are used."""
+"""Orbax checkpoints: `last` with the whole training state for a resume, `best` with the weights that are used."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def restore(folder: pathlib.Path, like: State) -> State:
     checkpoint = folder.absolute() / str(epoch) / "default"
     try:
         with _quiet(), ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as reader:
-            found = reader.metadata(checkpoint).item_metadata
-            if found is None:
+            metadata = reader.metadata(checkpoint).item_metadata
+            if metadata is None:
                 raise ValueError("its metadata are damaged")
-            _check_structure(folder, found.tree, target)
+            _check_structure(folder, metadata.tree, target)
             return reader.restore(checkpoint, target)
     except RunError:
         raise
@@ -88,14 +88,14 @@ def restore(folder: pathlib.Path, like: State) -> State:
         raise RunError(f"{checkpoint}: cannot be restored ({reason}); train again into a new --workdir") from error
 
 
-def _check_structure(folder: pathlib.Path, found: Any, expected: Any) -> None:
+def _check_structure(folder: pathlib.Path, saved: Any, expected: Any) -> None:
     """Compares names and shapes before Orbax does, which would speak of them in several pages."""
     was, now = (
         {
             "/".join(map(str, ocp.utils.tuple_path_from_keypath(path))): tuple(leaf.shape)
             for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         }
-        for tree in (found, expected)
+        for tree in (saved, expected)
     )
     different = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     if different:

@@ -1,4 +1,4 @@
-"""What of a network learns, from when on, and how fast: freezing, gradual unfreezing, rates by stage."""
+"""Freezing, gradual unfreezing and per-stage learning rates."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
 
 def _refuse_finetuning(config: Config) -> None:
     """A key that nobody reads is an error."""
-    given, unset = flatten(config), flatten(base_config())
+    given, defaults = flatten(config), flatten(base_config())
     for key in [*(key for key in given if key.startswith("finetune.")), "train.remat"]:
-        if given[key] != unset[key]:
+        if given[key] != defaults[key]:
             raise ConfigError(f"{key} is {given[key]!r}: model.name={config.model.name} has no stages")
 
 

@@ -1,4 +1,4 @@
-"""The engine whose loops run on the host: for images on disk, and for convolutions on a CPU.
+"""Engine with loops on the host, for images on disk and for convolutions on a CPU.
 
 What `make_engine` computes in one program over all images, this computes in a few: over the part of the images that is
 on the device, or batch by batch. `train_step`, `predict` and `judge` are the very same.

@@ -1,4 +1,4 @@
-"""What a network says of images, and how good that is: the half of the engine that learns nothing."""
+"""Prediction (with test-time augmentation) and scores: the half of the engine that learns nothing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Predict = Callable[[PyTree, PyTree, Any, Any], Array]
 def make_predict(
     model: nn.Module, config: Config, take: Callable[[Array, Int[Array, " n"]], Array] | None = None
 ) -> Predict:
-    """Makes the one way from images to logits: for evaluation, submission and single files alike.
+    """Makes the function from images to logits, for evaluation, submission and single files alike.
 
     Args:
       model: the network.
       config: the whole config; `data` says how images are normalised, `predict` over which views of an image the
         prediction is averaged (test-time augmentation).
-      take: (images, rows) -> what the network takes; normalised images unless said otherwise.
+      take: (images, rows) -> what the network takes; by default normalised images.
 
     Returns:
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back

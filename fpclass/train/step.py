@@ -1,4 +1,4 @@
-"""One step of training: pure, for any network, any part of it that learns, and any member."""
+"""The training step: a pure function, for any network, any part of it that learns, and any member."""
 
 from __future__ import annotations
 

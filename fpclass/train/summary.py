@@ -1,4 +1,4 @@
-"""A network as a table: its parts, what they give, how many parameters they have, and when they learn."""
+"""Summary of a network as a table: parts, output shapes, numbers of parameters, when they learn."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _shape(size: tuple[int, ...]) -> str:
 
 
 def _output(variables: dict[str, Any], name: str) -> str:
-    found = variables.get("perturbations", {}).get(f"{name}{OUTPUT}")
-    return _shape(found.shape[1:]) if found is not None else ""
+    output = variables.get("perturbations", {}).get(f"{name}{OUTPUT}")
+    return _shape(output.shape[1:]) if output is not None else ""
 
 
 def _learns(plan: Plan, name: str, params: Any) -> str:
