@@ -157,7 +157,7 @@ def _check_parameters(num_images: int, image_size: tuple[int, int], seed: int) -
 
 def _parameters(num_images: int, image_size: tuple[int, int], seed: int) -> dict[str, Any]:
     return {
-        "drawn_by": "fpclass.data.synthetic.dataset",
+        "drawn_by": "fpclass.data.synthetic",
         "drawing_version": DRAWING_VERSION,
         "num_images": num_images,
         "image_size": list(image_size),
