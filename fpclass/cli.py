@@ -11,8 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.console import interruptible, progress, say
 from fpclass.data.collect import commands as collect_commands
@@ -39,7 +38,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.train.task import require_weights
 
     started = time.perf_counter()
-    config = configs.load_config(args.config, overrides)
+    config = experiment.load_config(args.config, overrides)
     with contextlib.ExitStack() as stack:
         is_first = _join_processes(args)
         if not is_first:  # computes the same in a folder that nobody sees
@@ -150,7 +149,7 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Opens every image, lists what is wrong, and draws what the data look like; trains nothing."""
     from fpclass.run.prepare import audit_data, write_audit
 
-    config = configs.load_config(args.config, overrides)
+    config = experiment.load_config(args.config, overrides)
     run = _create(args, config)
     found, images = audit_data(config)
     write_audit(run.folder, found, images)
@@ -350,7 +349,7 @@ def _create(args: argparse.Namespace, config: Config) -> Run:
 def _open(args: argparse.Namespace, overrides: list[str]) -> Run:
     """The run folder of an earlier training, with what may still be chosen after it."""
     run = Run.open(pathlib.Path(args.workdir))
-    return Run(run.folder, configs.override(run.config, overrides)) if overrides else run
+    return Run(run.folder, experiment.override(run.config, overrides)) if overrides else run
 
 
 def _prepare_libraries() -> None:

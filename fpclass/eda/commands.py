@@ -7,8 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.console import say
 from fpclass.run.folder import Run
 
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
-    config = configs.load_config(args.config, overrides)
+    config = experiment.load_config(args.config, overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:
         check_predictions(predictions)  # before every image is opened

@@ -9,8 +9,7 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.console import progress, say
 from fpclass.errors import DataError
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> None:
     from fpclass.run.prepare import prepare
     from fpclass.run.train import make_member
 
-    config = configs.load_config(args.config, overrides)
+    config = experiment.load_config(args.config, overrides)
     folder = pathlib.Path(args.save) if args.save else None
     if folder:
         _require_new(folder)

@@ -14,8 +14,7 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.errors import RunError
 
@@ -47,7 +46,7 @@ class Run:
         was_there = make_folder(folder, path.name, "run")
         with run.lock():
             if was_there and run.path("checkpoints").is_dir():
-                changed = configs.training_differences(cls.open(folder).config, config)
+                changed = experiment.training_differences(cls.open(folder).config, config)
                 if changed:
                     listed = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
                     raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
@@ -70,7 +69,7 @@ class Run:
             )
         if not path.is_file():
             raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
-        return cls(folder, configs.from_json(files.read_json(path), str(path)))
+        return cls(folder, experiment.from_json(files.read_json(path), str(path)))
 
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this run."""

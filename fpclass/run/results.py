@@ -13,13 +13,14 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from fpclass import files
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
 from fpclass.data.splits import PREDICT, SELECTION, TEST, VALIDATION, Splits
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, RunError
+from fpclass.experiment import needs_selection
 from fpclass.models.build import build_model, variable_shapes
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run

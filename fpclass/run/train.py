@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
+from fpclass.experiment import needs_selection
 from fpclass.parallel import agree, batch_mesh, fetch, is_first_process, put
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, check_same_start

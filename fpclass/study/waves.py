@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from fpclass import files
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import Interruption, say
 from fpclass.data.cache import StoredImages
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
 from fpclass.errors import RunError, TrainingError
+from fpclass.experiment import needs_selection
 from fpclass.parallel import MEMBER, agree, fetch, is_first_process, member_mesh, num_processes, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
 
 from configs.footprints import baseline
 from fpclass.augment import normalise
-from fpclass.config import from_json
 from fpclass.errors import ConfigError
+from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
 from fpclass.train.engine import epoch_batches, fit, make_engine
