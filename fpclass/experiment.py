@@ -8,20 +8,44 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass.augment.settings import check_augment
+from fpclass.augment.geometry import FILL_MODES
+from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
 from fpclass.config import Config, apply_overrides, base_config, differences, flatten, from_values, read_config_file
 from fpclass.data.resize import RESAMPLING, RESIZE
+from fpclass.data.sources import SOURCES
 from fpclass.errors import ConfigError
 from fpclass.models.pretrained.source import resolve
+from fpclass.stats.calibration import METHODS
+from fpclass.stats.decisions import COST, OBJECTIVES
+from fpclass.stats.intervals import OVERALL_METRICS
 
 AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
-STUDY_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
-"""What a study may compare configs by."""
-
-THRESHOLDS = ("argmax", "accuracy", "f1", "balanced_accuracy", "cost")
-"""What the decisions of an ensemble may be best for."""
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.source": tuple(SOURCES),
+    "data.interpolation": tuple(RESAMPLING),
+    "data.resize": RESIZE,
+    "split.selection": ("inner", "validation"),
+    "augment.fill_mode": FILL_MODES,
+    "augment.interpolation": INTERPOLATION_CHOICES,
+    "model.head": ("own", "flatten", "gap", "moments"),
+    "model.output": ("softmax", "sigmoid"),
+    "model.conv_form": ("auto", "polyphase", "direct"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "finetune.batch_norm": ("auto", "train", "train_all", "frozen_stats", "frozen"),
+    "optim.name": ("adam", "adamw", "sgd", "rmsprop"),
+    "optim.schedule": ("constant", "cosine", "linear", "plateau"),
+    "train.class_weights": ("none", "balanced"),
+    "train.early_stopping": ("none", "restore_best", "patience"),
+    "train.selection_metric": ("accuracy", "loss", "macro_f1"),
+    "predict.average": ("probabilities", "logits"),
+    "study.metric": OVERALL_METRICS,
+    "study.calibration": METHODS,
+    "study.together": ("auto", "vmap", "sequential"),
+    "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
+}
+"""Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
 
 Conditions = dict[str, tuple[bool, str]]
 """By key: whether its value is in its range, and that range in words."""
@@ -142,7 +166,15 @@ def check(config: Config) -> Config:
 
 
 def _basic_conditions(config: Any) -> Conditions:
-    return {"seed": (0 <= config.seed < 2**32, "in [0, 2**32)")}
+    values = flatten(config)
+    return {
+        "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
+        **{key: (values[key] in choices, _either(choices)) for key, choices in CHOICES.items()},
+    }
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _data_conditions(config: Any) -> Conditions:
@@ -152,8 +184,6 @@ def _data_conditions(config: Any) -> Conditions:
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
         "data.memory_gb": (data.memory_gb >= 0, "at least 0"),
-        "data.interpolation": (data.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
-        "data.resize": (data.resize in RESIZE, " or ".join(RESIZE)),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
@@ -176,7 +206,6 @@ def _split_conditions(config: Any) -> Conditions:
         "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
         "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
         "split.fold": (0 <= split.fold <= last_fold, f"in [0, {last_fold}] where split.num_folds={split.num_folds}"),
-        "split.selection": (split.selection in ("inner", "validation"), "inner or validation"),
         "split.selection_fraction": (0 < split.selection_fraction < 1, "in (0, 1)"),
     }
 
@@ -189,18 +218,14 @@ def _model_conditions(config: Any) -> Conditions:
         "model.kernel_size": (model.kernel_size >= 1, "at least 1"),
         "model.convs_per_block": (model.convs_per_block >= 1, "at least 1"),
         "model.block_dropout_rate": (0 <= model.block_dropout_rate < 1, "in [0, 1)"),
-        "model.output": (model.output in ("softmax", "sigmoid"), "softmax or sigmoid"),
         "model.subclasses": (
             not model.subclasses or (model.output == "softmax" and tuple(model.subclasses) == lengths),
             "() or how many classes data.merge puts into each, with model.output=softmax",
         ),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
         "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
-        "model.head": (model.head in ("own", "flatten", "gap", "moments"), "own, flatten, gap or moments"),
         "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
-        "model.conv_form": (model.conv_form in ("auto", "polyphase", "direct"), "auto, polyphase or direct"),
         "model.dense_l2": (model.dense_l2 >= 0, "at least 0"),
-        "model.compute_dtype": (model.compute_dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
     }
 
 
@@ -210,8 +235,7 @@ def _finetune_conditions(config: Any) -> Conditions:
     return {
         "finetune.freeze_till": (finetune.freeze_till >= 0, "at least 0"),
         "finetune.batch_norm": (
-            finetune.batch_norm in ("auto", "train", "frozen_stats", "frozen")
-            or (finetune.batch_norm == "train_all" and not is_cached),
+            finetune.batch_norm != "train_all" or not is_cached,
             "auto, train, frozen_stats, frozen, or (without finetune.cache_views) train_all",
         ),
         "finetune.unfreeze": (
@@ -274,7 +298,6 @@ def _train_conditions(config: Any) -> Conditions:
         "train.batch_size": (train.batch_size >= 1, "at least 1"),
         "train.num_epochs": (train.num_epochs >= 1, "at least 1"),
         "train.label_smoothing": (0 <= train.label_smoothing < 1, "in [0, 1)"),
-        "train.class_weights": (train.class_weights in ("none", "balanced"), "none or balanced"),
         "train.patience": (train.patience >= 1, "at least 1"),
         "train.eval_every_epochs": (train.eval_every_epochs >= 1, "at least 1"),
         "train.checkpoint_every_epochs": (train.checkpoint_every_epochs >= 1, "at least 1"),
@@ -295,16 +318,11 @@ def _conditions_after_training(config: Any) -> Conditions:
             0 <= predict.shift_px < min(config.data.image_size),
             "at least 0, and less than both sides of data.image_size",
         ),
-        "predict.average": (predict.average in ("probabilities", "logits"), "probabilities or logits"),
-        "study.metric": (study.metric in STUDY_METRICS, ", ".join(STUDY_METRICS)),
         "study.alpha": (0 < study.alpha < 0.5, "in (0, 0.5)"),
         "study.margin": (study.margin >= 0, "at least 0"),
-        "study.calibration": (study.calibration in ("none", "temperature", "vector"), "none, temperature or vector"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
         "study.miss_rate": (0 < study.miss_rate < 1, "in (0, 1)"),
-        "study.together": (study.together in ("auto", "vmap", "sequential"), "auto, vmap or sequential"),
         "study.memory_gb": (study.memory_gb >= 0, "at least 0"),
-        "submit.threshold_for": (config.submit.threshold_for in THRESHOLDS, ", ".join(THRESHOLDS)),
         "evaluate.num_bootstrap": (config.evaluate.num_bootstrap >= 0, "at least 0"),
         "evaluate.confidence": (0 < config.evaluate.confidence < 1, "in (0, 1)"),
         "explain.num_images": (config.explain.num_images >= 1, "at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 
 import pytest
@@ -12,7 +13,8 @@ from configs import base
 from configs.footprints import baseline
 from fpclass.config import differences, flatten
 from fpclass.errors import ConfigError
-from fpclass.experiment import AFTER_TRAINING, check, from_json, load_config, needs_selection, override
+from fpclass.experiment import AFTER_TRAINING, CHOICES, check, from_json, load_config, needs_selection, override
+from fpclass.train.optim import make_optimizer, make_schedule
 
 BASELINE = "configs/footprints/baseline.py"
 
@@ -108,6 +110,7 @@ def test_a_value_of_another_type_is_named_with_its_key(key: str, value: str) -> 
 
 
 OUT_OF_RANGE = {
+    **dict.fromkeys(CHOICES, ("nothing of the kind",)),
     "seed": ("-1", "4294967296"),
     "data.image_size": ("60", "(60,40,3)", "(0,40)", "(-60,40)", "(60.5,40)", "('a','b')"),
     "data.channels": ("0", "2", "4"),
@@ -116,10 +119,7 @@ OUT_OF_RANGE = {
     "split.validation_fraction": ("0", "1", "-0.1", "1.5", "nan"),
     "split.num_folds": ("1", "-2"),
     "split.fold": ("1", "-1"),
-    "split.selection": ("outer",),
     "split.selection_fraction": ("0", "1"),
-    "data.interpolation": ("cubic",),
-    "data.resize": ("crop",),
     "data.pad_value": ("-1", "256"),
     "augment.scale": ("(0.5,)", "(1.2,0.8)", "(0,1)"),
     "augment.elastic_alpha_px": ("-1",),
@@ -130,16 +130,11 @@ OUT_OF_RANGE = {
     "train.ema_decay": ("1", "-0.1"),
     "train.num_devices": ("-1",),
     "predict.shift_px": ("-1", "80"),
-    "predict.average": ("median",),
-    "study.metric": ("speed",),
     "study.alpha": ("0", "1"),
     "study.margin": ("-0.1",),
-    "study.calibration": ("platt",),
     "study.max_risk": ("-0.1", "2"),
     "study.miss_rate": ("0", "1"),
-    "study.together": ("apart",),
     "study.memory_gb": ("-1",),
-    "submit.threshold_for": ("recall",),
     "augment.flip_probability": ("-0.1", "1.5", "nan"),
     "augment.brightness": ("-0.1", "inf"),
     "augment.rotation_fill": ("nan",),
@@ -148,8 +143,6 @@ OUT_OF_RANGE = {
     "model.conv_features": ("()", "(6,0)", "(6,1.5)"),
     "model.dense_features": ("(0,)", "('a',)"),
     "model.dropout_rate": ("-0.1", "1"),
-    "model.head": ("tail",),
-    "model.conv_form": ("fast",),
     "optim.learning_rate": ("0", "-1", "nan", "inf"),
     "optim.momentum": ("-0.1", "1"),
     "optim.weight_decay": ("-1",),
@@ -160,7 +153,6 @@ OUT_OF_RANGE = {
     "train.batch_size": ("0",),
     "train.num_epochs": ("0",),
     "train.label_smoothing": ("-0.1", "1"),
-    "train.class_weights": ("heavy",),
     "train.patience": ("0",),
     "train.eval_every_epochs": ("0",),
     "train.checkpoint_every_epochs": ("0",),
@@ -175,6 +167,49 @@ def test_a_value_out_of_range_is_named_with_its_key_and_the_range(key: str, valu
     message = fails(f"--config.{key}={value}")
     assert message.startswith(f"config.{key} is ")
     assert "expected" in message or "; give " in message
+
+
+def test_what_may_be_chosen_is_listed() -> None:
+    names = fails("--config.optim.name=adagrad")
+    assert names == "config.optim.name is 'adagrad': expected adam, adamw, sgd or rmsprop"
+    schedules = fails("--config.optim.schedule=steps")
+    assert schedules == "config.optim.schedule is 'steps': expected constant, cosine, linear or plateau"
+    assert "expected accuracy, loss or macro_f1" in fails("--config.train.selection_metric=auc")
+    assert "expected none, restore_best or patience" in fails("--config.train.early_stopping=maybe")
+
+
+def choices_in_comments() -> dict[str, tuple[str, ...]]:
+    """The lists `a | b | c` in the comments of configs/base.py, by key; what stands in brackets explains a choice."""
+    listed: dict[str, str] = {}
+    key = ""
+    for line in pathlib.Path(base.__file__).read_text(encoding="utf-8").splitlines():
+        code, _, comment = line.partition("#")
+        if assigned := re.match(r"\s*(?:\w+ = )?(\w+)\.(\w+) = ", code):
+            key = f"{assigned[1]}.{assigned[2]}"
+        listed[key] = f"{listed.get(key, '')} {comment}"
+    found = {key: re.search(r"\w+(?: +\| +\w+)+", re.sub(r" \([^)]*\)", "", text)) for key, text in listed.items()}
+    return {key: tuple(re.split(r" +\| +", match[0])) for key, match in found.items() if match}
+
+
+def test_the_choices_that_a_user_reads_are_those_that_are_checked() -> None:
+    assert choices_in_comments() == CHOICES
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in CHOICES.items() for value in values])
+def test_every_choice_can_be_made(key: str, value: str) -> None:
+    more = {"submit.threshold_for": "--config.study.cost=((0,1),(5,0))", "optim.name": "--config.optim.weight_decay=0"}
+    assert flatten(load_config(BASELINE, [f"--config.{key}={value}", *filter(None, [more.get(key)])]))[key] == value
+
+
+def test_every_optimiser_and_schedule_can_be_built() -> None:
+    for name in CHOICES["optim.name"]:
+        make_optimizer(load_config(BASELINE, [f"--config.optim.name={name}"]).optim)
+    rates = {
+        name: make_schedule(load_config(BASELINE, [f"--config.optim.schedule={name}"]).optim, 50)(25)
+        for name in CHOICES["optim.schedule"]
+    }
+    assert rates["cosine"] == pytest.approx(rates["linear"]) == pytest.approx(rates["constant"] / 2)
+    assert rates["plateau"] == rates["constant"]
 
 
 def test_values_at_the_edge_of_their_range_are_fine() -> None:

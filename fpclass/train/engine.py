@@ -20,7 +20,6 @@ from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
-from fpclass.errors import ConfigError
 from fpclass.models.network import Network
 from fpclass.parallel import fetch
 from fpclass.train.finetune import Plan, make_plan
@@ -30,7 +29,6 @@ from fpclass.train.predict import Predict, make_predict, scores_of
 from fpclass.train.state import ORDER, PADDING, PARAMS, Best, Dataset, Member, TrainState, address, select
 from fpclass.train.step import TrainStep, make_train_step
 
-SELECTION_METRICS = ("accuracy", "loss", "macro_f1")
 NUM_STEM_IMAGES = 5000
 """Training images that a first kernel is made of, where it is not drawn."""
 
@@ -115,9 +113,8 @@ def make_parts(
       num_cached: leading stages of the whole network whose features are the data set; 0: it has images.
 
     Raises:
-      ConfigError: values of `train`, `optim` or `finetune` that do not exist.
+      ConfigError: values of `optim` or `finetune` that do not fit the network or each other.
     """
-    _check_choices(config.train)
 
     def shard(batch: Array) -> Array:
         if batch_mesh is None:
@@ -271,14 +268,6 @@ def make_judge(config: Config) -> Judge:
         return select(state.is_stopped, state, evaluated), record
 
     return judge
-
-
-def _check_choices(train_config: Config) -> None:
-    metric, stopping = train_config.selection_metric, train_config.early_stopping
-    if metric not in SELECTION_METRICS:
-        raise ConfigError(f"train.selection_metric is {metric!r}: expected {', '.join(SELECTION_METRICS)}")
-    if stopping not in ("none", "restore_best", "patience"):
-        raise ConfigError(f"train.early_stopping is {stopping!r}: expected none, restore_best or patience")
 
 
 def fit(
