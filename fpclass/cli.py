@@ -97,7 +97,7 @@ def _prepare_libraries() -> None:
 
     import jax
 
-    from fpclass.paths import cache_dir
+    from fpclass.files import cache_dir
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, one_line
 
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
@@ -63,8 +63,9 @@ def read_config_file(path: str) -> Config:
         loader.exec_module(module)
         config = module.get_config()
     except Exception as error:  # a config file is a program: whatever it raises is about the file
-        reason = " ".join(str(error).partition(". Other fields present")[0].split())  # ml_collections lists them all
-        raise ConfigError(f"{path}: no config to load ({type(error).__name__}: {reason[:200]})") from error
+        text = str(error).partition(". Other fields present")[0]  # ml_collections lists them all
+        reason = one_line(text or error, 200)
+        raise ConfigError(f"{path}: no config to load ({type(error).__name__}: {reason})") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"{path}: get_config() gave a {type(config).__name__}, expected a ConfigDict")
     return from_values(flatten(config), path, "configs/base.py lists every key")

@@ -19,7 +19,7 @@ from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import RunError
 from fpclass.experiment import needs_selection
-from fpclass.paths import cache_dir
+from fpclass.files import cache_dir
 from fpclass.run.folder import Run
 from fpclass.train.streaming import memory_for_images
 
