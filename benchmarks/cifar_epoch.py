@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.config import load_config
+from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.train.placement import engine_for
 from fpclass.train.state import Dataset, Member

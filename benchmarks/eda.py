@@ -20,7 +20,7 @@ import time
 import numpy as np
 from scipy import stats
 
-from fpclass import config as configs
+from fpclass import experiment
 from fpclass.data import splits
 from fpclass.data.audit import audit_table
 from fpclass.data.decode import decode_table
@@ -33,7 +33,7 @@ from fpclass.eda.outliers import find_strange
 
 def load(args, root):
     overrides = [f"--config.data.root={root}", f"--config.data.image_size=({args.size[0]},{args.size[1]})"]
-    config = configs.load_config(args.config, [*overrides, *args.overrides])
+    config = experiment.load_config(args.config, [*overrides, *args.overrides])
     table = load_table(config.data)
     if args.images and args.images < len(table):
         chosen = np.sort(np.random.default_rng(0).choice(len(table), args.images, replace=False))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.config import load_config
+from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.train.engine import Engine, make_engine
 from fpclass.train.host_engine import make_host_engine

@@ -112,8 +112,8 @@ def get_config() -> ConfigDict:
     finetune.freeze_until = ""                # stages before this one keep their weights; head: all; empty: none
     finetune.freeze_till = 0                  # the same by count: so many leading stages (layers, in VGG and AlexNet)
     finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): after 5 epochs, layer4 and all behind it
-    finetune.batch_norm = "auto"              # train (where stages learn) | train_all | frozen_stats | frozen
-                                              # auto: frozen_stats with weights, train without
+    finetune.batch_norm = "auto"              # auto (frozen_stats with weights, train without) |
+                                              # train (where stages learn) | train_all | frozen_stats | frozen
     finetune.new_stem = False                 # the first convolution starts anew, and learns though it is frozen
     finetune.backbone_rate = 1.0              # learning rate of the last stage with weights, relative to the head's …
     finetune.rate_decay = 1.0                 # … and of every stage with weights, relative to that of the next

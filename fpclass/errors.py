@@ -31,3 +31,8 @@ class WeightsError(FpclassError):
 
 class TrainingError(FpclassError):
     """Training cannot go on, for example because the loss is not a number any more."""
+
+
+def one_line(error: object, limit: int = 120) -> str:
+    """The message of somebody else's exception, fit to stand in one of these lines; its type where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

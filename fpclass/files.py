@@ -1,4 +1,4 @@
-"""Files that are whole or not there: everything is written under a temporary name and renamed."""
+"""Files that are whole or not there (written under a temporary name and renamed), and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -64,3 +64,15 @@ def read_json(path: pathlib.Path) -> Any:
         raise RunError(f"{path}: not found; is this the folder of a finished run?") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
+
+
+def cache_dir() -> pathlib.Path:
+    """The user's cache folder of fpclass, for what can be made again; it need not exist yet.
+
+    Returns:
+      The folder that the environment variable FPCLASS_CACHE names, or the platform's usual place.
+    """
+    import platformdirs
+
+    chosen = os.environ.get("FPCLASS_CACHE", "")
+    return pathlib.Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("fpclass")

@@ -18,7 +18,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, one_line
+from fpclass.threads import num_cores
 
 MEMBER, BATCH = "member", "batch"
 HOST_MEMORY_SHARE = 0.5
@@ -38,11 +39,6 @@ def use_all_cores() -> None:
             jax.config.update("jax_num_cpu_devices", num_cores())
 
 
-def num_cores() -> int:
-    """Cores that this process may use, which on a cluster are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins the processes of a job that runs on several hosts, or several times on one.
 
@@ -59,10 +55,9 @@ def start_processes(coordinator: str | None, num_processes: int | None, process_
     try:
         jax.distributed.initialize(**{key: value for key, value in given.items() if value is not None})
     except (RuntimeError, ValueError, IndexError) as error:  # the last one: an address without a port
-        reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
-            f"--distributed: the processes do not find each other ({reason}); give --coordinator=HOST:PORT, "
-            "--num-processes and --process-id, the same first two on every host"
+            f"--distributed: the processes do not find each other ({one_line(error, 200)}); give "
+            "--coordinator=HOST:PORT, --num-processes and --process-id, the same first two on every host"
         ) from error
 
 

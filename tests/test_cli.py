@@ -275,6 +275,42 @@ def test_help_fits_a_screen(capsys):
     assert stop.value.code == 2
 
 
+def test_help_needs_no_heavy_library():
+    """It is there at once, however many commands there are."""
+    code = "import sys, fpclass.cli; fpclass.cli.make_parser().format_help(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    heavy = {"numpy", "pandas", "jax", "scipy", "sklearn", "matplotlib", "absl", "ml_collections", "PIL", "flax"}
+    assert not heavy & set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["dedupe", "a", "--output=b", "--similarity=2"], "2: expected a correlation in (0, 1]"),
+        (["convert", "a", "b", "--size", "0", "5"], "0: expected 1 to 65500"),
+        (["convert", "a", "b", "--pad-value=256"], "256: expected 0 to 255"),
+        (["convert", "a", "b", "--resize=crop"], "invalid choice: 'crop'"),
+        (["convert", "a", "b", "--quality=x"], "invalid number value: 'x'"),
+        (["collect", "a", "--per-query=0"], "0: expected at least 1"),
+        (["collect", "a", "--delay=-1"], "-1: expected at least 0.0"),
+        (["collect", "a", "--delay=inf"], "inf: expected at least 0.0"),
+        (["study", "--folds=1"], "1: expected at least 2"),
+        (["weights", "convert", "a"], "the following arguments are required: --as"),
+    ],
+)
+def test_a_flag_out_of_range_is_named(flags, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(flags)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["dedupe a --output b", "convert a b", "synthesize a", "collect a", "weights list"])
+def test_commands_without_a_config_take_no_keys_of_one(command, capsys):
+    where = " ".join(command.split()[: 2 if command.startswith("weights") else 1])
+    fails(capsys, [*command.split(), "--config.seed=1"], "'--config.seed=1'", f"see launch.py {where} --help")
+
+
 def test_synthesize_then_train_marks_every_result(tmp_path, capsys):
     data, folder = tmp_path / "drawn", tmp_path / "run"
     size = ["--height=124", "--width=81"]

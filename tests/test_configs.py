@@ -14,7 +14,8 @@ import pytest
 import configs
 from configs import base, demo
 from configs.footprints import baseline
-from fpclass.config import decided_by_weights, differences, flatten, load_config
+from fpclass.config import differences, flatten
+from fpclass.experiment import decided_by_weights, load_config
 from fpclass.models.build import build_model
 from fpclass.train.finetune import make_plan
 

@@ -138,3 +138,11 @@ def test_json_that_is_missing_or_damaged_is_named(tmp_path: pathlib.Path) -> Non
     path.mkdir()
     with pytest.raises(RunError, match="cannot be read"):
         files.read_json(path)
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path))
+    assert files.cache_dir() == tmp_path
+    monkeypatch.delenv("FPCLASS_CACHE")
+    assert files.cache_dir().is_absolute()
+    assert files.cache_dir().name == "fpclass"

@@ -48,6 +48,7 @@ ONE_BY_ONE = ("max_rotation_deg", "scale", "elastic_alpha_px")
 COMPOSED = ("policy_operations", "translation", "shear", "zoom", "perspective")
 """Those that only exist composed with all the others."""
 ONLY_RGB = ("saturation", "hue")
+INTERPOLATION_CHOICES = ("auto", *INTERPOLATIONS)
 
 _INFINITE = float("inf")
 _NUMBERS: dict[str, tuple[float, float]] = {
@@ -75,7 +76,6 @@ _NUMBERS: dict[str, tuple[float, float]] = {
 }
 _RANGES = {"erasing_area": (0.0, 1.0), "erasing_aspect": (1e-3, 1e3), "scale": (0.1, 10.0)}
 _PAIRS = {"translation": 1.0, "shear": 1.0, "zoom": 0.95, "height_width": 0.95}
-_CHOICES = {"fill_mode": FILL_MODES, "interpolation": ("auto", *INTERPOLATIONS)}
 
 
 def is_on(augment_config: Config, key: str) -> bool:
@@ -123,7 +123,7 @@ def check_augment(augment_config: Config, channels: int | None = None) -> None:
         if len(values) not in ((1, 2) if name == "zoom" else (2,)) or not all(0 <= value <= high for value in values):
             one = "(x,) for both, or " if name == "zoom" else ""
             raise ConfigError(f"config.augment.{name} is {values}; give {one}(height, width), from 0 to {high:g}")
-    for name, choices in _CHOICES.items():
+    for name, choices in (("fill_mode", FILL_MODES), ("interpolation", INTERPOLATION_CHOICES)):
         if config[name] not in choices:
             raise ConfigError(f"config.augment.{name} is {config[name]!r}; give {', '.join(choices)}")
     if config["flip_alternates"] and config["flip_probability"]:

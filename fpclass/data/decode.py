@@ -8,7 +8,6 @@ import hashlib
 import io
 import logging
 import math
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +28,8 @@ from fpclass.data.eight_bits import eight_bits, grey_if_all_is
 from fpclass.data.perceptual import fingerprint
 from fpclass.data.resize import Box, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Table
-from fpclass.errors import DecodeError
+from fpclass.errors import DecodeError, one_line
+from fpclass.threads import in_threads, num_cores
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
 """Decoded images, in memory or on disk."""
@@ -243,20 +243,6 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def in_threads(pool: ThreadPoolExecutor, function: Callable[[int], Any], num_rows: int) -> Iterator[Any]:
-    """What a function gives for 0, 1, … num_rows - 1, in this order."""
-    # In stretches, because map() makes a future of every row at once: 1 kB each, and a long wait after Ctrl-C.
-    for start in range(0, num_rows, 1024):
-        yield from pool.map(function, range(start, min(start + 1024, num_rows)))
-
-
 def _decode_row(table: Table, row: int, decode: Callable[[bytes], Decoded], images: Images) -> dict[str, Any]:
     """Decodes one row into its place in `images`; gives its facts."""
     facts = {name: "" if kind is object else 0 for name, kind in FACT_DTYPES.items()}
@@ -291,7 +277,7 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
     try:
         return table.read(row), ""
     except OSError as error:
-        return b"", f"cannot be read: {error.strerror or _one_line(error)}"
+        return b"", f"cannot be read: {error.strerror or one_line(error)}"
 
 
 def _picture(data: bytes, enough_for: tuple[int, int] | None = None) -> tuple[Image.Image, dict[str, Any], Box | None]:
@@ -359,15 +345,11 @@ def _reason(error: Exception, data: bytes) -> str:
         return _too_large("more pixels than Pillow decodes")
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine, or damaged"
-    return f"damaged or truncated: {_one_line(error)}"
+    return f"damaged or truncated: {one_line(error)}"
 
 
 def _too_large(what: str) -> str:
     return f"too large: {what}; the limit is {MAX_PIXELS:,} in all"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 class _Quiet:

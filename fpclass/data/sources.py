@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from fpclass.data.files import ImageIndex, all_files, image_files, is_folder, looks_like_image, some_of
 from fpclass.data.table import Table, canonical_label, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
-from fpclass.paths import cache_dir
+from fpclass.files import cache_dir
 
 Progress = Callable[[Iterable, int], Iterable]
 

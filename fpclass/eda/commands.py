@@ -1,19 +1,18 @@
-"""`launch.py eda`: its flags, and what it does."""
+"""`launch.py eda`."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fpclass import config as configs
 from fpclass import files
 from fpclass.console import say
-from fpclass.run.folder import Run
+from fpclass.flags import Command, add_experiment_flags
 
 if TYPE_CHECKING:
     from fpclass.eda.explore import Exploration
+    from fpclass.run.folder import Run
 
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
@@ -30,33 +29,23 @@ writes. docs/eda.md says how much the suspicions are worth.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser, default_config: str) -> None:
-    """The flags of the command."""
-    parser.add_argument("--config", default=default_config, metavar="FILE", help="experiment; default %(default)s")
-    parser.add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
-    parser.add_argument(
-        "--predictions",
-        metavar="DIR",
-        help="folder of a study (or of a training) whose predictions judge the labels; default: quick built-in ones",
-    )
+def eda(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Shows what the data are as a page to read: classes, sizes, copies, suspected label errors and outliers.
 
-
-def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Does what `add_arguments` parsed.
-
-    Raises:
-      ConfigError, DataError, RunError, WeightsError: see the functions below.
+    Label errors are suspected by confident learning on out-of-fold predictions.
     """
     from fpclass.eda import explore
     from fpclass.eda.judgement import check_predictions
+    from fpclass.experiment import load_config
+    from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
-    config = configs.load_config(args.config, overrides)
+    config = load_config(args.config, overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:
         check_predictions(predictions)  # before every image is opened
-    folder = Run.create(pathlib.Path(args.workdir or f"runs/{config.name}"), config)
+    folder = Run.create(args.workdir or f"runs/{config.name}", config)
     require_weights(config)
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)
@@ -65,6 +54,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     write(folder, found)
     say(summary(found))
     say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv beside it")
+    return 0
 
 
 def write(run: Run, found: Exploration) -> None:
@@ -97,3 +87,15 @@ def summary(found: Exploration) -> str:
             "extreme size, shape, brightness or contrast"
         )
     return "\n".join(lines)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_experiment_flags(parser)
+    parser.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="folder of a study (or of a training) whose predictions judge the labels; default: quick built-in ones",
+    )
+
+
+COMMANDS = (Command("eda", eda, _add_arguments, EPILOG),)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from fpclass.config import Config
 from fpclass.console import progress
-from fpclass.data.decode import Images, num_cores
+from fpclass.data.decode import Images
+from fpclass.threads import num_cores
 
 MAX_COMPONENTS = 256
 """Principal components that are kept, at most."""

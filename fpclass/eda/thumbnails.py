@@ -12,9 +12,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fpclass.console import progress
-from fpclass.data.decode import Images, num_cores, open_picture
+from fpclass.data.decode import Images, open_picture
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
+from fpclass.threads import num_cores
 
 LONGEST_PX = 176
 """Longer side of a small picture: that of a card on the page. Smaller images keep their size."""

@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import re
 import shutil
 import uuid
-from typing import TYPE_CHECKING
 
-from fpclass import config as configs
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Int, UInt8
+from PIL import Image
+
 from fpclass import files
+from fpclass.augment import check_classes, describe, make_augment_batch
 from fpclass.config import Config
 from fpclass.console import progress, say
+from fpclass.data.table import Table
 from fpclass.errors import DataError
+from fpclass.report.augment_sheet import augment_sheet
+from fpclass.report.style import save_figure
+from fpclass.run.prepare import prepare
+from fpclass.run.train import make_member
+from fpclass.train.inputs import make_augment_epoch
+from fpclass.train.keys import view_in, view_keys
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from jaxtyping import Int, UInt8
-
-    from fpclass.data.table import Table
-
-EPILOG = """
-Any key of configs/base.py can be set, to try it: --config.augment.zoom='(0.2,)' --config.augment.fill_mode=reflect …
-
-  launch.py augment-preview --config=FILE --config.data.root=DIR
-  launch.py augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
-
-Copy k is what the training of this config sees in epoch k. The files of --save can be trained on by their table
-augmented.csv, whose column `group` keeps the copies of an image on one side of every split:
---config.data.source=csv --config.data.group_column=group. Without the table nothing does.
-"""
 MAX_SHEET_ROWS, MAX_SHEET_COPIES = 12, 10
 TABLE_NAME = "augmented.csv"
 _BATCH_SIZE = 64
 
 
-def add_arguments(parser: argparse.ArgumentParser, default_config: str) -> None:
-    """The flags of the command."""
-    from fpclass.flags import at_least
+def preview(
+    config: Config, num_images: int, num_copies: int, output: pathlib.Path, folder: pathlib.Path | None
+) -> None:
+    """Writes a sheet of training images beside their augmented copies, and the copies as files.
 
-    add = parser.add_argument
-    add("--config", default=default_config, metavar="FILE", help="experiment; default %(default)s")
-    add("--images", type=at_least(1), default=6, metavar="N", help="training images, of all classes; default 6")
-    add("--copies", type=at_least(1), default=6, metavar="K", help="augmented copies of each; default 6")
-    add("--output", metavar="PNG", help="where the sheet goes; default runs/NAME-augment.png")
-    add("--save", metavar="DIR", help="a new folder for the augmented copies as files, with a table")
-
-
-def run(args: argparse.Namespace, overrides: list[str]) -> None:
-    """Does what `add_arguments` parsed.
+    Args:
+      config: the whole config.
+      num_images: training images, evenly over the classes.
+      num_copies: of each.
+      output: where the sheet goes.
+      folder: a new one for the copies and their table; None: they are not kept.
 
     Raises:
       ConfigError, DataError: of the config and its data; a folder for the copies that holds something.
       RunError: something cannot be written.
     """
-    from fpclass.augment import check_classes, describe
-    from fpclass.report.augment_sheet import augment_sheet
-    from fpclass.report.style import save_figure
-    from fpclass.run.prepare import prepare
-    from fpclass.run.train import make_member
-
-    config = configs.load_config(args.config, overrides)
-    folder = pathlib.Path(args.save) if args.save else None
     if folder:
         _require_new(folder)
     prepared = prepare(config)
     table = prepared.table
     check_classes(config.augment, table.num_classes)
     member = make_member(config, prepared)
-    rows = choose_rows(member.train_rows, table.labels[member.train_rows], args.images)  # pyright: ignore
+    rows = choose_rows(member.train_rows, table.labels[member.train_rows], num_images)  # pyright: ignore
     originals = prepared.images[rows]
-    copies = make_copies(config, int(member.seed), rows, originals, table.labels[rows], args.copies)
+    copies = make_copies(config, int(member.seed), rows, originals, table.labels[rows], num_copies)
     shown = min(len(rows), MAX_SHEET_ROWS)
     switched_on = describe(config.augment)
     title = f"{config.name}: training images and augmented copies"
@@ -87,13 +71,12 @@ def run(args: argparse.Namespace, overrides: list[str]) -> None:
         f"{title} (SYNTHETIC)" if table.is_synthetic else title,
         " ".join([*notes, prepared.note]).strip(),
     )
-    path = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
-    save_figure(sheet, path)
+    save_figure(sheet, output)
     say(f"on: {switched_on}")
-    say(f"written: {path}, {shown} of {len(rows)} images with {min(args.copies, MAX_SHEET_COPIES)} copies each")
+    say(f"written: {output}, {shown} of {len(rows)} images with {min(num_copies, MAX_SHEET_COPIES)} copies each")
     if folder:
         units = prepared.splits.frame["unit"].to_numpy(str)
-        save_copies(folder, copies_table(table, units, rows, args.copies), copies)
+        save_copies(folder, copies_table(table, units, rows, num_copies), copies)
         say(f"written: {folder / TABLE_NAME} and {copies.shape[0] * copies.shape[1]} augmented images")
     if prepared.note:
         say(prepared.note)
@@ -110,8 +93,6 @@ def choose_rows(rows: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num:
     Returns:
       At most so many of them, class by class; fewer where a class has too few.
     """
-    import numpy as np
-
     classes = np.unique(labels)
     chosen = []
     for i, label in enumerate(classes):
@@ -142,14 +123,6 @@ def make_copies(
     Returns:
       uint8 [n, num_copies, H, W, C]; what lies outside of black and white is cut off.
     """
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from fpclass.augment import make_augment_batch
-    from fpclass.train.inputs import make_augment_epoch
-    from fpclass.train.keys import view_in, view_keys
-
     mean, std, num_views = np.array(config.data.mean), np.array(config.data.std), config.finetune.cache_views
     augment_view = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
     augment_epoch = make_augment_epoch(config)
@@ -184,8 +157,6 @@ def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndar
     Raises:
       DataError: the folder holds something, or cannot be written.
     """
-    from PIL import Image
-
     _require_new(folder)
     scratch = folder.parent / f".{folder.name}.writing-{uuid.uuid4().hex[:12]}"
     try:
@@ -219,8 +190,6 @@ def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], n
     Returns:
       The labels are those of the source, also where the config puts classes together.
     """
-    import pandas as pd
-
     labels = table.rows["original" if table.originals else "raw_label"]
     lines = []
     for row in rows:

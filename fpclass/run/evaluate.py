@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from fpclass import files
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits
+from fpclass.experiment import needs_selection
 from fpclass.run.best import BestModel
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run

@@ -9,13 +9,13 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import filelock
 import pandas as pd
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.errors import RunError
 
@@ -33,7 +33,7 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, folder: pathlib.Path, config: Config) -> Run:
+    def create(cls, folder: pathlib.Path | str, config: Config) -> Run:
         """Makes a run folder, or goes on in the one that has the same config.
 
         A folder in which nothing has been trained yet takes any config: a first attempt that ended in an error does
@@ -42,12 +42,13 @@ class Run:
         Raises:
           RunError: the folder has another config, holds something else, or cannot be written to.
         """
+        folder = pathlib.Path(folder)
         run = cls(folder, config)
         path = run.path("config.json")
         was_there = make_folder(folder, path.name, "run")
         with run.lock():
             if was_there and run.path("checkpoints").is_dir():
-                changed = configs.training_differences(cls.open(folder).config, config)
+                changed = experiment.training_differences(cls.open(folder).config, config)
                 if changed:
                     listed = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
                     raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
@@ -57,12 +58,18 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: pathlib.Path) -> Run:
+    def open(cls, folder: pathlib.Path | str, overrides: Sequence[str] = ()) -> Run:
         """Opens the folder of an earlier run.
+
+        Args:
+          folder: of the run.
+          overrides: from the command line, of keys that may change after training.
 
         Raises:
           RunError: it is not one.
+          ConfigError: its config, or an override, is none of this version.
         """
+        folder = pathlib.Path(folder)
         path = folder / "config.json"
         if (folder / "study.json").is_file():
             raise RunError(
@@ -70,7 +77,8 @@ class Run:
             )
         if not path.is_file():
             raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
-        return cls(folder, configs.from_json(files.read_json(path), str(path)))
+        config = experiment.from_json(files.read_json(path), str(path))
+        return cls(folder, experiment.override(config, overrides) if overrides else config)
 
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this run."""

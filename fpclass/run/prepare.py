@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from fpclass import files
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
@@ -19,7 +19,8 @@ from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import RunError
-from fpclass.paths import cache_dir
+from fpclass.experiment import needs_selection
+from fpclass.files import cache_dir
 from fpclass.run.folder import Run
 from fpclass.train.streaming import memory_for_images
 

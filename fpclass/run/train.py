@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, TrainingError
+from fpclass.experiment import needs_selection
 from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, first_bad_batch, log_record

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model, variable_shapes
@@ -50,7 +49,7 @@ def plan_sweep(
     Raises:
       ConfigError: a network without stages, or a stage that does not exist.
     """
-    config = configs.load_config(config_path, overrides)
+    config = experiment.load_config(config_path, overrides)
     model = build_model(config.model, 2, config.data.image_size)
     if not isinstance(model, Network):
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
@@ -65,7 +64,7 @@ def plan_sweep(
         arm.finetune.unfreeze = ()
         if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
             arm.finetune.cache_views = 0
-        arms[arm.name] = configs.check(arm.lock())
+        arms[arm.name] = experiment.check(arm.lock())
     first = max(arms)
     return assemble(folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=first, compare_splits=False)
 

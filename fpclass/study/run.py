@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fpclass.config import Config
 from fpclass.console import Interruption, is_terminal, say
 from fpclass.data.splits import make_splits
-from fpclass.errors import DataError, FpclassError, RunError, WeightsError
+from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.parallel import is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
@@ -187,5 +187,5 @@ def _duration(seconds: float) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
+    text = one_line(error, 300)
     return text if isinstance(error, FpclassError) else f"{type(error).__name__}: {text}"

@@ -16,9 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass import config as configs
-from fpclass import files
-from fpclass.config import Config
+from fpclass import experiment, files
+from fpclass.config import Config, config_homes, flatten
 from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
 
@@ -124,12 +123,12 @@ class Study:
         if not path.is_file():
             raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
         values = files.read_json(path)
-        arms = {name: configs.from_json(config, f"{path}: {name}") for name, config in values["configs"].items()}
+        arms = {name: experiment.from_json(config, f"{path}: {name}") for name, config in values["configs"].items()}
         return cls(folder, arms, values["folds"], values["seeds"], values["baseline"])
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
         """The same study with what may still be chosen after training, and perhaps more seeds."""
-        arms = {name: configs.override(config, overrides) for name, config in self.arms.items()}
+        arms = {name: experiment.override(config, overrides) for name, config in self.arms.items()}
         return dataclasses.replace(self, arms=arms, num_seeds=num_seeds or self.num_seeds)
 
     @contextlib.contextmanager
@@ -165,7 +164,7 @@ class Study:
             else:
                 found = [
                     f"{name} {key}: {old!r} there, {new!r} now"
-                    for key, (old, new) in configs.training_differences(config, self.arms[name]).items()
+                    for key, (old, new) in experiment.training_differences(config, self.arms[name]).items()
                 ]
             changed += found if is_begun[name] else []
             stale += [name] if found and not is_begun[name] else []
@@ -204,7 +203,7 @@ def plan_study(
     """
     arms: dict[str, Config] = {}
     for file in find_configs(patterns):
-        config = configs.load_config(file, overrides)
+        config = experiment.load_config(file, overrides)
         if config.name in arms:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"
@@ -253,7 +252,7 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        places = [pattern, *(str(home.parent / pattern) for home in configs.config_homes())]
+        places = [pattern, *(str(home.parent / pattern) for home in config_homes())]
         matches = next((found for found in map(sorted, map(glob.glob, places)) if found), [])
         matches = [file for file in matches if file.endswith(".py") and not pathlib.Path(file).name.startswith("__")]
         if not matches and not glob.has_magic(pattern):
@@ -269,7 +268,7 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
 def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
     """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
     keys = ["data.classes", "split.seed", "split.grouped", "evaluate.num_bootstrap", "predict.average"]
-    settings = {name: configs.flatten(config) for name, config in arms.items()}
+    settings = {name: flatten(config) for name, config in arms.items()}
     reference = settings[baseline]
     keys += [key for key in reference if key.startswith("study.") and key not in ("study.together", "study.memory_gb")]
     for name, values in settings.items():
@@ -279,7 +278,7 @@ def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
                     f"{name}: {key} is {values[key]!r}, that of {baseline} is {reference[key]!r}: a study compares "
                     f"on the same folds and by the same rules; give one value for all with --config.{key}=…"
                 )
-        if values["split.selection"] == "validation" and configs.needs_selection(arms[name]):
+        if values["split.selection"] == "validation" and experiment.needs_selection(arms[name]):
             raise ConfigError(
                 f"{name}: split.selection is 'validation', which chooses on the people that report and would be "
                 "compared with configs that do not; set it to 'inner'"

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fpclass import files
-from fpclass.config import Config, needs_selection
+from fpclass.config import Config
 from fpclass.console import Interruption
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
+from fpclass.experiment import needs_selection
 from fpclass.parallel import agree, fetch, is_first_process, put
 from fpclass.run.folder import Run
 from fpclass.run.predict_files import describe_model

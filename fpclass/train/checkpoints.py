@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from fpclass.errors import RunError
+from fpclass.errors import RunError, one_line
 
 State = TypeVar("State")
 SMALL_FILES_BYTES = 2**20
@@ -43,7 +43,7 @@ def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
             manager.wait_until_finished()
     except Exception as error:  # Orbax wraps what the disk says in errors of several libraries
         raise RunError(
-            f"{folder}: cannot save a checkpoint ({_first_line(error)}); free space or choose another --workdir"
+            f"{folder}: cannot save a checkpoint ({one_line(error, 200)}); free space or choose another --workdir"
         ) from error
 
 
@@ -84,7 +84,7 @@ def restore(folder: pathlib.Path, like: State) -> State:
     except RunError:
         raise
     except Exception as error:  # a damaged file may surface as an error of any layer below
-        reason = _first_line(error)
+        reason = one_line(error, 200)
         raise RunError(f"{checkpoint}: cannot be restored ({reason}); train again into a new --workdir") from error
 
 
@@ -105,10 +105,6 @@ def _check_structure(folder: pathlib.Path, saved: Any, expected: Any) -> None:
             f"{folder}: checkpoint of another model: {len(different)} arrays differ, for example {name} is {shapes}; "
             "use the config it was trained with"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 @contextlib.contextmanager

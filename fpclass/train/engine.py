@@ -21,7 +21,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
-from fpclass.errors import ConfigError
 from fpclass.models.network import Network
 from fpclass.parallel import agree, fetch, put
 from fpclass.train.finetune import Plan, make_plan
@@ -32,7 +31,6 @@ from fpclass.train.predict import Predict, make_predict, scores_of
 from fpclass.train.state import PADDING, Best, Dataset, Member, TrainState, select
 from fpclass.train.step import TrainStep, make_train_step
 
-SELECTION_METRICS = ("accuracy", "loss", "macro_f1")
 NUM_STEM_IMAGES = 5000
 """Training images that a first kernel is made of, where it is not drawn."""
 
@@ -144,9 +142,8 @@ def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None,
       num_cached: leading stages of the whole network whose features are the data set; 0: it has images.
 
     Raises:
-      ConfigError: values of `train`, `optim` or `finetune` that do not exist.
+      ConfigError: values of `optim` or `finetune` that do not fit the network or each other.
     """
-    _check_choices(config.train)
 
     def shard(batch: Array) -> Array:
         if batch_mesh is None:
@@ -296,14 +293,6 @@ def make_judge(config: Config) -> Judge:
         return select(state.is_stopped, state, evaluated), record
 
     return judge
-
-
-def _check_choices(train_config: Config) -> None:
-    metric, stopping = train_config.selection_metric, train_config.early_stopping
-    if metric not in SELECTION_METRICS:
-        raise ConfigError(f"train.selection_metric is {metric!r}: expected {', '.join(SELECTION_METRICS)}")
-    if stopping not in ("none", "restore_best", "patience"):
-        raise ConfigError(f"train.early_stopping is {stopping!r}: expected none, restore_best or patience")
 
 
 def fit(

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int
 
 from fpclass.augment import check_classes
-from fpclass.config import Config, decided_by_weights, flatten
+from fpclass.config import Config, flatten
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
+from fpclass.experiment import decided_by_weights
 from fpclass.models.build import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree

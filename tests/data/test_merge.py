@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from configs import base
-from fpclass.config import load_config
 from fpclass.data.sources import load_table
 from fpclass.errors import ConfigError
+from fpclass.experiment import load_config
 
 MERGE = (("vehicle", ("ship", "truck")), ("animal", ("cat",)))
 

@@ -14,7 +14,6 @@ from fpclass.data.files import image_files
 from fpclass.data.sources import SOURCES, class_order, load_table
 from fpclass.data.table import OUT_OF_RANGE, UNLABELLED, canonical_label
 from fpclass.errors import ConfigError, DataError
-from fpclass.paths import cache_dir
 
 
 def make_config(source: str, root="", **overrides) -> ConfigDict:
@@ -418,14 +417,6 @@ def test_error_of_the_file_system_is_one_line(tmp_path, monkeypatch):
 def test_home_is_expanded(prints, monkeypatch):
     monkeypatch.setenv("HOME", str(prints.parent))
     assert len(load_table(prints_config(f"~/{prints.name}"))) == 4
-
-
-def test_cache_dir(monkeypatch, tmp_path):
-    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path))
-    assert cache_dir() == tmp_path
-    monkeypatch.delenv("FPCLASS_CACHE")
-    assert cache_dir().is_absolute()
-    assert cache_dir().name == "fpclass"
 
 
 # --- synthetic ------------------------------------------------------------------------------------

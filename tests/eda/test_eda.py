@@ -177,13 +177,13 @@ def test_the_findings_of_the_audit_are_shown(looked):
 
 
 def test_near_duplicates_of_the_audit_are_shown(looked, troubled):
-    from fpclass import config as configs
+    from fpclass import experiment
     from fpclass.data.audit import WARNING, Audit, Finding
     from fpclass.eda.explore import explore
     from fpclass.eda.page import render
     from fpclass.run.prepare import audit_data
 
-    config = configs.load_config(
+    config = experiment.load_config(
         BASE.removeprefix("--config="), [f"--config.data.root={troubled}", "--config.data.image_size=(60,40)"]
     )
     audit, images = audit_data(config)

@@ -8,8 +8,8 @@ import numpy as np
 from test_task import listed  # noqa: F401 - a network of four stages with published weights, for every test here
 
 from fpclass import cli
-from fpclass.config import load_config
 from fpclass.eda.features import make_features
+from fpclass.experiment import load_config
 
 
 def test_features_come_from_the_frozen_network():

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fpclass import config as configs
-from fpclass import files
+from fpclass import experiment, files
+from fpclass.config import base_config
 from fpclass.data.table import Table, make_rows
 from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import printable
@@ -54,7 +54,7 @@ def test_features_are_those_of_the_rows_asked_for():
 
 def test_features_of_blank_images_are_numbers():
     images = np.full((5, 20, 20, 1), 255, np.uint8)
-    features = make_features(configs.base_config(), images, np.arange(5))
+    features = make_features(base_config(), images, np.arange(5))
     assert np.isfinite(features.values).all()
     assert not features.is_pretrained
 
@@ -114,7 +114,7 @@ def study(tmp_path):
     """A study of two configs, two folds and a seed whose members only have their tables, of a set of six images."""
     arms = {}
     for name in ("baseline", "other"):
-        config = configs.load_config("configs/footprints/baseline.py", [f"--config.name={name}"])
+        config = experiment.load_config("configs/footprints/baseline.py", [f"--config.name={name}"])
         arms[name] = config
     plan = assemble(tmp_path / "study", arms, num_folds=2, num_seeds=1, baseline="baseline", compare_splits=False)
     plan.folder.mkdir()

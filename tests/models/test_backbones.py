@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from test_parity import network_of, variables_of, without_dropout
 
 from configs import base
-from fpclass import config as configs
+from fpclass import experiment
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.models.build import ARCHITECTURES, MODELS, VARIANTS, build_model
 from fpclass.models.network import OUTPUT
@@ -57,10 +57,10 @@ def test_all_are_tested():
     assert set(MODELS) - own == set(ARCHITECTURES) == {name for name, _ in tested}
     assert {(weights.architecture, weights.variant) for weights in MANIFEST.values()} <= tested
     assert {tuple(key.split(".")[:2]) for key in golden()} == tested
-    for file in pathlib.Path(configs.__file__).parents[1].glob("configs/*/*.py"):
+    for file in pathlib.Path(base.__file__).parent.glob("*/*.py"):
         if file.name.startswith("__"):
             continue
-        config = configs.load_config(str(file))
+        config = experiment.load_config(str(file))
         assert config.model.name in own or (config.model.name, config.model.variant) in tested
 
 

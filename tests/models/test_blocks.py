@@ -9,8 +9,8 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from fpclass.config import load_config
 from fpclass.errors import ConfigError
+from fpclass.experiment import load_config
 from fpclass.explain.grad_cam import grad_cam
 from fpclass.models.airbench import identity_first, whitening_kernel
 from fpclass.models.build import FROM_SCRATCH, build_model

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 import fpclass.run.folder
 from configs import demo
 from configs.footprints import baseline
-from fpclass.config import differences, load_config
+from fpclass.config import differences
 from fpclass.errors import FpclassError, RunError
+from fpclass.experiment import load_config
 from fpclass.run.folder import Run
 
 ROOT = pathlib.Path(fpclass.__file__).parents[1]
@@ -160,7 +161,7 @@ def hold_lock(folder: pathlib.Path) -> subprocess.Popen[str]:
     """Another process that holds the lock of a run folder until its standard input ends."""
     code = """
 import pathlib, sys
-from fpclass.config import load_config
+from fpclass.experiment import load_config
 from fpclass.run.folder import Run
 run = Run(pathlib.Path(sys.argv[1]), load_config("configs/footprints/baseline.py"))
 with run.lock():

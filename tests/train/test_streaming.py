@@ -20,8 +20,8 @@ from test_engine import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_
 from test_study import fails, study_args
 
 from fpclass import cli
-from fpclass.config import from_json
 from fpclass.data import cache
+from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh
 from fpclass.train import streaming

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from fpclass.augment import normalise
-from fpclass.config import load_config
 from fpclass.errors import ConfigError
+from fpclass.experiment import load_config
 from fpclass.models.layers import merge_logits
 from fpclass.run.prepare import prepare
 from fpclass.train.placement import engine_for

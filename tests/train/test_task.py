@@ -16,11 +16,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save
 
-from fpclass import config as configs
 from fpclass.cli import main
-from fpclass.config import from_json, load_config
+from fpclass.config import flatten
 from fpclass.console import Interruption
 from fpclass.errors import ConfigError
+from fpclass.experiment import from_json, load_config
 from fpclass.models import build as models
 from fpclass.models.layers import Conv
 from fpclass.models.network import Architecture, Dropout, GlobalPool, Mode, batch_norm
@@ -127,7 +127,7 @@ def test_every_config_survives_its_run_folder(file):
         return
     config = load_config(str(file))
     again = from_json(json.loads(json.dumps(config.to_dict())), "config.json")
-    assert configs.flatten(again) == configs.flatten(config)
+    assert flatten(again) == flatten(config)
 
 
 class AfterEpochs(Interruption):

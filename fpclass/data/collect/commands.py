@@ -1,23 +1,19 @@
-"""`launch.py collect …`: what it takes, and what it says."""
+"""`launch.py collect`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import pathlib
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import filelock
-
 from fpclass.console import progress, say
-from fpclass.data.collect.backends import BACKENDS, LICENCES, Query, UrlList, make_backend
 from fpclass.errors import DataError, RunError
+from fpclass.flags import Command, at_least, refuse
 
 if TYPE_CHECKING:
     from fpclass.data.collect.download import Find
@@ -37,40 +33,12 @@ does not belong may be deleted: it will not come back. docs/collect.md says more
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the command."""
-    add = parser.add_argument
-    add("folder", metavar="DIR", help="a new folder, or one that was collected before")
-    add("--queries", metavar="FILE", help="YAML: {class: {language: [text, …], …}, …}")
-    add("--query", nargs="+", action="extend", default=[], metavar="QUERY", help="CLASS:LANGUAGE=TEXT")
-    add("--urls", nargs="+", action="extend", default=[], metavar="LIST", help="CLASS=FILE with an address a line")
-    add(
-        "--search", nargs="+", choices=tuple(BACKENDS), default=["openverse"], metavar="NAME",
-        help="openverse (open licences; the default), ddgs (web)",
-    )  # fmt: skip
-    add("--per-query", type=_at_least(1), default=40, metavar="N", help="addresses of each query; default %(default)s")
-    add("--licence", choices=LICENCES, default="any", metavar="USE", help=f"it is to allow: {', '.join(LICENCES)}")
-    add("--min-side", type=_at_least(1), default=100, metavar="PX", help="smallest side kept; default %(default)s")
-    add("--max-megabytes", type=_at_least(1), default=20, metavar="MB", help="largest file; default %(default)s")
-    add(
-        "--delay",
-        type=_at_least(0.0),
-        default=1.0,
-        metavar="SECONDS",
-        help="between requests to a host; default %(default)s",
-    )
-    add("--contact", default="", metavar="WHOM", help="e-mail or page that servers are told")
+def collect(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Searches the web for pictures of each class: in several languages, politely, into a folder per class.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Does what `add_arguments` parsed.
-
-    Returns:
-      Exit code: 1 if a search broke off or a host was given up, so that the same command may get more; else 0.
-
-    Raises:
-      DataError, RunError: see the functions below.
+    Every picture gets a row that says where it is from. The same command goes on after an interruption.
     """
+    from fpclass.data.collect.backends import Query, UrlList, make_backend
     from fpclass.data.collect.client import Client
     from fpclass.data.collect.download import Downloads, interleave
     from fpclass.data.collect.plan import make_plan
@@ -78,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from fpclass.data.collect.search import search
     from fpclass.models.pretrained.fetch import is_offline
 
+    refuse(overrides, "collect")
     if is_offline():
         raise DataError("FPCLASS_OFFLINE is set, and collecting needs the network; unset it")
     folder = pathlib.Path(args.folder).expanduser()
@@ -112,6 +81,8 @@ def user_agent(contact: str) -> str:
     Raises:
       DataError: the contact cannot stand in a header.
     """
+    from importlib.metadata import version
+
     contact = contact.strip()
     if not (contact.isascii() and contact.isprintable()):
         raise DataError(f"--contact {contact!r}: expected an e-mail address or a page, in ASCII")
@@ -179,6 +150,8 @@ def _claimed(folder: pathlib.Path) -> Iterator[None]:
       DataError: it holds something else.
       RunError: another process is at work in it, or it cannot be written to.
     """
+    import filelock
+
     from fpclass.data.collect.provenance import NAME
 
     try:
@@ -200,13 +173,30 @@ def _claimed(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _at_least(smallest: float) -> Callable[[str], float]:
-    """The type of a flag: numbers from here on, whole ones where this is one."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from fpclass.data.collect.backends import BACKENDS, LICENCES
 
-    def number(text: str) -> float:
-        value = type(smallest)(text)
-        if not smallest <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text}: expected at least {smallest}")
-        return value
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="a new folder, or one that was collected before")
+    add("--queries", metavar="FILE", help="YAML: {class: {language: [text, …], …}, …}")
+    add("--query", nargs="+", action="extend", default=[], metavar="QUERY", help="CLASS:LANGUAGE=TEXT")
+    add("--urls", nargs="+", action="extend", default=[], metavar="LIST", help="CLASS=FILE with an address a line")
+    add(
+        "--search", nargs="+", choices=tuple(BACKENDS), default=["openverse"], metavar="NAME",
+        help="openverse (open licences; the default), ddgs (web)",
+    )  # fmt: skip
+    add("--per-query", type=at_least(1), default=40, metavar="N", help="addresses of each query; default %(default)s")
+    add("--licence", choices=LICENCES, default="any", metavar="USE", help=f"it is to allow: {', '.join(LICENCES)}")
+    add("--min-side", type=at_least(1), default=100, metavar="PX", help="smallest side kept; default %(default)s")
+    add("--max-megabytes", type=at_least(1), default=20, metavar="MB", help="largest file; default %(default)s")
+    add(
+        "--delay",
+        type=at_least(0.0),
+        default=1.0,
+        metavar="SECONDS",
+        help="between requests to a host; default %(default)s",
+    )
+    add("--contact", default="", metavar="WHOM", help="e-mail or page that servers are told")
 
-    return number
+
+COMMANDS = (Command("collect", collect, _add_arguments, EPILOG),)

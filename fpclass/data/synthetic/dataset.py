@@ -15,11 +15,10 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from PIL import Image
 from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
 from fpclass.errors import DataError
+from fpclass.threads import in_threads, num_cores
 
 DRAWING_VERSION = 1
 """Counts up with every change that alters a print, so that a folder of an older drawing is not taken for this one."""
@@ -212,7 +212,10 @@ def _write_dataset(
         image.save(folder / f"{filename}.png", compress_level=1)
         return _truth(filename, person_id, person, print_)
 
-    with contextlib.closing(_in_threads(draw, num_images)) as rows:
+    with (
+        concurrent.futures.ThreadPoolExecutor(min(num_cores(), 16)) as pool,
+        contextlib.closing(in_threads(pool, draw, num_images)) as rows,
+    ):
         truth = pd.DataFrame(list(progress(rows, num_images) if progress else rows))
     labels = truth[["filename", "ID"]].assign(SEX=truth["SEX"].map("{:.1f}".format).where(truth["labelled"], ""))
     labels.to_csv(root / "all_labels.csv", index=False)
@@ -220,15 +223,6 @@ def _write_dataset(
     truth.to_csv(root / "truth" / "truth.csv", index=False)
     (root / "SYNTHETIC.txt").write_text(_NOTICE.format(**parameters), encoding="utf-8")
     (root / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-
-
-def _in_threads(function: Callable[[int], Any], number: int) -> Generator[Any, None, None]:
-    """function(0), function(1), … in this order, worked out in threads: NumPy and Pillow let go of the lock."""
-    with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        try:
-            yield from pool.map(function, range(number))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # after an error or Ctrl-C do not draw the rest
 
 
 def _truth(filename: str, person_id: int, person: Person, print_: anatomy.PrintParameters) -> dict[str, Any]:

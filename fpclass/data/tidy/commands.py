@@ -8,7 +8,7 @@ from typing import Any
 
 from fpclass import files
 from fpclass.console import progress, say
-from fpclass.errors import ConfigError
+from fpclass.flags import Command, at_least, refuse
 
 DEDUPE_EPILOG = """
   launch.py dedupe photos/ --output tidy/ --list       only the list and the sheets, to look at
@@ -27,52 +27,14 @@ MAX_PAGES = 20
 """Pages of sheets; the list has the rest."""
 
 
-def add_dedupe_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dedupe`."""
-    add = parser.add_argument
-    add("folder", metavar="FOLDER", help="images at any depth; the folder that one is in is its class")
-    add("--output", metavar="DIR", required=True, help="a new folder for the clean copy, the list and the sheets")
-    add("--list", action="store_true", help="write list and sheets only, no clean copy")
-    add("--mirrored", action="store_true", help="mirror images are copies, too")
-    add(
-        "--similarity",
-        type=_fraction,
-        default=0.99,
-        metavar="R",
-        help="correlation of thumbnails from which images are copies; default %(default)s",
-    )
-    add("--label-column", metavar="NAME", help="take the classes from this column of the folder's CSV")
-    add("--filename-column", default="filename", metavar="NAME", help="its column of filenames; default %(default)s")
-    add("--csv", default="", metavar="FILE", help="which CSV of the folder; default the only one")
+def dedupe(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Finds copies of images, also saved again or resized: a list, sheets to look at, and a folder without them.
 
-
-def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `convert`."""
-    from fpclass.data.resize import RESAMPLING, RESIZE
-
-    add = parser.add_argument
-    add("folder", metavar="FOLDER", help="images at any depth, with or without CSV files")
-    add("output", metavar="OUTPUT", help="a new folder, or that of an earlier start with the same flags")
-    add("--format", choices=("png", "jpeg"), default="png", help="default %(default)s")
-    add("--mode", choices=("rgb", "grey"), default="rgb", help="default %(default)s")
-    add("--size", type=_at_least_1, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels; default: each image's own")
-    add("--resize", choices=RESIZE, default="stretch", help="or keep the aspect ratio: pad; default %(default)s")
-    add("--interpolation", choices=tuple(RESAMPLING), default="bicubic", help="default %(default)s")
-    add("--pad-value", type=_grey_level, default=255, metavar="GREY", help="0 to 255; default %(default)s, white")
-    add("--quality", type=_quality, default=95, metavar="Q", help="of JPEG, 1 to 100; default %(default)s")
-
-
-def dedupe(args: argparse.Namespace) -> int:
-    """Finds, shows and leaves out copies.
-
-    Returns:
-      Exit code: 1 if files cannot be read.
-
-    Raises:
-      DataError, RunError: see `fpclass.data.tidy.dedupe`.
+    The best image of each cluster is kept. Exit code 1 if files cannot be read.
     """
     from fpclass.data.tidy import dedupe as duplicates
 
+    refuse(overrides, "dedupe")
     folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
     duplicates.check_output(folder, output)
     table = duplicates.list_images(folder, _labels(folder, args) if args.label_column else None)
@@ -96,17 +58,14 @@ def dedupe(args: argparse.Namespace) -> int:
     return 1 if unreadable else 0
 
 
-def convert(args: argparse.Namespace) -> int:
-    """Converts a folder.
+def convert(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Converts images to one format, size and mode: a folder to another one of PNGs or JPEGs.
 
-    Returns:
-      Exit code: 1 if files cannot be read.
-
-    Raises:
-      DataError, RunError: see `fpclass.data.tidy.convert`.
+    The same command goes on after an interruption. Exit code 1 if files cannot be read.
     """
     from fpclass.data.tidy.convert import Conversion, convert_folder, report_text
 
+    refuse(overrides, "convert")
     folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
     size = (args.size[0], args.size[1]) if args.size else None
     conversion = Conversion(args.format, args.mode, size, args.resize, args.interpolation, args.pad_value, args.quality)
@@ -176,33 +135,55 @@ def _labels(folder: Path, args: argparse.Namespace) -> dict[str, str]:
     return {Path(path).relative_to(folder.absolute()).as_posix(): label for path, label in rows if path}
 
 
-def refuse(overrides: list[str], command: str) -> None:
-    """Refuses what no flag took.
-
-    Raises:
-      ConfigError: there is something.
-    """
-    if overrides:
-        raise ConfigError(f"unexpected argument {overrides[0]!r}; see launch.py {command} --help")
-
-
-def _whole(text: str, smallest: int, largest: int) -> int:
-    value = int(text)
-    if not smallest <= value <= largest:
-        raise argparse.ArgumentTypeError(f"{text}: expected {smallest} to {largest}")
-    return value
-
-
-def _at_least_1(text: str) -> int:
-    return _whole(text, 1, 65_500)
+def _add_dedupe_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="images at any depth; the folder that one is in is its class")
+    add("--output", metavar="DIR", required=True, help="a new folder for the clean copy, the list and the sheets")
+    add("--list", action="store_true", help="write list and sheets only, no clean copy")
+    add("--mirrored", action="store_true", help="mirror images are copies, too")
+    add(
+        "--similarity",
+        type=_fraction,
+        default=0.99,
+        metavar="R",
+        help="correlation of thumbnails from which images are copies; default %(default)s",
+    )
+    add("--label-column", metavar="NAME", help="take the classes from this column of the folder's CSV")
+    add("--filename-column", default="filename", metavar="NAME", help="its column of filenames; default %(default)s")
+    add("--csv", default="", metavar="FILE", help="which CSV of the folder; default the only one")
 
 
-def _grey_level(text: str) -> int:
-    return _whole(text, 0, 255)
+def _add_convert_flags(parser: argparse.ArgumentParser) -> None:
+    from fpclass.data.resize import RESAMPLING, RESIZE
 
-
-def _quality(text: str) -> int:
-    return _whole(text, 1, 100)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="images at any depth, with or without CSV files")
+    add("output", metavar="OUTPUT", help="a new folder, or that of an earlier start with the same flags")
+    add("--format", choices=("png", "jpeg"), default="png", help="default %(default)s")
+    add("--mode", choices=("rgb", "grey"), default="rgb", help="default %(default)s")
+    add(
+        "--size",
+        type=at_least(1, at_most=65_500),
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels; default: each image's own",
+    )
+    add("--resize", choices=RESIZE, default="stretch", help="or keep the aspect ratio: pad; default %(default)s")
+    add("--interpolation", choices=tuple(RESAMPLING), default="bicubic", help="default %(default)s")
+    add(
+        "--pad-value",
+        type=at_least(0, at_most=255),
+        default=255,
+        metavar="GREY",
+        help="0 to 255; default %(default)s, white",
+    )
+    add(
+        "--quality",
+        type=at_least(1, at_most=100),
+        default=95,
+        metavar="Q",
+        help="of JPEG, 1 to 100; default %(default)s",
+    )
 
 
 def _fraction(text: str) -> float:
@@ -210,3 +191,9 @@ def _fraction(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a correlation in (0, 1]")
     return value
+
+
+COMMANDS = (
+    Command("dedupe", dedupe, _add_dedupe_flags, DEDUPE_EPILOG),
+    Command("convert", convert, _add_convert_flags, CONVERT_EPILOG),
+)

@@ -18,11 +18,12 @@ import pandas as pd
 from PIL import Image
 
 from fpclass import files
-from fpclass.data.decode import MAX_PIXELS, in_threads, num_cores, open_picture
+from fpclass.data.decode import MAX_PIXELS, open_picture
 from fpclass.data.files import ImageIndex, image_files, some_of
 from fpclass.data.resize import resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
 from fpclass.errors import DataError, DecodeError, RunError
+from fpclass.threads import in_threads, num_cores
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 """Format -> the files' extension."""

@@ -18,7 +18,7 @@ from fpclass.data.sources import VALIDATION_FOLDERS, FileReader
 from fpclass.data.table import Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
-from fpclass.paths import cache_dir
+from fpclass.files import cache_dir
 
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"

@@ -1,4 +1,4 @@
-"""`launch.py weights …`: what there is, what is at hand, and making it so."""
+"""`launch.py weights`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 
 from fpclass.console import say
 from fpclass.errors import WeightsError
+from fpclass.flags import Command, refuse
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 
 EPILOG = """
@@ -21,28 +22,9 @@ A machine without a network: FPCLASS_OFFLINE=1 says what to download from where;
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions of the command and what they take."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="every set of weights, and whether it is in the cache", allow_abbrev=False)
-    fetch = actions.add_parser("fetch", help="download into the cache; goes on where it broke off", allow_abbrev=False)
-    verify = actions.add_parser("verify", help="compare a file with its published digest", allow_abbrev=False)
-    convert = actions.add_parser(
-        "convert", help="write .pth, .h5, .npz … as safetensors, after trying it on the network", allow_abbrev=False
-    )
-    fetch.add_argument("name", metavar="NAME", help="a name of `weights list`")
-    verify.add_argument("name", metavar="NAME|FILE", help="a name of `weights list`, or a file")
-    convert.add_argument("file", metavar="FILE", help="safetensors, .pth, .h5 or .npz")
-    convert.add_argument("--as", dest="name", metavar="NAME", required=True, help="which set of weights it is")
-    convert.add_argument("--output", metavar="FILE", help="where to; default: the cache")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Does what `add_arguments` parsed.
-
-    Raises:
-      WeightsError, RunError: see the functions below.
-    """
+def weights(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Lists, fetches, verifies and converts pretrained weights."""
+    refuse(overrides, f"weights {args.action}")
     if args.action == "list":
         say(list_text())
     elif args.action == "fetch":
@@ -51,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         say(verify_text(args.name))
     else:
         say(convert_text(pathlib.Path(args.file).expanduser(), _entry(args.name), args.output))
+    return 0
 
 
 def list_text() -> str:
@@ -171,3 +154,21 @@ def _entry(name: str) -> Weights:
     if pathlib.Path(name).is_file():
         raise WeightsError(f"{name}: is a file; expected a name of `launch.py weights list`")
     return source.resolve(name)[0]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="every set of weights, and whether it is in the cache", allow_abbrev=False)
+    fetch = actions.add_parser("fetch", help="download into the cache; goes on where it broke off", allow_abbrev=False)
+    verify = actions.add_parser("verify", help="compare a file with its published digest", allow_abbrev=False)
+    convert = actions.add_parser(
+        "convert", help="write .pth, .h5, .npz … as safetensors, after trying it on the network", allow_abbrev=False
+    )
+    fetch.add_argument("name", metavar="NAME", help="a name of `weights list`")
+    verify.add_argument("name", metavar="NAME|FILE", help="a name of `weights list`, or a file")
+    convert.add_argument("file", metavar="FILE", help="safetensors, .pth, .h5 or .npz")
+    convert.add_argument("--as", dest="name", metavar="NAME", required=True, help="which set of weights it is")
+    convert.add_argument("--output", metavar="FILE", help="where to; default: the cache")
+
+
+COMMANDS = (Command("weights", weights, _add_arguments, EPILOG),)

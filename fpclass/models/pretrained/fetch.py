@@ -26,9 +26,9 @@ import filelock
 from fpclass import files
 from fpclass.console import is_terminal, say
 from fpclass.errors import RunError, WeightsError
+from fpclass.files import cache_dir
 from fpclass.models.pretrained import package
 from fpclass.models.pretrained.manifest import Weights
-from fpclass.paths import cache_dir
 
 TIMEOUT_SECONDS = 30.0
 """Without a byte for so long, a connection counts as lost."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fpclass.errors import WeightsError
+from fpclass.errors import WeightsError, one_line
 from fpclass.models.pretrained.torch_file import read_torch_pickles, read_torch_zip
 
 MAX_RATIO, SMALL_BYTES = 20, 64 * 2**20
@@ -66,13 +66,13 @@ def _guarded(path: pathlib.Path, read: Callable[[pathlib.Path], Any]) -> Any:
     except WeightsError:
         raise
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); is it whole? Get it again") from None
+        raise WeightsError(
+            f"{path}: cannot be read ({one_line(error.strerror or error, 200)}); is it whole? Get it again"
+        ) from None
     except Exception as error:  # a damaged file can make a parser stumble anywhere
-        raise WeightsError(f"{path}: is damaged ({type(error).__name__}: {_one_line(error)}); get it again") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
+        raise WeightsError(
+            f"{path}: is damaged ({type(error).__name__}: {one_line(error, 200)}); get it again"
+        ) from None
 
 
 def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], Arrays]:

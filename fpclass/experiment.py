@@ -1,0 +1,333 @@
+"""An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fpclass.augment.geometry import FILL_MODES
+from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
+from fpclass.config import Config, apply_overrides, base_config, differences, flatten, from_values, read_config_file
+from fpclass.data.resize import RESAMPLING, RESIZE
+from fpclass.data.sources import SOURCES
+from fpclass.errors import ConfigError
+from fpclass.models.pretrained.source import resolve
+from fpclass.stats.calibration import METHODS
+from fpclass.stats.decisions import COST, OBJECTIVES
+from fpclass.stats.intervals import OVERALL_METRICS
+
+AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
+"""Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.source": tuple(SOURCES),
+    "data.interpolation": tuple(RESAMPLING),
+    "data.resize": RESIZE,
+    "split.selection": ("inner", "validation"),
+    "augment.fill_mode": FILL_MODES,
+    "augment.interpolation": INTERPOLATION_CHOICES,
+    "model.head": ("own", "flatten", "gap", "moments"),
+    "model.output": ("softmax", "sigmoid"),
+    "model.conv_form": ("auto", "polyphase", "direct"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "finetune.batch_norm": ("auto", "train", "train_all", "frozen_stats", "frozen"),
+    "optim.name": ("adam", "adamw", "sgd", "rmsprop"),
+    "optim.schedule": ("constant", "cosine", "linear", "plateau"),
+    "train.class_weights": ("none", "balanced"),
+    "train.early_stopping": ("none", "restore_best", "patience"),
+    "train.selection_metric": ("accuracy", "loss", "macro_f1"),
+    "predict.average": ("probabilities", "logits"),
+    "study.metric": OVERALL_METRICS,
+    "study.calibration": METHODS,
+    "study.together": ("auto", "vmap", "sequential"),
+    "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
+}
+"""Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
+
+Conditions = dict[str, tuple[bool, str]]
+"""By key: whether its value is in its range, and that range in words."""
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """Loads a config file and applies what the command line says.
+
+    Args:
+      path: a Python file with `get_config()`. Files below `configs/` are found from any folder.
+      overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts.
+
+    Returns:
+      The locked, checked config.
+
+    Raises:
+      ConfigError: no such file, unknown key, a value of another type, or one that makes no sense.
+      WeightsError: unknown weights.
+    """
+    return check(_complete(apply_overrides(read_config_file(path), overrides)))
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """Applies command-line overrides to the config of a run folder; only keys of `AFTER_TRAINING` may change.
+
+    Raises:
+      ConfigError: an unknown key, a value of another type, or a key that would need a new training.
+    """
+    changed = apply_overrides(ConfigDict(config.to_dict()), overrides)
+    for key in training_differences(config, changed):
+        raise ConfigError(
+            f"--config.{key} cannot change after training; train into another --workdir, "
+            "or leave it out to use what this run was trained with"
+        )
+    return check(changed)
+
+
+def from_json(values: dict[str, Any], where: str) -> Config:
+    """Rebuilds a config from the `config.json` of a run folder.
+
+    Args:
+      values: what `config.to_dict()` was, after JSON made lists of its tuples.
+      where: the file, for messages.
+
+    Raises:
+      ConfigError: keys that this version does not know, or lacks, or values that make no sense.
+    """
+    advice = "it is of another version of fpclass: train again into a new --workdir"
+    return check(from_values(flatten(values), where, advice).lock())
+
+
+def decided_by_weights(config: Config) -> dict[str, Any]:
+    """What `model.weights` leave no choice about, by key: the network, its variant, how images are normalised.
+
+    Raises:
+      WeightsError: no such weights.
+    """
+    entry, _ = resolve(config.model.weights)
+    mean, std = entry.normalisation(config.data.channels)
+    return {"model.name": entry.architecture, "model.variant": entry.variant, "data.mean": mean, "data.std": std}
+
+
+def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Those of `differences` that would need a new training."""
+    return {key: pair for key, pair in differences(old, new).items() if not key.startswith(AFTER_TRAINING)}
+
+
+def needs_selection(config: Config) -> bool:
+    """Whether training chooses anything (the epoch, the learning rate) and so needs data to choose on."""
+    return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
+
+
+def _complete(config: Config) -> Config:
+    """Puts in what the pretrained weights decide.
+
+    Raises:
+      ConfigError: the config says something else.
+    """
+    if not config.model.weights:
+        return config
+    given, default, values = flatten(config), flatten(base_config()), decided_by_weights(config)
+    for key, value in values.items():
+        if given[key] not in (value, default[key]):
+            raise ConfigError(f"config.{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
+    completed = ConfigDict(config.to_dict())
+    completed.update_from_flattened_dict(values)
+    return completed.lock()
+
+
+def check(config: Config) -> Config:
+    """Returns the config if its values make sense together; names of things are looked up where they are used.
+
+    Raises:
+      ConfigError: names the key, its value and what is expected.
+    """
+    values = flatten(config)
+    for conditions in (
+        _basic_conditions,
+        _data_conditions,
+        _split_conditions,
+        _model_conditions,
+        _finetune_conditions,
+        _cache_conditions,
+        _optim_conditions,
+        _train_conditions,
+        _conditions_after_training,
+    ):
+        for key, (is_fine, expected) in conditions(config).items():
+            if not is_fine:
+                raise ConfigError(f"config.{key} is {values[key]!r}: expected {expected}")
+    for key, default in flatten(base_config()).items():
+        defaults, given = (value if isinstance(value, tuple) else (value,) for value in (default, values[key]))
+        takes_numbers = bool(defaults) and isinstance(defaults[0], int | float)
+        if takes_numbers and not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
+            raise ConfigError(f"config.{key} is {values[key]!r}: expected finite numbers")
+    check_augment(config.augment, config.data.channels)
+    return config
+
+
+def _basic_conditions(config: Any) -> Conditions:
+    values = flatten(config)
+    return {
+        "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
+        **{key: (values[key] in choices, _either(choices)) for key, choices in CHOICES.items()},
+    }
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _data_conditions(config: Any) -> Conditions:
+    data = config.data
+    return {
+        "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
+        "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+        "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
+        "data.memory_gb": (data.memory_gb >= 0, "at least 0"),
+        "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
+        "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
+        "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
+        "data.std": (
+            len(data.std) in (1, data.channels) and all(isinstance(s, int | float) and s > 0 for s in data.std),
+            "one > 0, or one per channel",
+        ),
+    }
+
+
+def _is_merged_class(pair: Any) -> bool:
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and bool(pair[0])
+    return is_pair and isinstance(pair[1], list | tuple) and bool(pair[1])
+
+
+def _split_conditions(config: Any) -> Conditions:
+    split = config.split
+    last_fold = max(split.num_folds, 1) - 1
+    return {
+        "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
+        "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
+        "split.fold": (0 <= split.fold <= last_fold, f"in [0, {last_fold}] where split.num_folds={split.num_folds}"),
+        "split.selection_fraction": (0 < split.selection_fraction < 1, "in (0, 1)"),
+    }
+
+
+def _model_conditions(config: Any) -> Conditions:
+    model, merge = config.model, config.data.merge
+    lengths = tuple(len(members) for _, members in merge)
+    return {
+        "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
+        "model.kernel_size": (model.kernel_size >= 1, "at least 1"),
+        "model.convs_per_block": (model.convs_per_block >= 1, "at least 1"),
+        "model.block_dropout_rate": (0 <= model.block_dropout_rate < 1, "in [0, 1)"),
+        "model.subclasses": (
+            not model.subclasses or (model.output == "softmax" and tuple(model.subclasses) == lengths),
+            "() or how many classes data.merge puts into each, with model.output=softmax",
+        ),
+        "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
+        "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
+        "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
+        "model.dense_l2": (model.dense_l2 >= 0, "at least 0"),
+    }
+
+
+def _finetune_conditions(config: Any) -> Conditions:
+    finetune, is_cached = config.finetune, config.finetune.cache_views > 0
+    is_frozen = bool(finetune.freeze_until or finetune.freeze_till)
+    return {
+        "finetune.freeze_till": (finetune.freeze_till >= 0, "at least 0"),
+        "finetune.batch_norm": (
+            finetune.batch_norm != "train_all" or not is_cached,
+            "auto, train, frozen_stats, frozen, or (without finetune.cache_views) train_all",
+        ),
+        "finetune.unfreeze": (
+            all(
+                isinstance(pair, list | tuple)
+                and [type(part) for part in pair] == [str, int]
+                and 1 <= pair[1] < config.train.num_epochs
+                for pair in finetune.unfreeze
+            ),
+            '(("stage", epochs), …) with so many epochs passed before: from 1, and fewer than train.num_epochs',
+        ),
+        "finetune.backbone_rate": (finetune.backbone_rate > 0, "> 0"),
+        "finetune.rate_decay": (finetune.rate_decay > 0, "> 0"),
+        "finetune.cache_gb": (finetune.cache_gb > 0, "> 0"),
+        "finetune.cache_views": (
+            finetune.cache_views >= 0 and (is_frozen or not is_cached),
+            "0, or at least 1 where stages are frozen (finetune.freeze_until)",
+        ),
+    }
+
+
+def _cache_conditions(config: Any) -> Conditions:
+    """What cannot be had where the features of frozen stages are computed once."""
+    num_views = config.finetune.cache_views
+    if not num_views:
+        return {}
+    return {
+        key: (not value, f"{nothing} with finetune.cache_views={num_views}: {reason}")
+        for key, value, nothing, reason in (
+            ("predict.flip", config.predict.flip, "False", "features are of one view"),
+            ("predict.shift_px", config.predict.shift_px, "0", "features are of one view"),
+            ("augment.flip_alternates", config.augment.flip_alternates, "False", "views are not epochs"),
+            ("augment.mixup_alpha", config.augment.mixup_alpha, "0", "it would mix features, not images"),
+            ("augment.cutmix_alpha", config.augment.cutmix_alpha, "0", "it would mix features, not images"),
+            ("finetune.new_stem", config.finetune.new_stem, "False", "the frozen stages would change"),
+        )
+    }
+
+
+def _optim_conditions(config: Any) -> Conditions:
+    optim = config.optim
+    has_warmup = optim.schedule in ("cosine", "linear")
+    return {
+        "optim.learning_rate": (optim.learning_rate > 0, "> 0"),
+        "optim.momentum": (0 <= optim.momentum < 1, "in [0, 1)"),
+        "optim.weight_decay": (optim.weight_decay >= 0, "at least 0"),
+        "optim.gradient_clip_norm": (optim.gradient_clip_norm >= 0, "at least 0"),
+        "optim.warmup_epochs": (
+            0 <= optim.warmup_epochs < config.train.num_epochs if has_warmup else optim.warmup_epochs == 0,
+            "in [0, train.num_epochs), and 0 unless optim.schedule=cosine or linear",
+        ),
+        "optim.plateau_factor": (0 < optim.plateau_factor < 1, "in (0, 1)"),
+        "optim.plateau_patience": (optim.plateau_patience >= 1, "at least 1"),
+    }
+
+
+def _train_conditions(config: Any) -> Conditions:
+    train = config.train
+    return {
+        "train.batch_size": (train.batch_size >= 1, "at least 1"),
+        "train.num_epochs": (train.num_epochs >= 1, "at least 1"),
+        "train.label_smoothing": (0 <= train.label_smoothing < 1, "in [0, 1)"),
+        "train.patience": (train.patience >= 1, "at least 1"),
+        "train.eval_every_epochs": (train.eval_every_epochs >= 1, "at least 1"),
+        "train.checkpoint_every_epochs": (train.checkpoint_every_epochs >= 1, "at least 1"),
+        "train.ema_decay": (0 <= train.ema_decay < 1, "in [0, 1)"),
+        "train.accumulate": (
+            train.accumulate >= 1 and train.batch_size % train.accumulate == 0,
+            "at least 1, and a divisor of train.batch_size",
+        ),
+        "train.num_devices": (train.num_devices >= 0, "at least 0"),
+    }
+
+
+def _conditions_after_training(config: Any) -> Conditions:
+    """Those of the sections that say what happens with trained members."""
+    predict, study = config.predict, config.study
+    return {
+        "predict.shift_px": (
+            0 <= predict.shift_px < min(config.data.image_size),
+            "at least 0, and less than both sides of data.image_size",
+        ),
+        "study.alpha": (0 < study.alpha < 0.5, "in (0, 0.5)"),
+        "study.margin": (study.margin >= 0, "at least 0"),
+        "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
+        "study.miss_rate": (0 < study.miss_rate < 1, "in (0, 1)"),
+        "study.memory_gb": (study.memory_gb >= 0, "at least 0"),
+        "evaluate.num_bootstrap": (config.evaluate.num_bootstrap >= 0, "at least 0"),
+        "evaluate.confidence": (0 < config.evaluate.confidence < 1, "in (0, 1)"),
+        "explain.num_images": (config.explain.num_images >= 1, "at least 1"),
+    }
+
+
+def _are_positive(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) and value > 0 for value in values)

@@ -1,0 +1,155 @@
+"""The commands of a study folder: study, freeze-sweep, submit."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+
+from fpclass.console import interruptible, say
+from fpclass.errors import ConfigError
+from fpclass.flags import (
+    Command,
+    add_process_flags,
+    add_run_flag,
+    add_strict_flag,
+    add_study_workdir_flag,
+    at_least,
+    join_processes,
+)
+
+DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
+"""The experiments that need no pretrained weights."""
+
+EPILOG = """
+Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
+
+  launch.py study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
+  launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
+  launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
+"""
+
+SWEEP_EPILOG = """
+Any key of configs/base.py can be set, as for study.
+
+  launch.py freeze-sweep --config=configs/transfer/gradual.py --config.data.root=DIR
+  launch.py freeze-sweep --config=configs/transfer/gradual.py --cuts head block6 block4 --seeds=3 …
+"""
+
+
+def study(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains many configs on every fold with every seed, and says which differences are real.
+
+    The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
+    """
+    from fpclass import parallel
+    from fpclass.study import conclude as study_results
+    from fpclass.study import run as study_run
+    from fpclass.study.study import Study, plan_study
+
+    parallel.use_all_cores()
+    is_first = join_processes(args)
+    folder = pathlib.Path(args.workdir)
+    there = Study.open(folder) if args.resume else None
+    if there and not args.configs:
+        if args.folds or args.baseline or args.compare_splits:
+            raise ConfigError("--resume without --configs takes all but --seeds from the study; leave the rest out")
+        plan = there.changed(overrides, args.seeds)
+    else:
+        plan = plan_study(
+            folder,
+            args.configs or DEFAULT_STUDY,
+            overrides,
+            num_folds=args.folds or 5,
+            num_seeds=args.seeds or 1,
+            baseline=args.baseline,
+            compare_splits=args.compare_splits,
+        )
+    with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
+        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        if failures is None:
+            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            return interruption.exit_code
+        if is_first:
+            say(study_results.conclude(plan, failures))
+    return 1 if failures else 0
+
+
+def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains a backbone with ever more of its stages frozen, on every fold: what that costs and gains, as a figure."""
+    from fpclass import parallel
+    from fpclass.study import conclude as study_results
+    from fpclass.study import run as study_run
+    from fpclass.study.freeze_sweep import conclude_sweep, plan_sweep
+
+    parallel.use_all_cores()
+    folder = pathlib.Path(args.workdir)
+    numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
+    plan = plan_sweep(folder, args.config, overrides, **numbers, cuts=args.cuts or ())
+    with plan.claimed(), interruptible() as interruption:
+        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        if failures is None:
+            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            return interruption.exit_code
+        say(study_results.conclude(plan, failures))
+        say(conclude_sweep(plan, failures))
+    return 1 if failures else 0
+
+
+def submit(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv."""
+    if args.ensemble:
+        from fpclass.study.ensemble import submit_ensemble
+        from fpclass.study.study import Study
+
+        path = submit_ensemble(Study.open(pathlib.Path(args.workdir)).changed(overrides))
+    else:
+        from fpclass.run.best import BestModel
+        from fpclass.run.folder import Run
+        from fpclass.run.prepare import prepare
+        from fpclass.run.submission import submit
+
+        run = Run.open(args.workdir, overrides)
+        prepared = prepare(run.config)
+        path = submit(BestModel(run, prepared.table.num_classes), prepared)
+    say(f"written: {path}")
+    return 0
+
+
+def _add_study_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    configs = f"config files or quoted patterns; default {' '.join(DEFAULT_STUDY)}"
+    add("--configs", nargs="+", metavar="FILE", help=configs)
+    add("--folds", type=at_least(2), metavar="K", help="parts of the people; default 5")
+    add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
+    add_study_workdir_flag(parser, "runs/study")
+    add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
+    leak = "train on image-random folds too, and show what the leak inflates"
+    add("--compare-splits", action="store_true", help=leak)
+    add("--resume", action="store_true", help="go on with the study in --workdir, which must be there")
+    add_strict_flag(parser)
+    add_process_flags(parser)
+
+
+def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="experiment with a backbone")
+    add("--folds", type=at_least(2), default=5, metavar="K", help="parts of the people; default %(default)s")
+    add("--seeds", type=at_least(1), default=1, metavar="S", help="trainings per fold; default %(default)s")
+    cuts = "first stage that learns; head: none; default every one with weights"
+    add("--cuts", nargs="+", metavar="STAGE", help=cuts)
+    add_study_workdir_flag(parser, "runs/freeze-sweep")
+    add_strict_flag(parser)
+
+
+def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
+    add_run_flag(parser)
+    ensemble = "of the study in --workdir: members averaged, configs weighted by ensemble.json"
+    parser.add_argument("--ensemble", action="store_true", help=ensemble)
+
+
+COMMANDS = (
+    Command("study", study, _add_study_flags, EPILOG),
+    Command("freeze-sweep", freeze_sweep, _add_sweep_flags, SWEEP_EPILOG),
+    Command("submit", submit, _add_submit_flags),
+)

@@ -1,0 +1,54 @@
+"""Work in threads comes back in order, and ends when nobody wants the rest."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fpclass.threads import in_threads, num_cores
+
+
+def test_cores_are_those_of_this_process() -> None:
+    assert 1 <= num_cores() <= (os.cpu_count() or 1)
+
+
+def test_results_come_in_order() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert list(in_threads(pool, lambda row: row * row, 2500)) == [row * row for row in range(2500)]
+        assert list(in_threads(pool, lambda row: row, 0)) == []
+
+
+def test_an_error_is_raised_and_the_rest_is_not_begun() -> None:
+    begun = []
+
+    def work(row: int) -> int:
+        begun.append(row)
+        time.sleep(0.001)
+        if row == 3:
+            raise ValueError("three")
+        return row
+
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ValueError, match="three"):
+        list(in_threads(pool, work, 1000))
+    assert len(begun) < 500
+
+
+def test_what_is_closed_is_not_gone_on_with() -> None:
+    begun, may_go_on = [], threading.Event()
+
+    def work(row: int) -> int:
+        begun.append(row)
+        if row:
+            may_go_on.wait(10)
+        return row
+
+    with ThreadPoolExecutor(2) as pool:
+        results = in_threads(pool, work, 1000)
+        assert next(results) == 0
+        results.close()
+        may_go_on.set()
+    assert len(begun) < 10
