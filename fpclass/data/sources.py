@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fpclass.data.files import ImageIndex, all_files, image_files, is_folder, looks_like_image, some_of
-from fpclass.data.table import Table, canonical_label, make_rows, merge_classes
+from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
 from fpclass.paths import cache_dir
-
-Progress = Callable[[Iterable, int], Iterable]
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")
 SYNTHETIC_MARK = "SYNTHETIC.txt"
@@ -86,44 +83,6 @@ def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
             f"{missed[0]!r}; mend the pattern"
         )
     return [match[1] for match in found if match]
-
-
-def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:
-    """The label values in the order of the class indices.
-
-    Args:
-      configured: `data.classes`; empty to take what there is.
-      values: canonical label texts that the source holds; "" is none.
-
-    Returns:
-      The configured classes, or the distinct values, sorted as numbers if all of them are numbers.
-
-    Raises:
-      ConfigError: a class is configured twice or is empty.
-    """
-    if configured:
-        classes = tuple(canonical_label(value) for value in configured)
-        if len(set(classes)) < len(classes) or "" in classes:
-            raise ConfigError(f"data.classes = {some_of(classes)}: every class once, none of them empty")
-        return classes
-    distinct = sorted(set(values) - {""})
-    return tuple(sorted(distinct, key=float) if all(map(_is_number, distinct)) else distinct)
-
-
-def class_names(configured: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What figures call the classes: `data.class_names`, or the label values themselves.
-
-    Raises:
-      ConfigError: there are not as many names as classes.
-    """
-    if not configured or not classes:
-        return classes
-    if len(configured) != len(classes):
-        raise ConfigError(
-            f"data.class_names: {len(configured)} names ({some_of(configured)}) for {len(classes)} classes "
-            f"({some_of(classes)}); give one name per class, in the same order"
-        )
-    return tuple(configured)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,10 +322,3 @@ def _root_folder(data: Any) -> Path:
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}; give the folder of the data set")
     return root
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.data.files import some_of
-from fpclass.data.sources import Progress, class_names, class_order
-from fpclass.data.table import Table, canonical_label, make_rows
+from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows
 from fpclass.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")

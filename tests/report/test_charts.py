@@ -85,7 +85,7 @@ def test_nothing_is_clipped_and_every_figure_carries_its_note(channels, class_na
 def test_no_window_and_no_global_state(tmp_path):
     # In a process of its own: what a test before this one left behind would hide what is left behind.
     code = """
-import sys, matplotlib, numpy as np, fpclass.figures as figures
+import sys, matplotlib, numpy as np, fpclass.report.charts as figures
 before = matplotlib.rcParams.copy()
 figures.save_figure(figures.image_sizes(np.array([2]), np.array([3])), sys.argv[1])
 assert matplotlib.rcParams.copy() == before
