@@ -14,6 +14,7 @@ from fpclass.config import Config, needs_selection
 from fpclass.console import progress
 from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table
@@ -69,11 +70,7 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
     table = load_table(data, progress)
     images, facts = decode_table(
         table,
-        image_size=tuple(data.image_size),
-        channels=data.channels,
-        interpolation=data.interpolation,
-        resize=data.resize,
-        pad_value=data.pad_value,
+        Decoding.of(data),
         cache_dir=cache_dir() / "decoded",
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,

@@ -17,6 +17,7 @@ from fpclass.config import Config, needs_selection
 from fpclass.console import progress
 from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
+from fpclass.data.resize import Decoding
 from fpclass.data.splits import PREDICT, SELECTION, TEST, VALIDATION, Splits
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, RunError
@@ -238,14 +239,9 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
     rows = make_rows(names, names, [""] * len(names), tuple(classes))
     table = Table(rows, tuple(classes), tuple(class_names), read=lambda i: paths[i].read_bytes(), source="files")
     data = run.config.data
-    size = tuple(data.image_size)
     images, facts = decode_table(
         table,
-        image_size=size,
-        channels=data.channels,
-        interpolation=data.interpolation,
-        resize=data.resize,
-        pad_value=data.pad_value,
+        Decoding.of(data),
         cache_dir=None,
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,

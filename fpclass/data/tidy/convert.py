@@ -20,8 +20,9 @@ from PIL import Image
 from fpclass import files
 from fpclass.data.decode import MAX_PIXELS, in_threads, num_cores, open_picture
 from fpclass.data.files import ImageIndex, image_files, some_of
-from fpclass.data.resize import resize_picture
+from fpclass.data.resize import Decoding, resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
+from fpclass.data.table import Progress
 from fpclass.errors import DataError, DecodeError, RunError
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
@@ -34,8 +35,6 @@ SETTINGS = "convert.json"
 """What the images of a folder were converted to."""
 REPORT = ".convert.csv"
 """What became of every file. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
-
-Progress = Callable[[Iterable, int], Iterable]
 
 
 @dataclass(frozen=True)
@@ -273,7 +272,7 @@ def _converted(picture: Image.Image, conversion: Conversion) -> Image.Image:
     if conversion.image_size is None:
         return picture.convert({1: "L", 3: "RGB"}[channels])
     how = (conversion.interpolation, conversion.resize, conversion.pad_value)
-    pixels, _ = resize_picture(picture, conversion.image_size, channels, *how)
+    pixels, _ = resize_picture(picture, Decoding(conversion.image_size, channels, *how))
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from fpclass.data import perceptual
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
 from fpclass.data.perceptual import Fingerprints
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import VALIDATION_FOLDERS, FileReader
-from fpclass.data.table import Table, make_rows
+from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
 from fpclass.paths import cache_dir
@@ -33,8 +33,6 @@ COLUMNS = (
     *("width", "height", "num_bytes", "format", "label", "split", "contradiction"),
 )
 """Of the list."""
-
-Progress = Callable[[Iterable, int], Iterable]
 
 
 def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
@@ -72,8 +70,7 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
 def measure_images(table: Table, progress: Progress) -> pd.DataFrame:
     """Decodes every image on all cores; its facts, from the cache where it holds them."""
     small = (perceptual.THUMBNAIL_PX, perceptual.THUMBNAIL_PX)
-    options = {"image_size": small, "channels": 1, "interpolation": "bicubic"}
-    _, facts = decode_table(table, **options, cache_dir=cache_dir() / "decoded", progress=progress)
+    _, facts = decode_table(table, Decoding(small, channels=1), cache_dir=cache_dir() / "decoded", progress=progress)
     return facts
 
 
