@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fpclass.report.charts import MAX_CLASS_ROWS
-from fpclass.report.style import COLOURS, FAINT, GREY, INK, STYLE, new_figure, shorten, styled
+from fpclass.report.style import COLOURS, FAINT, GREY, INK, MAX_CLASS_ROWS, STYLE, new_figure, shorten, styled
 
 WIDTH = 4.4
 """Inches: about the width of a phone, so that the text is as large there as it was drawn."""

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, overrides: list[str]) -> None:
       RunError: something cannot be written.
     """
     from fpclass.augment import check_classes, describe
-    from fpclass.report.augment_sheet import augment_sheet
+    from fpclass.report.grids import augment_sheet
     from fpclass.report.style import save_figure
     from fpclass.run.prepare import prepare
     from fpclass.run.train import make_member

@@ -135,8 +135,9 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
 def explain(run: Run, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
     from fpclass.augment import normalise
-    from fpclass.explain.figures import feature_map_rows
-    from fpclass.explain.grad_cam import feature_maps, grad_cam, scale_maps
+    from fpclass.explain.feature_maps import feature_maps
+    from fpclass.explain.figures import feature_map_rows, grad_cam_grid
+    from fpclass.explain.grad_cam import grad_cam, scale_maps
     from fpclass.report import charts as figures
 
     config, table = run.config, prepared.table
@@ -159,7 +160,7 @@ def explain(run: Run, prepared: Prepared) -> None:
             names, predictions.labels[worst], predicted, predictions.probabilities[worst].max(axis=1), strict=True
         )
     ]
-    figure = figures.grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
+    figure = grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
     figures.save_figure(figure, run.path("figures/grad_cam_worst.png"))
     stages, num_stages = feature_maps(model, variables, inputs[0])
     if stages:
