@@ -144,9 +144,6 @@ def store(
       shape: (N, H, W, C).
       fill: writes the images, which are zeros before, and gives their facts.
 
-    Returns:
-      The images and the facts of each.
-
     Raises:
       RunError: there is no room for them.
     """

@@ -154,8 +154,8 @@ def decode_table(
         is not used.
       memory_bytes: a larger decoded set never is in memory: it is written to the cache, or where there is none to a
         temporary file, and used from there.
-      progress: wraps an iterable and its length, as tqdm does; not called when the cache has everything.
-      num_threads: None for one per core; Pillow decodes and resizes without holding the interpreter's lock.
+      progress: not called when the cache has everything.
+      num_threads: None for one per core.
 
     Returns:
       images: uint8 [N, H, W, C], zeros where decoding failed; `StoredImages` where they are more than memory_bytes.

@@ -191,12 +191,9 @@ def hamming(
 
 
 def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
-    """Which images are copies of one another, or of copies of one another.
+    """Which images are copies of one another, or of copies of one another; mirror images, too, if `mirrored`.
 
-    Args:
-      prints: of images.
-      min_similarity: correlation of the thumbnails from which a pair with near hashes is one of copies.
-      mirrored: whether a mirror image is a copy, too.
+    A pair with near hashes is one of copies from a correlation of the thumbnails of `min_similarity`.
 
     Returns:
       The cluster of each image, a number below n; images that have no copy have one of their own.
@@ -218,16 +215,9 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
 
 
 def cluster_names(facts: pd.DataFrame, filenames: np.ndarray, mask: np.ndarray, min_similarity: float) -> np.ndarray:
-    """The clusters of copies among some images, called after their first file.
+    """The cluster of each image among those of the mask, all of which decoded, called after its first file.
 
-    Args:
-      facts: as `fpclass.data.decode` gives them.
-      filenames: of each image.
-      mask: which images are looked at; all of them decoded.
-      min_similarity: see `find_clusters`.
-
-    Returns:
-      The name of each image's cluster, "" where it has no copy or is not looked at, object [N].
+    "" where an image has no copy or is not looked at, object [N].
     """
     rows = np.flatnonzero(mask)
     names = np.full(len(facts), "", object)

@@ -106,12 +106,7 @@ def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
 def resize_picture(
     picture: Image.Image, decoding: Decoding, box: Box | None = None
 ) -> tuple[UInt8[np.ndarray, "H W C"], Image.Image]:
-    """Resizes a picture.
-
-    Args:
-      picture: mode L or RGB.
-      decoding: what to.
-      box: the part of the picture that is taken; None: the whole.
+    """Resizes a picture of mode L or RGB, or the part of it in `box`.
 
     Returns:
       The image, uint8 [H, W, C], and the resized picture in it, without what was filled.

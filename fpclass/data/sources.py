@@ -25,11 +25,6 @@ SYNTHETIC_MARK = "SYNTHETIC.txt"
 def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Table:
     """Lists the images of a data set with what its source says about them; opens none of them.
 
-    Args:
-      data_config: the section `data` of the config.
-      progress: called where it takes long with an iterable and its length, gives back an iterable; for example
-        a progress bar.
-
     Returns:
       One row per image, nothing in quarantine yet.
 
@@ -55,11 +50,7 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
 
 
 def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
-    """The person of each image by its name: what the first group of `data.group_pattern` finds in it.
-
-    Args:
-      filenames: as in the table: below the root, with "/".
-      data_config: the section `data` of the config.
+    """The person of each image by its name below the root: what the first group of `data.group_pattern` finds in it.
 
     Raises:
       ConfigError: no regular expression with a group, a column as well, or a name in which it finds nothing.

@@ -155,18 +155,9 @@ def make_rows(
     group: list[str] | None = None,
     split: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`.
+    """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`, nothing is in quarantine.
 
-    Args:
-      filename: key of each row, unique.
-      path: where its bytes are; "" where there is no file.
-      raw_label: canonical label text; "" for a row to predict.
-      classes: label values in the order of the class indices.
-      group: person of each row, or None where the source knows none.
-      split: split that the source gives, or None.
-
-    Returns:
-      A data frame with `COLUMNS` and a range index; nothing is in quarantine yet.
+    A path is "" where there is no file, a raw label canonical, and "" for a row to predict.
     """
     index = {value: k for k, value in enumerate(classes)}
     empty = [""] * len(filename)
@@ -184,14 +175,9 @@ def make_rows(
 
 
 def merge_classes(table: Table, merge: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """Puts classes together; the column `original` keeps what each image was.
+    """Puts classes together; the column `original` keeps what each image was, and labels out of range stay.
 
-    Args:
-      table: as its source gives it.
-      merge: (name, classes of the source) of every class that is wanted, in the order of the class indices.
-
-    Returns:
-      The table with the merged classes; its rows with a label that is none of the source's classes keep that.
+    `merge` has (name, classes of the source) of every class that is wanted, in the order of the class indices.
 
     Raises:
       ConfigError: a class that the source does not have, one that is in two, or one that is in none.

@@ -25,10 +25,6 @@ SPLITS = ("train", "validation", "test")
 def load_tfds(data: Any, progress: Progress | None = None) -> Table:
     """Lists the examples of a prepared set; their images stay encoded until they are read.
 
-    Args:
-      data: the section `data` of the config.
-      progress: called with an iterable and its length, gives back an iterable.
-
     Returns:
       One row per example of the splits train, validation and test; a label of -1 is a row to predict.
 

@@ -43,12 +43,7 @@ class Features:
 def make_features(config: Config, images: Images, rows: Int[np.ndarray, " n"]) -> Features:
     """The features of some images: of the config's pretrained network if it has one, else simple ones.
 
-    No label has any influence on them.
-
-    Args:
-      config: the whole config; `model.weights` decides.
-      images: of the data set.
-      rows: of the images to look at; at least two.
+    No label has any influence on them. At least two rows are needed.
 
     Raises:
       WeightsError: the weights cannot be had.
@@ -66,13 +61,6 @@ def make_features(config: Config, images: Images, rows: Int[np.ndarray, " n"]) -
 
 def simple_features(images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
     """Gradient histograms, a small picture and a histogram of colours of each image, each block of unit mean length.
-
-    Args:
-      images: of the data set, grey or RGB.
-      rows: those to look at.
-
-    Returns:
-      The features, float32.
 
     Source: Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005, for the gradients:
       unsigned angles, cells of 8 pixels, blocks of 2 x 2 cells, L2 norm; votes are not interpolated between cells.

@@ -45,10 +45,7 @@ def feature_maps(
     Stages that are vectors have no maps, nor has one place alone; and where one stage hands on what the last one was,
     the two are shown as one. Of more than `MAX_STAGES` so many are taken at equal distances, both ends among them.
 
-    Args:
-      model: the network, in a form that has the stages that are to be seen.
-      variables: params and batch_stats.
-      image: normalised, as the model takes it.
+    The model is in a form that has these stages, the image normalised.
 
     Returns:
       The stages in the order of the data flow; and how many they were taken from.

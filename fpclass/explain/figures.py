@@ -65,12 +65,7 @@ def feature_map_rows(
 ) -> Figure:
     """The image at the left, and a row of channels for each stage, from the first stage to the last.
 
-    Args:
-      image: uint8 [H, W, C], C = 1 or 3.
-      stages: from `feature_maps`, at least one.
-      num_stages: how many they were taken from.
-      title: of the image.
-      note: small print at the foot, after how the channels were chosen and are scaled.
+    At least one stage, taken from `num_stages`. How channels were chosen and are scaled is part of the small print.
     """
     width, height = cell_size(image[None], 0.75)
     num_columns = max(1, *(len(stage.channels) for stage in stages))

@@ -108,12 +108,7 @@ def roc_curves(
 ) -> Figure:
     """ROC curve of class 1 for two classes, else of each class against the rest.
 
-    Args:
-      logits: finite.
-      labels: in [0, K).
-      class_names: of the K classes.
-      interval: of the area under the curve (of their mean for more than two classes).
-      note: small print.
+    The interval is that of the area under the curve, or of their mean. All labels are in [0, K).
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -153,14 +148,10 @@ def roc_curves(
 def learning_curves(
     history: Sequence[Mapping[str, float | None]], chosen_epoch: int | None = None, note: str = ""
 ) -> Figure:
-    """Loss and accuracy over the epochs.
+    """Loss and accuracy over the epochs, and the epoch whose parameters were kept.
 
-    Args:
-      history: one entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
-        `validation_loss`, `train_accuracy`, `selection_accuracy`, `validation_accuracy`; missing or None where it
-        was not measured.
-      chosen_epoch: whose parameters were kept.
-      note: small print.
+    The history has an entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
+    `validation_loss` and the same three of accuracy; missing or None where it was not measured.
     """
     figure = new_figure(9, 4, "Learning curves", note)
     splits = {"train": "training", "selection": "selection", "validation": "validation"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,14 +140,8 @@ def error_gallery(
 ) -> Figure:
     """A row of images for every name, such as the worst errors of every original class.
 
-    Args:
-      images: uint8 [N, H, W, C].
-      rows: for every name, which of the images, in order.
-      titles: of each image.
-      is_right: whether it was predicted right, of each image.
-      title: of the figure.
-      num_columns: images shown of each name.
-      note: small print.
+    `rows` says for every name which of the images, in order, of which `num_columns` are shown; `titles` and `is_right`
+    are those of all images.
     """
     width, height = cell_size(images, 1.1)
     size = (num_columns * (width + 0.1) + 1.6, len(rows) * (height + 0.32) + 0.8)
@@ -209,10 +204,7 @@ def augment_sheet(
 def original_classes(classes: pd.DataFrame, pairs: pd.DataFrame, note: str = "") -> Figure:
     """Accuracy of every original class with its interval, and how well pairs of them are told apart.
 
-    Args:
-      classes: from `original_classes.original_class_table`.
-      pairs: from `original_classes.original_pair_table`.
-      note: small print.
+    The tables are those of `stats.original_classes.original_class_table` and `original_pair_table`.
     """
     names = list(classes["original"])
     figure = new_figure(12.5, 1.8 + 0.38 * len(names), "Errors by the classes that were put together", note)

@@ -95,12 +95,7 @@ def interleave(finds: Sequence[Sequence[Find]]) -> list[Find]:
 
 
 def examine(data: bytes, min_side_px: int, content_type: str = "") -> Picture:
-    """Decodes what came; neither its name nor what the server calls it counts.
-
-    Args:
-      data: the file.
-      min_side_px: smallest height and width.
-      content_type: the server's word, for the message.
+    """Decodes what came; neither its name nor what the server calls it (`content_type`, for the message) counts.
 
     Raises:
       Refused: not a picture, damaged, or too small.
@@ -141,15 +136,7 @@ class Downloads:
     def __init__(
         self, folder: pathlib.Path, provenance: Provenance, client: Client, *, min_side_px: int, max_bytes: int
     ):
-        """Fetches nothing yet.
-
-        Args:
-          folder: with a folder per class in it.
-          provenance: of the folder, opened.
-          client: fetches.
-          min_side_px: smallest height and width that is kept.
-          max_bytes: largest file that is fetched.
-        """
+        """Fetches nothing yet; `folder` gets a folder per class."""
         self._folder, self._provenance, self._client = folder, provenance, client
         self._min_side_px, self._max_bytes = min_side_px, max_bytes
         self.left: Counter[str] = Counter()

@@ -63,10 +63,6 @@ class Person:
 def plan_people(num_images: int, seed: int) -> list[Person]:
     """Who is in the data set, in the order of its rows.
 
-    Args:
-      num_images: number of prints, all people together.
-      seed: of the order of the people.
-
     Returns:
       People whose prints number exactly num_images, in the competition's proportions of class and of labelled rows.
     """
@@ -89,11 +85,7 @@ def draw_person_print(
 ) -> tuple[np.ndarray, anatomy.PrintParameters]:
     """Draws the k-th print of a person; the result depends on nothing but these arguments.
 
-    Args:
-      person: whose print.
-      k: 0 for the first print, 1 for that of the other foot.
-      image_size: (height, width) in pixels.
-      seed: of the data set.
+    The first print has k = 0, that of the other foot k = 1.
 
     Returns:
       Grey levels, uint8 [H, W], and what the print was drawn from.
@@ -114,14 +106,9 @@ def draw_dataset(
     seed: int,
     progress: Callable[[Iterable, int], Iterable] | None = None,
 ) -> None:
-    """Draws a data set and writes it to a folder, in one piece or not at all.
+    """Draws a data set and writes it to a folder, in one piece or not at all; the same one that is there stays.
 
-    Args:
-      root: folder to write; one that holds the same data set already is left as it is.
-      num_images: number of prints, at least 8.
-      image_size: (height, width) in pixels, at least (60, 40); the physical scale follows from it.
-      seed: of everything, not negative.
-      progress: called with an iterable and its length, gives back an iterable; for example a progress bar.
+    It takes at least 8 images of at least (60, 40) pixels (height, width); the physical scale follows from their size.
 
     Raises:
       DataError: a parameter makes no sense, root holds something else, or it cannot be written.

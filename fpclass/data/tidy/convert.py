@@ -65,11 +65,7 @@ def convert_folder(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Converts every image below a folder; goes on where it broke off. Colour profiles and EXIF are left behind.
 
-    Args:
-      folder: with images at any depth.
-      output: gets the same folders; new, empty, or of an earlier start with the same settings.
-      conversion: what to.
-      progress: called with an iterable and its length, gives back an iterable.
+    The output gets the same folders. It is new, empty, or of an earlier start with the same settings.
 
     Returns:
       report: one row per file: filename, output ("" if it could not be read), num_bytes, output_bytes, note (what was
@@ -107,10 +103,6 @@ def convert_folder(
 def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
     """The name of each image after conversion: another extension; where two would be the same, it is put behind.
 
-    Args:
-      sources: POSIX paths.
-      suffix: extension, with its dot.
-
     Returns:
       Source -> name; no two of them are the same, also where case makes no difference (unless it makes the only one
       between two sources).
@@ -127,11 +119,6 @@ def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
 def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None]) -> list[str]:
     """Copies what makes a folder of images a data set: its CSV files, and the mark of drawn images.
 
-    Args:
-      folder: the data set.
-      output: where to.
-      names: see `copy_csv`.
-
     Returns:
       Notes on the copies.
     """
@@ -147,11 +134,7 @@ def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | Non
 
     The column that names images is the one in which most cells do; a CSV without one is copied as it is.
 
-    Args:
-      path: UTF-8, separated by commas, with a header.
-      target: of the copy.
-      root: folder of the images.
-      names: POSIX path of an image below the root -> its new one, or None to leave the row out.
+    `names` has the new path of each image by that below `root` (POSIX paths), or None to leave the row out.
 
     Returns:
       "", or what a person should know about the copy.
