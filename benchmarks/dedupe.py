@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fpclass.data.decode import num_cores, open_picture
+from fpclass.data.decode import open_picture
 from fpclass.data.files import image_files
 from fpclass.data.perceptual import (
     MAX_DHASH_DISTANCE,
@@ -40,6 +40,7 @@ from fpclass.data.perceptual import (
     near_pairs,
     similarity,
 )
+from fpclass.threads import num_cores
 
 SIMILARITY = 0.99
 NUM_PIXELS = THUMBNAIL_PX**2

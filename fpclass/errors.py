@@ -5,6 +5,11 @@ one line and exits with 2. Any other exception that reaches the user is a defect
 """
 
 
+def one_line(error: object) -> str:
+    """What somebody else's error says, short and in one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
 class FpclassError(Exception):
     """Something that the user can mend. The message is one line: where, what was met, what to do."""
 

@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from fpclass.errors import ConfigError
+from fpclass.threads import num_cores
 
 MEMBER, BATCH = "member", "batch"
 
@@ -32,11 +33,6 @@ def use_all_cores() -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", num_cores())
-
-
-def num_cores() -> int:
-    """Cores that this process may use, which on a cluster are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

@@ -8,11 +8,9 @@ import hashlib
 import io
 import logging
 import math
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,7 +27,8 @@ from fpclass.data.eight_bits import eight_bits, grey_if_all_is
 from fpclass.data.perceptual import fingerprint
 from fpclass.data.resize import Box, Decoding, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Progress, Table
-from fpclass.errors import DecodeError
+from fpclass.errors import DecodeError, one_line
+from fpclass.threads import in_threads
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
 """Decoded images, in memory or on disk."""
@@ -107,15 +106,14 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
     """
     with _as_decode_error(data):
         picture, facts, box = _picture(data, enough_for=decoding.image_size)
-        pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
-        pixels.update(picture.tobytes())
+        pixels = pixel_digest(picture)
         image, content = resize_picture(picture, decoding, box)
         grey = np.asarray(content.convert("L"), np.float64)
         facts |= fingerprint(picture, box)
     measured = {
         "num_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_sha256": pixels.hexdigest(),
+        "pixel_sha256": pixels,
         "mean": float(grey.mean()),
         "std": float(grey.std()),
     }
@@ -134,6 +132,13 @@ def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     """
     with _as_decode_error(data):
         return _picture(data)[:2]
+
+
+def pixel_digest(picture: Image.Image) -> str:
+    """SHA-256 of a picture, which is the same for two files that hold the same one."""
+    digest = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
 
 
 def decode_table(
@@ -167,11 +172,11 @@ def decode_table(
     num_images, shape, settings = len(table), decoding.shape, _cache_settings(decoding)
     is_stored = math.prod((num_images, *shape)) > memory_bytes
 
-    with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:
+    with _quiet:
         contents: list[str] = []
         kept_images, kept = np.zeros((0, *shape), np.uint8), []
         if cache_dir is not None:
-            contents = list(in_threads(pool, functools.partial(_content, table), num_images))
+            contents = list(in_threads(functools.partial(_content, table), num_images, num_threads))
             kept_images, kept = cache.find(cache_dir, settings, contents) or (kept_images, kept)
             if _contents(kept) == contents:  # else a file changed while the set was made, or this is another set
                 return kept_images if is_stored else kept_images[:], facts_frame(kept)
@@ -186,8 +191,8 @@ def decode_table(
                 images[row] = kept_images[kept_row]
                 return kept[kept_row]
 
-            results = in_threads(pool, fill_row, num_images)
-            return list(progress(results, num_images) if progress else results)
+            with contextlib.closing(in_threads(fill_row, num_images, num_threads)) as results:
+                return list(progress(results, num_images) if progress else results)
 
         if is_stored:
             images, facts = cache.store(cache_dir, settings, contents, (num_images, *shape), fill)
@@ -205,20 +210,6 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         {name: pd.Series([row[name] for row in facts], dtype=kind) for name, kind in FACT_DTYPES.items()}
     )
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def in_threads(pool: ThreadPoolExecutor, function: Callable[[int], Any], num_rows: int) -> Iterator[Any]:
-    """What a function gives for 0, 1, … num_rows - 1, in this order."""
-    # In stretches, because map() makes a future of every row at once: 1 kB each, and a long wait after Ctrl-C.
-    for start in range(0, num_rows, 1024):
-        yield from pool.map(function, range(start, min(start + 1024, num_rows)))
 
 
 def _cache_settings(decoding: Decoding) -> str:
@@ -262,7 +253,7 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
     try:
         return table.read(row), ""
     except OSError as error:
-        return b"", f"cannot be read: {error.strerror or _one_line(error)}"
+        return b"", f"cannot be read: {error.strerror or one_line(error)}"
 
 
 def _picture(data: bytes, enough_for: tuple[int, int] | None = None) -> tuple[Image.Image, dict[str, Any], Box | None]:
@@ -330,15 +321,11 @@ def _reason(error: Exception, data: bytes) -> str:
         return _too_large("more pixels than Pillow decodes")
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine, or damaged"
-    return f"damaged or truncated: {_one_line(error)}"
+    return f"damaged or truncated: {one_line(error)}"
 
 
 def _too_large(what: str) -> str:
     return f"too large: {what}; the limit is {MAX_PIXELS:,} in all"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 class _Quiet:

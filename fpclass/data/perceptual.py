@@ -55,11 +55,7 @@ def fingerprint(picture: Image.Image, box: Box | None = None) -> dict[str, str]:
     # By whole factors first, which is fast, down to three times the size or less.
     thumbnail = picture.resize(side, Image.Resampling.LANCZOS, box, reducing_gap=3.0).convert("L")
     phash, dhash = hashes(thumbnail)
-    return {
-        "phash": phash,
-        "dhash": dhash,
-        "thumbnail": base64.b64encode(thumbnail.tobytes()).decode("ascii"),
-    }
+    return {"phash": phash, "dhash": dhash, "thumbnail": base64.b64encode(thumbnail.tobytes()).decode("ascii")}
 
 
 def hashes(thumbnail: Image.Image) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass.data.files import ImageIndex, all_files, image_files, is_folder, looks_like_image, some_of
+from fpclass.data.files import ImageIndex, all_files, csv_files, image_files, is_folder, looks_like_image, some_of
 from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
 from fpclass.paths import cache_dir
@@ -125,7 +125,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
 
 def _csv_path(root: Path, name: str) -> Path:
     """The CSV of the config, or the only one in the root."""
-    there = sorted(p.name for p in root.iterdir() if p.suffix.lower() == ".csv" and p.name[0] != ".")
+    there = [path.name for path in csv_files(root)]
     if name:
         if not (root / name).is_file():
             raise DataError(f"data.csv: no file {root / name}; CSV files in {root}: {some_of(there)}")

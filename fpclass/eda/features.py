@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from PIL import Image
 
 from fpclass.config import Config
 from fpclass.console import progress
-from fpclass.data.decode import Images, num_cores
+from fpclass.data.decode import Images
+from fpclass.threads import in_threads
 
 MAX_COMPONENTS = 256
 """Principal components that are kept, at most."""
@@ -109,8 +110,8 @@ def _in_chunks(
 ) -> list[np.ndarray]:
     """Computes blocks of features of a few images at a time, on all cores."""
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    with ThreadPoolExecutor(num_cores()) as pool:  # NumPy and Pillow let go of the interpreter's lock
-        parts = list(progress(pool.map(compute, chunks), len(chunks), f"{what}, {_CHUNK} at a time"))
+    with contextlib.closing(in_threads(lambda i: compute(chunks[i]), len(chunks))) as results:
+        parts = list(progress(results, len(chunks), f"{what}, {_CHUNK} at a time"))
     return [np.concatenate(block) for block in zip(*parts, strict=True)]
 
 

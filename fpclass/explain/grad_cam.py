@@ -16,11 +16,7 @@ from fpclass.explain.stages import as_maps, find_stages, has_places
 
 
 def grad_cam(
-    model: nn.Module,
-    variables: dict[str, Any],
-    images: Float[Array, "n h w c"],
-    classes: Int[Array, " n"],
-    stage: str,
+    model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w c"], classes: Int[Array, " n"], stage: str
 ) -> Float[Array, "n h2 w2"]:
     """Computes how much each place of a stage speaks for a class.
 

@@ -18,14 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, MAX_CLASS_ROWS, new_figure, save_figure, styled, wrap
 from fpclass.stats.metrics import Labels, Logits, compute_metrics, one_vs_rest_scores
 
-__all__ = [
-    "class_balance",
-    "confusion_matrix",
-    "image_sizes",
-    "learning_curves",
-    "roc_curves",
-    "save_figure",
-]
+__all__ = ["class_balance", "confusion_matrix", "image_sizes", "learning_curves", "roc_curves", "save_figure"]
 
 
 @styled

@@ -77,12 +77,7 @@ def mean_image(images: Any, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "h
 
 @styled
 def sample_grid(
-    images: Images,
-    labels: Labels,
-    class_names: Sequence[str],
-    filenames: Sequence[str],
-    seed: int = 0,
-    note: str = "",
+    images: Images, labels: Labels, class_names: Sequence[str], filenames: Sequence[str], seed: int = 0, note: str = ""
 ) -> Figure:
     """Up to eight randomly drawn images of each class, one class a row, with the names of their files."""
     num_rows = min(len(class_names), MAX_CLASS_ROWS)
@@ -110,12 +105,7 @@ def sample_grid(
 
 @styled
 def prediction_grid(
-    images: Images,
-    titles: Sequence[str],
-    is_right: Sequence[bool],
-    title: str,
-    num_columns: int = 6,
-    note: str = "",
+    images: Images, titles: Sequence[str], is_right: Sequence[bool], title: str, num_columns: int = 6, note: str = ""
 ) -> Figure:
     """Images with what was predicted: right ones in green, wrong ones in red with a frame."""
     num_columns = min(num_columns, max(len(images), 1))
@@ -156,11 +146,7 @@ def error_gallery(
 
 
 def _show_predictions(
-    panels: np.ndarray,
-    images: Images,
-    rows: Int[np.ndarray, " n"],
-    titles: Sequence[str],
-    is_right: Sequence[bool],
+    panels: np.ndarray, images: Images, rows: Int[np.ndarray, " n"], titles: Sequence[str], is_right: Sequence[bool]
 ) -> None:
     """Shows the chosen images, one a panel; panels that are left stay empty."""
     for panel in panels[len(rows) :]:

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt8
 
 from fpclass.data.cache import StoredImages
-from fpclass.parallel import MEMBER, agree, member_mesh, num_cores, put
+from fpclass.parallel import MEMBER, agree, member_mesh, put
+from fpclass.threads import num_cores
 from fpclass.train.members import device_memory
 
 RESIDENT_SHARE = 0.25

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from fpclass.data.collect import address
 from fpclass.data.collect.address import Refused
+from fpclass.errors import one_line
 
 if TYPE_CHECKING:
     from protego import Protego
@@ -87,11 +88,7 @@ class Client:
     """
 
     def __init__(
-        self,
-        *,
-        user_agent: str = AGENT,
-        delay_seconds: float = 1.0,
-        is_allowed: Callable[[str], bool] | None = None,
+        self, *, user_agent: str = AGENT, delay_seconds: float = 1.0, is_allowed: Callable[[str], bool] | None = None
     ):
         """Fetches nothing yet.
 
@@ -171,7 +168,7 @@ class Client:
             try:
                 url, headers = urllib.parse.urljoin(url, answer), {}
             except ValueError as error:
-                raise Refused(f"redirected to what is not an address: {_one_line(error)}") from None
+                raise Refused(f"redirected to what is not an address: {one_line(error)}") from None
         raise Refused(f"more than {MAX_REDIRECTS} redirects")
 
     def _ask_robots(self, url: str) -> None:
@@ -289,7 +286,7 @@ def _as_outcome(error: Exception) -> Refused | Later:
         return Later(f"no such host, or no network ({error.strerror or error})", math.inf)
     if isinstance(error, TimeoutError):
         return Later(f"silent for {SILENCE_SECONDS:g} seconds")
-    return Later(f"the connection broke off ({_one_line(error)})")
+    return Later(f"the connection broke off ({one_line(error)})")
 
 
 def _check_status(response: http.client.HTTPResponse) -> str:
@@ -305,7 +302,7 @@ def _check_status(response: http.client.HTTPResponse) -> str:
         with contextlib.suppress(UnicodeError):  # http.client takes every header for Latin-1
             location = location.encode("latin-1").decode("utf-8")
         return location
-    reason = f"the server answered {response.status} {_one_line(response.reason)}".rstrip()
+    reason = f"the server answered {response.status} {one_line(response.reason)}".rstrip()
     if response.status in TEMPORARY:
         raise Later(reason, _seconds(response.headers.get("Retry-After", "")))
     raise Refused(reason, response.status)
@@ -344,7 +341,3 @@ def _seconds(retry_after: str) -> float:
 
 def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB"
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:120] or type(value).__name__

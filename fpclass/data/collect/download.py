@@ -20,7 +20,7 @@ from fpclass.data.collect.address import Refused
 from fpclass.data.collect.backends import Candidate, Query
 from fpclass.data.collect.client import Client, Later
 from fpclass.data.collect.provenance import DUPLICATE, LATER, REFUSED, Provenance, Row
-from fpclass.data.decode import open_picture
+from fpclass.data.decode import open_picture, pixel_digest
 from fpclass.errors import DecodeError
 
 NUM_THREADS = 8
@@ -101,28 +101,17 @@ def examine(data: bytes, min_side_px: int, content_type: str = "") -> Picture:
       Refused: not a picture, damaged, or too small.
     """
     with _one_picture:
-        return _examine(data, min_side_px, content_type)
-
-
-def _examine(data: bytes, min_side_px: int, content_type: str) -> Picture:
-    try:
-        image, facts = open_picture(data)
-    except DecodeError as error:
-        called = f"; the server calls it {content_type[:60]}" if content_type else ""
-        raise Refused(f"{error}{called}") from None
-    if facts["format"] not in SUFFIXES:
-        raise Refused(f"of the format {facts['format']}, which is not for pictures of a data set")
-    if min(image.size) < min_side_px:
-        raise Refused(f"smaller than {min_side_px} pixels ({image.width} x {image.height})")
-    pixels = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    pixels.update(image.tobytes())
-    measured = {
-        "width": image.width,
-        "height": image.height,
-        "num_bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_sha256": pixels.hexdigest(),
-    }
+        try:
+            image, facts = open_picture(data)
+        except DecodeError as error:
+            called = f"; the server calls it {content_type[:60]}" if content_type else ""
+            raise Refused(f"{error}{called}") from None
+        if facts["format"] not in SUFFIXES:
+            raise Refused(f"of the format {facts['format']}, which is not for pictures of a data set")
+        if min(image.size) < min_side_px:
+            raise Refused(f"smaller than {min_side_px} pixels ({image.width} x {image.height})")
+        digests = {"sha256": hashlib.sha256(data).hexdigest(), "pixel_sha256": pixel_digest(image)}
+        measured = {"width": image.width, "height": image.height, "num_bytes": len(data), **digests}
     return Picture(data, SUFFIXES[facts["format"]], measured)
 
 

@@ -11,15 +11,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,9 @@ from PIL import Image
 
 from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
+from fpclass.data.table import Progress
 from fpclass.errors import DataError
+from fpclass.threads import in_threads
 
 DRAWING_VERSION = 1
 """Counts up with every change that alters a print, so that a folder of an older drawing is not taken for this one."""
@@ -104,7 +103,7 @@ def draw_dataset(
     num_images: int,
     image_size: tuple[int, int],
     seed: int,
-    progress: Callable[[Iterable, int], Iterable] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Draws a data set and writes it to a folder, in one piece or not at all; the same one that is there stays.
 
@@ -179,9 +178,7 @@ def _cannot_write(root: pathlib.Path, error: OSError) -> DataError:
     return DataError(f"{root}: cannot write the synthetic data set: {reason}; free space or choose another folder")
 
 
-def _write_dataset(
-    root: pathlib.Path, parameters: dict[str, Any], progress: Callable[[Iterable, int], Iterable] | None
-) -> None:
+def _write_dataset(root: pathlib.Path, parameters: dict[str, Any], progress: Progress | None) -> None:
     """Draws and writes every file of the data set below root, which exists."""
     seed, num_images = parameters["seed"], parameters["num_images"]
     image_size = (parameters["image_size"][0], parameters["image_size"][1])
@@ -199,7 +196,7 @@ def _write_dataset(
         image.save(folder / f"{filename}.png", compress_level=1)
         return _truth(filename, person_id, person, print_)
 
-    with contextlib.closing(_in_threads(draw, num_images)) as rows:
+    with contextlib.closing(in_threads(draw, num_images)) as rows:
         truth = pd.DataFrame(list(progress(rows, num_images) if progress else rows))
     labels = truth[["filename", "ID"]].assign(SEX=truth["SEX"].map("{:.1f}".format).where(truth["labelled"], ""))
     labels.to_csv(root / "all_labels.csv", index=False)
@@ -207,15 +204,6 @@ def _write_dataset(
     truth.to_csv(root / "truth" / "truth.csv", index=False)
     (root / "SYNTHETIC.txt").write_text(_NOTICE.format(**parameters), encoding="utf-8")
     (root / "parameters.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-
-
-def _in_threads(function: Callable[[int], Any], number: int) -> Generator[Any, None, None]:
-    """function(0), function(1), … in this order, worked out in threads: NumPy and Pillow let go of the lock."""
-    with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        try:
-            yield from pool.map(function, range(number))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # after an error or Ctrl-C do not draw the rest
 
 
 def _truth(filename: str, person_id: int, person: Person, print_: anatomy.PrintParameters) -> dict[str, Any]:

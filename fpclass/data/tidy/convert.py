@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import math
@@ -9,7 +10,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,12 +18,13 @@ import pandas as pd
 from PIL import Image
 
 from fpclass import files
-from fpclass.data.decode import MAX_PIXELS, in_threads, num_cores, open_picture
-from fpclass.data.files import ImageIndex, image_files, some_of
+from fpclass.data.decode import MAX_PIXELS, open_picture
+from fpclass.data.files import ImageIndex, csv_files, image_files, some_of
 from fpclass.data.resize import Decoding, resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
 from fpclass.data.table import Progress
 from fpclass.errors import DataError, DecodeError, RunError
+from fpclass.threads import in_threads
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 """Format -> the files' extension."""
@@ -89,8 +90,7 @@ def convert_folder(
     _claim(output, conversion)
     names = output_names(sources, SUFFIXES[conversion.format])
     convert = functools.partial(_convert_file, folder, output, conversion)
-    with ThreadPoolExecutor(num_cores()) as pool:
-        rows = in_threads(pool, lambda row: convert(sources[row], names[sources[row]]), len(sources))
+    with contextlib.closing(in_threads(lambda row: convert(sources[row], names[sources[row]]), len(sources))) as rows:
         report = pd.DataFrame(list(progress(rows, len(sources))))
     notes = copy_companions(folder, output, names)
     left = sorted({file.relative_to(output).as_posix() for file in image_files(output)} - set(names.values()))
@@ -124,8 +124,7 @@ def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None])
     """
     if (folder / SYNTHETIC_MARK).exists():  # what was drawn stays marked as such
         shutil.copyfile(folder / SYNTHETIC_MARK, output / SYNTHETIC_MARK)
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.name[0] != ".")
-    notes = [copy_csv(path, output / path.name, folder, names) for path in tables]
+    notes = [copy_csv(path, output / path.name, folder, names) for path in csv_files(folder)]
     return [note for note in notes if note]
 
 
