@@ -31,7 +31,7 @@ import PIL
 from PIL import Image
 
 from fpclass.data.decode import decode_table
-from fpclass.data.resize import reduce_jpeg
+from fpclass.data.resize import Decoding, reduce_jpeg
 from fpclass.data.table import Table, make_rows
 from fpclass.threads import num_cores
 
@@ -82,12 +82,7 @@ class Case:
 
     def with_fpclass(self, table: Table, num_threads: int) -> np.ndarray:
         images, facts = decode_table(
-            table,
-            image_size=self.image_size,
-            channels=self.channels,
-            interpolation="bicubic",
-            cache_dir=None,
-            num_threads=num_threads,
+            table, Decoding(self.image_size, self.channels), cache_dir=None, num_threads=num_threads
         )
         assert (facts["error"] == "").all()
         return images[:]

@@ -24,6 +24,7 @@ from fpclass import experiment
 from fpclass.data import splits
 from fpclass.data.audit import audit_table
 from fpclass.data.decode import decode_table
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.eda.features import make_features, picture_statistics
 from fpclass.eda.judgement import quick_judgement
@@ -43,9 +44,7 @@ def load(args, root):
         )
     images, facts = decode_table(
         table,
-        image_size=tuple(config.data.image_size),
-        channels=config.data.channels,
-        interpolation=config.data.interpolation,
+        Decoding.of(config.data),
         cache_dir=None,
     )
     return config, audit_table(table, facts).table, images

@@ -199,12 +199,8 @@ def _file_findings(table: Table) -> Iterator[Finding]:
 def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column: str = "") -> list[Finding]:
     """Images that are there more than once: one finding per cluster, the loud ones first.
 
-    Args:
-      table: with the columns.
-      kind: of the findings.
-      column: what copies have in common; "" where there are none.
-      what: the same in words.
-      exact_column: clusters that have this in common as well are no news: another kind of finding says so.
+    Copies have `column` in common, unless it is ""; `what` says that in words. Clusters that have `exact_column` in
+    common as well are no news: another kind of finding says so.
     """
     rows = _rows(table)[table.usable_mask]
     copies = rows[(rows[column] != "") & rows[column].duplicated(keep=False)]

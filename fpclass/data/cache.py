@@ -41,10 +41,16 @@ _STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to a process t
 class StoredImages:
     """Images in a file, indexed by row like an array: only what is read is in memory. Any thread may read and write.
 
+    It has an array's `shape`, `dtype`, `nbytes`, `len` and indexing of the first axis. What tells it from an array is
+    `is_resident`, so that nobody needs to ask for the type: `getattr(images, "is_resident", True)`.
+
     Attributes:
       shape: (N, H, W, C).
       dtype: uint8.
+      is_resident: False: the images are not in memory and should be read a batch at a time.
     """
+
+    is_resident = False
 
     def __init__(self, file: FileIO, offset: int, shape: tuple[int, ...]):
         self.shape = tuple(shape)
@@ -143,9 +149,6 @@ def store(
       contents: per row, the digest of its bytes, or why it has none.
       shape: (N, H, W, C).
       fill: writes the images, which are zeros before, and gives their facts.
-
-    Returns:
-      The images and the facts of each.
 
     Raises:
       RunError: there is no room for them.

@@ -10,8 +10,7 @@ import logging
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,10 +25,10 @@ from fpclass.data import cache
 from fpclass.data.cache import StoredImages
 from fpclass.data.eight_bits import eight_bits, grey_if_all_is
 from fpclass.data.perceptual import fingerprint
-from fpclass.data.resize import Box, reduce_jpeg, resize_picture, upright_box
-from fpclass.data.table import Table
+from fpclass.data.resize import Box, Decoding, reduce_jpeg, resize_picture, upright_box
+from fpclass.data.table import Progress, Table
 from fpclass.errors import DecodeError, one_line
-from fpclass.threads import in_threads, num_cores
+from fpclass.threads import in_threads
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
 """Decoded images, in memory or on disk."""
@@ -99,42 +98,22 @@ class Decoded:
     facts: dict[str, Any]
 
 
-def decode_bytes(
-    data: bytes,
-    *,
-    image_size: tuple[int, int],
-    channels: int,
-    interpolation: str,
-    resize: str = "stretch",
-    pad_value: int = 255,
-) -> Decoded:
+def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
     """Decodes one image: first frame, upright, transparency over white, scaled to 8 bits, resized.
-
-    Args:
-      data: the encoded file.
-      image_size: (height, width) of the result, pixels.
-      channels: 1 grey (ITU-R 601 luma), 3 RGB. Colour profiles are not applied.
-      interpolation: one of `fpclass.data.resize.RESAMPLING`, anti-aliased as Pillow does it.
-      resize: "stretch" ignores the aspect ratio, "pad" keeps it, centred.
-      pad_value: grey level, 0 to 255, of what "pad" fills.
-
-    Returns:
-      The image, uint8 [H, W, C], and its facts.
 
     Raises:
       DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
     """
     with _as_decode_error(data):
-        picture, facts, box = _picture(data, enough_for=image_size)
-        pixels = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
-        pixels.update(picture.tobytes())
-        image, content = resize_picture(picture, image_size, channels, interpolation, resize, pad_value, box)
+        picture, facts, box = _picture(data, enough_for=decoding.image_size)
+        pixels = pixel_digest(picture)
+        image, content = resize_picture(picture, decoding, box)
         grey = np.asarray(content.convert("L"), np.float64)
         facts |= fingerprint(picture, box)
     measured = {
         "num_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_sha256": pixels.hexdigest(),
+        "pixel_sha256": pixels,
         "mean": float(grey.mean()),
         "std": float(grey.std()),
     }
@@ -143,9 +122,6 @@ def decode_bytes(
 
 def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     """Decodes one image at its full size: first frame, upright, transparency over white, scaled to 8 bits.
-
-    Args:
-      data: the encoded file.
 
     Returns:
       The picture, mode L if all its pixels are grey, else RGB; and its mode, format, num_frames and note, as in
@@ -158,34 +134,33 @@ def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
         return _picture(data)[:2]
 
 
+def pixel_digest(picture: Image.Image) -> str:
+    """SHA-256 of a picture, which is the same for two files that hold the same one."""
+    digest = hashlib.sha256(f"{picture.mode} {picture.width} {picture.height} ".encode())
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
+
+
 def decode_table(
     table: Table,
+    decoding: Decoding,
     *,
-    image_size: tuple[int, int],
-    channels: int,
-    interpolation: str,
-    resize: str = "stretch",
-    pad_value: int = 255,
     cache_dir: Path | None,
     memory_bytes: float = math.inf,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
     num_threads: int | None = None,
 ) -> tuple[Images, pd.DataFrame]:
     """Decodes every image of a table once, on all cores; what cannot be decoded is listed, and the rest goes on.
 
     Args:
       table: N rows; `table.read` is called from several threads.
-      image_size: (height, width) of the result, pixels.
-      channels: 1 grey, 3 RGB.
-      interpolation: as `decode_bytes` takes it; likewise `resize` and `pad_value`.
-      resize: "stretch" or "pad".
-      pad_value: grey level of what "pad" fills.
+      decoding: what to.
       cache_dir: folder that decoded sets are kept in, by content; None for no cache. One that cannot be written to
         is not used.
       memory_bytes: a larger decoded set never is in memory: it is written to the cache, or where there is none to a
         temporary file, and used from there.
-      progress: wraps an iterable and its length, as tqdm does; not called when the cache has everything.
-      num_threads: None for one per core; Pillow decodes and resizes without holding the interpreter's lock.
+      progress: not called when the cache has everything.
+      num_threads: None for one per core.
 
     Returns:
       images: uint8 [N, H, W, C], zeros where decoding failed; `StoredImages` where they are more than memory_bytes.
@@ -194,20 +169,14 @@ def decode_table(
     Raises:
       RunError: there is no room on the disk for a set that is more than memory_bytes.
     """
-    num_images, shape = len(table), (*image_size, channels)
-    options = {"channels": channels, "interpolation": interpolation, "resize": resize, "pad_value": pad_value}
-    decode = functools.partial(decode_bytes, image_size=image_size, **options)
-    settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {shape} {interpolation}"
-    if resize != "stretch":  # whose key is older than the choice: sets that were kept then are still found
-        settings += f" {resize} {pad_value}"
-
+    num_images, shape, settings = len(table), decoding.shape, _cache_settings(decoding)
     is_stored = math.prod((num_images, *shape)) > memory_bytes
 
-    with ThreadPoolExecutor(num_threads or num_cores()) as pool, _quiet:
+    with _quiet:
         contents: list[str] = []
         kept_images, kept = np.zeros((0, *shape), np.uint8), []
         if cache_dir is not None:
-            contents = list(in_threads(pool, functools.partial(_content, table), num_images))
+            contents = list(in_threads(functools.partial(_content, table), num_images, num_threads))
             kept_images, kept = cache.find(cache_dir, settings, contents) or (kept_images, kept)
             if _contents(kept) == contents:  # else a file changed while the set was made, or this is another set
                 return kept_images if is_stored else kept_images[:], facts_frame(kept)
@@ -218,12 +187,12 @@ def decode_table(
             def fill_row(row: int) -> dict[str, Any]:
                 kept_row = kept_rows.get(contents[row]) if kept_rows else None
                 if kept_row is None:
-                    return _decode_row(table, row, decode, images)
+                    return _decode_row(table, row, decoding, images)
                 images[row] = kept_images[kept_row]
                 return kept[kept_row]
 
-            results = in_threads(pool, fill_row, num_images)
-            return list(progress(results, num_images) if progress else results)
+            with contextlib.closing(in_threads(fill_row, num_images, num_threads)) as results:
+                return list(progress(results, num_images) if progress else results)
 
         if is_stored:
             images, facts = cache.store(cache_dir, settings, contents, (num_images, *shape), fill)
@@ -243,7 +212,14 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _decode_row(table: Table, row: int, decode: Callable[[bytes], Decoded], images: Images) -> dict[str, Any]:
+def _cache_settings(decoding: Decoding) -> str:
+    """What cached arrays depend on beside the files."""
+    settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {decoding.shape} {decoding.interpolation}"
+    # The key of "stretch" is older than the choice: sets that were kept then are still found.
+    return settings if decoding.resize == "stretch" else f"{settings} {decoding.resize} {decoding.pad_value}"
+
+
+def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> dict[str, Any]:
     """Decodes one row into its place in `images`; gives its facts."""
     facts = {name: "" if kind is object else 0 for name, kind in FACT_DTYPES.items()}
     facts |= {"mean": math.nan, "std": math.nan}
@@ -251,7 +227,7 @@ def _decode_row(table: Table, row: int, decode: Callable[[bytes], Decoded], imag
     if error:
         return facts | {"error": error}
     try:
-        decoded = decode(data)
+        decoded = decode_bytes(data, decoding)
     except DecodeError as failure:
         digest = hashlib.sha256(data).hexdigest()
         return facts | {"num_bytes": len(data), "sha256": digest, "error": str(failure)}

@@ -56,6 +56,11 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(filter(looks_like_image, all_files(folder)))
 
 
+def csv_files(folder: Path) -> list[Path]:
+    """CSV files directly in a folder, hidden ones left out, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.name[0] != ".")
+
+
 def some_of(values: Sequence[object], limit: int = 8) -> str:
     """The values in one line for a message, only the first few where there are many."""
     shown = ", ".join(str(value) for value in values[:limit]) or "none"

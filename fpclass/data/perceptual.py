@@ -55,11 +55,7 @@ def fingerprint(picture: Image.Image, box: Box | None = None) -> dict[str, str]:
     # By whole factors first, which is fast, down to three times the size or less.
     thumbnail = picture.resize(side, Image.Resampling.LANCZOS, box, reducing_gap=3.0).convert("L")
     phash, dhash = hashes(thumbnail)
-    return {
-        "phash": phash,
-        "dhash": dhash,
-        "thumbnail": base64.b64encode(thumbnail.tobytes()).decode("ascii"),
-    }
+    return {"phash": phash, "dhash": dhash, "thumbnail": base64.b64encode(thumbnail.tobytes()).decode("ascii")}
 
 
 def hashes(thumbnail: Image.Image) -> tuple[str, str]:
@@ -191,12 +187,9 @@ def hamming(
 
 
 def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
-    """Which images are copies of one another, or of copies of one another.
+    """Which images are copies of one another, or of copies of one another; mirror images, too, if `mirrored`.
 
-    Args:
-      prints: of images.
-      min_similarity: correlation of the thumbnails from which a pair with near hashes is one of copies.
-      mirrored: whether a mirror image is a copy, too.
+    A pair with near hashes is one of copies from a correlation of the thumbnails of `min_similarity`.
 
     Returns:
       The cluster of each image, a number below n; images that have no copy have one of their own.
@@ -218,16 +211,9 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
 
 
 def cluster_names(facts: pd.DataFrame, filenames: np.ndarray, mask: np.ndarray, min_similarity: float) -> np.ndarray:
-    """The clusters of copies among some images, called after their first file.
+    """The cluster of each image among those of the mask, all of which decoded, called after its first file.
 
-    Args:
-      facts: as `fpclass.data.decode` gives them.
-      filenames: of each image.
-      mask: which images are looked at; all of them decoded.
-      min_similarity: see `find_clusters`.
-
-    Returns:
-      The name of each image's cluster, "" where it has no copy or is not looked at, object [N].
+    "" where an image has no copy or is not looked at, object [N].
     """
     rows = np.flatnonzero(mask)
     names = np.full(len(facts), "", object)

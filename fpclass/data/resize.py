@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,7 +19,6 @@ RESAMPLING = {
 RESIZE = ("stretch", "pad")
 """Whether the aspect ratio is ignored, or kept and the rest filled."""
 
-
 REDUCING_GAP = 3
 """A large JPEG is decoded at a reduced size that is still so many times the one wanted; see docs/streaming.md."""
 
@@ -28,6 +28,42 @@ MIN_WANTED_PX = 32
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, upper, right and lower border of a part of a picture, pixels."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files become arrays of one shape.
+
+    Attributes:
+      image_size: (height, width), pixels.
+      channels: 1 grey (ITU-R 601 luma), 3 RGB. Colour profiles are not applied.
+      interpolation: one of `RESAMPLING`, anti-aliased as Pillow does it.
+      resize: one of `RESIZE`; "pad" keeps the picture in the middle.
+      pad_value: grey level, 0 to 255, of what "pad" fills; of an odd number of rows or columns the larger part is
+        below or on the right.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    interpolation: str = "bicubic"
+    resize: str = "stretch"
+    pad_value: int = 255
+
+    @classmethod
+    def of(cls, data_config: Any) -> Decoding:
+        """The decoding that the section `data` of a config asks for."""
+        return cls(
+            tuple(data_config.image_size),
+            data_config.channels,
+            data_config.interpolation,
+            data_config.resize,
+            data_config.pad_value,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of each array."""
+        return (*self.image_size, self.channels)
 
 
 def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
@@ -68,39 +104,23 @@ def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
 
 
 def resize_picture(
-    picture: Image.Image,
-    image_size: tuple[int, int],
-    channels: int,
-    interpolation: str,
-    resize: str,
-    pad_value: int,
-    box: Box | None = None,
+    picture: Image.Image, decoding: Decoding, box: Box | None = None
 ) -> tuple[UInt8[np.ndarray, "H W C"], Image.Image]:
-    """Resizes a picture.
-
-    Args:
-      picture: mode L or RGB.
-      image_size: (height, width) of the result, pixels.
-      channels: 1 grey (ITU-R 601 luma), 3 RGB.
-      interpolation: one of `RESAMPLING`, anti-aliased as Pillow does it.
-      resize: one of `RESIZE`.
-      pad_value: grey level, 0 to 255, of what "pad" fills; of an odd number of rows or columns the larger part is
-        below or on the right.
-      box: the part of the picture that is taken; None: the whole.
+    """Resizes a picture of mode L or RGB, or the part of it in `box`.
 
     Returns:
       The image, uint8 [H, W, C], and the resized picture in it, without what was filled.
     """
-    height, width = image_size
+    height, width, channels = decoding.shape
     mode = {1: "L", 3: "RGB"}[channels]
     shape = (box[2] - box[0], box[3] - box[1]) if box else picture.size
-    size = (width, height) if resize == "stretch" else _largest_inside(shape, (width, height))
+    size = (width, height) if decoding.resize == "stretch" else _largest_inside(shape, (width, height))
     # A grey picture is grey already, which saves two of three channels here. A coloured one is resized first
     # because the reference does: PIL resize, then convert("L").
-    content = picture.resize(size, RESAMPLING[interpolation], box)
+    content = picture.resize(size, RESAMPLING[decoding.interpolation], box)
     image = content.convert(mode)
     if size != (width, height):
-        image = Image.new(mode, (width, height), (pad_value,) * channels)
+        image = Image.new(mode, (width, height), (decoding.pad_value,) * channels)
         image.paste(content.convert(mode), ((width - size[0]) // 2, (height - size[1]) // 2))
     return np.array(image).reshape(height, width, channels), content
 

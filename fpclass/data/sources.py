@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass.data.files import ImageIndex, all_files, image_files, is_folder, looks_like_image, some_of
-from fpclass.data.table import Table, canonical_label, make_rows, merge_classes
+from fpclass.data.files import ImageIndex, all_files, csv_files, image_files, is_folder, looks_like_image, some_of
+from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
 from fpclass.files import cache_dir
-
-Progress = Callable[[Iterable, int], Iterable]
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")
 SYNTHETIC_MARK = "SYNTHETIC.txt"
@@ -27,11 +24,6 @@ SYNTHETIC_MARK = "SYNTHETIC.txt"
 
 def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Table:
     """Lists the images of a data set with what its source says about them; opens none of them.
-
-    Args:
-      data_config: the section `data` of the config.
-      progress: called where it takes long with an iterable and its length, gives back an iterable; for example
-        a progress bar.
 
     Returns:
       One row per image, nothing in quarantine yet.
@@ -58,11 +50,7 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
 
 
 def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
-    """The person of each image by its name: what the first group of `data.group_pattern` finds in it.
-
-    Args:
-      filenames: as in the table: below the root, with "/".
-      data_config: the section `data` of the config.
+    """The person of each image by its name below the root: what the first group of `data.group_pattern` finds in it.
 
     Raises:
       ConfigError: no regular expression with a group, a column as well, or a name in which it finds nothing.
@@ -86,44 +74,6 @@ def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
             f"{missed[0]!r}; mend the pattern"
         )
     return [match[1] for match in found if match]
-
-
-def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:
-    """The label values in the order of the class indices.
-
-    Args:
-      configured: `data.classes`; empty to take what there is.
-      values: canonical label texts that the source holds; "" is none.
-
-    Returns:
-      The configured classes, or the distinct values, sorted as numbers if all of them are numbers.
-
-    Raises:
-      ConfigError: a class is configured twice or is empty.
-    """
-    if configured:
-        classes = tuple(canonical_label(value) for value in configured)
-        if len(set(classes)) < len(classes) or "" in classes:
-            raise ConfigError(f"data.classes = {some_of(classes)}: every class once, none of them empty")
-        return classes
-    distinct = sorted(set(values) - {""})
-    return tuple(sorted(distinct, key=float) if all(map(_is_number, distinct)) else distinct)
-
-
-def class_names(configured: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What figures call the classes: `data.class_names`, or the label values themselves.
-
-    Raises:
-      ConfigError: there are not as many names as classes.
-    """
-    if not configured or not classes:
-        return classes
-    if len(configured) != len(classes):
-        raise ConfigError(
-            f"data.class_names: {len(configured)} names ({some_of(configured)}) for {len(classes)} classes "
-            f"({some_of(classes)}); give one name per class, in the same order"
-        )
-    return tuple(configured)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +125,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
 
 def _csv_path(root: Path, name: str) -> Path:
     """The CSV of the config, or the only one in the root."""
-    there = sorted(p.name for p in root.iterdir() if p.suffix.lower() == ".csv" and p.name[0] != ".")
+    there = [path.name for path in csv_files(root)]
     if name:
         if not (root / name).is_file():
             raise DataError(f"data.csv: no file {root / name}; CSV files in {root}: {some_of(there)}")
@@ -363,10 +313,3 @@ def _root_folder(data: Any) -> Path:
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}; give the folder of the data set")
     return root
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -50,13 +50,8 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     The order of the rows, the number of classes and the rows to predict have no influence on where a person goes:
     people are shuffled by a hash of the seed and their name.
 
-    Args:
-      table: audited table; its columns `pixel_sha256` and `near_duplicates`, if there, tie copies together.
-      split_config: the section `split` of the config.
-      needs_selection: whether training chooses anything, and so needs images set aside for that.
-
-    Returns:
-      The splits.
+    The columns `pixel_sha256` and `near_duplicates` of the audited table, if there, tie copies together.
+    `needs_selection` says whether training chooses anything, and so needs images set aside for that.
 
     Raises:
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fpclass.data.files import some_of
 from fpclass.errors import ConfigError
+
+Progress = Callable[[Iterable, int], Iterable]
+"""Wraps an iterable of known length, for example in a progress bar."""
 
 UNLABELLED = -1
 """Label of a row whose class is to be predicted."""
@@ -97,6 +102,51 @@ def canonical_label(value: object) -> str:
     return text
 
 
+def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:
+    """The label values in the order of the class indices.
+
+    Args:
+      configured: `data.classes`; empty to take what there is.
+      values: canonical label texts that the source holds; "" is none.
+
+    Returns:
+      The configured classes, or the distinct values, sorted as numbers if all of them are numbers.
+
+    Raises:
+      ConfigError: a class is configured twice or is empty.
+    """
+    if configured:
+        classes = tuple(canonical_label(value) for value in configured)
+        if len(set(classes)) < len(classes) or "" in classes:
+            raise ConfigError(f"data.classes = {some_of(classes)}: every class once, none of them empty")
+        return classes
+    distinct = sorted(set(values) - {""})
+    return tuple(sorted(distinct, key=float) if all(map(_is_number, distinct)) else distinct)
+
+
+def class_names(configured: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """What figures call the classes: `data.class_names`, or the label values themselves.
+
+    Raises:
+      ConfigError: there are not as many names as classes.
+    """
+    if not configured or not classes:
+        return classes
+    if len(configured) != len(classes):
+        raise ConfigError(
+            f"data.class_names: {len(configured)} names ({some_of(configured)}) for {len(classes)} classes "
+            f"({some_of(classes)}); give one name per class, in the same order"
+        )
+    return tuple(configured)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def make_rows(
     filename: list[str],
     path: list[str],
@@ -105,18 +155,9 @@ def make_rows(
     group: list[str] | None = None,
     split: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`.
+    """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`, nothing is in quarantine.
 
-    Args:
-      filename: key of each row, unique.
-      path: where its bytes are; "" where there is no file.
-      raw_label: canonical label text; "" for a row to predict.
-      classes: label values in the order of the class indices.
-      group: person of each row, or None where the source knows none.
-      split: split that the source gives, or None.
-
-    Returns:
-      A data frame with `COLUMNS` and a range index; nothing is in quarantine yet.
+    A path is "" where there is no file, a raw label canonical, and "" for a row to predict.
     """
     index = {value: k for k, value in enumerate(classes)}
     empty = [""] * len(filename)
@@ -134,14 +175,9 @@ def make_rows(
 
 
 def merge_classes(table: Table, merge: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """Puts classes together; the column `original` keeps what each image was.
+    """Puts classes together; the column `original` keeps what each image was, and labels out of range stay.
 
-    Args:
-      table: as its source gives it.
-      merge: (name, classes of the source) of every class that is wanted, in the order of the class indices.
-
-    Returns:
-      The table with the merged classes; its rows with a label that is none of the source's classes keep that.
+    `merge` has (name, classes of the source) of every class that is wanted, in the order of the class indices.
 
     Raises:
       ConfigError: a class that the source does not have, one that is in two, or one that is in none.

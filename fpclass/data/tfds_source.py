@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.data.files import some_of
-from fpclass.data.sources import Progress, class_names, class_order
-from fpclass.data.table import Table, canonical_label, make_rows
+from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows
 from fpclass.errors import ConfigError, DataError
 
 SPLITS = ("train", "validation", "test")
@@ -25,10 +24,6 @@ SPLITS = ("train", "validation", "test")
 
 def load_tfds(data: Any, progress: Progress | None = None) -> Table:
     """Lists the examples of a prepared set; their images stay encoded until they are read.
-
-    Args:
-      data: the section `data` of the config.
-      progress: called with an iterable and its length, gives back an iterable.
 
     Returns:
       One row per example of the splits train, validation and test; a label of -1 is a row to predict.

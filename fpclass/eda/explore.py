@@ -96,11 +96,7 @@ def printable(text: str) -> str:
 def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.Path | None) -> Exploration:
     """Looks for label errors and outliers in an audited data set; says what it is doing.
 
-    Args:
-      config: the whole config.
-      audit: of the data set.
-      images: all rows of its table, also those in quarantine.
-      predictions: folder of a study or a run; None for the quick built-in predictions.
+    `predictions` is the folder of a study or a run; None for the quick built-in predictions.
 
     Raises:
       RunError: `predictions` does not fit.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.decode import Images
-from fpclass.threads import num_cores
+from fpclass.threads import in_threads
 
 MAX_COMPONENTS = 256
 """Principal components that are kept, at most."""
@@ -44,12 +44,7 @@ class Features:
 def make_features(config: Config, images: Images, rows: Int[np.ndarray, " n"]) -> Features:
     """The features of some images: of the config's pretrained network if it has one, else simple ones.
 
-    No label has any influence on them.
-
-    Args:
-      config: the whole config; `model.weights` decides.
-      images: of the data set.
-      rows: of the images to look at; at least two.
+    No label has any influence on them. At least two rows are needed.
 
     Raises:
       WeightsError: the weights cannot be had.
@@ -67,13 +62,6 @@ def make_features(config: Config, images: Images, rows: Int[np.ndarray, " n"]) -
 
 def simple_features(images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
     """Gradient histograms, a small picture and a histogram of colours of each image, each block of unit mean length.
-
-    Args:
-      images: of the data set, grey or RGB.
-      rows: those to look at.
-
-    Returns:
-      The features, float32.
 
     Source: Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005, for the gradients:
       unsigned angles, cells of 8 pixels, blocks of 2 x 2 cells, L2 norm; votes are not interpolated between cells.
@@ -122,8 +110,8 @@ def _in_chunks(
 ) -> list[np.ndarray]:
     """Computes blocks of features of a few images at a time, on all cores."""
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    with ThreadPoolExecutor(num_cores()) as pool:  # NumPy and Pillow let go of the interpreter's lock
-        parts = list(progress(pool.map(compute, chunks), len(chunks), f"{what}, {_CHUNK} at a time"))
+    with contextlib.closing(in_threads(lambda i: compute(chunks[i]), len(chunks))) as results:
+        parts = list(progress(results, len(chunks), f"{what}, {_CHUNK} at a time"))
     return [np.concatenate(block) for block in zip(*parts, strict=True)]
 
 

@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fpclass.report.charts import MAX_CLASS_ROWS
-from fpclass.report.style import COLOURS, FAINT, GREY, INK, STYLE, new_figure, shorten, styled
+from fpclass.report.style import COLOURS, FAINT, GREY, INK, MAX_CLASS_ROWS, STYLE, new_figure, shorten, styled
 
 WIDTH = 4.4
 """Inches: about the width of a phone, so that the text is as large there as it was drawn."""
@@ -30,16 +29,7 @@ def spreads(
     unit: str,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """How a quantity is spread in each class: median, middle half, and the range of the middle 95 %.
-
-    Args:
-      values: of each image; finite.
-      labels: class index of each; negative ones are left out.
-      class_names: name of each class.
-      title: what is measured.
-      unit: what the axis says.
-      limits: of the axis; None: those of the values.
-    """
+    """Spread of a finite quantity in each class: median, middle half, and the range of the middle 95 %."""
     shown = [k for k in range(len(class_names)) if (labels == k).any()][:MAX_CLASS_ROWS]
     figure = new_figure(WIDTH, 1.1 + 0.3 * max(len(shown), 2), title, "")
     axes = figure.add_subplot()
@@ -63,11 +53,7 @@ def spreads(
 
 @styled
 def images_per_person(counts: Int[np.ndarray, " p"]) -> Figure:
-    """How many people have how many images.
-
-    Args:
-      counts: images of each person; at least one person.
-    """
+    """How many people have how many images."""
     figure = new_figure(WIDTH, 2.6, "Images per person", "")
     axes = figure.add_subplot()
     highest = int(counts.max())

@@ -159,10 +159,7 @@ def _log_probabilities(classifier: Any, vectors: Float[np.ndarray, "n d"]) -> Fl
 def read_judgement(folder: pathlib.Path, table: Table, units: np.ndarray) -> Judgement:
     """Reads the predictions of a study, averaged over its configs and seeds, or the validation images of a run.
 
-    Args:
-      folder: of a study or a run.
-      table: the data set as it is now.
-      units: of all rows of the table, [N].
+    `units` are those of all rows of the table as it is now, [N].
 
     Raises:
       RunError: it is neither, nothing in it is finished, or it is about other classes or images.

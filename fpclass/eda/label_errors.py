@@ -46,9 +46,6 @@ def find_label_errors(labels: Int[np.ndarray, " n"], probabilities: Float[np.nda
       probabilities: of the classes, rows summing to 1, by models that were not trained on the image, on its person, or
         on a copy of it.
 
-    Returns:
-      The judgement on every image.
-
     Raises:
       ValueError: shapes or ranges do not fit.
 

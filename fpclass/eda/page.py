@@ -19,7 +19,8 @@ from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD
 from fpclass.eda.thumbnails import PIXELATED_PX, Thumbnails, array_uri
-from fpclass.report.charts import MAX_CLASS_ROWS
+from fpclass.report.grids import mean_image
+from fpclass.report.style import MAX_CLASS_ROWS
 from fpclass.run.prepare import note_of
 
 COPY_KINDS = {
@@ -224,10 +225,7 @@ class _Page:
         for k, name in enumerate(self.class_names[:MAX_CLASS_ROWS]):
             rows = np.flatnonzero(labels == k)
             if len(rows):
-                mean = np.zeros(self.found.images.shape[1:])
-                for start in range(0, len(rows), 512):  # in parts: the set may fill half the memory
-                    mean += self.found.images[rows[start : start + 512]].sum(axis=0, dtype=np.int64)
-                picture = np.rint(mean / len(rows)).astype(np.uint8)
+                picture = np.rint(mean_image(self.found.images, rows)).astype(np.uint8)
                 tiny = max(picture.shape[:2]) <= PIXELATED_PX
                 about = {"filename": f"{len(rows):,} images", "label": name, "lines": [], "suspicion": ""}
                 cards.append({"uri": array_uri(picture), "is_tiny": tiny, **about})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +15,7 @@ from fpclass.console import progress
 from fpclass.data.decode import Images, open_picture
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
-from fpclass.threads import num_cores
+from fpclass.threads import in_threads
 
 LONGEST_PX = 176
 """Longer side of a small picture: that of a card on the page. Smaller images keep their size."""
@@ -40,8 +40,8 @@ class Thumbnails:
     def make(self, rows: Iterable[int]) -> None:
         """Makes those of some rows, on all cores."""
         missing = sorted({int(row) for row in rows if self._usable[row]} - self._made.keys())
-        with ThreadPoolExecutor(num_cores()) as pool:
-            made = progress(pool.map(self._draw, missing), len(missing), "small pictures")
+        with contextlib.closing(in_threads(lambda i: self._draw(missing[i]), len(missing))) as drawn:
+            made = progress(drawn, len(missing), "small pictures")
             self._made |= dict(zip(missing, made, strict=True))
 
     def __getitem__(self, row: int) -> str:

@@ -1,16 +1,20 @@
-"""The figure of feature maps: what the stages of a network make of one image."""
+"""Figures of Grad-CAM and of feature maps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from PIL import Image
 
-from fpclass.explain.grad_cam import MAX_CHANNELS, FeatureMaps
-from fpclass.report.style import GREY, HEAT_COLOURS, cell_size, hide_ticks, new_figure, show_image, styled, wrap
+from fpclass.explain.feature_maps import MAX_CHANNELS, FeatureMaps
+from fpclass.report.style import GREY, HEAT_COLOURS, Images, cell_size, hide_ticks, new_figure, show_image, styled, wrap
 
 TITLE = "What the stages of the network make of an image (feature maps)"
 CAPTION = (
@@ -21,17 +25,47 @@ CAPTION = (
 
 
 @styled
+def grad_cam_grid(images: Images, maps: Float[np.ndarray, "n mh mw"], titles: Sequence[str], note: str = "") -> Figure:
+    """Each image beside itself under its map, in [0, 1] and of any height and width; a title above each pair."""
+    width, height = cell_size(images, 1.9)
+    num_columns = max(1, min(len(images), 3))
+    num_rows = max(1, math.ceil(len(images) / num_columns))
+    size = (max(5.2, num_columns * (2 * width + 0.4) + 0.9), max(2.6, num_rows * (height + 0.6) + 0.8))
+    figure = new_figure(*size, "Where the network looked (Grad-CAM)", note)
+    grid, side = figure.subfigures(1, 2, squeeze=False, width_ratios=(size[0] - 0.8, 0.8))[0]
+    pairs = grid.subfigures(num_rows, num_columns, squeeze=False).ravel()
+    for pair, image, heat, title in zip(pairs, images, maps, titles, strict=False):
+        pair.suptitle(wrap(title, int(2 * width * 13)), fontsize=9)
+        plain, overlaid = pair.subplots(1, 2)
+        show_image(plain, image)
+        show_image(overlaid, overlay(image, heat))
+    scale = ScalarMappable(cmap=HEAT_COLOURS)
+    bar_height = min(2.4, 0.7 * size[1]) / size[1]
+    figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label="Grad-CAM (scaled)")
+    return figure
+
+
+def overlay(image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"]) -> Float[np.ndarray, "h w 3"]:
+    """The image in grey under its map in colours, RGB intensities in [0, 255]."""
+    grey = image.mean(axis=-1, keepdims=True) / 255
+    colours = matplotlib.colormaps[HEAT_COLOURS](resize_map(heat, image.shape[:2]))[..., :3]
+    return 127.5 * (grey + colours)
+
+
+def resize_map(heat: Float[np.ndarray, "mh mw"], image_size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """Enlarges a map smoothly (bicubic) to an image's (height, width); values stay in [0, 1]."""
+    height, width = image_size
+    enlarged = Image.fromarray(np.asarray(heat, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), 0, 1)
+
+
+@styled
 def feature_map_rows(
     image: UInt8[np.ndarray, "h w c"], stages: Sequence[FeatureMaps], num_stages: int, title: str, note: str = ""
 ) -> Figure:
     """The image at the left, and a row of channels for each stage, from the first stage to the last.
 
-    Args:
-      image: uint8 [H, W, C], C = 1 or 3.
-      stages: from `explain.feature_maps`, at least one.
-      num_stages: likewise.
-      title: of the image.
-      note: small print at the foot, after how the channels were chosen and are scaled.
+    At least one stage, taken from `num_stages`. How channels were chosen and are scaled is part of the small print.
     """
     width, height = cell_size(image[None], 0.75)
     num_columns = max(1, *(len(stage.channels) for stage in stages))

@@ -1,8 +1,7 @@
-"""How figures look: colours, sizes, titles, and how they are written. `fpclass.report.charts` says what is in them."""
+"""Style of all figures: colours, sizes, titles, panels with images, and how a figure is written."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import textwrap
@@ -16,13 +15,15 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpclass.errors import RunError
+from fpclass.files import replacing
 
 # Okabe and Ito's palette for every kind of colour vision, without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 LINE_STYLES = ("-", "--", ":", "-.")
 INK, GREY, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
 HEAT_COLOURS = "inferno"
+MAX_CLASS_ROWS = 20
+"""Classes that figures show in detail; more would not fit on a page."""
 STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "figure.constrained_layout.h_pad": 0.08,  # inches
@@ -71,20 +72,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
       RunError: the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Tick labels are made only now, so the style has to hold here too.
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    # Tick labels are made only now, so the style has to hold here too.
+    with replacing(Path(path)) as temporary, matplotlib.rc_context(STYLE):
+        figure.savefig(temporary)
 
 
 def new_figure(width: float, height: float, title: str, note: str) -> Figure:
@@ -118,6 +108,16 @@ def hide_ticks(axes: Axes, keep_frame: bool = True) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(keep_frame)
     axes.spines[:].set_color(FAINT)
+
+
+def name_row(axes: Axes, name: str) -> None:
+    """Writes a name to the left of a row of images."""
+    axes.set_ylabel(wrap(name, 14), rotation=0, ha="right", va="center", labelpad=6)
+
+
+def name_image(axes: Axes, filename: str) -> None:
+    """Writes the name of a file above its image, small."""
+    axes.set_title(shorten(filename, 18), fontsize=6, color=GREY, pad=2)
 
 
 def wrap(text: str, width: int) -> str:

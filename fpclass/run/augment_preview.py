@@ -20,7 +20,7 @@ from fpclass.config import Config
 from fpclass.console import progress, say
 from fpclass.data.table import Table
 from fpclass.errors import DataError
-from fpclass.report.augment_sheet import augment_sheet
+from fpclass.report.grids import augment_sheet
 from fpclass.report.style import save_figure
 from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member

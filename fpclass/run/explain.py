@@ -17,8 +17,9 @@ from fpclass.run.prepare import Prepared, check_same_data
 def explain(best: BestModel, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
     from fpclass.augment import normalise
-    from fpclass.explain.figures import feature_map_rows
-    from fpclass.explain.grad_cam import feature_maps, grad_cam, scale_maps
+    from fpclass.explain.feature_maps import feature_maps
+    from fpclass.explain.figures import feature_map_rows, grad_cam_grid
+    from fpclass.explain.grad_cam import grad_cam, scale_maps
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
@@ -40,7 +41,7 @@ def explain(best: BestModel, prepared: Prepared) -> None:
             names, predictions.labels[worst], predicted, predictions.probabilities[worst].max(axis=1), strict=True
         )
     ]
-    figure = figures.grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
+    figure = grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
     figures.save_figure(figure, run.path("figures/grad_cam_worst.png"))
     stages, num_stages = feature_maps(model, best.variables, inputs[0])
     if stages:

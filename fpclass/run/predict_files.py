@@ -12,6 +12,7 @@ from fpclass import files
 from fpclass.console import progress
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files
+from fpclass.data.resize import Decoding
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
@@ -51,14 +52,9 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
     rows = make_rows(names, names, [""] * len(names), tuple(classes))
     table = Table(rows, tuple(classes), tuple(class_names), read=lambda i: paths[i].read_bytes(), source="files")
     data = run.config.data
-    size = tuple(data.image_size)
     images, facts = decode_table(
         table,
-        image_size=size,
-        channels=data.channels,
-        interpolation=data.interpolation,
-        resize=data.resize,
-        pad_value=data.pad_value,
+        Decoding.of(data),
         cache_dir=None,
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,

@@ -15,6 +15,7 @@ from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table
@@ -71,11 +72,7 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
     table = load_table(data, progress)
     images, facts = decode_table(
         table,
-        image_size=tuple(data.image_size),
-        channels=data.channels,
-        interpolation=data.interpolation,
-        resize=data.resize,
-        pad_value=data.pad_value,
+        Decoding.of(data),
         cache_dir=cache_dir() / "decoded",
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
@@ -106,7 +103,8 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
 
 def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
     """Writes audit.json, table.csv and the figures of the data set."""
-    from fpclass.report import charts as figures
+    from fpclass.report import charts, grids
+    from fpclass.report.style import save_figure
 
     table = audit.table
     note = note_of(table.is_synthetic)
@@ -119,12 +117,12 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
     counts = {name: int(np.sum(labels == k)) for k, name in enumerate(table.class_names)}
     usable, shown = cast(Any, table.rows[table.usable_mask]), cast(Any, images)
     for name, figure in {
-        "class_balance": figures.class_balance(counts, note=note),
-        "image_sizes": figures.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),
-        "mean_images": figures.mean_images(shown, labels, table.class_names, note=note),
-        "sample_grid": figures.sample_grid(shown, labels, table.class_names, names, seed=0, note=note),
+        "class_balance": charts.class_balance(counts, note=note),
+        "image_sizes": charts.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),
+        "mean_images": grids.mean_images(shown, labels, table.class_names, note=note),
+        "sample_grid": grids.sample_grid(shown, labels, table.class_names, names, seed=0, note=note),
     }.items():
-        figures.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
 
 
 def check_same_data(run: Run, prepared: Prepared) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fpclass.data import decode
 from fpclass.data.decode import decode_bytes
-from fpclass.data.resize import RESAMPLING
+from fpclass.data.resize import RESAMPLING, Decoding
 from fpclass.errors import DecodeError
 
 
@@ -19,7 +19,7 @@ class TestReferencePreprocessing:
         ink = np.random.default_rng(0).integers(0, 16, (310, 202)).astype(np.uint8) * 17
         image = Image.fromarray(np.repeat(ink[..., None], 3, axis=-1))
         expected = np.asarray(image.resize((80, 120), Image.Resampling.BICUBIC).convert("L"))
-        decoded = decode_bytes(encode(image), image_size=(120, 80), channels=1, interpolation="bicubic")
+        decoded = decode_bytes(encode(image), Decoding((120, 80), channels=1))
         assert decoded.image.shape == (120, 80, 1)
         assert decoded.image.dtype == np.uint8
         np.testing.assert_array_equal(decoded.image[..., 0], expected)
@@ -29,7 +29,7 @@ class TestReferencePreprocessing:
         image = Image.fromarray(noise)
         resized_first = np.asarray(image.resize((8, 12), Image.Resampling.BICUBIC).convert("L"))
         grey_first = np.asarray(image.convert("L").resize((8, 12), Image.Resampling.BICUBIC))
-        decoded = decode_bytes(encode(image), image_size=(12, 8), channels=1, interpolation="bicubic")
+        decoded = decode_bytes(encode(image), Decoding((12, 8), channels=1))
         np.testing.assert_array_equal(decoded.image[..., 0], resized_first)
         assert (resized_first != grey_first).any()
 
@@ -39,7 +39,7 @@ class TestReferencePreprocessing:
         image = Image.fromarray(picture)
         method = getattr(Image.Resampling, name.upper())
         expected = np.asarray(image.resize((5, 7), method).convert("RGB"))
-        decoded = decode_bytes(encode(image), image_size=(7, 5), channels=3, interpolation=name)
+        decoded = decode_bytes(encode(image), Decoding((7, 5), 3, name))
         np.testing.assert_array_equal(decoded.image, expected)
 
     @pytest.mark.parametrize("channels", [1, 3])
@@ -103,7 +103,7 @@ class TestPixelFormats:
         image = Image.new("P", (8, 8))
         image.putpalette([250, 250, 250, 0, 0, 0, 250, 250, 250])
         image.paste(2, (4, 0, 8, 8))  # 0 and 2 are the same colour, and 1 between them is black
-        decoded = decode_bytes(encode(image), image_size=(3, 3), channels=1, interpolation="bicubic")
+        decoded = decode_bytes(encode(image), Decoding((3, 3), channels=1))
         assert (decoded.image == 250).all()
 
     @pytest.mark.parametrize("transparency", [1, b"\xff\x00\x80"], ids=["index", "table"])
@@ -238,7 +238,7 @@ class TestOrientation:
         exif[274] = orientation
         options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(file_format, {})
         data = encode(stored, file_format, exif=exif, **options)
-        decoded = decode_bytes(data, image_size=COLOURS.shape[:2], channels=3, interpolation="bicubic")
+        decoded = decode_bytes(data, Decoding(COLOURS.shape[:2], channels=3))
         assert (decoded.facts["height"], decoded.facts["width"]) == COLOURS.shape[:2]
         np.testing.assert_allclose(decoded.image.astype(int), COLOURS, atol=3 if file_format == "JPEG" else 0)
         assert decoded.facts["note"].endswith(f"tag {orientation}" if orientation > 1 else "")

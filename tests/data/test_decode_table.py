@@ -14,10 +14,11 @@ from encoded_images import COLOURS, GREY, encode, small
 
 from fpclass.data import cache, decode
 from fpclass.data.decode import FACT_DTYPES, decode_table
+from fpclass.data.resize import Decoding
 from fpclass.data.table import Table, make_rows
 from fpclass.threads import num_cores
 
-OPTIONS = {"image_size": (6, 4), "channels": 1, "interpolation": "bicubic"}
+SMALL = Decoding((6, 4), channels=1)
 
 
 def noise(seed):
@@ -47,9 +48,9 @@ def decoded(monkeypatch):
     calls = []
     original = decode.decode_bytes
 
-    def counted(data, **options):
+    def counted(data, decoding):
         calls.append(data)
-        return original(data, **options)
+        return original(data, decoding)
 
     monkeypatch.setattr(decode, "decode_bytes", counted)
     return calls
@@ -63,7 +64,7 @@ def assert_same(one, other):
 class TestTable:
     def test_rows_keep_their_order_and_their_facts(self, files):
         table = make_table(files[::-1])
-        images, facts = decode_table(table, **OPTIONS, cache_dir=None)
+        images, facts = decode_table(table, SMALL, cache_dir=None)
         assert images.shape == (8, 6, 4, 1)
         assert images.dtype == np.uint8
         assert list(facts.columns) == list(FACT_DTYPES)
@@ -80,7 +81,7 @@ class TestTable:
         files[1].write_bytes(b"")
         jpeg = files[2].with_suffix(".bmp")  # content decides, not the extension
         jpeg.write_bytes(encode(COLOURS, "JPEG"))
-        images, facts = decode_table(make_table([html, folder, "", files[1], "gone", jpeg]), **OPTIONS, cache_dir=None)
+        images, facts = decode_table(make_table([html, folder, "", files[1], "gone", jpeg]), SMALL, cache_dir=None)
         reasons = facts["error"].tolist()
         assert "not an image" in reasons[0]
         assert reasons[1] == "cannot be read: Is a directory"
@@ -97,13 +98,13 @@ class TestTable:
 
     def test_no_rows(self, tmp_path):
         for cache_dir in (None, tmp_path):
-            images, facts = decode_table(make_table([]), **OPTIONS, cache_dir=cache_dir)
+            images, facts = decode_table(make_table([]), SMALL, cache_dir=cache_dir)
             assert images.shape == (0, 6, 4, 1)
             assert list(facts.columns) == list(FACT_DTYPES)
             assert len(facts) == 0
 
     def test_more_rows_than_one_stretch(self, files):
-        images, facts = decode_table(make_table(files * 160), **OPTIONS, cache_dir=None)
+        images, facts = decode_table(make_table(files * 160), SMALL, cache_dir=None)
         np.testing.assert_array_equal(images.reshape(160, 8, 6, 4, 1), np.broadcast_to(images[:8], (160, 8, 6, 4, 1)))
         assert facts["sha256"].tolist() == facts["sha256"].tolist()[:8] * 160
 
@@ -116,9 +117,9 @@ class TestTable:
                 seen.append(row)
                 yield row
 
-        with_bar = decode_table(make_table(files), **OPTIONS, cache_dir=None, progress=progress)
+        with_bar = decode_table(make_table(files), SMALL, cache_dir=None, progress=progress)
         assert len(seen) == 8
-        assert_same(with_bar, decode_table(make_table(files), **OPTIONS, cache_dir=None))
+        assert_same(with_bar, decode_table(make_table(files), SMALL, cache_dir=None))
 
     @pytest.mark.parametrize("num_threads", [None, 3])
     def test_all_cores_work_at_once(self, files, num_threads):
@@ -129,48 +130,48 @@ class TestTable:
             return encode(GREY)
 
         table = dataclasses.replace(make_table(files * num_cores() * 3), read=read)
-        assert (decode_table(table, **OPTIONS, cache_dir=None, num_threads=num_threads)[1]["error"] == "").all()
+        assert (decode_table(table, SMALL, cache_dir=None, num_threads=num_threads)[1]["error"] == "").all()
 
 
 class TestCache:
     def test_second_run_decodes_nothing_and_is_the_same(self, tmp_path, files, decoded):
         files[3].write_bytes(b"no image")
         table = make_table([*files, "", "gone"])
-        first = decode_table(table, **OPTIONS, cache_dir=tmp_path / "cache")
+        first = decode_table(table, SMALL, cache_dir=tmp_path / "cache")
         decoded.clear()
-        second = decode_table(table, **OPTIONS, cache_dir=tmp_path / "cache", progress=lambda *_: pytest.fail("no hit"))
+        second = decode_table(table, SMALL, cache_dir=tmp_path / "cache", progress=lambda *_: pytest.fail("no hit"))
         assert decoded == []
         assert_same(first, second)
         assert second[1]["error"].tolist()[3:] != [""] * 7
         second[0][:] = 0  # may be written to, like the first
 
     def test_without_a_cache_nothing_is_kept(self, tmp_path, files, decoded):
-        decode_table(make_table(files), **OPTIONS, cache_dir=None)
-        decode_table(make_table(files), **OPTIONS, cache_dir=None)
+        decode_table(make_table(files), SMALL, cache_dir=None)
+        decode_table(make_table(files), SMALL, cache_dir=None)
         assert len(decoded) == 16
         assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
     def test_content_counts_not_name_or_time(self, tmp_path, files, decoded):
-        decode_table(make_table(files), **OPTIONS, cache_dir=tmp_path / "cache")
+        decode_table(make_table(files), SMALL, cache_dir=tmp_path / "cache")
         decoded.clear()
         moved = [path.rename(path.with_name(f"moved {path.name}")) for path in files]
-        decode_table(make_table(moved), **OPTIONS, cache_dir=tmp_path / "cache")
+        decode_table(make_table(moved), SMALL, cache_dir=tmp_path / "cache")
         assert decoded == []
         status = moved[0].stat()
         changed = encode(255 - noise(0))
         moved[0].write_bytes(changed)
         os.utime(moved[0], ns=(status.st_atime_ns, status.st_mtime_ns))
-        images, _ = decode_table(make_table(moved), **OPTIONS, cache_dir=tmp_path / "cache")
+        images, _ = decode_table(make_table(moved), SMALL, cache_dir=tmp_path / "cache")
         assert decoded == [changed]
         np.testing.assert_array_equal(images[0], small(changed).image)
 
     def test_only_new_files_are_decoded(self, tmp_path, files, decoded):
-        decode_table(make_table(files[:5]), **OPTIONS, cache_dir=tmp_path / "cache")
+        decode_table(make_table(files[:5]), SMALL, cache_dir=tmp_path / "cache")
         decoded.clear()
         table = make_table(["", *files[::-1]])
-        mixed = decode_table(table, **OPTIONS, cache_dir=tmp_path / "cache")
+        mixed = decode_table(table, SMALL, cache_dir=tmp_path / "cache")
         assert sorted(decoded) == sorted(path.read_bytes() for path in files[5:])
-        assert_same(mixed, decode_table(table, **OPTIONS, cache_dir=None))
+        assert_same(mixed, decode_table(table, SMALL, cache_dir=None))
 
     @pytest.mark.parametrize(
         "change",
@@ -185,22 +186,22 @@ class TestCache:
         ids=str,
     )
     def test_other_settings_are_another_set(self, tmp_path, files, decoded, change, monkeypatch):
-        decode_table(make_table(files), **OPTIONS, cache_dir=tmp_path / "cache")
+        decode_table(make_table(files), SMALL, cache_dir=tmp_path / "cache")
         decoded.clear()
         if change == "version":
             monkeypatch.setattr(decode, "VERSION", decode.VERSION + 1)
         if change == "pillow":
             monkeypatch.setattr(decode.PIL, "__version__", "99.0")
-        options = OPTIONS | change if isinstance(change, dict) else OPTIONS
-        images, _ = decode_table(make_table(files), **options, cache_dir=tmp_path / "cache")
+        decoding = dataclasses.replace(SMALL, **change if isinstance(change, dict) else {})
+        images, _ = decode_table(make_table(files), decoding, cache_dir=tmp_path / "cache")
         assert len(decoded) == 8
-        assert images.shape[1:] == (*options["image_size"], options["channels"])
+        assert images.shape[1:] == decoding.shape
 
     def test_what_is_filled_is_a_setting_only_where_something_is(self, tmp_path, files, decoded):
         def filled_with(resize, pad_value):
             decoded.clear()
-            options = OPTIONS | {"resize": resize, "pad_value": pad_value}
-            images, _ = decode_table(make_table(files), **options, cache_dir=tmp_path / "cache")
+            decoding = dataclasses.replace(SMALL, resize=resize, pad_value=pad_value)
+            images, _ = decode_table(make_table(files), decoding, cache_dir=tmp_path / "cache")
             return len(decoded), int(images[0, -1, 0, 0])
 
         assert filled_with("pad", 1) == (8, 1)
@@ -212,7 +213,7 @@ class TestCache:
     def test_a_damaged_set_is_made_again(self, tmp_path, files, decoded):
         folder = tmp_path / "cache"
         table = make_table(files)
-        first = decode_table(table, **OPTIONS, cache_dir=folder)
+        first = decode_table(table, SMALL, cache_dir=folder)
         (kept,) = folder.iterdir()
         whole = kept.read_bytes()
         flipped = [
@@ -222,44 +223,44 @@ class TestCache:
         for damaged in [*flipped, b"", whole[:-1], whole[: len(whole) // 2], whole[:3], whole + b"0"]:
             kept.write_bytes(damaged)
             decoded.clear()
-            assert_same(decode_table(table, **OPTIONS, cache_dir=folder), first)
+            assert_same(decode_table(table, SMALL, cache_dir=folder), first)
             assert len(decoded) == 8
             assert kept.read_bytes() == whole
 
     def test_a_set_that_decodes_to_other_files_than_its_name_says_is_not_used(self, tmp_path, files, decoded):
         folder = tmp_path / "cache"
-        decode_table(make_table(files[:4]), **OPTIONS, cache_dir=folder)
+        decode_table(make_table(files[:4]), SMALL, cache_dir=folder)
         (first,) = folder.iterdir()
-        expected = decode_table(make_table(files[4:]), **OPTIONS, cache_dir=folder)
+        expected = decode_table(make_table(files[4:]), SMALL, cache_dir=folder)
         (second,) = set(folder.iterdir()) - {first}
         os.replace(first, second)
-        assert_same(decode_table(make_table(files[4:]), **OPTIONS, cache_dir=folder), expected)
+        assert_same(decode_table(make_table(files[4:]), SMALL, cache_dir=folder), expected)
 
     def test_a_file_that_changes_meanwhile_is_not_taken_for_what_it_was(self, tmp_path):
         before, after = encode(noise(1)), encode(noise(2))
         reads = iter([before, after])
         table = dataclasses.replace(make_table(["a"]), read=lambda _: next(reads))
-        decode_table(table, **OPTIONS, cache_dir=tmp_path)
+        decode_table(table, SMALL, cache_dir=tmp_path)
         for content in (before, after, before):
             table = dataclasses.replace(table, read=lambda _, content=content: content)
-            images, _ = decode_table(table, **OPTIONS, cache_dir=tmp_path)
+            images, _ = decode_table(table, SMALL, cache_dir=tmp_path)
             np.testing.assert_array_equal(images[0], small(content).image)
 
     def test_a_folder_that_cannot_be_used_is_no_error(self, files):
-        expected = decode_table(make_table(files), **OPTIONS, cache_dir=None)
-        assert_same(decode_table(make_table(files), **OPTIONS, cache_dir=files[0] / "below a file"), expected)
-        assert_same(decode_table(make_table(files), **OPTIONS, cache_dir=files[0]), expected)
+        expected = decode_table(make_table(files), SMALL, cache_dir=None)
+        assert_same(decode_table(make_table(files), SMALL, cache_dir=files[0] / "below a file"), expected)
+        assert_same(decode_table(make_table(files), SMALL, cache_dir=files[0]), expected)
 
     def test_a_full_disk_is_no_error_and_leaves_nothing(self, tmp_path, files):
         folder = tmp_path / "cache"
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # bytes that a file may grow to
         try:
-            result = decode_table(make_table(files), **OPTIONS, cache_dir=folder)
+            result = decode_table(make_table(files), SMALL, cache_dir=folder)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert list(folder.iterdir()) == []
-        assert_same(result, decode_table(make_table(files), **OPTIONS, cache_dir=None))
+        assert_same(result, decode_table(make_table(files), SMALL, cache_dir=None))
 
     def test_an_interruption_leaves_nothing(self, tmp_path, files, monkeypatch):
         def interrupt(*_):
@@ -267,7 +268,7 @@ class TestCache:
 
         monkeypatch.setattr(cache, "_checksum", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            decode_table(make_table(files), **OPTIONS, cache_dir=tmp_path / "cache")
+            decode_table(make_table(files), SMALL, cache_dir=tmp_path / "cache")
         assert list((tmp_path / "cache").iterdir()) == []
 
     def test_sets_not_used_for_longest_go_first_and_foreign_files_stay(self, tmp_path, files, decoded, monkeypatch):
@@ -277,7 +278,7 @@ class TestCache:
         foreign.write_bytes(bytes(100_000))
 
         def use(n, seconds):
-            decode_table(make_table([files[n]]), **OPTIONS, cache_dir=folder)
+            decode_table(make_table([files[n]]), SMALL, cache_dir=folder)
             for path in set(folder.glob("decoded-*")) - set(times):
                 times[path] = None
             newest = max(times, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0)
@@ -301,6 +302,6 @@ class TestCache:
         old.write_bytes(b"")
         young.write_bytes(b"")
         os.utime(old, (time.time() - 90_000,) * 2)
-        decode_table(make_table(files), **OPTIONS, cache_dir=tmp_path)
+        decode_table(make_table(files), SMALL, cache_dir=tmp_path)
         assert not old.exists()
         assert young.exists()

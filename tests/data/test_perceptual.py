@@ -17,6 +17,7 @@ from fpclass.data import perceptual
 from fpclass.data.audit import audit_table
 from fpclass.data.decode import decode_bytes, decode_table
 from fpclass.data.perceptual import Fingerprints, cluster_names, find_clusters, fingerprint, near_pairs
+from fpclass.data.resize import Decoding
 from fpclass.data.splits import make_splits
 from fpclass.data.table import Table, make_rows
 
@@ -120,10 +121,7 @@ def test_a_large_jpeg_decoded_at_a_reduced_size_looks_the_same() -> None:
     exif[274] = 6  # turned upright after decoding
     stream = io.BytesIO()
     draw_picture(1, (1003, 755)).save(stream, "JPEG", exif=exif)
-    facts = [
-        decode_bytes(stream.getvalue(), image_size=(side, side), channels=1, interpolation="bicubic").facts
-        for side in (8, 700)
-    ]
+    facts = [decode_bytes(stream.getvalue(), Decoding((side, side), channels=1)).facts for side in (8, 700)]
     assert facts[0]["pixel_sha256"] != facts[1]["pixel_sha256"], "decoded at the same size"
     prints = Fingerprints.from_facts(pd.DataFrame(facts))
     assert perceptual.similarity(prints, np.array([0]), np.array([1]))[0] > 0.9998
@@ -202,7 +200,7 @@ def audited(tmp_path, pictures, labels, groups=None, splits=None, near_duplicate
     names = [path.rpartition("/")[2] for path in paths]
     rows = make_rows(names, paths, labels, ("a", "b"), group=groups, split=splits)
     table = Table(rows, ("a", "b"), ("a", "b"), lambda k: open(paths[k], "rb").read(), "a test")  # noqa: SIM115
-    _, facts = decode_table(table, image_size=(8, 8), channels=1, interpolation="bicubic", cache_dir=None)
+    _, facts = decode_table(table, Decoding((8, 8), channels=1), cache_dir=None)
     return audit_table(table, facts, near_duplicates=near_duplicates)
 
 

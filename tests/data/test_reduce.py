@@ -8,7 +8,7 @@ from PIL import Image
 
 from fpclass.data import resize
 from fpclass.data.decode import decode_bytes, open_picture
-from fpclass.data.resize import reduce_jpeg
+from fpclass.data.resize import Decoding, reduce_jpeg
 from fpclass.errors import DecodeError
 
 MEAN_ERROR, LARGEST_ERROR = 0.5, 10
@@ -32,11 +32,11 @@ def photograph(width, height, orientation=1, kind="JPEG", quality=90):
 
 def both_ways(data, monkeypatch, **options):
     """The image by reduced and by full decoding."""
-    options = {"image_size": (40, 60), "channels": 3, "interpolation": "bicubic"} | options
-    reduced = decode_bytes(data, **options)
+    decoding = Decoding(**{"image_size": (40, 60), "channels": 3} | options)
+    reduced = decode_bytes(data, decoding)
     with monkeypatch.context() as patch:
         patch.setattr(resize, "REDUCING_GAP", 10**6)
-        full = decode_bytes(data, **options)
+        full = decode_bytes(data, decoding)
     return reduced, full
 
 
@@ -86,4 +86,4 @@ def test_it_does_reduce():
 def test_a_truncated_file_is_found_out():
     data = photograph(849, 763)
     with pytest.raises(DecodeError, match="truncated"):
-        decode_bytes(data[: len(data) * 3 // 4], image_size=(40, 60), channels=3, interpolation="bicubic")
+        decode_bytes(data[: len(data) * 3 // 4], Decoding((40, 60), channels=3))

@@ -11,8 +11,8 @@ from PIL import Image
 
 from configs import base
 from fpclass.data.files import image_files
-from fpclass.data.sources import SOURCES, class_order, load_table
-from fpclass.data.table import OUT_OF_RANGE, UNLABELLED, canonical_label
+from fpclass.data.sources import SOURCES, load_table
+from fpclass.data.table import OUT_OF_RANGE, UNLABELLED, canonical_label, class_order
 from fpclass.errors import ConfigError, DataError
 
 

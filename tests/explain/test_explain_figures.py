@@ -1,11 +1,12 @@
-"""The figure of feature maps: a row per stage, the image's shape, what was chosen and how it is scaled."""
+"""Figures of Grad-CAM and of feature maps: the right way round, in the image's shape, and what was chosen."""
 
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from fpclass.explain import figures
+from fpclass.explain.feature_maps import FeatureMaps
 from fpclass.explain.figures import feature_map_rows
-from fpclass.explain.grad_cam import FeatureMaps
 
 NOTE = "SYNTHETIC data: drawn, not taken"
 TITLE = "photographs/person_000012_left_foot.jpeg\ntrue Barefoot (left), predicted costs $5 & {x_1^} $ (98%)"
@@ -57,3 +58,56 @@ def test_it_says_how_channels_were_chosen_and_scaled_and_what_was_left_out():
     assert "of 2 stages" not in said(STAGES, 2)
     assert "2 of 9 stages" in said(STAGES, 9)
     assert "every channel is the same everywhere" in said([*STAGES, dead], 3)
+
+
+def test_maps_are_enlarged_the_right_way_round():
+    heat = np.zeros((27, 17))
+    heat[2, 14] = 1  # near the upper right corner
+    enlarged = figures.resize_map(heat, (120, 80))
+    assert enlarged.shape == (120, 80)
+    row, column = np.unravel_index(enlarged.argmax(), enlarged.shape)
+    # The middle of cell (2, 14) of 27 x 17, in the pixels of 120 x 80.
+    assert abs(row + 0.5 - 2.5 * 120 / 27) <= 1
+    assert abs(column + 0.5 - 14.5 * 80 / 17) <= 1
+    assert enlarged.min() >= 0
+    assert enlarged.max() <= 1
+    # Smooth: neighbouring pixels of the peak are lit as well.
+    assert (enlarged > 0.1).sum() > 20
+
+
+def test_a_flat_map_stays_flat():
+    np.testing.assert_allclose(figures.resize_map(np.full((3, 2), 0.4), (50, 90)), 0.4, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_overlay_lights_the_place_and_keeps_the_image_visible(channels):
+    image = np.full((40, 20, channels), 200, np.uint8)
+    image[30:, :] = 0
+    heat = np.zeros((4, 2))
+    heat[0, 1] = 1
+    result = figures.overlay(image, heat)
+    assert result.shape == (40, 20, 3)
+    assert result.min() >= 0
+    assert result.max() <= 255
+    lit, dark, ink = result[4, 16], result[20, 4], result[36, 4]
+    assert lit.mean() > dark.mean() + 50
+    assert dark.mean() > ink.mean() + 50
+
+
+def test_grad_cam_grid_has_each_image_beside_its_map():
+    images = np.random.default_rng(0).integers(0, 256, (4, 60, 40, 1), np.uint8)
+    maps = np.zeros((4, 6, 4))
+    maps[np.arange(4), np.arange(4), 0] = 1
+    figure = figures.grad_cam_grid(images, maps, [f"title {i}" for i in range(4)])
+    figure.draw_without_rendering()
+    pairs = np.array(figure.axes[:8]).reshape(4, 2)
+    for i, (plain, overlaid) in enumerate(pairs):
+        np.testing.assert_array_equal(plain.images[0].get_array(), images[i, ..., 0])
+        shown = figures.overlay(images[i], maps[i]).astype(np.uint8)
+        np.testing.assert_array_equal(overlaid.images[0].get_array(), shown)
+        left, right = plain.get_window_extent(), overlaid.get_window_extent()
+        assert left.x1 <= right.x0
+        assert left.y0 == pytest.approx(right.y0)
+        # Aspect kept: 60 high, 40 wide.
+        assert left.height / left.width == pytest.approx(1.5, rel=0.02)
+        assert plain.figure.get_suptitle() == f"title {i}"

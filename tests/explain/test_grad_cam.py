@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from fpclass.errors import ConfigError
-from fpclass.explain.grad_cam import feature_maps, grad_cam, most_varied, scale_channels, scale_maps, stage_names
+from fpclass.explain.feature_maps import feature_maps, most_varied, scale_channels
+from fpclass.explain.grad_cam import grad_cam, scale_maps
+from fpclass.explain.stages import stage_names
 from fpclass.models.cnn import CNN
 from fpclass.models.layers import SqueezeExcitation
 from fpclass.models.network import DenseHead, GlobalPool, Network

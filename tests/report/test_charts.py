@@ -9,7 +9,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from fpclass.errors import RunError
+from fpclass.explain import figures as explain_figures
 from fpclass.report import charts as figures
+from fpclass.report import grids
 from fpclass.stats.metrics import compute_metrics
 
 LONG_NAMES = [
@@ -59,12 +61,12 @@ def draw_every_figure(channels, class_names, size):
     rng = np.random.default_rng(0)
     yield "class_balance", figures.class_balance(counts, note=NOTE)
     yield "image_sizes", figures.image_sizes(rng.integers(1, 9999, 50), rng.integers(1, 9999, 50), note=NOTE)
-    yield "mean_images", figures.mean_images(images, labels, class_names, note=NOTE)
-    yield "sample_grid", figures.sample_grid(images, labels, class_names, filenames, note=NOTE)
+    yield "mean_images", grids.mean_images(images, labels, class_names, note=NOTE)
+    yield "sample_grid", grids.sample_grid(images, labels, class_names, filenames, note=NOTE)
     yield "confusion_matrix", figures.confusion_matrix(matrix, class_names, note=NOTE)
     yield "roc_curves", figures.roc_curves(logits, true, class_names, (0.7, 0.9), note=NOTE)
     yield "learning_curves", figures.learning_curves(make_history(), 6, note=NOTE)
-    yield "grad_cam_grid", figures.grad_cam_grid(images[:5], maps, titles, note=NOTE)
+    yield "grad_cam_grid", explain_figures.grad_cam_grid(images[:5], maps, titles, note=NOTE)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_nothing_is_clipped_and_every_figure_carries_its_note(channels, class_na
 def test_no_window_and_no_global_state(tmp_path):
     # In a process of its own: what a test before this one left behind would hide what is left behind.
     code = """
-import sys, matplotlib, numpy as np, fpclass.figures as figures
+import sys, matplotlib, numpy as np, fpclass.report.charts as figures
 before = matplotlib.rcParams.copy()
 figures.save_figure(figures.image_sizes(np.array([2]), np.array([3])), sys.argv[1])
 assert matplotlib.rcParams.copy() == before
@@ -113,7 +115,7 @@ def test_a_full_disk_leaves_the_old_figure(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", write_half)
-    with pytest.raises(RunError, match=r"balance\.png: cannot be written \(No space left"):
+    with pytest.raises(RunError, match=r"balance\.png: cannot write \(No space left"):
         figures.save_figure(figures.class_balance({"a": 1}), path)
     assert [p.name for p in tmp_path.iterdir()] == ["balance.png"]
     assert path.read_bytes() == b"old"
@@ -121,7 +123,7 @@ def test_a_full_disk_leaves_the_old_figure(tmp_path, monkeypatch):
 
 def test_an_impossible_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"x\.png: cannot be written"):
+    with pytest.raises(RunError, match=r"x\.png: cannot write"):
         figures.save_figure(figures.class_balance({"a": 1}), tmp_path / "file" / "x.png")
 
 
@@ -146,7 +148,7 @@ def test_image_sizes_puts_width_across_and_height_up():
 def test_mean_images_are_the_means_and_their_difference(channels):
     images = make_images(1200, channels)
     labels = np.arange(1200) % 3 - 1  # a third has no label
-    figure = figures.mean_images(images, labels, ["a", "b"])
+    figure = grids.mean_images(images, labels, ["a", "b"])
     first, second, difference = (axes.images[0].get_array() for axes in figure.axes[:3])
     means = [images[labels == k].mean(axis=0).squeeze() for k in (0, 1)]
     # RGB is shown in whole steps.
@@ -159,7 +161,7 @@ def test_mean_images_are_the_means_and_their_difference(channels):
 
 
 def test_mean_images_of_a_class_without_images():
-    figure = figures.mean_images(make_images(3), np.zeros(3, np.int64), ["a", "b"])
+    figure = grids.mean_images(make_images(3), np.zeros(3, np.int64), ["a", "b"])
     assert [len(axes.images) for axes in figure.axes] == [1, 0, 0]
     assert "no images" in texts(figure)
 
@@ -168,7 +170,7 @@ def test_sample_grid_shows_each_class_its_own_images_under_their_names():
     images = make_images(40)
     labels = np.arange(40) % 4 - 1
     filenames = [f"{i}.png" for i in range(40)]
-    figure = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
+    figure = grids.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
     shown = {}
     for k, row in enumerate(np.array(figure.axes).reshape(3, 8)):
         for axes in row:
@@ -178,14 +180,14 @@ def test_sample_grid_shows_each_class_its_own_images_under_their_names():
             shown.setdefault(k, set()).add(position)
         assert row[0].get_ylabel() == "abc"[k]
     assert [len(positions) for positions in shown.values()] == [8, 8, 8]
-    again = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
-    other = figures.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=4)
+    again = grids.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=3)
+    other = grids.sample_grid(images, labels, ["a", "b", "c"], filenames, seed=4)
     titles = [[axes.get_title() for axes in f.axes] for f in (figure, again, other)]
     assert titles[0] == titles[1] != titles[2]
 
 
 def test_sample_grid_without_labelled_images():
-    figure = figures.sample_grid(make_images(2), np.array([-1, -1]), ["a", "b"], ["x", "y"])
+    figure = grids.sample_grid(make_images(2), np.array([-1, -1]), ["a", "b"], ["x", "y"])
     assert not any(axes.images for axes in figure.axes)
 
 
@@ -240,56 +242,3 @@ def test_learning_curves_of_next_to_nothing(history):
     figure = figures.learning_curves(history)
     assert texts(figure).count("not measured") == 2 - len(history)
     figure.draw_without_rendering()
-
-
-def test_maps_are_enlarged_the_right_way_round():
-    heat = np.zeros((27, 17))
-    heat[2, 14] = 1  # near the upper right corner
-    enlarged = figures.resize_map(heat, (120, 80))
-    assert enlarged.shape == (120, 80)
-    row, column = np.unravel_index(enlarged.argmax(), enlarged.shape)
-    # The middle of cell (2, 14) of 27 x 17, in the pixels of 120 x 80.
-    assert abs(row + 0.5 - 2.5 * 120 / 27) <= 1
-    assert abs(column + 0.5 - 14.5 * 80 / 17) <= 1
-    assert enlarged.min() >= 0
-    assert enlarged.max() <= 1
-    # Smooth: neighbouring pixels of the peak are lit as well.
-    assert (enlarged > 0.1).sum() > 20
-
-
-def test_a_flat_map_stays_flat():
-    np.testing.assert_allclose(figures.resize_map(np.full((3, 2), 0.4), (50, 90)), 0.4, atol=1e-6)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_overlay_lights_the_place_and_keeps_the_image_visible(channels):
-    image = np.full((40, 20, channels), 200, np.uint8)
-    image[30:, :] = 0
-    heat = np.zeros((4, 2))
-    heat[0, 1] = 1
-    result = figures.overlay(image, heat)
-    assert result.shape == (40, 20, 3)
-    assert result.min() >= 0
-    assert result.max() <= 255
-    lit, dark, ink = result[4, 16], result[20, 4], result[36, 4]
-    assert lit.mean() > dark.mean() + 50
-    assert dark.mean() > ink.mean() + 50
-
-
-def test_grad_cam_grid_has_each_image_beside_its_map():
-    images = make_images(4, size=(60, 40))
-    maps = np.zeros((4, 6, 4))
-    maps[np.arange(4), np.arange(4), 0] = 1
-    figure = figures.grad_cam_grid(images, maps, [f"title {i}" for i in range(4)])
-    figure.draw_without_rendering()
-    pairs = np.array(figure.axes[:8]).reshape(4, 2)
-    for i, (plain, overlaid) in enumerate(pairs):
-        np.testing.assert_array_equal(plain.images[0].get_array(), images[i, ..., 0])
-        shown = figures.overlay(images[i], maps[i]).astype(np.uint8)
-        np.testing.assert_array_equal(overlaid.images[0].get_array(), shown)
-        left, right = plain.get_window_extent(), overlaid.get_window_extent()
-        assert left.x1 <= right.x0
-        assert left.y0 == pytest.approx(right.y0)
-        # Aspect kept: 60 high, 40 wide.
-        assert left.height / left.width == pytest.approx(1.5, rel=0.02)
-        assert plain.figure.get_suptitle() == f"title {i}"

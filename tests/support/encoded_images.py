@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fpclass.data.decode import decode_bytes
+from fpclass.data.resize import Decoding
 
 
 def smooth_colours(height=24, width=16):
@@ -31,11 +32,11 @@ def at_full_size(data, channels=1, interpolation="bicubic"):
     """Decodes without changing the size, so that pixels can be compared one by one."""
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-    return decode_bytes(data, image_size=(height, width), channels=channels, interpolation=interpolation)
+    return decode_bytes(data, Decoding((height, width), channels, interpolation))
 
 
 def small(data, **options):
-    return decode_bytes(data, **{"image_size": (6, 4), "channels": 1, "interpolation": "bicubic"} | options)
+    return decode_bytes(data, Decoding(**{"image_size": (6, 4), "channels": 1} | options))
 
 
 def png_chunk(kind, content):

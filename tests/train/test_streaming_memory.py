@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from encoded_images import encode
-from test_decode_table import OPTIONS, assert_same, make_table, noise
+from test_decode_table import SMALL, assert_same, make_table, noise
 from tiny_disk import tiny_disk
 
 from fpclass.data import cache, decode
 from fpclass.data.cache import StoredImages
 from fpclass.data.decode import decode_table
+from fpclass.data.resize import Decoding
 from fpclass.errors import RunError
 from fpclass.train import streaming
 
@@ -63,44 +64,44 @@ def test_what_is_out_of_range_is_an_error(images):
 
 def test_a_set_that_is_too_large_is_used_from_disk_and_is_the_same(tmp_path, files):
     table = make_table(files)
-    in_memory = decode_table(table, **OPTIONS, cache_dir=None)
+    in_memory = decode_table(table, SMALL, cache_dir=None)
     for cache_dir in (None, tmp_path / "cache", tmp_path / "cache"):
-        on_disk = decode_table(table, **OPTIONS, cache_dir=cache_dir, memory_bytes=in_memory[0].nbytes - 1)
+        on_disk = decode_table(table, SMALL, cache_dir=cache_dir, memory_bytes=in_memory[0].nbytes - 1)
         assert isinstance(on_disk[0], StoredImages)
         assert_same((on_disk[0][:], on_disk[1]), in_memory)
-    fits = decode_table(table, **OPTIONS, cache_dir=None, memory_bytes=in_memory[0].nbytes)
+    fits = decode_table(table, SMALL, cache_dir=None, memory_bytes=in_memory[0].nbytes)
     assert isinstance(fits[0], np.ndarray)
 
 
 @pytest.mark.parametrize("was_stored", [True, False])
 def test_either_way_finds_what_the_other_one_kept(tmp_path, files, monkeypatch, was_stored):
     table, budgets = make_table(files), [0, np.inf] if was_stored else [np.inf, 0]
-    first = decode_table(table, **OPTIONS, cache_dir=tmp_path / "cache", memory_bytes=budgets[0])
+    first = decode_table(table, SMALL, cache_dir=tmp_path / "cache", memory_bytes=budgets[0])
     monkeypatch.setattr(decode, "decode_bytes", lambda *_, **__: pytest.fail("decoded again"))
-    second = decode_table(table, **OPTIONS, cache_dir=tmp_path / "cache", memory_bytes=budgets[1])
+    second = decode_table(table, SMALL, cache_dir=tmp_path / "cache", memory_bytes=budgets[1])
     assert [isinstance(images, StoredImages) for images, _ in (first, second)] == [was_stored, not was_stored]
     assert_same((first[0][:], first[1]), (second[0][:], second[1]))
 
 
 def test_only_new_files_are_decoded(tmp_path, files, monkeypatch):
-    decode_table(make_table(files[:6]), **OPTIONS, cache_dir=tmp_path / "cache", memory_bytes=0)
-    expected = decode_table(make_table(files[::-1]), **OPTIONS, cache_dir=None)
+    decode_table(make_table(files[:6]), SMALL, cache_dir=tmp_path / "cache", memory_bytes=0)
+    expected = decode_table(make_table(files[::-1]), SMALL, cache_dir=None)
     calls, original = [], decode.decode_bytes
-    monkeypatch.setattr(decode, "decode_bytes", lambda data, **o: calls.append(data) or original(data, **o))
-    images, facts = decode_table(make_table(files[::-1]), **OPTIONS, cache_dir=tmp_path / "cache", memory_bytes=0)
+    monkeypatch.setattr(decode, "decode_bytes", lambda data, how: calls.append(data) or original(data, how))
+    images, facts = decode_table(make_table(files[::-1]), SMALL, cache_dir=tmp_path / "cache", memory_bytes=0)
     assert len(calls) == 4, "the missing file is none"
     assert_same((images[:], facts), expected)
 
 
 def test_a_damaged_set_is_made_again(tmp_path, files):
     table, folder = make_table(files), tmp_path / "cache"
-    first, _ = decode_table(table, **OPTIONS, cache_dir=folder, memory_bytes=0)
+    first, _ = decode_table(table, SMALL, cache_dir=folder, memory_bytes=0)
     expected = first[:]
     (kept,) = folder.iterdir()
     whole = kept.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b""):
         kept.write_bytes(damaged)
-        again, _ = decode_table(table, **OPTIONS, cache_dir=folder, memory_bytes=0)
+        again, _ = decode_table(table, SMALL, cache_dir=folder, memory_bytes=0)
         np.testing.assert_array_equal(again[:], expected)
         assert kept.read_bytes() == whole
 
@@ -115,18 +116,18 @@ def test_a_set_in_use_survives_its_removal(images, tmp_path):
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, files):
     with tiny_disk(tmp_path / "disk", size_kib=4) as disk:
         with pytest.raises(RunError, match=r"No space left.*FPCLASS_CACHE") as caught:
-            decode_table(make_table(files[:4] * 300), **OPTIONS, cache_dir=disk, memory_bytes=0)
+            decode_table(make_table(files[:4] * 300), SMALL, cache_dir=disk, memory_bytes=0)
         assert "\n" not in str(caught.value)
         assert list(disk.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_the_pixels(tmp_path, files):
     """Four times as many images: what is allocated at most grows by their facts, not by what they decode to."""
-    options = OPTIONS | {"image_size": (150, 150), "channels": 3}
+    large = Decoding((150, 150), channels=3)
     peaks = []
     for copies in (8, 32):
         tracemalloc.start()
-        images, _ = decode_table(make_table(files[:4] * copies), **options, cache_dir=tmp_path, memory_bytes=0)
+        images, _ = decode_table(make_table(files[:4] * copies), large, cache_dir=tmp_path, memory_bytes=0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert images.nbytes > 8e6

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from fpclass.data.collect.client import Client, Later
-from fpclass.errors import DataError
+from fpclass.errors import DataError, one_line
 
 # What a licence is to allow, in the words of each source. Openverse knows openly licensed works only.
 _OPENVERSE_FILTERS = {
@@ -187,7 +187,7 @@ class Ddgs:
             # "No results" may be the truth, or how an engine turns a program away: the first page is asked for again.
             if page > 1 and "No results" in str(error):
                 return Page((), is_last=True)
-            raise Later(f"the search engine: {' '.join(str(error).split())[:120]}", math.inf) from None
+            raise Later(f"the search engine: {one_line(error)}", math.inf) from None
         licence = "".join(f"{name}, as the search engine has it" for name in self._filter.values())
         candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in found if f.get("image"))
         return Page(tuple(candidates), is_last=not found)

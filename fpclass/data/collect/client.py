@@ -88,11 +88,7 @@ class Client:
     """
 
     def __init__(
-        self,
-        *,
-        user_agent: str = AGENT,
-        delay_seconds: float = 1.0,
-        is_allowed: Callable[[str], bool] | None = None,
+        self, *, user_agent: str = AGENT, delay_seconds: float = 1.0, is_allowed: Callable[[str], bool] | None = None
     ):
         """Fetches nothing yet.
 

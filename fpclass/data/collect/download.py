@@ -20,7 +20,7 @@ from fpclass.data.collect.address import Refused
 from fpclass.data.collect.backends import Candidate, Query
 from fpclass.data.collect.client import Client, Later
 from fpclass.data.collect.provenance import DUPLICATE, LATER, REFUSED, Provenance, Row
-from fpclass.data.decode import open_picture
+from fpclass.data.decode import open_picture, pixel_digest
 from fpclass.errors import DecodeError
 
 NUM_THREADS = 8
@@ -95,39 +95,23 @@ def interleave(finds: Sequence[Sequence[Find]]) -> list[Find]:
 
 
 def examine(data: bytes, min_side_px: int, content_type: str = "") -> Picture:
-    """Decodes what came; neither its name nor what the server calls it counts.
-
-    Args:
-      data: the file.
-      min_side_px: smallest height and width.
-      content_type: the server's word, for the message.
+    """Decodes what came; neither its name nor what the server calls it (`content_type`, for the message) counts.
 
     Raises:
       Refused: not a picture, damaged, or too small.
     """
     with _one_picture:
-        return _examine(data, min_side_px, content_type)
-
-
-def _examine(data: bytes, min_side_px: int, content_type: str) -> Picture:
-    try:
-        image, facts = open_picture(data)
-    except DecodeError as error:
-        called = f"; the server calls it {content_type[:60]}" if content_type else ""
-        raise Refused(f"{error}{called}") from None
-    if facts["format"] not in SUFFIXES:
-        raise Refused(f"of the format {facts['format']}, which is not for pictures of a data set")
-    if min(image.size) < min_side_px:
-        raise Refused(f"smaller than {min_side_px} pixels ({image.width} x {image.height})")
-    pixels = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    pixels.update(image.tobytes())
-    measured = {
-        "width": image.width,
-        "height": image.height,
-        "num_bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_sha256": pixels.hexdigest(),
-    }
+        try:
+            image, facts = open_picture(data)
+        except DecodeError as error:
+            called = f"; the server calls it {content_type[:60]}" if content_type else ""
+            raise Refused(f"{error}{called}") from None
+        if facts["format"] not in SUFFIXES:
+            raise Refused(f"of the format {facts['format']}, which is not for pictures of a data set")
+        if min(image.size) < min_side_px:
+            raise Refused(f"smaller than {min_side_px} pixels ({image.width} x {image.height})")
+        digests = {"sha256": hashlib.sha256(data).hexdigest(), "pixel_sha256": pixel_digest(image)}
+        measured = {"width": image.width, "height": image.height, "num_bytes": len(data), **digests}
     return Picture(data, SUFFIXES[facts["format"]], measured)
 
 
@@ -141,15 +125,7 @@ class Downloads:
     def __init__(
         self, folder: pathlib.Path, provenance: Provenance, client: Client, *, min_side_px: int, max_bytes: int
     ):
-        """Fetches nothing yet.
-
-        Args:
-          folder: with a folder per class in it.
-          provenance: of the folder, opened.
-          client: fetches.
-          min_side_px: smallest height and width that is kept.
-          max_bytes: largest file that is fetched.
-        """
+        """Fetches nothing yet; `folder` gets a folder per class."""
         self._folder, self._provenance, self._client = folder, provenance, client
         self._min_side_px, self._max_bytes = min_side_px, max_bytes
         self.left: Counter[str] = Counter()

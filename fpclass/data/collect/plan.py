@@ -41,12 +41,10 @@ class Plan:
 
 
 def make_plan(file: pathlib.Path | None = None, queries: Sequence[str] = (), url_files: Sequence[str] = ()) -> Plan:
-    """Puts together what a file and the command line say.
+    """Puts together what a YAML file and the command line say.
 
-    Args:
-      file: YAML, or None.
-      queries: such as "heel_hook:ja=ヒールフック".
-      url_files: such as "heel_hook=addresses.txt", a file with an address a line; those with # are comments.
+    Queries are such as "heel_hook:ja=ヒールフック"; files such as "heel_hook=addresses.txt" have an address
+    a line; those with # are comments.
 
     Raises:
       DataError: none of them, or one that cannot be understood.

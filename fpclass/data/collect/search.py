@@ -20,13 +20,9 @@ from fpclass.data.collect.download import Find
 def search(
     backend: Backend, queries: Sequence[Query], per_query: int, memory: pathlib.Path
 ) -> tuple[list[list[Find]], int]:
-    """Asks a backend for all queries, one after the other.
+    """Asks a backend for all queries, one after the other; the folder `memory` keeps the pages there were.
 
-    Args:
-      backend: where addresses come from.
-      queries: what is searched for.
-      per_query: so many addresses for each, at most; a list of the user is taken whole.
-      memory: folder that keeps the pages there were.
+    At most `per_query` addresses of each are taken, but a list of the user whole.
 
     Returns:
       The finds of each query, and how many queries broke off.

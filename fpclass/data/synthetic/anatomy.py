@@ -141,15 +141,9 @@ class PrintParameters:
 
 
 def sample_parameters(rng: np.random.Generator, person: np.ndarray, side: str) -> PrintParameters:
-    """Draws how a person's foot is printed once: the print's own measurements, its place, its ink and its defects.
+    """Draws how a foot, "left" or "right", of a person with these measurements [D] is printed once.
 
-    Args:
-      rng: random numbers of this print.
-      person: the person's measurements, float64 [D].
-      side: "left" or "right".
-
-    Returns:
-      Parameters, rounded so that they are equal on every machine.
+    The parameters are rounded, so that they are equal on every machine.
     """
     measurements = np.round(sample_prints(rng, person[None])[0], 4)
     happens = rng.random(len(DEFECTS)) < np.array(list(DEFECTS.values()))
@@ -175,16 +169,7 @@ def sample_parameters(rng: np.random.Generator, person: np.ndarray, side: str) -
 
 
 def log_density(prints: np.ndarray, sex: int, shown: np.ndarray) -> np.ndarray:
-    """Logarithm of the density of prints of one class, of the measurements that are shown.
-
-    Args:
-      prints: measurements, [N, D].
-      sex: class index.
-      shown: which measurements count, bool [D].
-
-    Returns:
-      Natural logarithm of the normal density, float64 [N].
-    """
+    """Natural logarithm of the normal density of prints [N, D] of a class, of the measurements that are shown [D]."""
     covariance = (between_covariance(sex) + np.diag(_WITHIN_SD**2))[np.ix_(shown, shown)]
     factor = np.linalg.cholesky(covariance)
     z = np.linalg.solve(factor, (prints - _MEAN[sex])[:, shown].T)
@@ -197,10 +182,6 @@ def bayes_accuracy(seed: int = 0, num_people: int = 200_000) -> tuple[float, flo
     It knows the distributions and reads every measurement off the print without error; where the page cuts the heel
     off, not those that need the heel (what such a print still hints at is neglected). Everything else in a print is
     drawn alike for both classes, so nothing that learns from images can be better in expectation.
-
-    Args:
-      seed: of the random numbers.
-      num_people: prints drawn, one per person.
 
     Returns:
       The accuracy and the standard error of this estimate of it.

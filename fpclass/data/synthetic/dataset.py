@@ -11,14 +11,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -27,8 +25,9 @@ from PIL import Image
 
 from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
+from fpclass.data.table import Progress
 from fpclass.errors import DataError
-from fpclass.threads import in_threads, num_cores
+from fpclass.threads import in_threads
 
 DRAWING_VERSION = 1
 """Counts up with every change that alters a print, so that a folder of an older drawing is not taken for this one."""
@@ -63,10 +62,6 @@ class Person:
 def plan_people(num_images: int, seed: int) -> list[Person]:
     """Who is in the data set, in the order of its rows.
 
-    Args:
-      num_images: number of prints, all people together.
-      seed: of the order of the people.
-
     Returns:
       People whose prints number exactly num_images, in the competition's proportions of class and of labelled rows.
     """
@@ -89,11 +84,7 @@ def draw_person_print(
 ) -> tuple[np.ndarray, anatomy.PrintParameters]:
     """Draws the k-th print of a person; the result depends on nothing but these arguments.
 
-    Args:
-      person: whose print.
-      k: 0 for the first print, 1 for that of the other foot.
-      image_size: (height, width) in pixels.
-      seed: of the data set.
+    The first print has k = 0, that of the other foot k = 1.
 
     Returns:
       Grey levels, uint8 [H, W], and what the print was drawn from.
@@ -112,16 +103,11 @@ def draw_dataset(
     num_images: int,
     image_size: tuple[int, int],
     seed: int,
-    progress: Callable[[Iterable, int], Iterable] | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Draws a data set and writes it to a folder, in one piece or not at all.
+    """Draws a data set and writes it to a folder, in one piece or not at all; the same one that is there stays.
 
-    Args:
-      root: folder to write; one that holds the same data set already is left as it is.
-      num_images: number of prints, at least 8.
-      image_size: (height, width) in pixels, at least (60, 40); the physical scale follows from it.
-      seed: of everything, not negative.
-      progress: called with an iterable and its length, gives back an iterable; for example a progress bar.
+    It takes at least 8 images of at least (60, 40) pixels (height, width); the physical scale follows from their size.
 
     Raises:
       DataError: a parameter makes no sense, root holds something else, or it cannot be written.
@@ -192,9 +178,7 @@ def _cannot_write(root: pathlib.Path, error: OSError) -> DataError:
     return DataError(f"{root}: cannot write the synthetic data set: {reason}; free space or choose another folder")
 
 
-def _write_dataset(
-    root: pathlib.Path, parameters: dict[str, Any], progress: Callable[[Iterable, int], Iterable] | None
-) -> None:
+def _write_dataset(root: pathlib.Path, parameters: dict[str, Any], progress: Progress | None) -> None:
     """Draws and writes every file of the data set below root, which exists."""
     seed, num_images = parameters["seed"], parameters["num_images"]
     image_size = (parameters["image_size"][0], parameters["image_size"][1])
@@ -212,10 +196,7 @@ def _write_dataset(
         image.save(folder / f"{filename}.png", compress_level=1)
         return _truth(filename, person_id, person, print_)
 
-    with (
-        concurrent.futures.ThreadPoolExecutor(min(num_cores(), 16)) as pool,
-        contextlib.closing(in_threads(pool, draw, num_images)) as rows,
-    ):
+    with contextlib.closing(in_threads(draw, num_images)) as rows:
         truth = pd.DataFrame(list(progress(rows, num_images) if progress else rows))
     labels = truth[["filename", "ID"]].assign(SEX=truth["SEX"].map("{:.1f}".format).where(truth["labelled"], ""))
     labels.to_csv(root / "all_labels.csv", index=False)

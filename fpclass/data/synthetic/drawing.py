@@ -202,16 +202,7 @@ def _draw_details(rng: np.random.Generator, shape: Shape, page: _Page, levels: n
 
 
 def draw_print(rng: np.random.Generator, print_: PrintParameters, image_size: tuple[int, int]) -> np.ndarray:
-    """Draws a print.
-
-    Args:
-      rng: random numbers for the details of outline and ink.
-      print_: measurements, place, ink and defects.
-      image_size: (height, width) in pixels; it fixes the physical scale, see `mm_per_px`.
-
-    Returns:
-      Grey levels, uint8 [H, W], each of `LEVELS`.
-    """
+    """Draws a print: grey levels, each of `LEVELS`, uint8 [H, W]. Details of outline and ink are left to `rng`."""
     shape = footprint_shape.make_shape(rng, print_)
     page = _Page(print_, shape.length_mm, image_size, _CONTACT_CELL_MM)
     touching = [shape.sole]

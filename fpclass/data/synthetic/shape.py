@@ -122,10 +122,6 @@ def _toes(rng: np.random.Generator, print_: PrintParameters, shift: float) -> li
 def make_shape(rng: np.random.Generator, print_: PrintParameters) -> Shape:
     """Outlines of a print.
 
-    Args:
-      rng: random numbers for what the measurements leave open.
-      print_: measurements of the print.
-
     Returns:
       The shape. From the heel's end to the tip of the longest toe it measures exactly the length on paper, and across
       the ball exactly the breadth of the ball on paper.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import math
@@ -9,7 +10,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,11 +19,12 @@ from PIL import Image
 
 from fpclass import files
 from fpclass.data.decode import MAX_PIXELS, open_picture
-from fpclass.data.files import ImageIndex, image_files, some_of
-from fpclass.data.resize import resize_picture
+from fpclass.data.files import ImageIndex, csv_files, image_files, some_of
+from fpclass.data.resize import Decoding, resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
+from fpclass.data.table import Progress
 from fpclass.errors import DataError, DecodeError, RunError
-from fpclass.threads import in_threads, num_cores
+from fpclass.threads import in_threads
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 """Format -> the files' extension."""
@@ -35,8 +36,6 @@ SETTINGS = "convert.json"
 """What the images of a folder were converted to."""
 REPORT = ".convert.csv"
 """What became of every file. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
-
-Progress = Callable[[Iterable, int], Iterable]
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,7 @@ def convert_folder(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Converts every image below a folder; goes on where it broke off. Colour profiles and EXIF are left behind.
 
-    Args:
-      folder: with images at any depth.
-      output: gets the same folders; new, empty, or of an earlier start with the same settings.
-      conversion: what to.
-      progress: called with an iterable and its length, gives back an iterable.
+    The output gets the same folders. It is new, empty, or of an earlier start with the same settings.
 
     Returns:
       report: one row per file: filename, output ("" if it could not be read), num_bytes, output_bytes, note (what was
@@ -95,8 +90,7 @@ def convert_folder(
     _claim(output, conversion)
     names = output_names(sources, SUFFIXES[conversion.format])
     convert = functools.partial(_convert_file, folder, output, conversion)
-    with ThreadPoolExecutor(num_cores()) as pool:
-        rows = in_threads(pool, lambda row: convert(sources[row], names[sources[row]]), len(sources))
+    with contextlib.closing(in_threads(lambda row: convert(sources[row], names[sources[row]]), len(sources))) as rows:
         report = pd.DataFrame(list(progress(rows, len(sources))))
     notes = copy_companions(folder, output, names)
     left = sorted({file.relative_to(output).as_posix() for file in image_files(output)} - set(names.values()))
@@ -108,10 +102,6 @@ def convert_folder(
 
 def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
     """The name of each image after conversion: another extension; where two would be the same, it is put behind.
-
-    Args:
-      sources: POSIX paths.
-      suffix: extension, with its dot.
 
     Returns:
       Source -> name; no two of them are the same, also where case makes no difference (unless it makes the only one
@@ -129,18 +119,12 @@ def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
 def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None]) -> list[str]:
     """Copies what makes a folder of images a data set: its CSV files, and the mark of drawn images.
 
-    Args:
-      folder: the data set.
-      output: where to.
-      names: see `copy_csv`.
-
     Returns:
       Notes on the copies.
     """
     if (folder / SYNTHETIC_MARK).exists():  # what was drawn stays marked as such
         shutil.copyfile(folder / SYNTHETIC_MARK, output / SYNTHETIC_MARK)
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.name[0] != ".")
-    notes = [copy_csv(path, output / path.name, folder, names) for path in tables]
+    notes = [copy_csv(path, output / path.name, folder, names) for path in csv_files(folder)]
     return [note for note in notes if note]
 
 
@@ -149,11 +133,7 @@ def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | Non
 
     The column that names images is the one in which most cells do; a CSV without one is copied as it is.
 
-    Args:
-      path: UTF-8, separated by commas, with a header.
-      target: of the copy.
-      root: folder of the images.
-      names: POSIX path of an image below the root -> its new one, or None to leave the row out.
+    `names` has the new path of each image by that below `root` (POSIX paths), or None to leave the row out.
 
     Returns:
       "", or what a person should know about the copy.
@@ -274,7 +254,7 @@ def _converted(picture: Image.Image, conversion: Conversion) -> Image.Image:
     if conversion.image_size is None:
         return picture.convert({1: "L", 3: "RGB"}[channels])
     how = (conversion.interpolation, conversion.resize, conversion.pad_value)
-    pixels, _ = resize_picture(picture, conversion.image_size, channels, *how)
+    pixels, _ = resize_picture(picture, Decoding(conversion.image_size, channels, *how))
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
 
 

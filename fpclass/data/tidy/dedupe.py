@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from fpclass.data import perceptual
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
 from fpclass.data.perceptual import Fingerprints
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import VALIDATION_FOLDERS, FileReader
-from fpclass.data.table import Table, make_rows
+from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
 from fpclass.files import cache_dir
@@ -34,15 +34,9 @@ COLUMNS = (
 )
 """Of the list."""
 
-Progress = Callable[[Iterable, int], Iterable]
-
 
 def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
-    """All images below a folder, as a table.
-
-    Args:
-      folder: with images at any depth.
-      labels: class of each image by its POSIX path below the folder; None: the name of the folder that it is in.
+    """All images below a folder, as a table; `labels` has the classes by POSIX path, else the folders' names are.
 
     Raises:
       DataError: there are none.
@@ -72,8 +66,7 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
 def measure_images(table: Table, progress: Progress) -> pd.DataFrame:
     """Decodes every image on all cores; its facts, from the cache where it holds them."""
     small = (perceptual.THUMBNAIL_PX, perceptual.THUMBNAIL_PX)
-    options = {"image_size": small, "channels": 1, "interpolation": "bicubic"}
-    _, facts = decode_table(table, **options, cache_dir=cache_dir() / "decoded", progress=progress)
+    _, facts = decode_table(table, Decoding(small, channels=1), cache_dir=cache_dir() / "decoded", progress=progress)
     return facts
 
 
@@ -87,11 +80,7 @@ def find_duplicates(
     without a class where others have one: they are to be predicted. What is only a copy of a copy, and not like the
     image that is kept, goes on by the same rule.
 
-    Args:
-      table: of the images.
-      facts: of each, as `measure_images` gives them.
-      min_similarity: correlation of the thumbnails from which images with near hashes are copies.
-      mirrored: whether mirror images are copies, too.
+    Images with near hashes are copies from a correlation of their thumbnails of `min_similarity`.
 
     Returns:
       One row per image, cluster by cluster, the best one first, clusters with contradictory classes before the others,
@@ -133,14 +122,7 @@ def find_duplicates(
 
 
 def write_clean(folder: Path, output: Path, table: Table, dropped: set[str], progress: Progress) -> list[str]:
-    """Copies the images that are kept, and the CSV files without the rows of the others, to a new folder.
-
-    Args:
-      folder: the originals.
-      output: gets the folder `CLEAN`.
-      table: the images to copy or leave out.
-      dropped: filenames that are left out.
-      progress: called with an iterable and its length, gives back an iterable.
+    """Copies the images that are not dropped, and the CSV files without the rows of the others, to output/`CLEAN`.
 
     Returns:
       Notes on the copies of the CSV files.
@@ -228,14 +210,10 @@ def _cluster_lines(duplicates: Any, num_shown: int = 5) -> list[str]:
 def _compare(
     prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, min_similarity: float, mirrored: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Images beside the first of them: which are copies of it, how, and how near. The first counts as one, if any is.
+    """Images beside the first of `rows`: which are copies of it, how, and how near. The first is one, if any is.
 
-    Args:
-      prints: of all images, and behind them those of their mirror images if `mirrored`.
-      exact: equal numbers for equal pixels (first row) and equal files (second row), of all images, [2, N].
-      rows: the images to look at, [n].
-      min_similarity: see `find_duplicates`.
-      mirrored: see `find_duplicates`.
+    `prints` are of all N images, and behind them those of their mirror images if `mirrored`; `exact` has equal numbers
+    for equal pixels (first row) and equal files (second row), [2, N].
 
     Returns:
       The copies as a mask [n], and columns of what is said of each of them.

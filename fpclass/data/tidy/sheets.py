@@ -53,14 +53,7 @@ class Cluster:
 
 @styled
 def duplicates_sheet(clusters: Sequence[Cluster], page: int, num_pages: int, note: str = "") -> Figure:
-    """One page: a cluster a row, the image that is kept on the left in green.
-
-    Args:
-      clusters: at most `ROWS`, with at most `COLUMNS` panels each.
-      page: from 1.
-      num_pages: how many there are.
-      note: small print at the foot.
-    """
+    """One page: a cluster a row, the image that is kept on the left in green."""
     num_columns = max(2, *(len(cluster.panels) for cluster in clusters))
     title = "Copies: kept on the left" + (f", page {page} of {num_pages}" if num_pages > 1 else "")
     figure = new_figure(1.9 * num_columns + 0.8, 2.35 * len(clusters) + 0.8, title, note)

@@ -24,6 +24,7 @@ from fpclass.data.collect import search as searches
 from fpclass.data.collect.backends import Candidate, Openverse, Page, Query
 from fpclass.data.collect.client import Later
 from fpclass.data.decode import decode_table
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 
 HTML = b"<!doctype html><html><body>Please log in</body></html>"
@@ -139,7 +140,7 @@ def test_collected_folder_is_a_data_set(tmp_path, server, capsys):
     assert "licence of 7 pictures is not known" in said
 
     table = load_table(data_config(out))
-    images, facts = decode_table(table, image_size=(8, 8), channels=3, interpolation="bilinear", cache_dir=None)
+    images, facts = decode_table(table, Decoding((8, 8), 3, "bilinear"), cache_dir=None)
     assert table.classes == ("heel_hook", "toe hook")
     assert len(images) == 7
     assert set(facts["error"]) == {""}

@@ -14,6 +14,7 @@ from PIL import Image
 from fpclass import cli
 from fpclass.config import base_config
 from fpclass.data.decode import decode_bytes
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.tidy import convert as module
 from fpclass.data.tidy.convert import output_names
@@ -61,8 +62,8 @@ def test_pngs_hold_what_decoding_gives(scans, tmp_path, mode, resize) -> None:
     images = {name for name in tree(tmp_path / "out") if name.endswith(".png")}
     assert images == {str(Path(name).with_suffix(".png")) for name in sources}
     for name in sources:
-        options = {"image_size": (50, 70), "channels": 3 if mode == "rgb" else 1, "interpolation": "bicubic"}
-        expected = decode_bytes((scans / name).read_bytes(), **options, resize=resize).image
+        decoding = Decoding((50, 70), channels=3 if mode == "rgb" else 1, resize=resize)
+        expected = decode_bytes((scans / name).read_bytes(), decoding).image
         found = pixels((tmp_path / "out" / name).with_suffix(".png"))
         assert np.array_equal(found.reshape(expected.shape), expected), name
 
@@ -71,9 +72,7 @@ def test_without_a_size_images_keep_theirs_upright(scans, tmp_path) -> None:
     convert(scans, tmp_path / "out", "--format", "jpeg", "--quality", "98")
     turned = pixels(tmp_path / "out" / "b" / "c" / "turned.jpg")
     assert turned.shape == (160, 120, 3)
-    expected = decode_bytes(
-        (scans / "b/c/turned.jpg").read_bytes(), image_size=(160, 120), channels=3, interpolation="bicubic"
-    )
+    expected = decode_bytes((scans / "b/c/turned.jpg").read_bytes(), Decoding((160, 120), channels=3))
     assert np.abs(turned.astype(int) - expected.image).mean() < 2
     with Image.open(tmp_path / "out" / "b" / "c" / "turned.jpg") as image:
         assert image.format == "JPEG"
