@@ -21,10 +21,13 @@ from fpclass.data.splits import PREDICT, SELECTION, TEST, VALIDATION, Splits
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, RunError
 from fpclass.models.build import build_model, variable_shapes
+from fpclass.report.text_tables import classification_report
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 from fpclass.stats.metrics import log_softmax
 from fpclass.train.host_engine import engine_for
 from fpclass.train.streaming import memory_for_images
@@ -82,8 +85,6 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
       What metrics.json holds.
     """
     from fpclass.report import charts as figures
-    from fpclass.stats.intervals import evaluate_predictions
-    from fpclass.stats.metrics import classification_report
 
     config, table = run.config, prepared.table
     predictions = predict_rows(run, prepared, (VALIDATION, TEST), "predictions.csv")
@@ -102,22 +103,15 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
         part = predictions.select(split)
         if not len(part.frame):
             continue
-        units = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
-        metrics[split] = evaluate_predictions(
-            part.logits,
-            part.labels,
-            units,
-            table.class_names,
-            num_bootstrap=config.evaluate.num_bootstrap,
-            confidence=config.evaluate.confidence,
-        )
+        groups = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
+        cohort = Cohort(part.labels, groups, class_names=table.class_names)
+        bootstrap = Bootstrap(config.evaluate.num_bootstrap, config.evaluate.confidence)
+        metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
     report = classification_report(metrics[VALIDATION])
     files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
     judged = predictions.select(VALIDATION)
-    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), metrics[VALIDATION]["roc_auc"]
-    roc = figures.roc_curves(
-        judged.logits, judged.labels, table.class_names, interval=(auc["low"], auc["high"]), note=prepared.note
-    )
+    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), Interval.of(metrics[VALIDATION]["roc_auc"])
+    roc = figures.roc_curves(judged.logits, judged.labels, table.class_names, auc, note=prepared.note)
     for name, figure in {
         "confusion_matrix": figures.confusion_matrix(matrix, table.class_names, note=prepared.note),
         "roc": roc,
@@ -285,9 +279,8 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
     table, judged = prepared.table, metrics[VALIDATION]
 
     def shown(name: str) -> str:
-        score = judged[name]
-        interval = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
-        return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}" if score["value"] is not None else ""
+        score = Interval.of(judged[name])
+        return "" if score.value is None else f"{name.replace('_', ' ')} {score}"
 
     scores = ",  ".join(filter(None, map(shown, ("accuracy", "macro_f1", "roc_auc"))))
     about = {
