@@ -71,12 +71,10 @@ def summary(found: Exploration) -> str:
     """What is suspected, in a few lines for the terminal."""
     lines = []
     if found.labels:
-        low, high = found.labels.interval or (None, None)
-        interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
         lines += [
             f"label errors  {found.labels.errors.num_suspected} suspected among {len(found.labels.judgement.rows)}, by "
             f"{found.labels.judgement.source}",
-            f"              these predictions agree with {found.labels.accuracy:.3f}{interval} of the labels",
+            f"              these predictions agree with {found.labels.accuracy} of the labels",
             *(f"              {note}" for note in (found.labels.verdict, *found.labels.judgement.notes) if note),
         ]
     else:

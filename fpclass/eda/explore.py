@@ -21,7 +21,7 @@ from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
 from fpclass.eda.label_errors import LabelErrors, find_label_errors
 from fpclass.eda.outliers import METHOD, Strangeness, extreme_looks, find_strange
 from fpclass.errors import DataError
-from fpclass.stats.intervals import Interval
+from fpclass.stats.intervals import Bootstrap, Interval
 
 WEAK_ACCURACY = 0.85
 """Predictions that agree with fewer labels are called weak: docs/eda.md has the measurements behind it."""
@@ -34,15 +34,13 @@ class Labels:
     Attributes:
       judgement: the predictions that the suspicion rests on.
       accuracy: how often they agree with the labels as given.
-      interval: of that; None where it has none.
       baseline: how often the commonest class alone would.
       verdict: what to make of weak predictions, in a sentence; "" where they are good.
       errors: the judgement on each of its rows.
     """
 
     judgement: Judgement
-    accuracy: float
-    interval: Interval | None
+    accuracy: Interval
     baseline: float
     verdict: str
     errors: LabelErrors
@@ -148,18 +146,18 @@ def _look_at_labels(
             config.split.seed,
         )
     labels = table.labels[judgement.rows]
-    accuracy, interval = judgement.accuracy(labels, config.evaluate.num_bootstrap, config.evaluate.confidence)
+    accuracy = judgement.accuracy(labels, Bootstrap(config.evaluate.num_bootstrap, config.evaluate.confidence))
     baseline = float(np.bincount(labels).max() / len(labels))
     advice = "give the predictions of a study (--predictions)"
     if judgement.is_quick and not (features and features.is_pretrained):
         advice += " or a pretrained network (--config.model.weights)"
     verdict = ""
-    if interval and interval[0] <= baseline:
+    if accuracy.low is not None and accuracy.low <= baseline:
         verdict = f"That cannot be told from guessing: the suspicions are worth nothing; {advice}."
-    elif accuracy < WEAK_ACCURACY:
+    elif accuracy.value is not None and accuracy.value < WEAK_ACCURACY:
         verdict = f"That is weak: most of the suspected labels will turn out to be right; better, {advice}."
     errors = find_label_errors(labels, judgement.probabilities)
-    return Labels(judgement, accuracy, interval, baseline, verdict, errors)
+    return Labels(judgement, accuracy, baseline, verdict, errors)
 
 
 def label_frame(found: Exploration) -> pd.DataFrame:
@@ -218,11 +216,10 @@ def to_json(found: Exploration) -> dict[str, Any]:
     if found.labels:
         judgement = found.labels.judgement
         frame: Any = label_frame(found)
-        low, high = found.labels.interval or (None, None)
         result["label_errors"] = {
             "predictions": judgement.source,
             "is_quick": judgement.is_quick,
-            "accuracy": {"value": found.labels.accuracy, "low": low, "high": high, "confidence": found.confidence},
+            "accuracy": {**found.labels.accuracy.to_json(), "confidence": found.confidence},
             "accuracy_of_the_commonest_class": found.labels.baseline,
             "verdict": found.labels.verdict,
             "notes": list(judgement.notes),

@@ -17,7 +17,8 @@ from fpclass.console import progress
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.data.table import Table
 from fpclass.errors import DataError, RunError
-from fpclass.stats.intervals import Interval, bootstrap_groups
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap, Interval, metric_bounds
 from fpclass.stats.metrics import log_softmax
 
 NUM_FOLDS = 5
@@ -52,20 +53,11 @@ class Judgement:
         """Probabilities of the classes, float64 [n, K]."""
         return np.exp(self.log_probabilities)
 
-    def accuracy(
-        self, labels: Int[np.ndarray, " n"], num_resamples: int, confidence: float
-    ) -> tuple[float, Interval | None]:
-        """How often the predicted class is the given one, and the interval of that by resampling people."""
+    def accuracy(self, labels: Int[np.ndarray, " n"], bootstrap: Bootstrap) -> Interval:
+        """How often the predicted class is the given one."""
         value = float(np.mean(self.log_probabilities.argmax(axis=1) == labels))
-        found = bootstrap_groups(
-            self.log_probabilities,
-            labels,
-            self.units.tolist(),
-            ("accuracy",),
-            num_resamples=num_resamples,
-            confidence=confidence,
-        )
-        return value, found["accuracy"]
+        bounds = metric_bounds(self.log_probabilities, Cohort(labels, self.units), bootstrap, ("accuracy",))
+        return Interval(value, *bounds["accuracy"])
 
 
 def quick_judgement(
@@ -192,12 +184,12 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     names = [name for name in study.names if all(member.is_done for member in study.members(name))]
     if not names:
         raise RunError(f"{folder}: no config of this study is finished; run `launch.py study --resume` with it first")
-    hub = out_of_fold.collect(study, names)
-    every = np.concatenate([hub.logits[name] for name in names])
+    predictions = out_of_fold.collect(study, names)
+    every = np.concatenate([predictions.logits[name] for name in names])
     mean = np.mean([np.exp(log_softmax(logits)) for logits in every], axis=0)
     columns = out_of_fold.logit_columns(out_of_fold.read_member(study.members(names[0])[0]))
     frame = pd.DataFrame(np.log(np.maximum(mean, 1e-300)), columns=pd.Index(columns))
-    frame.insert(0, "filename", hub.filenames)
+    frame.insert(0, "filename", predictions.filenames)
     some = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
     source = f"the study {folder.name}: {len(every)} times out of fold, averaged, by {some}"
     missing = len(study.names) - len(names)

@@ -320,16 +320,15 @@ class _Page:
             row, instead = int(judgement.rows[i]), int(errors.suggested[i])
             sure = f"{_percent(float(probabilities[i, instead]))} against {_percent(float(errors.quality[i]))}"
             cards.append(self._card(row, [sure], f"rather {self.class_names[instead]}?"))
-        interval = ""
-        if labels.interval:
-            low, high = labels.interval
-            interval = f" ({self.found.confidence:.0%} interval {low:.1%} to {high:.1%})"
+        accuracy, interval = labels.accuracy, ""
+        if accuracy.low is not None:
+            interval = f" ({self.found.confidence:.0%} interval {accuracy.low:.1%} to {accuracy.high:.1%})"
         return {
             "num_suspected": f"{errors.num_suspected:,}",
             "num_judged": f"{len(judgement.rows):,}",
             "source": printable(judgement.source),
-            "accuracy": f"{labels.accuracy:.1%}{interval}",
-            "short": f"the predictions behind that agree with {labels.accuracy:.0%} of the labels",
+            "accuracy": f"{accuracy.value:.1%}{interval}",
+            "short": f"the predictions behind that agree with {accuracy.value:.0%} of the labels",
             "baseline": f"{labels.baseline:.1%}",
             "verdict": labels.verdict,
             "notes": [printable(note) for note in judgement.notes],

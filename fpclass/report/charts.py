@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, MAX_CLASS_ROWS, new_figure, save_figure, styled, wrap
+from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Labels, Logits, compute_metrics, one_vs_rest_scores
 
 __all__ = ["class_balance", "confusion_matrix", "image_sizes", "learning_curves", "roc_curves", "save_figure"]
@@ -96,12 +97,17 @@ def roc_curves(
     logits: Logits,
     labels: Labels,
     class_names: Sequence[str],
-    interval: tuple[float | None, float | None] | None = None,
+    auc: Interval | None = None,
     note: str = "",
 ) -> Figure:
     """ROC curve of class 1 for two classes, else of each class against the rest.
 
-    The interval is that of the area under the curve, or of their mean. All labels are in [0, K).
+    Args:
+      logits: unnormalised log-probabilities [N, K]; finite.
+      labels: class index of each image [N], in [0, K).
+      class_names: name of each class.
+      auc: area under the curve (mean area for more than two classes) with its interval; by default without one.
+      note: small print at the foot.
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -123,11 +129,10 @@ def roc_curves(
         handles += axes.plot(false_positive_rate, true_positive_rate, **style)
         area = roc_auc_score(is_positive, scores[:, k])
         texts.append(f"positive class: {name}" if is_binary else f"{name}: area {area:.3f}")
-    area = compute_metrics(logits, labels, class_names)["roc_auc"]
-    if area is not None:
-        bounds = "" if interval is None or None in interval else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    auc = auc or Interval(compute_metrics(logits, labels, class_names)["roc_auc"])
+    if auc.value is not None:
         what = "area under the curve" if is_binary else "mean area under the curves"
-        axes.set_title(f"{what} {area:.3f}{bounds}", loc="left", color=GREY)
+        axes.set_title(f"{what} {auc}", loc="left", color=GREY)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")

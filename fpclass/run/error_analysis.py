@@ -8,8 +8,11 @@ from jaxtyping import Int
 
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.run.folder import Run
+from fpclass.run.original_classes import write_original_classes
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap
 
 NUM_SHOWN = 24
 """Images in the grid of predictions."""
@@ -61,21 +64,17 @@ def _count_by_original_class(
     run: Run, prepared: Prepared, predictions: Predictions, split: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The two tables of the images of a split, written with their figure, and what there is to say of them."""
-    from fpclass.stats.original_classes import judge_originals, write_originals
-
-    rows = prepared.splits.rows(split)
-    classes, pairs, lines = judge_originals(
+    rows, evaluate = prepared.splits.rows(split), run.config.evaluate
+    groups = prepared.splits.frame["unit"].iloc[rows].tolist()
+    return write_original_classes(
+        run.folder,
         predictions.logits,
-        predictions.labels,
+        Cohort(predictions.labels, groups, class_names=prepared.table.class_names),
         np.array(prepared.table.rows["original"], str)[rows],
-        np.array(prepared.splits.frame["unit"], str)[rows],
-        prepared.table.class_names,
-        num_bootstrap=run.config.evaluate.num_bootstrap,
-        confidence=run.config.evaluate.confidence,
+        Bootstrap(evaluate.num_bootstrap, evaluate.confidence),
+        suffix="" if split == VALIDATION else f"_{split}",
+        note=prepared.note,
     )
-    suffix = "" if split == VALIDATION else f"_{split}"
-    write_originals(run.folder, classes, pairs, suffix=suffix, note=prepared.note)
-    return classes, pairs, lines
 
 
 def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:

@@ -10,11 +10,14 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits
 from fpclass.experiment import needs_selection
+from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
 from fpclass.run.predictions import predict_rows
 from fpclass.run.prepare import Prepared
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
 SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
 """What scores.json holds of the validation images, for scripts that want a number and no interval."""
@@ -27,8 +30,6 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
       What metrics.json holds.
     """
     from fpclass.report import charts as figures
-    from fpclass.stats.intervals import evaluate_predictions
-    from fpclass.stats.metrics import classification_report
 
     run, config, table = best.run, best.run.config, prepared.table
     predictions = predict_rows(best, prepared, (VALIDATION, TEST), "predictions.csv")
@@ -47,22 +48,15 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         part = predictions.select(split)
         if not len(part.frame):
             continue
-        units = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
-        metrics[split] = evaluate_predictions(
-            part.logits,
-            part.labels,
-            units,
-            table.class_names,
-            num_bootstrap=config.evaluate.num_bootstrap,
-            confidence=config.evaluate.confidence,
-        )
+        groups = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
+        cohort = Cohort(part.labels, groups, class_names=table.class_names)
+        bootstrap = Bootstrap(config.evaluate.num_bootstrap, config.evaluate.confidence)
+        metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
     report = classification_report(metrics[VALIDATION])
     files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
     judged = predictions.select(VALIDATION)
-    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), metrics[VALIDATION]["roc_auc"]
-    roc = figures.roc_curves(
-        judged.logits, judged.labels, table.class_names, interval=(auc["low"], auc["high"]), note=prepared.note
-    )
+    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), Interval.of(metrics[VALIDATION]["roc_auc"])
+    roc = figures.roc_curves(judged.logits, judged.labels, table.class_names, auc, note=prepared.note)
     for name, figure in {
         "confusion_matrix": figures.confusion_matrix(matrix, table.class_names, note=prepared.note),
         "roc": roc,
@@ -81,9 +75,8 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
     table, judged = prepared.table, metrics[VALIDATION]
 
     def shown(name: str) -> str:
-        score = judged[name]
-        interval = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
-        return f"{name.replace('_', ' ')} {score['value']:.3f}{interval}" if score["value"] is not None else ""
+        score = Interval.of(judged[name])
+        return "" if score.value is None else f"{name.replace('_', ' ')} {score}"
 
     scores = ",  ".join(filter(None, map(shown, ("accuracy", "macro_f1", "roc_auc"))))
     about = {

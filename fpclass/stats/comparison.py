@@ -18,22 +18,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.intervals import group_codes
-from fpclass.stats.metrics import Labels
-from fpclass.stats.scores import (
-    LOWER_IS_BETTER,
-    NEGLIGIBLE,
-    Folds,
-    SeedLogits,
-    member_scores,
-    resampled_scores,
-    score_interval,
-)
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Bounds, Interval
+from fpclass.stats.scores import NEGLIGIBLE, SeedLogits, member_scores, resampled_scores, score_interval
+from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
 
 POWER = 0.8
 CHANCE = 0.05
@@ -45,67 +39,55 @@ class Comparison:
     """A config against the baseline; differences are candidate minus baseline. None where undefined.
 
     Attributes:
-      difference: of the mean scores.
-      difference_low: of the interval by the paired bootstrap over people (and seeds).
-      difference_high: likewise.
-      t_low: of the interval by the verdict's test, `corrected_t_test`, which also knows of the overlapping training
-        sets and of the noise of training.
-      t_high: likewise.
+      difference: of the mean scores, with the interval of the paired bootstrap over groups (and seeds).
+      tested: the same with the interval of the verdict's test, `corrected_t_test`, which also knows of the overlapping
+        training sets and of the noise of training.
       standard_error: of the verdict's test.
       p_value: of the verdict's test, two-sided.
       p_holm: the same, adjusted for the family of comparisons; the verdict rests on it.
       p_folds: of the corrected t-test on the folds alone (Nadeau and Bengio), two-sided, not adjusted.
       p_bootstrap: of the paired bootstrap, two-sided, not adjusted.
-      people_needed: how many more people would show a difference as large as the observed one, or the margin if that
+      groups_needed: how many more groups would show a difference as large as the observed one, or the margin if that
         is larger, with 80 % power; two significant digits. None also where no number would do: more seeds are needed.
       verdict: in words.
     """
 
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
-    t_low: float | None
-    t_high: float | None
-    standard_error: float | None
-    p_value: float | None
-    p_holm: float | None
-    p_folds: float | None
-    p_bootstrap: float | None
-    people_needed: int | None
-    verdict: str
+    difference: Interval = UNDEFINED
+    tested: Interval = UNDEFINED
+    standard_error: float | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    p_folds: float | None = None
+    p_bootstrap: float | None = None
+    groups_needed: int | None = None
+    verdict: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Its columns of study.csv."""
+        return {
+            **self.difference.columns("difference"),
+            "t_low": self.tested.low,
+            "t_high": self.tested.high,
+            "standard_error": self.standard_error,
+            "p_value": self.p_value,
+            "p_holm": self.p_holm,
+            "p_folds": self.p_folds,
+            "p_bootstrap": self.p_bootstrap,
+            "people_needed": self.groups_needed,
+            "verdict": self.verdict,
+        }
 
 
 def compare(
-    candidate: SeedLogits,
-    baseline: SeedLogits,
-    labels: Labels,
-    folds: Folds,
-    units: Sequence[Hashable],
-    metric: str,
-    *,
-    num_resamples: int,
-    confidence: float,
-    margin: float,
-    seed: int = 0,
+    candidate: SeedLogits, baseline: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, margin: float
 ) -> Comparison:
     """`compare_all` for a single candidate: a family of one."""
-    options = {"num_resamples": num_resamples, "confidence": confidence, "margin": margin, "seed": seed}
     both = {"baseline": baseline, "candidate": candidate}
-    return compare_all(both, "baseline", labels, folds, units, metric, **options)["candidate"]
+    return compare_all(both, "baseline", cohort, metric, bootstrap, margin=margin)["candidate"]
 
 
 def compare_all(
-    logits: Mapping[str, SeedLogits],
-    baseline: str,
-    labels: Labels,
-    folds: Folds,
-    units: Sequence[Hashable],
-    metric: str,
-    *,
-    num_resamples: int,
-    confidence: float,
-    margin: float,
-    seed: int = 0,
+    logits: Mapping[str, SeedLogits], baseline: str, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, margin: float
 ) -> dict[str, Comparison]:
     """Compares every other config with the baseline, as one family of tests.
 
@@ -116,14 +98,10 @@ def compare_all(
     Args:
       logits: [S, N, K] of each config by name; S may differ. Configs that failed are left out.
       baseline: name of the config that the others are compared with.
-      labels: class index of each image [N].
-      folds: fold of each image [N]; a person is in one fold only.
-      units: the person of each image [N].
-      metric: one of `fpclass.stats.intervals.OVERALL_METRICS`.
-      num_resamples: of the bootstrap.
-      confidence: of the intervals, in (0.5, 1).
+      cohort: with folds.
+      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
+      bootstrap: its confidence, in (0.5, 1), is that of the tests too.
       margin: largest difference that does not matter, in units of the metric, at least 0.
-      seed: of the bootstrap.
 
     Returns:
       By name of every config but the baseline, in the order given.
@@ -131,41 +109,35 @@ def compare_all(
     Raises:
       As `member_scores`.
     """
-    options = {"num_resamples": num_resamples, "seed": seed}
-    scores = {name: member_scores(of_config, labels, folds, metric) for name, of_config in logits.items()}
-    reference = resampled_scores(logits[baseline], labels, folds, units, metric, **options)
+    scores = {name: member_scores(of_config, cohort, metric).mean(axis=1) for name, of_config in logits.items()}
+    reference = resampled_scores(logits[baseline], cohort, metric, bootstrap)
     candidates = [name for name in logits if name != baseline]
-    num_people = len(set(group_codes(units)))
     tests, p_folds, p_bootstrap, intervals = {}, {}, {}, {}
     for name in candidates:
-        replicates = resampled_scores(logits[name], labels, folds, units, metric, **options) - reference
-        intervals[name] = score_interval(replicates, labels, units, metric, confidence, is_difference=True)
-        p_bootstrap[name] = bootstrap_p_value(replicates)
-        fold_differences = scores[name].mean(axis=1) - scores[baseline].mean(axis=1)
-        p_folds[name] = corrected_t_test(fold_differences).p_value
+        fold_differences = scores[name] - scores[baseline]
+        replicates = resampled_scores(logits[name], cohort, metric, bootstrap) - reference
         defined = replicates[~np.isnan(replicates)]
-        people_variance = float(defined.var()) if len(defined) else None
-        tests[name] = corrected_t_test(fold_differences, people_variance, num_people)
+        group_variance = float(defined.var()) if len(defined) else None
+        test = tests[name] = corrected_t_test(fold_differences, group_variance, cohort.num_groups)
+        value = math.nan if test.difference is None else test.difference
+        intervals[name] = score_interval(value, replicates, cohort, metric, bootstrap, is_difference=True)
+        p_bootstrap[name] = bootstrap_p_value(replicates)
+        p_folds[name] = corrected_t_test(fold_differences).p_value
     adjusted = holm([tests[name].p_value for name in candidates])
-    unit_name = "images" if num_people == len(labels) else "people"
-    comparisons = {}
+    comparisons, alpha = {}, 1 - bootstrap.confidence
     for name, p_holm in zip(candidates, adjusted, strict=True):
         test = tests[name]
-        needed = people_needed(test, num_people, margin, 1 - confidence, len(candidates))
-        t_low, t_high = test.interval(confidence)
+        needed = groups_needed(test, cohort.num_groups, margin, alpha, len(candidates))
         comparisons[name] = Comparison(
-            difference=test.difference,
-            difference_low=intervals[name][0],
-            difference_high=intervals[name][1],
-            t_low=t_low,
-            t_high=t_high,
+            difference=intervals[name],
+            tested=Interval(test.difference, *test.bounds(bootstrap.confidence)),
             standard_error=test.standard_error,
             p_value=test.p_value,
             p_holm=p_holm,
             p_folds=p_folds[name],
             p_bootstrap=p_bootstrap[name],
-            people_needed=None if needed is None or math.isinf(needed) else int(needed),
-            verdict=_verdict(test, p_holm, needed, metric, margin, 1 - confidence, unit_name),
+            groups_needed=None if needed is None or math.isinf(needed) else int(needed),
+            verdict=_verdict(test, p_holm, needed, metric, margin, alpha, cohort.groups_are),
         )
     return comparisons
 
@@ -177,15 +149,15 @@ class CorrectedTTest:
     Attributes:
       difference: mean over folds.
       standard_error: of that mean, corrected for overlapping training sets.
-      degrees_of_freedom: people - 1, or folds - 1 where the folds spread more than people explain.
-      people_share: share of the variance that more people would take away; 1 unless the folds spread so much more
-        than people explain that chance does not.
+      degrees_of_freedom: groups - 1, or folds - 1 where the folds spread more than groups explain.
+      group_share: share of the variance that more groups would take away; 1 unless the folds spread so much more
+        than groups explain that chance does not.
     """
 
     difference: float | None
     standard_error: float | None
     degrees_of_freedom: int
-    people_share: float = 1.0
+    group_share: float = 1.0
 
     @property
     def p_value(self) -> float | None:
@@ -198,8 +170,8 @@ class CorrectedTTest:
             return 1.0 if self.difference == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.difference) / self.standard_error, self.degrees_of_freedom))
 
-    def interval(self, confidence: float) -> tuple[float, float] | tuple[None, None]:
-        """Interval of the difference that covers it with this probability."""
+    def bounds(self, confidence: float) -> Bounds:
+        """Of the interval that covers the difference with this probability."""
         from scipy import stats
 
         if self.difference is None or self.standard_error is None:
@@ -209,7 +181,7 @@ class CorrectedTTest:
 
 
 def corrected_t_test(
-    fold_differences: Float[np.ndarray, " f"], people_variance: float | None = None, num_people: int = 0
+    fold_differences: Float[np.ndarray, " f"], group_variance: float | None = None, num_groups: int = 0
 ) -> CorrectedTTest:
     """Tests a mean difference over the folds of one cross-validation, without and with what is known of people.
 
@@ -225,9 +197,9 @@ def corrected_t_test(
 
     Args:
       fold_differences: candidate minus baseline in each of the F folds; nan where undefined, such folds are left out.
-      people_variance: of the mean difference when people (and seeds) are drawn anew, such as the variance of its
+      group_variance: of the mean difference when people (and seeds) are drawn anew, such as the variance of its
         bootstrap replicates; None leaves the test on the folds alone.
-      num_people: whom that variance is from.
+      num_groups: whom that variance is from.
 
     Returns:
       Difference and standard error, None with fewer than two folds.
@@ -242,17 +214,17 @@ def corrected_t_test(
     difference = float(defined.mean()) if len(defined) else None
     if difference is None or len(defined) < 2:
         return CorrectedTTest(difference, None, 0)
-    variance, degrees_of_freedom, people_share = float(defined.var(ddof=1)) / len(defined), len(defined) - 1, 1.0
-    if people_variance is not None:
-        by_chance = float(stats.f.isf(CHANCE, degrees_of_freedom, num_people - 1)) * people_variance
-        people_share = people_variance / variance if variance > by_chance else 1.0
-        if people_variance >= variance:
-            variance, degrees_of_freedom = people_variance, num_people - 1
+    variance, degrees_of_freedom, group_share = float(defined.var(ddof=1)) / len(defined), len(defined) - 1, 1.0
+    if group_variance is not None:
+        by_chance = float(stats.f.isf(CHANCE, degrees_of_freedom, num_groups - 1)) * group_variance
+        group_share = group_variance / variance if variance > by_chance else 1.0
+        if group_variance >= variance:
+            variance, degrees_of_freedom = group_variance, num_groups - 1
     standard_error = math.sqrt(variance * (1 + len(defined) / (num_folds - 1)))
     # Rounding is neither a difference nor spread.
     difference = 0.0 if abs(difference) < NEGLIGIBLE else difference
     standard_error = 0.0 if standard_error < NEGLIGIBLE else standard_error
-    return CorrectedTTest(difference, standard_error, degrees_of_freedom, people_share)
+    return CorrectedTTest(difference, standard_error, degrees_of_freedom, group_share)
 
 
 def bootstrap_p_value(replicates: Float[np.ndarray, " b"]) -> float | None:
@@ -294,16 +266,16 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def people_needed(test: CorrectedTTest, num_people: int, margin: float, alpha: float, num_tests: int) -> float | None:
-    """How many more people would show the difference, if it is as large as observed, or as the margin if larger.
+def groups_needed(test: CorrectedTTest, num_groups: int, margin: float, alpha: float, num_tests: int) -> float | None:
+    """How many more groups would show the difference, if it is as large as observed, or as the margin if larger.
 
-    Of the squared standard error the share of people shrinks as 1 / people, the rest, the noise of training, stays.
+    Of the squared standard error the share of groups shrinks as 1 / groups, the rest, the noise of training, stays.
     The test is two-sided at alpha / num_tests, Holm's hardest step, with its present degrees of freedom and 80 %
     power by the noncentral t distribution.
 
     Args:
       test: of the comparison.
-      num_people: in the study now.
+      num_groups: in the study now.
       margin: largest difference that does not matter, at least 0.
       alpha: error of the family, in (0, 1).
       num_tests: comparisons in the family.
@@ -318,11 +290,11 @@ def people_needed(test: CorrectedTTest, num_people: int, margin: float, alpha: f
     if test.standard_error == 0:
         return 0
     ratio_needed = _noncentrality(alpha / num_tests, test.degrees_of_freedom)
-    # To solve for n: people_share * num_people / n + 1 - people_share = variance_needed, in units of the present one.
+    # To solve for n: group_share * num_groups / n + 1 - group_share = variance_needed, in units of the present one.
     variance_needed = (size / (ratio_needed * test.standard_error)) ** 2
-    if variance_needed <= 1 - test.people_share:
+    if variance_needed <= 1 - test.group_share:
         return math.inf
-    more = num_people * (test.people_share / (variance_needed - 1 + test.people_share) - 1)
+    more = num_groups * (test.group_share / (variance_needed - 1 + test.group_share) - 1)
     if more <= 0:
         return 0
     unit = 10 ** max(0, math.floor(math.log10(more)) - 1)
@@ -348,17 +320,17 @@ def _verdict(
     metric: str,
     margin: float,
     alpha: float,
-    unit_name: str,
+    groups_are: str,
 ) -> str:
     if test.difference is None or p_holm is None:
         return "not comparable: the metric is undefined"
     if p_holm < alpha:
         return "better" if (test.difference > 0) != (metric in LOWER_IS_BETTER) else "worse"
-    low, high = test.interval(1 - 2 * alpha)
+    low, high = test.bounds(1 - 2 * alpha)
     if low is not None and high is not None and -margin < low and high < margin:
         return f"no difference that matters (within ±{margin:g})"
     if not needed:
         return "no detectable difference"
     if math.isinf(needed):
         return "no detectable difference (more seeds would be needed to tell)"
-    return f"no detectable difference (about {needed:.0f} more {unit_name} would be needed to tell)"
+    return f"no detectable difference (about {needed:.0f} more {groups_are} would be needed to tell)"

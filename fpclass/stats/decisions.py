@@ -1,7 +1,7 @@
 """From probabilities to decisions: thresholds, costs, abstention and sets of classes, all fitted out of fold.
 
 What is fitted (a threshold, the confidence below which to abstain, a conformal quantile) is fitted for fold k on the
-other folds and judged on fold k; the one for new images is fitted on all. Intervals resample people. Logits may be
+other folds and judged on fold k; the one for new images is fitted on all. Logits may be
 calibrated first (`fpclass.stats.calibration`); costs need that, the rest only gains from it.
 
 Conformal sets hold the true class with a promised probability. The images of one person resemble each other more than
@@ -12,8 +12,6 @@ approximation, which is why the coverage reached is reported too.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -21,9 +19,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fpclass.errors import ConfigError
-from fpclass.stats.calibration import Estimate, Folds, estimate, fold_masks, resample, weighted_mean
-from fpclass.stats.intervals import Weights, group_codes
+from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.metrics import Labels, Logits, PerImage, check_predictions, log_softmax, ratio
+from fpclass.stats.weighted_metrics import Weights
 
 OBJECTIVES = ("accuracy", "f1", "balanced_accuracy")
 COST = "cost"
@@ -124,15 +122,15 @@ def fit_threshold(logits: Logits, labels: Labels, objective: str, cost: Cost | N
 
 
 def cross_fitted_threshold(
-    logits: Logits, labels: Labels, folds: Folds, objective: str, cost: Cost | None = None
+    logits: Logits, cohort: Cohort, objective: str, cost: Cost | None = None
 ) -> tuple[Decisions, dict[int, float], float]:
     """Decisions [N], each fold's threshold (fitted on the others), and the one of all images, for new ones."""
-    logits, labels = check_predictions(logits, labels)
-    decisions, thresholds = np.empty(len(labels), np.int64), {}
-    for fold, is_inside in fold_masks(folds, len(labels)):
-        thresholds[fold] = fit_threshold(logits[~is_inside], labels[~is_inside], objective, cost)
-        decisions[is_inside] = _second_class(logits[is_inside]) > thresholds[fold]
-    return decisions, thresholds, fit_threshold(logits, labels, objective, cost)
+    logits = cohort.check(logits)
+    return cohort.cross_fit(
+        lambda rows: fit_threshold(logits[rows], cohort.labels[rows], objective, cost),
+        lambda threshold, rows: _second_class(logits[rows]) > threshold,
+        np.empty(len(cohort), np.int64),
+    )
 
 
 def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[str, np.ndarray]]:
@@ -152,7 +150,7 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
     Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017.
     """
     logits, labels = check_predictions(logits, labels)
-    levels, rank = np.unique(-_confidences(logits), return_inverse=True)
+    levels, rank = np.unique(-confidences_of(logits), return_inverse=True)
     order = np.argsort(rank, kind="stable")
     first = np.searchsorted(rank[order], np.arange(len(levels)))
     is_wrong = (logits.argmax(axis=1) != labels)[order]
@@ -187,7 +185,7 @@ def coverage_at_risk(logits: Logits, labels: Labels, max_risk: float) -> tuple[f
       same images: `cross_fitted_abstention` is the honest version.
     """
     logits, labels = check_predictions(logits, labels)
-    confidences = _confidences(logits)
+    confidences = confidences_of(logits)
     order = np.argsort(-confidences, kind="stable")
     risk = np.cumsum((logits.argmax(axis=1) != labels)[order]) / np.arange(1, len(order) + 1)
     is_last_of_equals = np.append(np.diff(confidences[order]) < 0, True)
@@ -198,25 +196,26 @@ def coverage_at_risk(logits: Logits, labels: Labels, max_risk: float) -> tuple[f
 
 
 def cross_fitted_abstention(
-    logits: Logits, labels: Labels, folds: Folds, max_risk: float
+    logits: Logits, cohort: Cohort, max_risk: float
 ) -> tuple[Bool[np.ndarray, " n"], dict[int, float], float]:
     """Which images are decided [N], each fold's smallest confidence by the other folds, and that by all images."""
-    logits, labels = check_predictions(logits, labels)
-    confidences, is_decided, smallest = _confidences(logits), np.zeros(len(labels), bool), {}
-    for fold, is_inside in fold_masks(folds, len(labels)):
-        _, smallest[fold] = coverage_at_risk(logits[~is_inside], labels[~is_inside], max_risk)
-        is_decided[is_inside] = confidences[is_inside] >= smallest[fold]
-    return is_decided, smallest, coverage_at_risk(logits, labels, max_risk)[1]
+    logits = cohort.check(logits)
+    confidences = confidences_of(logits)
+    return cohort.cross_fit(
+        lambda rows: coverage_at_risk(logits[rows], cohort.labels[rows], max_risk)[1],
+        lambda smallest, rows: confidences[rows] >= smallest,
+        np.empty(len(cohort), bool),
+    )
 
 
-def conformal_quantile(scores: PerImage, units: Sequence[Hashable], miss_rate: float) -> float:
+def conformal_quantile(scores: PerImage, groups: Sequence[Hashable] | np.ndarray, miss_rate: float) -> float:
     """The score that a random image of a new person does not exceed with probability 1 - miss_rate or more.
 
     Each of G people weighs 1 / (G + 1), shared by their images; the new one, who may be worse than all, the rest.
 
     Args:
       scores: 1 - p(true class) of each image [N], in [0, 1].
-      units: person of each image [N]; all "" gives the quantile of split-conformal prediction for single images.
+      groups: person of each image [N]; all "" gives the quantile of split-conformal prediction for single images.
       miss_rate: in (0, 1).
 
     Returns:
@@ -226,7 +225,7 @@ def conformal_quantile(scores: PerImage, units: Sequence[Hashable], miss_rate: f
     weights as Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023; score (LAC) of
     Sadinle, Lei and Wasserman, JASA 2019.
     """
-    codes = group_codes(units)
+    codes = group_codes(groups)
     images_of = np.bincount(codes)
     order = np.argsort(scores, kind="stable")
     mass = np.cumsum(1 / images_of[codes[order]])
@@ -235,156 +234,16 @@ def conformal_quantile(scores: PerImage, units: Sequence[Hashable], miss_rate: f
 
 
 def cross_fitted_sets(
-    logits: Logits, labels: Labels, folds: Folds, units: Sequence[Hashable], miss_rate: float
+    logits: Logits, cohort: Cohort, miss_rate: float
 ) -> tuple[Bool[np.ndarray, "n k"], dict[int, float], float]:
     """Which classes are in each image's set [N, K] (1 - p at most the quantile), each fold's quantile, that of all."""
-    logits, labels = check_predictions(logits, labels)
-    people = group_codes(units)
-    scores = 1 - np.exp(log_softmax(logits))
-    true_scores = scores[np.arange(len(labels)), labels]
-    sets, quantiles = np.zeros(scores.shape, bool), {}
-    for fold, is_inside in fold_masks(folds, len(labels)):
-        quantiles[fold] = conformal_quantile(true_scores[~is_inside], people[~is_inside].tolist(), miss_rate)
-        sets[is_inside] = scores[is_inside] <= quantiles[fold]
-    return sets, quantiles, conformal_quantile(true_scores, people.tolist(), miss_rate)
-
-
-def decision_report(
-    logits: Logits,
-    labels: Labels,
-    folds: Folds,
-    units: Sequence[Hashable],
-    *,
-    cost: Any = None,
-    max_risk: float = 0.05,
-    miss_rate: float = 0.1,
-    num_bootstrap: int,
-    confidence: float,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Everything about decisions from out-of-fold predictions.
-
-    Args:
-      logits: out-of-fold, best calibrated, unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      folds: fold of each image [N]; people are in one fold each.
-      units: person of each image [N].
-      cost: [K, K], rows true classes, columns decisions; None for no part about costs.
-      max_risk: error rate wanted among the images that are decided, in [0, 1].
-      miss_rate: of conformal sets, in (0, 1).
-      num_bootstrap: resamples of people; 0 gives no intervals.
-      confidence: coverage of the intervals, in (0, 1).
-      seed: of the resampling.
-
-    Returns:
-      A dict that JSON can hold, every estimate {"value", "low", "high"}: thresholds (two classes only; by objective:
-      threshold, folds, score, score_at_half, gain), costs (cost, argmax_cost, saved; None without a matrix),
-      abstention (as `_abstention`), conformal (as `_conformal`).
-
-    Raises:
-      DataError: as `check_predictions`, or there are not two folds.
-      ConfigError: as `check_cost`.
-    """
-    logits, labels = check_predictions(logits, labels)
-    codes = group_codes(units)
-    num_people = int(codes.max()) + 1
-    matrix = None if cost is None else check_cost(cost, logits.shape[1])
-
-    def judge(evaluate: Callable[[Weights], np.ndarray], num_behind: int = num_people, **options: bool) -> Estimate:
-        value = float(evaluate(np.ones((1, len(codes))))[0])
-        return estimate(value, resample(evaluate, codes, num_bootstrap, seed), confidence, num_behind, **options)
-
-    thresholds, costs = {}, None
-    if logits.shape[1] == 2:
-        for objective in OBJECTIVES if matrix is None else (*OBJECTIVES, COST):
-            decided, by_fold, final = cross_fitted_threshold(logits, labels, folds, objective, matrix)
-            score = _score_of(decided, labels, objective, matrix)
-            at_half = _score_of(logits.argmax(axis=1), labels, objective, matrix)
-            smallest = min(np.unique(codes[labels == k]).size for k in (0, 1))
-            is_rate = objective != COST
-            thresholds[objective] = {
-                "threshold": final,
-                "folds": {str(fold): threshold for fold, threshold in by_fold.items()},
-                "score": judge(score, smallest, is_proportion=is_rate),
-                "score_at_half": judge(at_half, smallest, is_proportion=is_rate),
-                "gain": judge(lambda w, a=score, b=at_half: a(w) - b(w), smallest, is_proportion=False),
-            }
-    if matrix is not None:
-        paid = matrix[labels, cost_decisions(np.exp(log_softmax(logits)), matrix)]
-        plain = matrix[labels, logits.argmax(axis=1)]
-        costs = {
-            name: judge(functools.partial(weighted_mean, values=values), is_proportion=False)
-            for name, values in {"cost": paid, "argmax_cost": plain, "saved": plain - paid}.items()
-        }
-    return {
-        "num_images": len(labels),
-        "num_people": num_people,
-        "thresholds": thresholds,
-        "costs": costs,
-        "abstention": _abstention(logits, labels, folds, judge, max_risk)
-        | _risk_band(logits, labels, codes, num_bootstrap, confidence, seed),
-        "conformal": _conformal(logits, labels, folds, units, judge, miss_rate),
-    }
-
-
-def _abstention(logits, labels, folds, judge: Callable[..., Estimate], max_risk: float) -> dict[str, Any]:
-    """max_risk, the smallest confidence to decide (all images; by fold), and the coverage and risk then reached."""
-    is_decided, by_fold, final = cross_fitted_abstention(logits, labels, folds, max_risk)
-    is_wrong = logits.argmax(axis=1) != labels
-    return {
-        "max_risk": max_risk,
-        "smallest_confidence": final,
-        "folds": {str(fold): value for fold, value in by_fold.items()},
-        "coverage": judge(lambda weights: weighted_mean(weights, is_decided)),
-        "risk": judge(lambda weights: ratio(weights @ (is_wrong & is_decided), weights @ is_decided)),
-        "error_rate": judge(lambda weights: weighted_mean(weights, is_wrong)),
-    }
-
-
-def _risk_band(logits, labels, codes, num_bootstrap: int, confidence: float, seed: int) -> dict[str, Any]:
-    """Area (aurc) and curve: coverage, risk, low and high, lists of `CURVE_POINTS` (None where undefined)."""
-    evaluate = risk_coverage(logits, labels)
-
-    def together(weights: Weights) -> np.ndarray:
-        values = evaluate(weights)
-        return np.column_stack([values["risk"], values["aurc"]])
-
-    values = together(np.ones((1, len(codes))))[0]
-    drawn = resample(together, codes, num_bootstrap, seed)
-    order = np.argsort(-_confidences(logits), kind="stable")
-    curve: dict[str, list[float | None]] = {"coverage": [], "risk": [], "low": [], "high": []}
-    for i, value in enumerate(values[:-1]):
-        coverage = (i + 1) / CURVE_POINTS
-        num_people = np.unique(codes[order[: math.ceil(coverage * len(codes))]]).size
-        # Without an error, hardly any resample has one: that is no certainty.
-        sample = drawn[:, i] if value > 0 else np.zeros(len(drawn))
-        point = estimate(float(value), sample, confidence, num_people)
-        for key, entry in zip(curve, (coverage, *point.values()), strict=True):
-            curve[key].append(entry)
-    return {"aurc": estimate(float(values[-1]), drawn[:, -1], confidence, int(codes.max()) + 1), "curve": curve}
-
-
-def _conformal(logits, labels, folds, units, judge: Callable[..., Estimate], miss_rate: float) -> dict[str, Any]:
-    """Nominal coverage; quantile (all images; by fold); coverage by image and by person; what the sets are like."""
-    sets, by_fold, final = cross_fitted_sets(logits, labels, folds, units, miss_rate)
-    sizes, is_covered = sets.sum(axis=1), sets[np.arange(len(labels)), labels]
-    codes = group_codes(units)
-    share_of_person = 1 / np.bincount(codes)[codes]
-    shares = {"empty": sizes == 0, "single": sizes == 1, "ambiguous": sizes > 1}
-    return {
-        "nominal": 1 - miss_rate,
-        "quantile": final,
-        "folds": {str(fold): value for fold, value in by_fold.items()},
-        "image_coverage": judge(lambda weights: weighted_mean(weights, is_covered)),
-        "person_coverage": judge(lambda weights: weighted_mean(weights * share_of_person, is_covered)),
-        "mean_set_size": judge(lambda weights: weighted_mean(weights, sizes), is_proportion=False),
-        "shares": {name: judge(functools.partial(weighted_mean, values=is_so)) for name, is_so in shares.items()},
-    }
-
-
-def _score_of(decided, labels, objective: str, cost: Cost | None) -> Callable[[Weights], np.ndarray]:
-    cells = np.eye(4)[2 * labels + decided]
-    return lambda weights: binary_score((weights @ cells).reshape(-1, 2, 2), objective, cost)
+    scores = 1 - np.exp(log_softmax(cohort.check(logits)))
+    true_scores = scores[np.arange(len(cohort)), cohort.labels]
+    return cohort.cross_fit(
+        lambda rows: conformal_quantile(true_scores[rows], cohort.groups[rows], miss_rate),
+        lambda quantile, rows: scores[rows] <= quantile,
+        np.empty(scores.shape, bool),
+    )
 
 
 def _second_class(logits: Logits) -> PerImage:
@@ -392,6 +251,6 @@ def _second_class(logits: Logits) -> PerImage:
     return np.exp(log_softmax(logits)[:, 1])
 
 
-def _confidences(logits: Logits) -> PerImage:
+def confidences_of(logits: Logits) -> PerImage:
     """Probability of the predicted class."""
     return np.exp(log_softmax(logits).max(axis=1))

@@ -17,57 +17,139 @@ The bounds are percentiles of the resampled values (Efron and Tibshirani, An Int
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.stats.metrics import (
-    Labels,
-    Logits,
-    check_predictions,
-    compute_metrics,
-    image_brier_scores,
-    image_log_losses,
-    one_vs_rest_scores,
-    ratio,
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.metrics import Logits, compute_metrics
+from fpclass.stats.weighted_metrics import (
+    ALL_METRICS,
+    LOWER_IS_BETTER,
+    OVERALL_METRICS,
+    PER_CLASS_METRICS,
+    Weights,
+    make_weighted_metrics,
 )
-
-OVERALL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
-PER_CLASS_METRICS = ("precision", "recall", "f1")
-ALL_METRICS = OVERALL_METRICS + PER_CLASS_METRICS
 
 WEIGHTS_PER_CHUNK = 1 << 20
 """Weights held at once (8 MiB); the metrics need a few arrays of that size. Larger ones are not faster."""
 
-Interval = tuple[float, float]
-Weights = Float[np.ndarray, "b n"]
-MetricValues = dict[str, Float[np.ndarray, "b ..."]]
+Bounds = tuple[float, float] | tuple[None, None]
+"""Low and high; both None where there is no interval."""
 
 
-def evaluate_predictions(
-    logits: Logits,
-    labels: Labels,
-    groups: Sequence[Hashable],
-    class_names: Sequence[str],
-    *,
-    num_bootstrap: int,
-    confidence: float,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Point values and intervals together: what `metrics.json` holds.
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """An estimate and the bounds of its interval; None where undefined."""
 
-    Args:
-      logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      groups: the person of each image [N]; "" where none is known, which makes the image a group of its own.
-      class_names: name of each class, distinct.
-      num_bootstrap: resamples of the groups; 0 gives no intervals.
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Interval:
+        """The interval in a report that went through JSON; other keys do not count."""
+        return cls(values["value"], values["low"], values["high"])
+
+    def to_json(self) -> dict[str, float | None]:
+        """A dict that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """Columns of a table: NAME, NAME_low and NAME_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def __str__(self) -> str:
+        return format(self)
+
+    def __format__(self, sign: str) -> str:
+        """`0.812 [0.784, 0.840]`, `0.812` or `-`; with "+" the signs of a difference."""
+        return f"{format_number(self.value, sign)} {self.format_bounds(sign)}".rstrip()
+
+    def format_bounds(self, sign: str = "") -> str:
+        """`[0.784, 0.840]`, or nothing where there is no interval."""
+        bounds = [format_number(bound, sign) for bound in (self.low, self.high)]
+        return "" if "-" in bounds else f"[{bounds[0]}, {bounds[1]}]"
+
+
+UNDEFINED = Interval()
+
+
+def format_number(value: float | None, sign: str = "") -> str:
+    """Three digits; a dash where undefined."""
+    return "-" if value is None or math.isnan(value) else f"{value:{sign}.3f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """A percentile bootstrap over the groups of a cohort.
+
+    Attributes:
+      num_resamples: how many; 0 gives no intervals.
       confidence: coverage of the intervals, in (0, 1).
-      seed: of the resampling.
+      seed: of the drawing; the same groups and seed give the same resamples, so that all values are paired.
+    """
+
+    num_resamples: int
+    confidence: float
+    seed: int = 0
+
+    def weights(self, cohort: Cohort) -> Iterator[Weights]:
+        """Draws groups with replacement, as many as there are, in chunks that fit into memory.
+
+        Yields:
+          How often each image counts, float64 [b, N], until the b add up to num_resamples; whatever the chunks.
+        """
+        num_groups = cohort.num_groups
+        chunk_size = max(1, WEIGHTS_PER_CHUNK // len(cohort))
+        rng = np.random.default_rng(self.seed)
+        for start in range(0, self.num_resamples, chunk_size):
+            size = min(chunk_size, self.num_resamples - start)
+            drawn = rng.integers(0, num_groups, (size, num_groups))
+            drawn += np.arange(size)[:, None] * num_groups
+            counts = np.bincount(drawn.ravel(), minlength=size * num_groups).reshape(size, num_groups)
+            yield np.take(counts.astype(np.float64), cohort.groups, axis=1)
+
+    def resample(self, evaluate: Callable[[Weights], np.ndarray], cohort: Cohort) -> Float[np.ndarray, "b ..."]:
+        """Values of all resamples [B, ...]; `evaluate` gives those of weights [b, N]."""
+        nothing = evaluate(np.empty((0, len(cohort))))  # columns of the right shape where there are no resamples
+        return np.concatenate([nothing, *map(evaluate, self.weights(cohort))])
+
+    def interval(
+        self, value: float, replicates: Float[np.ndarray, " b"], num_groups: int, is_proportion: bool = True
+    ) -> Interval:
+        """A value, nan where undefined, with the interval that its resampled values give: `percentile_bounds`."""
+        bounds = percentile_bounds(replicates, self.confidence, num_groups, is_proportion)
+        return Interval(None if math.isnan(value) else value, *bounds)
+
+    def estimate(
+        self,
+        evaluate: Callable[[Weights], Float[np.ndarray, " b"]],
+        cohort: Cohort,
+        num_groups: int | None = None,
+        is_proportion: bool = True,
+    ) -> Interval:
+        """The value of the cohort itself and its interval.
+
+        Args:
+          evaluate: from weights [B, N] to values [B].
+          cohort: whose groups are drawn.
+          num_groups: groups that the value rests on; by default all.
+          is_proportion: as `percentile_bounds`.
+        """
+        value = float(evaluate(np.ones((1, len(cohort))))[0])
+        num_groups = cohort.num_groups if num_groups is None else num_groups
+        return self.interval(value, self.resample(evaluate, cohort), num_groups, is_proportion)
+
+
+def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Point values and intervals together: what `metrics.json` holds.
 
     Returns:
       The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or
@@ -77,84 +159,70 @@ def evaluate_predictions(
     Raises:
       DataError: as `check_predictions`.
     """
-    points = compute_metrics(logits, labels, class_names)
-    bounds = bootstrap_groups(logits, labels, groups, num_resamples=num_bootstrap, confidence=confidence, seed=seed)
-
-    def with_interval(value: float | None, interval: Interval | None) -> dict[str, float | None]:
-        low, high = interval or (None, None)
-        return {"value": value, "low": low, "high": high}
-
-    result: dict[str, Any] = {m: with_interval(points[m], bounds[m]) for m in OVERALL_METRICS}
+    points = compute_metrics(logits, cohort.labels, cohort.class_names)
+    bounds = metric_bounds(logits, cohort, bootstrap)
+    result: dict[str, Any] = {m: Interval(points[m], *bounds[m]).to_json() for m in OVERALL_METRICS}
     result["per_class"] = {}
     for k, (name, values) in enumerate(points["per_class"].items()):
-        scores = {m: with_interval(values[m], bounds[m][k]) for m in PER_CLASS_METRICS}
+        scores = {m: Interval(values[m], *bounds[m][k]).to_json() for m in PER_CLASS_METRICS}
         result["per_class"][name] = {**scores, "support": values["support"]}
-    num_groups, num_images = int(group_codes(groups).max()) + 1, points["num_images"]
     interval = None
-    if num_bootstrap and num_groups > 1:
-        drawn = f"{num_groups} {'images' if num_groups == num_images else 'people'}"
-        interval = f"{100 * confidence:g} % percentile bootstrap over {drawn}, {num_bootstrap} resamples"
+    if bootstrap.num_resamples and cohort.num_groups > 1:
+        drawn = f"{cohort.num_groups} {cohort.groups_are}, {bootstrap.num_resamples} resamples"
+        interval = f"{100 * bootstrap.confidence:g} % percentile bootstrap over {drawn}"
     return result | {
         "confusion_matrix": points["confusion_matrix"],
-        "num_images": num_images,
-        "num_groups": num_groups,
+        "num_images": points["num_images"],
+        "num_groups": cohort.num_groups,
         "interval": interval,
     }
 
 
-def bootstrap_groups(
-    logits: Logits,
-    labels: Labels,
-    groups: Sequence[Hashable],
-    metrics: Sequence[str] = ALL_METRICS,
-    *,
-    num_resamples: int,
-    confidence: float,
-    seed: int = 0,
+def metric_bounds(
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, metrics: Sequence[str] = ALL_METRICS
 ) -> dict[str, Any]:
-    """Intervals of metrics by resampling groups, all from the same resamples.
-
-    Args:
-      logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      groups: the person of each image [N]; "" makes the image a group of its own.
-      metrics: which of `ALL_METRICS`.
-      num_resamples: how many; 0 gives no intervals.
-      confidence: coverage, in (0, 1).
-      seed: the same seed gives the same interval on every machine.
+    """Intervals of metrics, all from the same resamples.
 
     Returns:
-      For each metric (low, high) or None; for those of `PER_CLASS_METRICS` a list of such, one per class.
+      `Bounds` of each metric; for those of `PER_CLASS_METRICS` a list of such, one per class.
 
     Raises:
       DataError: as `check_predictions`.
-      ValueError: there are not as many groups as labels.
     """
-    logits, labels = check_predictions(logits, labels)
-    codes = group_codes(groups)
-    if codes.shape != labels.shape:
-        raise ValueError(f"{len(codes)} groups for {len(labels)} images")
-    rests_on = _num_groups_behind(logits, labels, codes)
-    evaluate = make_weighted_metrics(logits, labels, metrics)
-    nothing = evaluate(np.empty((0, len(labels))))  # columns of the right shape where there are no resamples
-    chunks = [nothing, *(evaluate(weights) for weights in group_resamples(codes, num_resamples, seed))]
+    logits = cohort.check(logits)
+    evaluate = make_weighted_metrics(logits, cohort.labels, metrics)
+    nothing = evaluate(np.empty((0, len(cohort))))  # columns of the right shape where there are no resamples
+    chunks = [nothing, *map(evaluate, bootstrap.weights(cohort))]
+
+    def groups_of_classes(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
+        pairs = np.unique(np.stack([classes, cohort.groups]), axis=1)
+        return np.bincount(pairs[0], minlength=logits.shape[1])
+
     intervals: dict[str, Any] = {}
     for metric in metrics:
-        is_proportion = metric not in ("log_loss", "brier")
         values = np.concatenate([chunk[metric] for chunk in chunks])
         if metric not in PER_CLASS_METRICS:
-            intervals[metric] = percentile_interval(values, confidence, rests_on[metric], is_proportion)
+            num_groups, is_proportion = num_groups_behind(metric, cohort), metric not in LOWER_IS_BETTER
+            intervals[metric] = percentile_bounds(values, bootstrap.confidence, num_groups, is_proportion)
             continue
+        behind = groups_of_classes(logits.argmax(axis=1) if metric == "precision" else cohort.labels)
         intervals[metric] = [
-            percentile_interval(values[:, k], confidence, num_groups, is_proportion)
-            for k, num_groups in enumerate(rests_on[metric])
+            percentile_bounds(of_class, bootstrap.confidence, num_groups)
+            for of_class, num_groups in zip(values.T, behind, strict=True)
         ]
     return intervals
 
 
-def percentile_interval(
+def num_groups_behind(metric: str, cohort: Cohort) -> int:
+    """Groups that one of `OVERALL_METRICS` rests on: all, or, where it rests on each class, those of the smallest."""
+    if metric in ("accuracy", "log_loss", "brier"):
+        return cohort.num_groups
+    return min(len(np.unique(cohort.groups[cohort.labels == k])) for k in np.unique(cohort.labels))
+
+
+def percentile_bounds(
     values: Float[np.ndarray, " b"], confidence: float, num_groups: int, is_proportion: bool = True
-) -> Interval | None:
+) -> Bounds:
     """Percentile interval of resampled values, by the rules at the head of this module.
 
     Args:
@@ -164,20 +232,22 @@ def percentile_interval(
       is_proportion: Wilson's interval takes over where all values are 0 or all are 1.
 
     Returns:
-      (low, high), or None where there are fewer than two groups or no defined value.
+      The bounds, None where there are fewer than two groups or no defined value.
     """
     values = values[~np.isnan(values)]
     if num_groups < 2 or values.size == 0:
-        return None
+        return None, None
     for bound in (0, 1):
         if is_proportion and (values == bound).all():
-            return wilson_interval(bound * num_groups, num_groups, confidence)
+            return wilson_bounds(bound * num_groups, num_groups, confidence)
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def wilson_interval(successes: float, n: int, confidence: float) -> Interval:
+def wilson_bounds(successes: float, n: int, confidence: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
+
+    Not `scipy.stats.binomtest(...).proportion_ci`: its last bits are others, which would change written results.
 
     Args:
       successes: in [0, n].
@@ -201,167 +271,3 @@ def wilson_interval(successes: float, n: int, confidence: float) -> Interval:
     scale = 1 + z**2 / n
     # Rounding must not push a bound past 0 or 1.
     return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
-
-
-def group_codes(groups: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
-    """Numbers the groups 0, 1, … in order of appearance; "", None and nan make a group of one image each."""
-    codes: dict[Hashable, int] = {}
-    result = []
-    for position, group in enumerate(groups):
-        is_unknown = group is None or group == "" or group != group
-        key = (position,) if is_unknown else (None, group)
-        result.append(codes.setdefault(key, len(codes)))
-    return np.array(result, np.int64)
-
-
-def group_resamples(codes: Int[np.ndarray, " n"], num_resamples: int, seed: int) -> Iterator[Weights]:
-    """Draws groups with replacement, as many as there are, in chunks that fit into memory.
-
-    Args:
-      codes: group of each image, from `group_codes`.
-      num_resamples: how many in all.
-      seed: the same seed gives the same resamples, whatever the chunks.
-
-    Yields:
-      How often each image counts, float64 [b, N], until the b add up to num_resamples.
-    """
-    num_groups = int(codes.max()) + 1
-    chunk_size = max(1, WEIGHTS_PER_CHUNK // len(codes))
-    rng = np.random.default_rng(seed)
-    for start in range(0, num_resamples, chunk_size):
-        size = min(chunk_size, num_resamples - start)
-        drawn = rng.integers(0, num_groups, (size, num_groups))
-        drawn += np.arange(size)[:, None] * num_groups
-        counts = np.bincount(drawn.ravel(), minlength=size * num_groups).reshape(size, num_groups)
-        yield np.take(counts.astype(np.float64), codes, axis=1)
-
-
-def weighted_metrics(
-    logits: Logits, labels: Labels, weights: Weights, metrics: Sequence[str] = ALL_METRICS
-) -> MetricValues:
-    """Metrics of B weightings of the same predictions.
-
-    Args:
-      logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      weights: not negative [B, N]; an image of weight 2 counts as two images.
-      metrics: which of `ALL_METRICS`.
-
-    Returns:
-      [B] for each overall metric, [B, K] for each per-class one; nan where undefined.
-    """
-    return make_weighted_metrics(logits, labels, metrics)(weights)
-
-
-def make_weighted_metrics(
-    logits: Logits, labels: Labels, metrics: Sequence[str] = ALL_METRICS
-) -> Callable[[Weights], MetricValues]:
-    """Does once what does not depend on the weights; gives `weighted_metrics` as a function of them alone.
-
-    Raises:
-      DataError: as `check_predictions`.
-      ValueError: a metric that is none of `ALL_METRICS`.
-    """
-    from scipy import sparse
-
-    if unknown := set(metrics) - set(ALL_METRICS):
-        raise ValueError(f"unknown metrics {sorted(unknown)}, known are {ALL_METRICS}")
-    logits, labels = check_predictions(logits, labels)
-    num_images, num_classes = logits.shape
-    predicted = logits.argmax(axis=1)
-    has_images = np.bincount(labels, minlength=num_classes) > 0
-    losses = np.stack([image_log_losses(logits, labels), image_brier_scores(logits, labels)], axis=1)
-    # One row per image, three blocks of K columns: of the class, rightly predicted as it, predicted as it.
-    # Sparse, so that a thousand classes cost no more than two.
-    ones, is_correct = np.ones(num_images), (predicted == labels).astype(np.float64)
-    columns = np.concatenate([labels, labels + num_classes, predicted + 2 * num_classes])
-    entries = (np.concatenate([ones, is_correct, ones]), (np.tile(np.arange(num_images), 3), columns))
-    class_sums = sparse.csr_array(entries, shape=(num_images, 3 * num_classes))
-    roc_auc = make_weighted_roc_auc(one_vs_rest_scores(logits), labels) if "roc_auc" in metrics else None
-
-    def evaluate(weights: Weights) -> MetricValues:
-        support, correct, called = np.split(weights @ class_sums, 3, axis=1)
-        total = weights.sum(axis=1)
-        recall = ratio(correct, support)
-        f1 = np.where(support > 0, ratio(2 * correct, support + called), np.nan)
-        log_loss, brier = ratio(weights @ losses, total[:, None]).T
-        values = {
-            "accuracy": ratio(correct.sum(axis=1), total),
-            # nan for a resample without one of the classes: a mean over fewer classes is another quantity.
-            "balanced_accuracy": recall[:, has_images].mean(axis=1),
-            "macro_f1": f1[:, has_images].mean(axis=1),
-            "log_loss": log_loss,
-            "brier": brier,
-            "precision": ratio(correct, called),
-            "recall": recall,
-            "f1": f1,
-        }
-        if roc_auc:
-            values["roc_auc"] = roc_auc(weights)
-        return {metric: values[metric] for metric in metrics}
-
-    return evaluate
-
-
-def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
-    """Area under the ROC curve for B weightings; for more than two classes the mean of one against the rest.
-
-    The area is the share of pairs (positive, negative), by weight, that the scores order rightly, a tie
-    counting half. With the negatives sorted once, the weight below each positive is a cumulative sum.
-
-    Args:
-      scores: [N, K], larger means more of the class; from `one_vs_rest_scores`.
-      labels: class index of each image [N], in [0, K).
-
-    Returns:
-      A function from weights [B, N] to areas [B] (of class 1 for two classes), nan where a class has no
-      weight.
-    """
-    num_classes = scores.shape[1]
-    plans = []
-    for k in [1] if num_classes == 2 else range(num_classes):
-        order = np.argsort(scores[:, k], kind="stable")
-        positive, negative = order[labels[order] == k], order[labels[order] != k]
-        below = np.searchsorted(scores[negative, k], scores[positive, k], side="left")
-        up_to = np.searchsorted(scores[negative, k], scores[positive, k], side="right")
-        plans.append((positive, negative, below, up_to))
-
-    def roc_auc(weights: Weights) -> Float[np.ndarray, " b"]:
-        areas = []
-        for positive, negative, below, up_to in plans:
-            cumulative = np.zeros((len(weights), len(negative) + 1))
-            np.cumsum(weights[:, negative], axis=1, out=cumulative[:, 1:])
-            positive_weights = weights[:, positive]
-            ordered = np.take(cumulative, below, axis=1)
-            ordered += np.take(cumulative, up_to, axis=1)
-            ordered *= positive_weights
-            areas.append(ratio(ordered.sum(axis=1) / 2, positive_weights.sum(axis=1) * cumulative[:, -1]))
-        return np.mean(areas, axis=0)
-
-    return roc_auc
-
-
-def num_groups_behind(metric: str, labels: Labels, codes: Int[np.ndarray, " n"]) -> int:
-    """How many groups one of `OVERALL_METRICS` rests on: all, or, where it rests on each class, those of the smallest.
-
-    Args:
-      metric: its name.
-      labels: class index of each image [N].
-      codes: group of each image [N], from `group_codes`.
-    """
-    if metric in ("accuracy", "log_loss", "brier"):
-        return int(codes.max()) + 1
-    return min(len(np.unique(codes[labels == k])) for k in np.unique(labels))
-
-
-def _num_groups_behind(logits: Logits, labels: Labels, codes: Int[np.ndarray, " n"]) -> dict[str, Any]:
-    """How many groups each metric rests on; [K] for the per-class ones."""
-
-    def count(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
-        return np.bincount(np.unique(np.stack([classes, codes]), axis=1)[0], minlength=logits.shape[1])
-
-    return {
-        **{metric: num_groups_behind(metric, labels, codes) for metric in OVERALL_METRICS},
-        **dict.fromkeys(("recall", "f1"), count(labels)),
-        "precision": count(logits.argmax(axis=1)),
-    }

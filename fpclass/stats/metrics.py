@@ -1,4 +1,4 @@
-"""How good a set of predictions is: the point values.
+"""Metrics of a set of predictions: the point values.
 
 Definitions that leave room for choice, the same here and in `fpclass.stats.intervals`:
   - The predicted class is the one with the largest logit, the first of them on a tie.
@@ -35,9 +35,9 @@ def compute_metrics(logits: Logits, labels: Labels, class_names: Sequence[str]) 
     """Evaluates predictions against their labels.
 
     Args:
-      logits: unnormalised log-probabilities [N, K], any real dtype; finite.
-      labels: class index of each image [N], in [0, K).
-      class_names: name of each class, distinct.
+      logits: of any real dtype.
+      labels: as `Labels`.
+      class_names: distinct.
 
     Returns:
       A dict that JSON can hold: accuracy, balanced_accuracy, macro_f1, roc_auc, log_loss, brier (float;
@@ -74,40 +74,6 @@ def compute_metrics(logits: Logits, labels: Labels, class_names: Sequence[str]) 
         "confusion_matrix": counts.tolist(),
         "num_images": num_images,
     }
-
-
-def classification_report(metrics: dict[str, Any]) -> str:
-    """The metrics as a plain text table, with intervals where there are any.
-
-    Args:
-      metrics: from `compute_metrics` or `fpclass.stats.intervals.evaluate_predictions`.
-
-    Returns:
-      Several lines, no trailing line break.
-    """
-    rows = [["class", "precision", "recall", "F1", "images"]]
-    for name, values in metrics["per_class"].items():
-        scores = [_cell(values[metric]) for metric in ("precision", "recall", "f1")]
-        rows.append([name, *scores, str(values["support"])])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *aligned]))
-    lines.append("")
-    titles = {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "roc_auc": "ROC AUC",
-        "log_loss": "log-loss",
-        "brier": "Brier score",
-    }
-    lines += [f"{title:<17}  {_cell(metrics[key])}" for key, title in titles.items()]
-    lines.append(f"{'images':<17}  {metrics['num_images']}")
-    if metrics.get("interval"):
-        lines.append(f"{'[intervals]':<17}  {metrics['interval']}")
-    return "\n".join(lines)
 
 
 def check_predictions(
@@ -147,9 +113,9 @@ def check_predictions(
 
 def log_softmax(logits: Logits) -> Logits:
     """Log-probabilities, float64 [N, K], exact however large the logits are."""
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    from scipy import special
+
+    return special.log_softmax(np.asarray(logits, np.float64), axis=1)
 
 
 def image_log_losses(logits: Logits, labels: Labels) -> PerImage:
@@ -206,13 +172,3 @@ def _roc_auc(logits: Logits, labels: Labels) -> float | None:
 
 def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _cell(value: float | dict[str, float | None] | None) -> str:
-    """`0.812`, `0.812 [0.760, 0.858]` or a dash."""
-    low = high = None
-    if isinstance(value, dict):
-        value, low, high = value["value"], value["low"], value["high"]
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

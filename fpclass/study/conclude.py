@@ -1,26 +1,27 @@
-"""What a study amounts to: the table with its verdicts, an honest choice, the ensemble and how far to trust it."""
+"""Conclusions of a study: the table with its verdicts, an honest choice, the ensemble and how far to trust it."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from fpclass import files
 from fpclass.config import Config
-from fpclass.report import charts as figures
+from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
+from fpclass.run.original_classes import write_original_classes
 from fpclass.run.prepare import note_of
-from fpclass.stats.calibration import calibration_report, cross_fitted_calibration
+from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
-from fpclass.stats.decisions import decision_report
-from fpclass.stats.intervals import OVERALL_METRICS, evaluate_predictions
-from fpclass.stats.original_classes import judge_originals, write_originals
+from fpclass.stats.decision_report import decision_report
+from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.intervals import Bootstrap, evaluate_predictions
+from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
-from fpclass.stats.selection import Ensemble, Selection, cross_fitted_choice, cross_fitted_ensemble
-from fpclass.study.calibration_figures import reliability_diagram, risk_coverage_curve
-from fpclass.study.figures import study_figure
+from fpclass.stats.selection import cross_fitted_choice
+from fpclass.stats.weighted_metrics import OVERALL_METRICS
+from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
 from fpclass.study.study import IMAGE_RANDOM, Study
@@ -38,8 +39,8 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
     """Judges the trained members of a study and writes everything about them into its folder.
 
     Args:
-      study: all of whose members are trained, except those of the failed arms.
-      failures: reason by arm.
+      study: all of whose members are trained, except those of the failed configs.
+      failures: reason by config.
 
     Returns:
       What to tell a person: the table, the choice, the ensemble, where things are.
@@ -51,94 +52,90 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
     if not trained:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
-    hub = collect(study, trained)
     settings = study.arms[study.baseline]
+    bootstrap, metric = bootstrap_of(settings), settings.study.metric
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    predictions = collect(study, trained, described["class_names"])
     write_tables(study, trained)
-    rows = judge(hub, study, failures, settings)
-    choice = choose_config(hub, settings) if len(trained) > 1 else None
-    ensemble, reports = judge_ensemble(hub, described["class_names"], settings)
+    rows = judge(predictions, study, failures, settings)
+    choice = None
+    if len(trained) > 1:
+        choice = cross_fitted_choice(predictions.logits, predictions.cohort, metric, bootstrap)
+    ensemble, reports = judge_ensemble(predictions, settings)
     write_ensemble(study, ensemble, reports, described, settings)
     report = StudyReport(
         rows=rows,
-        metric=settings.study.metric,
-        confidence=1 - settings.study.alpha,
+        metric=metric,
+        confidence=bootstrap.confidence,
         note=note_of(described["is_synthetic"]),
         source=described["trained_on"],
-        num_images=len(hub.labels),
-        num_people=len(set(hub.units)),
-        num_folds=study.num_folds,
+        cohort=predictions.cohort,
         num_seeds=study.num_seeds,
         choice=choice,
         ensemble=ensemble,
         ensemble_scores=reports["scores"],
         calibration=reports["calibration"],
         decisions=reports["decisions"],
-        inflations=judge_splits(hub, study, failures, settings),
+        inflations=judge_splits(predictions, study, failures, settings),
         failed_splits={
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
     )
-    _write(study, report, hub, settings, described["class_names"])
+    _write(study, report, predictions, settings)
     return to_text(report, study.folder)
 
 
-def judge(hub: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> list[StudyRow]:
+def bootstrap_of(settings: Config) -> Bootstrap:
+    """The bootstrap behind all intervals of a study, from the config of its baseline."""
+    return Bootstrap(settings.evaluate.num_bootstrap, 1 - settings.study.alpha)
+
+
+def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> list[StudyRow]:
     """The rows of the table, the baseline first, failures in their place."""
-    options = _bootstrap(settings)
-    shared = (hub.labels, hub.folds, hub.units, settings.study.metric)
+    cohort, metric, bootstrap = predictions.cohort, settings.study.metric, bootstrap_of(settings)
     compared = {}
-    if study.baseline in hub.logits:
-        compared = compare_all(hub.logits, study.baseline, *shared, margin=settings.study.margin, **options)
+    if study.baseline in predictions.logits:
+        margin = settings.study.margin
+        compared = compare_all(predictions.logits, study.baseline, cohort, metric, bootstrap, margin=margin)
     rows = []
     for name in study.names:
+        is_baseline = name == study.baseline
         if name in failures:
-            rows.append(StudyRow(name, None, None, None, failures[name], name == study.baseline))
+            rows.append(StudyRow(name, None, None, None, failures[name], is_baseline))
             continue
-        logits = hub.logits[name]
-        scores = member_scores(logits, hub.labels, hub.folds, settings.study.metric)
-        score = score_config(logits, *shared, **options)
-        rows.append(StudyRow(name, score, scores, compared.get(name), is_baseline=name == study.baseline))
+        logits = predictions.logits[name]
+        score, scores = score_config(logits, cohort, metric, bootstrap), member_scores(logits, cohort, metric)
+        rows.append(StudyRow(name, score, scores, compared.get(name), is_baseline=is_baseline))
     return rows
 
 
-def choose_config(hub: OutOfFold, settings: Config) -> Selection:
-    """The best config, with its optimistic score and the one that is free of the choice."""
-    shared = (hub.labels, hub.folds, hub.units, settings.study.metric)
-    return cross_fitted_choice(hub.logits, *shared, **_bootstrap(settings))
-
-
-def judge_ensemble(hub: OutOfFold, class_names: list[str], settings: Config) -> tuple[Ensemble, dict[str, Any]]:
+def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
     """The greedy ensemble over the configs, and what can be expected of it, all of it fitted out of fold.
 
     Returns:
       The ensemble; and its scores, calibration and decisions, for JSON.
     """
-    average = settings.predict.average
-    ensemble = cross_fitted_ensemble(hub.logits, hub.labels, hub.folds, average=average)
-    bootstrap: dict[str, Any] = {
-        "num_bootstrap": settings.evaluate.num_bootstrap,
-        "confidence": 1 - settings.study.alpha,
-    }
-    said, method = ensemble.log_probabilities, settings.study.calibration
-    calibrated, _, _ = cross_fitted_calibration(said, hub.labels, hub.folds, method)
-    cost = [list(costs) for costs in settings.study.cost] or None
-    people = (hub.labels, hub.folds, hub.units)
+    cohort, bootstrap, method = predictions.cohort, bootstrap_of(settings), settings.study.calibration
+    ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.average)
+    log_probabilities = ensemble.log_probabilities
+    calibrated, _, _ = cross_fitted_calibration(log_probabilities, cohort, method)
     return ensemble, {
-        "scores": evaluate_predictions(said, hub.labels, hub.units, class_names, **bootstrap),
-        "calibration": calibration_report(said, *people, method=method, **bootstrap),
+        "scores": evaluate_predictions(log_probabilities, cohort, bootstrap),
+        "calibration": calibration_report(log_probabilities, cohort, bootstrap, method),
         "decisions": decision_report(
             calibrated,
-            *people,
-            cost=cost,
+            cohort,
+            bootstrap,
+            cost=[list(costs) for costs in settings.study.cost] or None,
             max_risk=settings.study.max_risk,
             miss_rate=settings.study.miss_rate,
-            **bootstrap,
         ),
     }
 
 
-def judge_splits(hub: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> dict[str, Inflation]:
+def judge_splits(
+    predictions: OutOfFold, study: Study, failures: dict[str, str], settings: Config
+) -> dict[str, Inflation]:
     """How much folds that divide people flatter each config that was trained on both kinds."""
     inflations = {}
     for name in study.arms:
@@ -147,16 +144,14 @@ def judge_splits(hub: OutOfFold, study: Study, failures: dict[str, str], setting
             continue
         random = collect(study, [name])
         order = {filename: i for i, filename in enumerate(random.filenames)}
-        rows = np.array([order[filename] for filename in hub.filenames])
+        rows = np.array([order[filename] for filename in predictions.filenames])
         inflations[grouped] = inflation(
             random.logits[name][:, rows],
-            random.folds[rows],
-            hub.logits[grouped],
-            hub.folds,
-            hub.labels,
-            hub.units,
+            random.cohort.folds[rows],
+            predictions.logits[grouped],
+            predictions.cohort,
             settings.study.metric,
-            **_bootstrap(settings),
+            bootstrap_of(settings),
         )
     return inflations
 
@@ -178,7 +173,7 @@ def write_ensemble(
     )
 
 
-def describe_originals(study: Study, report: StudyReport, hub: OutOfFold, class_names: list[str]) -> dict[str, str]:
+def describe_originals(study: Study, report: StudyReport, filenames: list[str]) -> dict[str, str]:
     """Errors of the ensemble by the classes that `data.merge` put together: two tables, a figure and a section.
 
     Returns:
@@ -188,16 +183,11 @@ def describe_originals(study: Study, report: StudyReport, hub: OutOfFold, class_
     if not settings.data.merge:
         return {}
     rows = Run(study.folder, settings).read_csv("table.csv").set_index("filename")
-    classes, pairs, lines = judge_originals(
-        report.ensemble.log_probabilities,
-        hub.labels,
-        np.array(rows.loc[hub.filenames, "original"], str),
-        np.array(hub.units),
-        class_names,
-        num_bootstrap=settings.evaluate.num_bootstrap,
-        confidence=report.confidence,
+    originals = np.array(rows.loc[filenames, "original"], str)
+    logits = report.ensemble.log_probabilities
+    _, _, lines = write_original_classes(
+        study.folder, logits, report.cohort, originals, bootstrap_of(settings), note=report.note
     )
-    write_originals(study.folder, classes, pairs, note=report.note)
     about = (
         "Of the ensemble, which `submit --ensemble` hands in, out of fold: every image by members that never saw it, "
         "weighted as the other folds want it; wrong is another most probable class. All classes and pairs: "
@@ -207,39 +197,34 @@ def describe_originals(study: Study, report: StudyReport, hub: OutOfFold, class_
     return {"Errors by original class": "\n".join(text)}
 
 
-def _bootstrap(settings: Config) -> dict[str, Any]:
-    return {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
-
-
-def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config, class_names: list[str]) -> None:
+def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config) -> None:
     """Writes the table, the report and the figures."""
     frame = to_frame(report.rows, report.metric, report.source)
     for metric in OVERALL_METRICS:
         means = {
-            name: float(np.nanmean(member_scores(logits, hub.labels, hub.folds, metric)))
-            for name, logits in hub.logits.items()
+            name: float(np.nanmean(member_scores(logits, report.cohort, metric)))
+            for name, logits in predictions.logits.items()
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
     files.write_csv(study.path("study.csv"), frame)
-    trainings = training_table(study, list(hub.logits), class_names)
+    trainings = training_table(study, list(predictions.logits), report.cohort.class_names)
     files.write_csv(study.path("training.csv"), trainings)
     sections = {
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
-        "Classification reports, out of fold": reports_markdown(hub, class_names),
-        **describe_originals(study, report, hub, class_names),
+        "Classification reports, out of fold": reports_markdown(predictions),
+        **describe_originals(study, report, predictions.filenames),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
-    choice = dataclasses.asdict(report.choice) if report.choice else None
     files.write_json(
         study.path("results.json"),
         {
             "data": report.source,
             "is_synthetic": bool(report.note),
-            "num_folds": report.num_folds,
+            "num_folds": report.cohort.num_folds,
             "num_seeds": report.num_seeds,
             "metric": report.metric,
             "confidence": report.confidence,
-            "choice": choice,
+            "choice": report.choice.record() if report.choice else None,
             "ensemble": {
                 "weights": report.ensemble.weights,
                 "weights_per_fold": list(report.ensemble.weights_per_fold),
@@ -247,7 +232,7 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config, 
             },
             "calibration": report.calibration,
             "decisions": report.decisions,
-            "inflation": {name: dataclasses.asdict(found) for name, found in report.inflations.items()},
+            "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
         },
     )
     note = report.note
@@ -259,4 +244,4 @@ def _write(study: Study, report: StudyReport, hub: OutOfFold, settings: Config, 
         "reliability": reliability_diagram(report.calibration, note=note),
         "risk_coverage": risk_coverage_curve(report.decisions, note=note),
     }.items():
-        figures.save_figure(figure, study.path(f"figures/{name}.png"))
+        save_figure(figure, study.path(f"figures/{name}.png"))

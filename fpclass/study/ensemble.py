@@ -17,8 +17,8 @@ from fpclass.run.prepare import check_same_data, prepare
 from fpclass.run.submission import write_submission
 from fpclass.stats.calibration import Calibration
 from fpclass.stats.decisions import cost_decisions
+from fpclass.stats.ensembling import LogProbabilities, average_members, weighted_average
 from fpclass.stats.metrics import log_softmax
-from fpclass.stats.selection import LogProbabilities, average_members, weighted_average
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study
 
@@ -45,17 +45,17 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     filenames, logits = collect_test(study, ensemble["weights"])
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
-    said = combine(logits, study.num_folds, ensemble)
-    predictions = Predictions.make(table, splits, rows, said, "ensemble")
+    combined = combine(logits, study.num_folds, ensemble)
+    predictions = Predictions.make(table, splits, rows, combined, "ensemble")
     files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
-    decided = Predictions.make(table, splits, rows, decide(said, config, ensemble["thresholds"]), "ensemble")
+    decided = Predictions.make(table, splits, rows, decide(combined, config, ensemble["thresholds"]), "ensemble")
     return write_submission(study.folder, config, table, decided)
 
 
 def combine(
     logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
 ) -> LogProbabilities:
-    """What the ensemble says of rows that no fold holds.
+    """The ensemble's predictions of rows that no fold holds.
 
     Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
     calibrated probabilities of the folds are then averaged.

@@ -1,16 +1,18 @@
-"""The figures of a study: what each config scored, how it differs from the baseline, what freezing does."""
+"""Figures of a study: scores of the configs, differences from the baseline, freezing, calibration and abstention."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fpclass.report.style import COLOURS, FAINT, GREY, INK, new_figure, shorten, styled
+from fpclass.stats.intervals import Interval
 from fpclass.study.report import StudyRow
 
 BLUE, ORANGE, GREEN = COLOURS[:3]
@@ -27,7 +29,7 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
       margin: differences within it do not matter in practice.
       note: small print at the foot.
     """
-    shown = [row for row in rows if row.score and row.score.mean is not None]
+    shown = [row for row in rows if row.score and row.score.mean.value is not None]
     what = metric.replace("_", " ")
     level = f"{100 * confidence:g} %"
     figure = new_figure(11, 1.9 + 0.34 * max(len(shown), 2), f"{what[0].upper()}{what[1:]} of every config", note)
@@ -51,14 +53,12 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
 
 def _scores(axes: Axes, rows: Sequence[StudyRow]) -> None:
     for y, row in enumerate(rows):
-        score = row.score
-        if score is None or score.mean is None or row.members is None:
+        if row.score is None or row.score.mean.value is None or row.members is None:
             continue
         dots = row.members.ravel()
         axes.scatter(dots, np.full(len(dots), y + 0.22), s=9, color=GREY, alpha=0.6, linewidths=0)
-        if score.low is not None and score.high is not None:
-            axes.plot([score.low, score.high], [y, y], color=BLUE, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(score.mean, y, "o", color=BLUE, markersize=5)
+        _interval(axes, row.score.mean, y, color=BLUE, linewidth=2.5, solid_capstyle="butt")
+        axes.plot(row.score.mean.value, y, "o", color=BLUE, markersize=5)
 
 
 def _differences(axes: Axes, rows: Sequence[StudyRow], margin: float) -> None:
@@ -66,15 +66,17 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], margin: float) -> None:
     axes.axvline(0, color=GREY, linewidth=1)
     for y, row in enumerate(rows):
         compared = row.comparison
-        if compared is None or compared.difference is None:
+        if compared is None or compared.difference.value is None:
             continue
         colour = {"better": GREEN, "worse": ORANGE}.get(compared.verdict, INK)
-        if compared.t_low is not None and compared.t_high is not None:
-            axes.plot([compared.t_low, compared.t_high], [y, y], color=colour, linewidth=0.9)
-        if compared.difference_low is not None and compared.difference_high is not None:
-            ends = [compared.difference_low, compared.difference_high]
-            axes.plot(ends, [y, y], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.8)
-        axes.plot(compared.difference, y, "o", color=colour, markersize=5)
+        _interval(axes, compared.tested, y, color=colour, linewidth=0.9)
+        _interval(axes, compared.difference, y, color=colour, linewidth=3, solid_capstyle="butt", alpha=0.8)
+        axes.plot(compared.difference.value, y, "o", color=colour, markersize=5)
+
+
+def _interval(axes: Axes, interval: Interval, y: float, **style: Any) -> None:
+    if interval.low is not None and interval.high is not None:
+        axes.plot([interval.low, interval.high], [y, y], **style)
 
 
 @styled
@@ -105,3 +107,82 @@ def sweep_figure(
         axes.grid(axis="y")
         axes.legend(loc="best")
     return figure
+
+
+@styled
+def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
+    """Accuracy against confidence, before and after calibration, over where the images are.
+
+    Args:
+      report: from `fpclass.stats.reliability.calibration_report`.
+      note: small print at the foot.
+    """
+    figure = new_figure(9, 5.6, "Reliability: is it right as often as it says?", note)
+    upper, lower = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
+    stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, out of fold)"}
+    counts = [report[stage]["confidence_counts"] for stage in stages]
+    num_bars = len(counts[0])
+    # For two classes no confidence is below one half: that half would be empty paper.
+    left = 0.0 if np.sum(counts, axis=0)[: num_bars // 2].any() else 0.5
+    for axes, histogram, (stage, title), colour in zip(upper, lower, stages.items(), COLOURS, strict=False):
+        _show_bins(axes, report[stage], colour, left)
+        ece = report[stage]["ece"]
+        error = f"ECE {Interval.of(ece)}; {ece['expected_if_calibrated']:.3f} by chance alone"
+        axes.set_title(f"{title}\n{error}", loc="left", color=GREY)
+        edges = np.arange(num_bars) / num_bars
+        histogram.bar(edges, report[stage]["confidence_counts"], 1 / num_bars, align="edge", color=colour)
+        histogram.set(xlim=(left, 1.005), ylim=(0, 1.05 * np.max(counts)))
+        histogram.set_xlabel("confidence (probability of the predicted class)")
+    upper[0].set_ylabel("accuracy")
+    upper[0].legend(loc="lower right")
+    lower[0].set_ylabel("images")
+    return figure
+
+
+@styled
+def risk_coverage_curve(report: Mapping[str, Any], note: str = "") -> Figure:
+    """Error rate among the images that are decided, by the share of them, the most confident first.
+
+    Args:
+      report: from `fpclass.stats.decision_report.decision_report`.
+      note: small print at the foot.
+    """
+    abstention = report["abstention"]
+    curve = abstention["curve"]
+    figure = new_figure(6.4, 4.6, "Risk and coverage: deciding only where it is sure", note)
+    axes = figure.add_subplot()
+    low, high = np.array([curve["low"], curve["high"]], float)  # None becomes nan, which is not drawn
+    if np.isfinite(low).any():
+        band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0}
+        axes.fill_between(curve["coverage"], low, high, label="interval over people", **band)
+    axes.plot(curve["coverage"], curve["risk"], color=COLOURS[0], label="most confident first")
+    everyone = abstention["error_rate"]["value"]
+    axes.axhline(everyone, color=GREY, linewidth=1, linestyle="--", label=f"in random order: {everyone:.3f}")
+    coverage, risk = abstention["coverage"]["value"], abstention["risk"]["value"]
+    if risk is not None:
+        label = f"fitted out of fold for at most {abstention['max_risk']:g}"
+        axes.plot(coverage, risk, "o", color=COLOURS[1], label=label)
+    axes.set_title(f"area under the curve {Interval.of(abstention['aurc'])}", loc="left", color=GREY)
+    # The first few people make a band as high as the page: it may leave the frame.
+    highest = max(everyone, *curve["risk"], np.nanmax(np.append(0, high[len(high) // 10 :])))
+    axes.set(xlim=(0, 1.005), ylim=(0, max(0.05, 1.35 * highest)))
+    axes.set(xlabel="coverage (share of the images that are decided)", ylabel="risk (error rate among them)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    axes.grid()
+    axes.legend(loc="upper right", ncols=2)
+    return figure
+
+
+def _show_bins(axes: Axes, stage: Mapping[str, Any], colour: str, left: float) -> None:
+    """Accuracy of each bin with its interval, beside the diagonal of perfect calibration."""
+    axes.plot([left, 1], [left, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    for b in stage["bins"]:
+        if b["accuracy"]["low"] is not None:
+            bounds = [b["accuracy"]["low"], b["accuracy"]["high"]]
+            axes.plot([b["confidence"]] * 2, bounds, color=colour, linewidth=1.2, alpha=0.6)
+    confidences = [b["confidence"] for b in stage["bins"]]
+    accuracies = [b["accuracy"]["value"] for b in stage["bins"]]
+    axes.plot(confidences, accuracies, "o-", color=colour, markersize=5, label="equally many images each")
+    axes.set_ylim(-0.01, 1.03)
+    axes.grid()

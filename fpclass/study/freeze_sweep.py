@@ -15,8 +15,9 @@ from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model, variable_shapes
 from fpclass.models.network import HEAD, Network, stages_before
-from fpclass.report import charts as figures
+from fpclass.report.style import save_figure
 from fpclass.run.prepare import note_of
+from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, score_config
 from fpclass.study.figures import sweep_figure
 from fpclass.study.out_of_fold import collect
@@ -43,7 +44,7 @@ def plan_sweep(
       num_folds: at least 2.
       num_seeds: at least 1.
       cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
-        the first stage is among them, which leaves nothing to cache, no arm trains on cached views: the curve would
+        the first stage is among them, which leaves nothing to cache, no config trains on cached views: the curve would
         mix two effects.
 
     Raises:
@@ -54,19 +55,19 @@ def plan_sweep(
     if not isinstance(model, Network):
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
     names = model.stage_names
-    arms: dict[str, Config] = {}
+    by_name: dict[str, Config] = {}
     stages = [*cuts] or [*_stages_with_weights(model, config), HEAD]
     frozen = {stage: stages_before([*names, HEAD], stage, "--cuts") for stage in stages}
     for stage, num_frozen in frozen.items():
-        arm: Config = ConfigDict(config.to_dict())
-        arm.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
-        arm.finetune.freeze_until, arm.finetune.freeze_till = stage if num_frozen else "", 0
-        arm.finetune.unfreeze = ()
+        cut: Config = ConfigDict(config.to_dict())
+        cut.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
+        cut.finetune.freeze_until, cut.finetune.freeze_till = stage if num_frozen else "", 0
+        cut.finetune.unfreeze = ()
         if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
-            arm.finetune.cache_views = 0
-        arms[arm.name] = experiment.check(arm.lock())
-    first = max(arms)
-    return assemble(folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=first, compare_splits=False)
+            cut.finetune.cache_views = 0
+        by_name[cut.name] = experiment.check(cut.lock())
+    first = max(by_name)
+    return assemble(folder, by_name, num_folds=num_folds, num_seeds=num_seeds, baseline=first, compare_splits=False)
 
 
 def _stages_with_weights(model: Network, config: Config) -> list[str]:
@@ -84,10 +85,10 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
     trained = sorted(name for name in study.names if name not in failures)
     if not trained:
         return "no cut point could be trained"
-    hub = collect(study, trained)
+    predictions = collect(study, trained)
     settings = study.arms[study.baseline]
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
-    options: dict[str, Any] = {"num_resamples": settings.evaluate.num_bootstrap, "confidence": 1 - settings.study.alpha}
+    bootstrap = Bootstrap(settings.evaluate.num_bootstrap, 1 - settings.study.alpha)
     rows = []
     for name in trained:
         row: dict[str, Any] = {
@@ -96,13 +97,10 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
             "freeze_until": study.arms[name].finetune.freeze_until,
         }
         for metric in METRICS:
-            logits = hub.logits[name]
-            score = score_config(logits, hub.labels, hub.folds, hub.units, metric, **options)
-            members = member_scores(logits, hub.labels, hub.folds, metric)
+            logits = predictions.logits[name]
+            members = member_scores(logits, predictions.cohort, metric)
             row |= {
-                metric: score.mean,
-                f"{metric}_low": score.low,
-                f"{metric}_high": score.high,
+                **score_config(logits, predictions.cohort, metric, bootstrap).mean.columns(metric),
                 f"{metric}_members_low": float(np.nanmin(members)),
                 f"{metric}_members_high": float(np.nanmax(members)),
             }
@@ -112,7 +110,7 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
     weights = pathlib.Path(settings.model.weights).name or "random"
     title = f"{settings.model.name} with {weights} weights: what is frozen"
     figure = sweep_figure(
-        frame, METRICS, title, confidence=1 - settings.study.alpha, note=note_of(described["is_synthetic"])
+        frame, METRICS, title, confidence=bootstrap.confidence, note=note_of(described["is_synthetic"])
     )
-    figures.save_figure(figure, study.path("figures/freeze_sweep.png"))
+    save_figure(figure, study.path("figures/freeze_sweep.png"))
     return f"written: {study.path('freeze_sweep.csv')}, {study.path('figures/freeze_sweep.png')}"

@@ -1,17 +1,18 @@
-"""The hub of a study: every labelled image as said by members that never saw its person, test rows by all members."""
+"""Out-of-fold predictions of a study: each labelled image by members that never saw its person; test rows by all."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import RunError
+from fpclass.stats.cohort import Cohort
 from fpclass.study.study import Study, StudyMember
 
 
@@ -21,25 +22,22 @@ class OutOfFold:
 
     Attributes:
       filenames: of the labelled images, in the order of the data set, [N].
-      labels: class index of each, [N].
-      folds: the fold that validated it, [N].
-      units: what intervals resample: the person, with everybody who shares an identical image, [N].
+      cohort: their labels, folds and groups: the person, with everybody who shares an identical image.
       logits: by config; each image's by the member of that seed whose fold holds it, [S, N, K].
     """
 
     filenames: list[str]
-    labels: Int[np.ndarray, " n"]
-    folds: Int[np.ndarray, " n"]
-    units: list[str]
+    cohort: Cohort
     logits: dict[str, Float[np.ndarray, "s n k"]]
 
 
-def collect(study: Study, names: Iterable[str]) -> OutOfFold:
-    """Reads what the members of some arms said of the images of their fold.
+def collect(study: Study, names: Iterable[str], class_names: Sequence[str] = ()) -> OutOfFold:
+    """Reads the out-of-fold predictions of some configs.
 
     Args:
-      study: whose members of these arms are all trained.
-      names: of the arms; all on the same folds.
+      study: whose members of these configs are all trained.
+      names: of the configs; all on the same folds.
+      class_names: of the cohort.
 
     Raises:
       RunError: a member is not trained or its files are damaged.
@@ -55,18 +53,21 @@ def collect(study: Study, names: Iterable[str]) -> OutOfFold:
             by_seed.setdefault(member.seed, []).append(read_member(member, VALIDATION))
         of_seeds = [_in_order(parts, splits.index, study, name) for parts in by_seed.values()]
         columns = logit_columns(of_seeds[0])
-        found = splits[["filename", "fold", "unit"]].assign(label=of_seeds[0]["label"])
-        if logits and not (found.equals(shared) and columns == classes):
+        images = splits[["filename", "fold", "unit"]].assign(label=of_seeds[0]["label"])
+        if logits and not (images.equals(shared) and columns == classes):
             raise RunError(
                 f"{study.folder}: {name} has other images, labels, classes or folds than {next(iter(logits))}"
             )
-        shared, classes = found, columns
+        shared, classes = images, columns
         logits[name] = np.stack([frame[columns].to_numpy(np.float64) for frame in of_seeds])
     return OutOfFold(
         filenames=shared["filename"].tolist(),
-        labels=shared["label"].to_numpy(np.int64),
-        folds=shared["fold"].to_numpy(np.int64),
-        units=shared["unit"].tolist(),
+        cohort=Cohort(
+            shared["label"].to_numpy(np.int64),
+            shared["unit"].tolist(),
+            shared["fold"].to_numpy(np.int64),
+            class_names,
+        ),
         logits=logits,
     )
 
@@ -114,7 +115,7 @@ def _with_columns(first: dict[str, object], frame: pd.DataFrame) -> pd.DataFrame
 
 
 def collect_test(study: Study, names: Iterable[str]) -> tuple[list[str], dict[str, Float[np.ndarray, "m n k"]]]:
-    """What all members of some configs said of the rows to predict.
+    """Reads the predictions of rows without a label by all members of some configs.
 
     Returns:
       Their file names [N], and by config the logits [M, N, K] of its M members.

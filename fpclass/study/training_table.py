@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from fpclass.data.splits import VALIDATION
 from fpclass.models.build import build_model
+from fpclass.report.text_tables import markdown_table
 from fpclass.stats.metrics import compute_metrics
 from fpclass.study.out_of_fold import OutOfFold, logit_columns, read_member
 from fpclass.study.study import Study, StudyMember
@@ -27,8 +28,8 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
     scores are of that epoch's weights, the loss is the plain cross-entropy; precision is the mean over the classes.
 
     Args:
-      study: whose members of these arms are all trained.
-      names: of the arms.
+      study: whose members of these configs are all trained.
+      names: of the configs.
       class_names: of the data.
 
     Returns:
@@ -81,43 +82,35 @@ def _scores(member: StudyMember, class_names: Sequence[str]) -> dict[str, float]
 
 def training_markdown(table: pd.DataFrame) -> str:
     """The table for a page."""
-    lines = [
-        "| config | image | parameters | s / epoch | training accuracy | loss | precision | validation accuracy | "
-        "loss | precision | gap |",
-        f"|{'---|' * 11}",
-    ]
+    header = "config, image, parameters, s / epoch, training accuracy, loss, precision, validation accuracy, loss"
+    rows = [[*header.split(", "), "precision", "gap"]]
     for row in table.to_dict("records"):
         cells = [f"{row[s]:.3f}" + ("" if np.isnan(row[f"{s}_sd"]) else f" ± {row[f'{s}_sd']:.3f}") for s in SCORES]
         seconds = "-" if np.isnan(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.3g}"
-        head = [row["config"].replace("|", "\\|"), row["image_size"], f"{row['parameters']:,}", seconds]
-        lines.append(f"| {' | '.join([*head, *cells])} |")
-    return "\n".join(lines)
+        rows.append([row["config"], row["image_size"], f"{row['parameters']:,}", seconds, *cells])
+    return "\n".join(markdown_table(rows))
 
 
-def reports_markdown(hub: OutOfFold, class_names: Sequence[str]) -> str:
+def reports_markdown(predictions: OutOfFold) -> str:
     """The classification reports of all configs side by side: precision, recall and F1 of every class, out of fold.
 
-    Means over the seeds.
+    Means over the seeds; what is undefined counts as 0.
     """
-    reports = {
-        name: [compute_metrics(of_seed, hub.labels, class_names) for of_seed in logits]
-        for name, logits in hub.logits.items()
-    }
-    counts = np.bincount(hub.labels, minlength=len(class_names))
-    lines = [
-        f"| class (images) | score | {' | '.join(name.replace('|', chr(92) + '|') for name in reports)} |",
-        f"|---|---|{'---|' * len(reports)}",
+    cohort = predictions.cohort
+    reports = [
+        [compute_metrics(of_seed, cohort.labels, cohort.class_names) for of_seed in logits]
+        for logits in predictions.logits.values()
     ]
 
-    def line(title: str, score: str, values: list[list[float | None]]) -> str:
-        cells = [f"{np.mean([v or 0.0 for v in of_seeds]):.3f}" for of_seeds in values]
-        return f"| {title} | {score} | {' | '.join(cells)} |"
+    def means(value: Callable[[dict[str, Any]], float | None]) -> list[str]:
+        return [f"{np.mean([value(report) or 0.0 for report in of_seeds]):.3f}" for of_seeds in reports]
 
-    for k, name in enumerate(class_names):
+    rows = [["class (images)", "score", *predictions.logits]]
+    counts = np.bincount(cohort.labels, minlength=len(cohort.class_names))
+    for name, count in zip(cohort.class_names, counts, strict=True):
         for score in ("precision", "recall", "f1"):
-            values = [[report["per_class"][name][score] for report in found] for found in reports.values()]
-            lines.append(line(f"{name} ({counts[k]})" if score == "precision" else "", score, values))
-    for score in ("macro_f1", "accuracy"):
-        values = [[report[score] for report in found] for found in reports.values()]
-        lines.append(line("all" if score == "macro_f1" else "", score.replace("_", " "), values))
-    return "\n".join(lines)
+            title = f"{name} ({count})" if score == "precision" else ""
+            rows.append([title, score, *means(lambda report, n=name, s=score: report["per_class"][n][s])])
+    rows.append(["all", "macro f1", *means(lambda report: report["macro_f1"])])
+    rows.append(["", "accuracy", *means(lambda report: report["accuracy"])])
+    return "\n".join(markdown_table(rows))

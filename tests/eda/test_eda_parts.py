@@ -21,6 +21,7 @@ from fpclass.eda.judgement import quick_judgement, read_judgement
 from fpclass.eda.outliers import extreme_looks, find_strange, robust_z
 from fpclass.eda.thumbnails import LONGEST_PX, Thumbnails
 from fpclass.errors import DataError, RunError
+from fpclass.stats.intervals import Bootstrap
 from fpclass.study.study import assemble
 
 
@@ -98,9 +99,8 @@ def test_quick_predictions_learn_and_are_probabilities_of_all_classes():
     assert judgement.probabilities.sum(axis=1) == pytest.approx(1)
     assert judgement.probabilities[:, 3].max() < 1e-100
     assert "rare" in judgement.notes[0]
-    accuracy, interval = judgement.accuracy(labels[:90], 200, 0.95)
-    assert interval is not None
-    assert 0.8 < interval[0] < accuracy < interval[1] <= 1
+    accuracy = judgement.accuracy(labels[:90], Bootstrap(200, 0.95))
+    assert 0.8 < accuracy.low < accuracy.value < accuracy.high <= 1
 
 
 def test_too_few_people_cannot_be_predicted():

@@ -12,6 +12,7 @@ from fpclass.errors import RunError
 from fpclass.explain import figures as explain_figures
 from fpclass.report import charts as figures
 from fpclass.report import grids
+from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import compute_metrics
 
 LONG_NAMES = [
@@ -64,7 +65,7 @@ def draw_every_figure(channels, class_names, size):
     yield "mean_images", grids.mean_images(images, labels, class_names, note=NOTE)
     yield "sample_grid", grids.sample_grid(images, labels, class_names, filenames, note=NOTE)
     yield "confusion_matrix", figures.confusion_matrix(matrix, class_names, note=NOTE)
-    yield "roc_curves", figures.roc_curves(logits, true, class_names, (0.7, 0.9), note=NOTE)
+    yield "roc_curves", figures.roc_curves(logits, true, class_names, Interval(0.8, 0.7, 0.9), note=NOTE)
     yield "learning_curves", figures.learning_curves(make_history(), 6, note=NOTE)
     yield "grad_cam_grid", explain_figures.grad_cam_grid(images[:5], maps, titles, note=NOTE)
 
@@ -206,13 +207,15 @@ def test_confusion_matrix_has_true_classes_in_rows():
 def test_roc_curves_enclose_the_reported_area(num_classes):
     logits, labels = make_predictions(80, num_classes)
     names = LONG_NAMES[:num_classes]
-    (axes,) = figures.roc_curves(logits, labels, names, (0.61, 0.99)).axes
+    reported = compute_metrics(logits, labels, names)["roc_auc"]
+    (axes,) = figures.roc_curves(logits, labels, names, Interval(reported, 0.61, 0.99)).axes
     curves = [line.get_xydata() for line in axes.lines[1:]]
     areas = [np.trapezoid(curve[:, 1], curve[:, 0]) for curve in curves]
-    reported = compute_metrics(logits, labels, names)["roc_auc"]
     assert len(curves) == (1 if num_classes == 2 else num_classes)
     assert np.mean(areas) == pytest.approx(reported, abs=1e-9)
     assert f"{reported:.3f} [0.610, 0.990]" in axes.get_title(loc="left")
+    (without,) = figures.roc_curves(logits, labels, names).axes
+    assert without.get_title(loc="left").endswith(f" {reported:.3f}")
     if num_classes == 2:
         # Of class 1: the scores that it gets for being called class 0 would give the same area.
         threshold = (logits[:, 1] > logits[:, 0])[labels == 1].mean()
@@ -221,7 +224,7 @@ def test_roc_curves_enclose_the_reported_area(num_classes):
 
 def test_roc_curves_of_a_class_without_images():
     logits, labels = make_predictions(30, 3)
-    (axes,) = figures.roc_curves(logits, labels % 2, ["a", "b", "c"], (None, None)).axes
+    (axes,) = figures.roc_curves(logits, labels % 2, ["a", "b", "c"], Interval()).axes
     assert any(text.startswith("c: undefined") for text in texts(axes))
     assert axes.get_title(loc="left") == ""
 

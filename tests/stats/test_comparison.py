@@ -10,16 +10,18 @@ from scipy import stats
 from study_simulation import (
     NUM_FOLDS,
     as_study,
-    fold_differences_and_people,
+    fold_differences_and_variances,
     make_study,
     simulate,
     with_training_noise,
 )
 
-from fpclass.stats.comparison import bootstrap_p_value, compare, compare_all, corrected_t_test, holm, people_needed
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison import bootstrap_p_value, compare, compare_all, corrected_t_test, groups_needed, holm
+from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, resampled_scores, score_config
 
-OPTIONS = {"num_resamples": 200, "confidence": 0.95, "margin": 0.02}
+BOOTSTRAP = Bootstrap(200, 0.95)
 
 
 def test_corrected_t_test_by_hand():
@@ -32,27 +34,27 @@ def test_corrected_t_test_by_hand():
     assert test.p_value == pytest.approx(2 * stats.t.sf(naive.statistic * math.sqrt(0.2 / 0.45), 4))
     low, high = naive.confidence_interval(0.95)
     widened = math.sqrt(0.45 / 0.2) * (high - low) / 2
-    assert test.interval(0.95) == pytest.approx((0.03 - widened, 0.03 + widened))
+    assert test.bounds(0.95) == pytest.approx((0.03 - widened, 0.03 + widened))
 
 
 def test_the_larger_variance_counts_with_its_own_degrees_of_freedom():
     differences = np.array([0.02, 0.05, -0.01, 0.03, 0.06])
     of_folds = differences.var(ddof=1) / 5
-    for people_variance, larger, degrees_of_freedom, people_share in (
+    for group_variance, larger, degrees_of_freedom, group_share in (
         (2 * of_folds, 2 * of_folds, 39, 1),
         (0.9 * of_folds, of_folds, 4, 1),  # no more than chance
         (0.1 * of_folds, of_folds, 4, 0.1),
     ):
-        test = corrected_t_test(differences, people_variance, 40)
+        test = corrected_t_test(differences, group_variance, 40)
         standard_error = math.sqrt(larger * (1 + 5 / 4))
         assert (test.difference, test.standard_error) == pytest.approx((0.03, standard_error))
         assert test.degrees_of_freedom == degrees_of_freedom
-        assert test.people_share == pytest.approx(people_share)
+        assert test.group_share == pytest.approx(group_share)
         assert test.p_value == pytest.approx(2 * stats.t.sf(0.03 / standard_error, degrees_of_freedom))
     # Where the folds' share stops being chance: the F test.
     edge = stats.f.isf(0.05, 4, 39)
     for above, is_chance in ((1.001, False), (0.999, True)):
-        assert (corrected_t_test(differences, of_folds / edge / above, 40).people_share == 1) == is_chance
+        assert (corrected_t_test(differences, of_folds / edge / above, 40).group_share == 1) == is_chance
 
 
 def test_corrected_t_test_without_spread():
@@ -88,19 +90,19 @@ def test_holm_rejects_what_its_definition_rejects(p_values, alpha):
 
 
 @pytest.mark.parametrize(
-    ("people_variance", "margin", "degrees_of_freedom", "noise"),
+    ("group_variance", "margin", "degrees_of_freedom", "noise"),
     [(4e-4, 0.02, 499, 0.0), (2e-4, 0.02, 4, 0.0), (4e-5, 0.15, 4, 1.86e-4)],
     ids=["people alone", "folds by chance", "noise of training"],
 )
-def test_people_needed_have_the_stated_power(people_variance, margin, degrees_of_freedom, noise):
+def test_groups_needed_have_the_stated_power(group_variance, margin, degrees_of_freedom, noise):
     """Simulated: with that many people the verdict's test finds the margin in 80 % of studies."""
     differences = np.array([0.04, -0.05, 0.01, 0.0, 0.02])  # s^2 / F = 2.26e-4
-    test = dataclasses.replace(corrected_t_test(differences, people_variance, 500), difference=0.004)
-    more = people_needed(test, 500, margin, alpha=0.05, num_tests=10)
+    test = dataclasses.replace(corrected_t_test(differences, group_variance, 500), difference=0.004)
+    more = groups_needed(test, 500, margin, alpha=0.05, num_tests=10)
     assert more is not None
     assert math.inf > more == float(f"{more:.1e}") > 0  # two significant digits
     rng = np.random.default_rng(0)
-    of_people = (max(people_variance, 2.26e-4) - noise) * 500 / (500 + more)
+    of_people = (max(group_variance, 2.26e-4) - noise) * 500 / (500 + more)
     standard_error = math.sqrt(2.25 * (noise + of_people))
     estimates = rng.normal(margin, standard_error, 20_000)
     spread = rng.chisquare(degrees_of_freedom, 20_000) / degrees_of_freedom
@@ -109,107 +111,102 @@ def test_people_needed_have_the_stated_power(people_variance, margin, degrees_of
     assert power == pytest.approx(0.8, abs=0.02)
 
 
-def test_people_needed_at_the_edges():
+def test_groups_needed_at_the_edges():
     noisy = corrected_t_test(np.array([0.04, -0.05, 0.01, 0.0, 0.02]), 4e-5, 500)
-    assert people_needed(noisy, 500, margin=0.02, alpha=0.05, num_tests=10) == math.inf
-    assert people_needed(noisy, 500, margin=10.0, alpha=0.05, num_tests=10) == 0
-    assert people_needed(corrected_t_test(np.full(5, 0.1)), 500, margin=0.0, alpha=0.05, num_tests=1) == 0
-    assert people_needed(corrected_t_test(np.zeros(5)), 500, margin=0.0, alpha=0.05, num_tests=1) is None
-    assert people_needed(corrected_t_test(np.array([0.1])), 500, margin=0.02, alpha=0.05, num_tests=1) is None
+    assert groups_needed(noisy, 500, margin=0.02, alpha=0.05, num_tests=10) == math.inf
+    assert groups_needed(noisy, 500, margin=10.0, alpha=0.05, num_tests=10) == 0
+    assert groups_needed(corrected_t_test(np.full(5, 0.1)), 500, margin=0.0, alpha=0.05, num_tests=1) == 0
+    assert groups_needed(corrected_t_test(np.zeros(5)), 500, margin=0.0, alpha=0.05, num_tests=1) is None
+    assert groups_needed(corrected_t_test(np.array([0.1])), 500, margin=0.02, alpha=0.05, num_tests=1) is None
 
 
-def shifted(labels, folds, *, by):
+def shifted(cohort, *, by):
     """Logits for the true class that differ a little between the folds; `by` makes a config better in all."""
-    strength = by + 0.01 * folds
-    return (strength[:, None] * np.eye(2)[labels])[None]
+    strength = by + 0.01 * cohort.folds
+    return (strength[:, None] * np.eye(2)[cohort.labels])[None]
 
 
 def test_verdicts():
-    coarse, labels, folds, units = make_study(num_people=60)
-    weak, strong = shifted(labels, folds, by=0.2), shifted(labels, folds, by=2.0)
+    coarse, cohort = make_study(num_people=60)
+    weak, strong = shifted(cohort, by=0.2), shifted(cohort, by=2.0)
     configs = {"strong": strong, "baseline": weak, "same": weak, "noise": coarse}
-    result = compare_all(configs, "baseline", labels, folds, units, "log_loss", **OPTIONS)
+    result = compare_all(configs, "baseline", cohort, "log_loss", BOOTSTRAP, margin=0.02)
     assert list(result) == ["strong", "same", "noise"]
     # A smaller loss is better.
-    assert result["strong"].difference < 0
+    assert result["strong"].difference.value < 0
     assert result["strong"].verdict == "better"
     assert result["same"].verdict == "no difference that matters (within ±0.02)"
-    assert (result["same"].difference, result["same"].p_value, result["same"].p_bootstrap) == (0, 1, 1)
-    swapped = compare(weak, strong, labels, folds, units, "log_loss", **OPTIONS)
+    assert (result["same"].difference.value, result["same"].p_value, result["same"].p_bootstrap) == (0, 1, 1)
+    swapped = compare(weak, strong, cohort, "log_loss", BOOTSTRAP, margin=0.02)
     assert swapped.verdict == "worse"
-    assert swapped.difference == pytest.approx(-result["strong"].difference)
-    accuracy = compare(coarse, make_study(60, seed=1)[0], labels, folds, units, "accuracy", **OPTIONS)
+    assert swapped.difference.value == pytest.approx(-result["strong"].difference.value)
+    other = make_study(60, seed=1)[0]
+    accuracy = compare(coarse, other, cohort, "accuracy", BOOTSTRAP, margin=0.02)
     assert (
         accuracy.verdict
-        == f"no detectable difference (about {accuracy.people_needed} more people would be needed to tell)"
+        == f"no detectable difference (about {accuracy.groups_needed} more people would be needed to tell)"
     )
-    assert accuracy.people_needed > 0
-    assert accuracy.difference_low < accuracy.difference < accuracy.difference_high
-    assert accuracy.t_low < accuracy.difference_low
-    assert accuracy.t_high > accuracy.difference_high
-    alone = compare(coarse, make_study(60, seed=1)[0], labels, folds, [""] * len(labels), "accuracy", **OPTIONS)
+    assert accuracy.groups_needed > 0
+    resampled, tested = accuracy.difference, accuracy.tested
+    assert tested.low < resampled.low < resampled.value == tested.value < resampled.high < tested.high
+    alone = compare(coarse, other, Cohort(cohort.labels, None, cohort.folds), "accuracy", BOOTSTRAP, margin=0.02)
     assert "more images would" in alone.verdict
-    wrong, right = -np.eye(2)[labels][None], np.eye(2)[labels][None]
-    assert compare(right, wrong, labels, folds, units, "accuracy", **OPTIONS).verdict == "better"
-    assert json.loads(json.dumps(dataclasses.asdict(accuracy), allow_nan=False)) == dataclasses.asdict(accuracy)
+    wrong, right = -np.eye(2)[cohort.labels][None], np.eye(2)[cohort.labels][None]
+    assert compare(right, wrong, cohort, "accuracy", BOOTSTRAP, margin=0.02).verdict == "better"
+    record = accuracy.record()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert (record["difference_low"], record["t_high"]) == (resampled.low, tested.high)
 
 
 def test_noise_of_training_asks_for_seeds():
     """Every member is far from its neighbours, its people all alike: people cannot tell."""
-    _, labels, folds, units = make_study(num_people=60)
-    steady = shifted(labels, folds, by=1.0)
-    noisy = steady * np.array([1.6, 0.7, 1.3, 0.6, 1.2])[folds][:, None]
-    result = compare(noisy, steady, labels, folds, units, "log_loss", **OPTIONS)
+    _, cohort = make_study(num_people=60)
+    steady = shifted(cohort, by=1.0)
+    noisy = steady * np.array([1.6, 0.7, 1.3, 0.6, 1.2])[cohort.folds][:, None]
+    result = compare(noisy, steady, cohort, "log_loss", BOOTSTRAP, margin=0.02)
     assert result.verdict == "no detectable difference (more seeds would be needed to tell)"
-    assert result.people_needed is None
+    assert result.groups_needed is None
     assert result.p_value == pytest.approx(result.p_folds)
 
 
-def verdict_test(candidate, baseline, labels, folds, units, num_resamples):
-    differences = np.subtract(
-        *(member_scores(x, labels, folds, "accuracy").mean(axis=1) for x in (candidate, baseline))
-    )
-    replicates = np.subtract(
-        *(
-            resampled_scores(x, labels, folds, units, "accuracy", num_resamples=num_resamples)
-            for x in (candidate, baseline)
-        )
-    )
-    return corrected_t_test(differences, replicates.var(), len(set(units))), corrected_t_test(differences)
+def verdict_test(candidate, baseline, cohort, bootstrap):
+    both = candidate, baseline
+    differences = np.subtract(*(member_scores(x, cohort, "accuracy").mean(axis=1) for x in both))
+    replicates = np.subtract(*(resampled_scores(x, cohort, "accuracy", bootstrap) for x in both))
+    return corrected_t_test(differences, replicates.var(), cohort.num_groups), corrected_t_test(differences)
 
 
 def test_equivalence_is_two_one_sided_tests():
     """The margin just holds, or just does not hold, the 90 % interval of the verdict's test."""
-    logits, *shared = make_study(60)
-    other = make_study(60, seed=1)[0]
-    edge = np.abs(verdict_test(other, logits, *shared, 50)[0].interval(0.9)).max()
+    logits, cohort = make_study(60)
+    other, bootstrap = make_study(60, seed=1)[0], Bootstrap(50, 0.95)
+    edge = np.abs(verdict_test(other, logits, cohort, bootstrap)[0].bounds(0.9)).max()
     for margin, words in ((edge + 1e-6, "no difference that matters"), (edge - 1e-6, "no detectable difference")):
-        options = {"num_resamples": 50, "confidence": 0.95, "margin": margin}
-        assert compare(other, logits, *shared, "accuracy", **options).verdict.startswith(words)
+        assert compare(other, logits, cohort, "accuracy", bootstrap, margin=margin).verdict.startswith(words)
 
 
 def test_the_family_is_adjusted_and_seeds_may_differ():
-    study = make_study(60, num_seeds=3)
+    baseline, cohort = make_study(60, num_seeds=3)
     others = {f"config {i}": make_study(60, seed=i, right=0.8)[0] for i in range(1, 4)}
-    result = compare_all({"baseline": study[0], **others}, "baseline", *study[1:], "accuracy", **OPTIONS)
+    both = {"baseline": baseline, **others}
+    result = compare_all(both, "baseline", cohort, "accuracy", BOOTSTRAP, margin=0.02)
     assert [r.p_holm for r in result.values()] == pytest.approx(holm([r.p_value for r in result.values()]))
-    single = compare(others["config 1"], study[0], *study[1:], "accuracy", **OPTIONS)
+    single = compare(others["config 1"], baseline, cohort, "accuracy", BOOTSTRAP, margin=0.02)
     assert single.p_holm == single.p_value == result["config 1"].p_value
-    test, on_folds = verdict_test(others["config 1"], study[0], *study[1:], OPTIONS["num_resamples"])
+    test, on_folds = verdict_test(others["config 1"], baseline, cohort, BOOTSTRAP)
     assert test.standard_error != on_folds.standard_error
     assert (single.standard_error, single.p_value, single.p_folds) == pytest.approx(
         (test.standard_error, test.p_value, on_folds.p_value)
     )
-    assert (single.t_low, single.t_high) == pytest.approx(test.interval(0.95))
+    assert (single.tested.low, single.tested.high) == pytest.approx(test.bounds(0.95))
 
 
 def test_undefined_metric_has_no_verdict():
-    logits, labels, folds, units = make_study()
-    result = compare(logits, logits, np.zeros_like(labels), folds, units, "roc_auc", **OPTIONS)
+    logits, cohort = make_study()
+    of_one_class = Cohort(np.zeros_like(cohort.labels), cohort.groups, cohort.folds)
+    result = compare(logits, logits, of_one_class, "roc_auc", BOOTSTRAP, margin=0.02)
     assert result.verdict == "not comparable: the metric is undefined"
-    assert {result.difference, result.p_value, result.p_folds, result.p_holm, result.p_bootstrap, result.t_low} == {
-        None
-    }
+    assert {value for name, value in result.record().items() if name != "verdict"} == {None}
 
 
 def binomial_bound(probability, num_trials):
@@ -223,7 +220,7 @@ def test_fold_test_holds_its_level_where_the_naive_one_does_not():
     corrected, naive = [], []
     for _ in range(10):
         margins, labels, _ = simulate(rng, 100, 2, num_people=50, num_features=40)
-        of_folds, of_people = fold_differences_and_people(margins * labels > 0)
+        of_folds, of_people = fold_differences_and_variances(margins * labels > 0)
         for differences, variance in zip(of_folds[:, 0], of_people[:, 0], strict=True):
             tests = corrected_t_test(differences), corrected_t_test(differences, variance, 50)
             corrected.append([test.p_value < 0.05 for test in tests])
@@ -292,9 +289,9 @@ def test_false_positives_under_a_true_null(num_people, num_features):
     for _ in range(num_studies // chunk):
         margins, labels, truth = simulate(rng, chunk, 2, num_people=num_people, num_features=num_features)
         for of_study in margins:
-            logits, *shared = as_study(of_study, labels)
-            result = compare(logits[1], logits[0], *shared, "accuracy", **OPTIONS)
-            score = score_config(logits[0], *shared, "accuracy", num_resamples=200, confidence=0.95)
+            logits, cohort = as_study(of_study, labels)
+            result = compare(logits[1], logits[0], cohort, "accuracy", BOOTSTRAP, margin=0.02)
+            score = score_config(logits[0], cohort, "accuracy", BOOTSTRAP).mean
             right = of_study * labels > 0
             folds = right[1].mean(axis=-1) - right[0].mean(axis=-1)
             naive = stats.ttest_1samp(folds, 0).pvalue if folds.std() > 0 else 1.0
@@ -328,7 +325,7 @@ def test_false_positives_under_noisy_training(num_people, num_studies):
     found = []
     for _ in range(num_studies // chunk):
         margins, labels, _ = simulate(rng, chunk, 2, num_people=num_people)
-        of_folds, of_people = fold_differences_and_people(with_training_noise(rng, margins * labels > 0, 0.03))
+        of_folds, of_people = fold_differences_and_variances(with_training_noise(rng, margins * labels > 0, 0.03))
         for differences, variance in zip(of_folds[:, 0], of_people[:, 0], strict=True):
             test, on_folds = corrected_t_test(differences, variance, num_people), corrected_t_test(differences)
             alone = 2 * stats.t.sf(abs(test.difference) / math.sqrt(2.25 * variance), num_people - 1)
@@ -357,7 +354,7 @@ def test_family_wise_error_and_power_with_ten_experiments():
         for _ in range(num_studies // chunk):
             margins, labels, truth = simulate(rng, chunk, 11, signals=[1.0] * 10 + [signal])
             gain.append(truth[:, 10].mean() - truth[:, 0].mean())
-            for of_folds, of_people in zip(*fold_differences_and_people(margins * labels > 0), strict=True):
+            for of_folds, of_people in zip(*fold_differences_and_variances(margins * labels > 0), strict=True):
                 tests = [corrected_t_test(f, v, 100) for f, v in zip(of_folds, of_people, strict=True)]
                 differences = np.array([test.difference for test in tests])
                 p_values = np.array(

@@ -1,27 +1,18 @@
 import itertools
-import json
 
 import numpy as np
 import pytest
+from drawn_predictions import people_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from fpclass.errors import ConfigError, DataError
+from fpclass.errors import ConfigError
 from fpclass.stats import decisions
+from fpclass.stats.cohort import Cohort
 from fpclass.stats.metrics import log_softmax
 
 COST = [[0.0, 1.0], [5.0, 0.0]]
-
-
-def people_predictions(num_people, per_person, num_classes=2, seed=0):
-    """Predictions whose errors the images of a person share; more images of class 1 than of others."""
-    rng = np.random.default_rng(seed)
-    codes = np.repeat(np.arange(num_people), per_person)
-    labels = np.maximum(rng.integers(0, num_classes + 1, num_people) - 1, 0)[codes]
-    logits = rng.normal(size=(len(codes), num_classes)) + rng.normal(size=(num_people, num_classes))[codes]
-    logits[np.arange(len(codes)), labels] += 1.5
-    return logits, labels, codes % 5, [f"person {code}" for code in codes]
 
 
 def brute_force_score(labels, decided, objective):
@@ -64,30 +55,30 @@ def test_threshold_separates_neighbouring_numbers():
 
 
 def test_each_fold_is_decided_by_the_others():
-    logits, labels, folds, units = people_predictions(40, 2)
+    logits, cohort = people_predictions(40, 2, is_skewed=True)
+    labels = cohort.labels
     p = np.exp(log_softmax(logits))[:, 1]
-    decided, by_fold, final = decisions.cross_fitted_threshold(logits, labels, folds, "f1")
-    is_decided, smallest, _ = decisions.cross_fitted_abstention(logits, labels, folds, 0.1)
-    sets, quantiles, _ = decisions.cross_fitted_sets(logits, labels, folds, units, 0.2)
+    decided, by_fold, final = decisions.cross_fitted_threshold(logits, cohort, "f1")
+    is_decided, smallest, _ = decisions.cross_fitted_abstention(logits, cohort, 0.1)
+    sets, quantiles, _ = decisions.cross_fitted_sets(logits, cohort, 0.2)
     scores = 1 - np.exp(log_softmax(logits))
     for fold in range(5):
-        inside = folds == fold
+        inside = cohort.folds == fold
         assert by_fold[fold] == decisions.fit_threshold(logits[~inside], labels[~inside], "f1")
         np.testing.assert_array_equal(decided[inside], p[inside] > by_fold[fold])
         assert smallest[fold] == decisions.coverage_at_risk(logits[~inside], labels[~inside], 0.1)[1]
         np.testing.assert_array_equal(is_decided[inside], np.maximum(p, 1 - p)[inside] >= smallest[fold])
         true_scores = scores[np.arange(80), labels][~inside]
-        outside = [unit for unit, is_in in zip(units, inside, strict=True) if not is_in]
-        assert quantiles[fold] == decisions.conformal_quantile(true_scores, outside, 0.2)
+        assert quantiles[fold] == decisions.conformal_quantile(true_scores, cohort.groups[~inside], 0.2)
         np.testing.assert_array_equal(sets[inside], scores[inside] <= quantiles[fold])
         # Other labels in the fold itself change nothing in it.
-        other = np.where(inside, 1 - labels, labels)
+        other = Cohort(np.where(inside, 1 - labels, labels), cohort.groups, cohort.folds)
         for function, extra in (
-            (decisions.cross_fitted_threshold, ("f1",)),
-            (decisions.cross_fitted_abstention, (0.1,)),
-            (decisions.cross_fitted_sets, (units, 0.2)),
+            (decisions.cross_fitted_threshold, "f1"),
+            (decisions.cross_fitted_abstention, 0.1),
+            (decisions.cross_fitted_sets, 0.2),
         ):
-            first, second = (function(logits, y, folds, *extra)[0][inside] for y in (labels, other))
+            first, second = (function(logits, either, extra)[0][inside] for either in (cohort, other))
             np.testing.assert_array_equal(first, second)
     assert final == decisions.fit_threshold(logits, labels, "f1")
 
@@ -168,9 +159,9 @@ def test_quantile_of_independent_images_is_that_of_the_definition(num_images, mi
 def test_quantile_counts_people_not_images():
     # Four people; the many images of the first weigh as much as the one of each other.
     scores = np.array([0.1] * 50 + [0.5, 0.6, 0.7])
-    units = ["many"] * 50 + ["a", "b", "c"]
+    groups = ["many"] * 50 + ["a", "b", "c"]
     for miss_rate, expected in ((0.8, 0.1), (0.6, 0.5), (0.4, 0.6), (0.2, 0.7), (0.1, 1.0)):
-        assert decisions.conformal_quantile(scores, units, miss_rate) == expected
+        assert decisions.conformal_quantile(scores, groups, miss_rate) == expected
     assert decisions.conformal_quantile(scores, [""] * 53, 0.4) == 0.1
 
 
@@ -183,9 +174,9 @@ def coverage_by_simulation(num_people, as_people, num_trials=1500):
         codes = np.repeat(np.arange(num_people), 1 + np.floor(8 * ease[:-1]).astype(int))
         difficulty = 1 - ease
         scores = np.clip(0.8 * difficulty[codes] + 0.2 * rng.random(len(codes)), 0, 1)
-        units = codes.tolist() if as_people else [""] * len(codes)
+        groups = codes if as_people else [""] * len(codes)
         new_score = 0.8 * difficulty[-1] + 0.2 * rng.random()
-        covered[trial] = new_score <= decisions.conformal_quantile(scores, units, 0.1)
+        covered[trial] = new_score <= decisions.conformal_quantile(scores, groups, 0.1)
     return covered.mean()
 
 
@@ -193,86 +184,3 @@ def test_sets_cover_new_people_and_those_of_the_naive_quantile_do_not():
     error = np.sqrt(0.1 * 0.9 / 1500)
     assert 0.9 - 3 * error <= coverage_by_simulation(29, as_people=True) <= 0.9 + 1 / 30 + 3 * error
     assert coverage_by_simulation(29, as_people=False) < 0.9 - 5 * error
-
-
-@pytest.mark.parametrize("num_classes", [2, 4])
-def test_report_holds_everything_and_fits_into_json(num_classes):
-    logits, labels, folds, units = people_predictions(60, 2, num_classes)
-    cost = 3 * (1 - np.eye(num_classes))
-    cost[-1, 0] = 9
-    options = {"max_risk": 0.1, "miss_rate": 0.2, "num_bootstrap": 100, "confidence": 0.9}
-    report = decisions.decision_report(logits, labels, folds, units, cost=cost.tolist(), **options)
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert list(report["thresholds"]) == (["accuracy", "f1", "balanced_accuracy", "cost"] if num_classes == 2 else [])
-    for objective, entry in report["thresholds"].items():
-        decided, by_fold, final = decisions.cross_fitted_threshold(logits, labels, folds, objective, cost)
-        assert (entry["threshold"], list(entry["folds"].values())) == (final, list(by_fold.values()))
-        if objective != "cost":
-            assert entry["score"]["value"] == pytest.approx(brute_force_score(labels, decided, objective))
-        assert entry["gain"]["value"] == pytest.approx(entry["score"]["value"] - entry["score_at_half"]["value"])
-        assert entry["gain"]["low"] <= entry["gain"]["value"] <= entry["gain"]["high"]
-    # Paired: the gain is far better known than the two scores.
-    if num_classes == 2:
-        widths = [report["thresholds"]["f1"][key] for key in ("gain", "score")]
-        narrow, wide = (entry["high"] - entry["low"] for entry in widths)
-        assert narrow < wide
-    cheapest = decisions.cost_decisions(np.exp(log_softmax(logits)), cost)
-    assert report["costs"]["cost"]["value"] == pytest.approx(cost[labels, cheapest].mean())
-    assert report["costs"]["saved"]["value"] == pytest.approx(
-        cost[labels, logits.argmax(axis=1)].mean() - cost[labels, cheapest].mean()
-    )
-
-
-def test_report_on_abstention_and_sets():
-    logits, labels, folds, units = people_predictions(60, 3, 3)
-    options = {"max_risk": 0.15, "miss_rate": 0.2, "num_bootstrap": 200, "confidence": 0.9}
-    report = decisions.decision_report(logits, labels, folds, units, **options)
-    is_wrong = logits.argmax(axis=1) != labels
-    abstention, conformal = report["abstention"], report["conformal"]
-    is_decided = decisions.cross_fitted_abstention(logits, labels, folds, 0.15)[0]
-    assert abstention["coverage"]["value"] == pytest.approx(is_decided.mean())
-    assert abstention["risk"]["value"] == pytest.approx(is_wrong[is_decided].mean())
-    curve = abstention["curve"]
-    assert curve["coverage"][-1] == 1
-    assert curve["risk"][-1] == pytest.approx(is_wrong.mean())
-    assert (curve["low"][-1], curve["high"][-1]) == pytest.approx(
-        (abstention["error_rate"]["low"], abstention["error_rate"]["high"])
-    )
-    for low, value, high in zip(curve["low"], curve["risk"], curve["high"], strict=True):
-        assert low is None or (low <= value + 1e-9 and value < high)
-    sets = decisions.cross_fitted_sets(logits, labels, folds, units, 0.2)[0]
-    assert conformal["image_coverage"]["value"] == pytest.approx(sets[np.arange(180), labels].mean())
-    assert conformal["mean_set_size"]["value"] == pytest.approx(sets.sum(axis=1).mean())
-    shares = conformal["shares"]
-    assert sum(share["value"] for share in shares.values()) == pytest.approx(1)
-    assert shares["single"]["value"] == pytest.approx((sets.sum(axis=1) == 1).mean())
-    assert report["costs"] is None
-
-
-def test_coverage_by_person_gives_each_the_same_weight():
-    logits, labels, folds, _ = people_predictions(50, 4)
-    # The first person has 53 images, the others one each.
-    units = np.array(["first"] * 53 + [f"{i}" for i in range(147)])
-    folds = np.where(units == "first", 0, folds)
-    options = {"miss_rate": 0.3, "num_bootstrap": 50, "confidence": 0.9}
-    conformal = decisions.decision_report(logits, labels, folds, units, **options)["conformal"]
-    sets = decisions.cross_fitted_sets(logits, labels, folds, units.tolist(), 0.3)[0]
-    is_covered = sets[np.arange(200), labels]
-    by_person = np.mean([is_covered[units == unit].mean() for unit in np.unique(units)])
-    assert conformal["person_coverage"]["value"] == pytest.approx(by_person)
-    assert conformal["image_coverage"]["value"] == pytest.approx(is_covered.mean())
-    assert by_person != pytest.approx(is_covered.mean(), abs=1e-4)
-
-
-def test_report_without_resamples_has_values_and_no_bounds():
-    logits, labels, folds, units = people_predictions(20, 2)
-    report = decisions.decision_report(logits, labels, folds, units, num_bootstrap=0, confidence=0.95)
-    assert report["thresholds"]["f1"]["score"]["low"] is None
-    assert report["thresholds"]["f1"]["score"]["value"] is not None
-    assert set(report["abstention"]["curve"]["low"]) == {None}
-
-
-def test_one_fold_is_refused():
-    logits, labels, folds, units = people_predictions(20, 2)
-    with pytest.raises(DataError, match="at least two folds"):
-        decisions.decision_report(logits, labels, 0 * folds, units, num_bootstrap=0, confidence=0.95)

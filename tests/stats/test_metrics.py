@@ -5,26 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+from drawn_predictions import names, random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from fpclass.errors import DataError
 from fpclass.stats import metrics
-
-
-def random_predictions(num_images, num_classes, seed=0):
-    """Logits that are right more often than not, with many ties among them, and every class present."""
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(num_classes), rng.integers(0, num_classes, num_images - num_classes)])
-    logits = rng.normal(size=(num_images, num_classes))
-    logits[np.arange(num_images), labels] += 1
-    logits[1::3] = logits[: len(logits[1::3])]  # exact ties, also between images of different classes
-    return logits, labels
-
-
-def names(num_classes):
-    return [f"class {k}" for k in range(num_classes)]
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10])
@@ -113,23 +100,6 @@ def test_order_of_images_and_shift_of_logits_do_not_matter(num_classes, seed, sh
     second = metrics.compute_metrics(logits[order] + shift, labels[order], names(num_classes))
     for metric in ("accuracy", "macro_f1", "log_loss", "brier"):
         assert first[metric] == pytest.approx(second[metric], abs=1e-9)
-
-
-def test_report_is_an_aligned_table_of_every_class():
-    logits, labels = random_predictions(50, 3)
-    result = metrics.compute_metrics(logits, labels, ["a", "a much longer class name", "c"])
-    lines = metrics.classification_report(result).split("\n")
-    table = lines[:4]
-    assert len({len(line) for line in table}) == 1
-    assert table[2].startswith("a much longer class name  ")
-    assert f"{result['per_class']['c']['recall']:.3f}" in table[3].split()
-    assert any(line.split() == ["accuracy", f"{result['accuracy']:.3f}"] for line in lines)
-
-
-def test_report_shows_undefined_values_as_a_dash():
-    result = metrics.compute_metrics(np.array([[1.0, 0]]), np.array([0]), names(2))
-    lines = metrics.classification_report(result).split("\n")
-    assert ["ROC", "AUC", "-"] in [line.split() for line in lines]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from matplotlib.colors import to_rgb
 from sklearn.metrics import roc_auc_score
 
 from fpclass.report.grids import original_classes
-from fpclass.stats.original_classes import findings, original_class_table, original_pair_table
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.original_classes import class_table, findings, pair_table
 
-OPTIONS = {"num_bootstrap": 200, "confidence": 0.95}
+BOOTSTRAP = Bootstrap(200, 0.95)
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +22,13 @@ def judged():
     centre = {"airplane": -0.3, "truck": -3.0, "bird": 0.3, "cat": 3.0}
     score = np.array([centre[name] for name in originals]) + rng.standard_normal(200)
     logits = np.stack([-score / 2, score / 2], axis=1) + rng.standard_normal((200, 1))
-    groups = np.array([f"{i // 2}" for i in range(200)])
-    return logits, labels, originals, groups
+    return logits, Cohort(labels, np.arange(200) // 2, class_names=["vehicle", "animal"]), originals
 
 
 def test_counts_and_intervals(judged):
-    table = original_class_table(*judged, ["vehicle", "animal"], **OPTIONS).set_index("original")
-    logits, labels, originals, _ = judged
-    predicted = logits.argmax(axis=1)
+    table = class_table(*judged, BOOTSTRAP).set_index("original")
+    logits, cohort, originals = judged
+    labels, predicted = cohort.labels, logits.argmax(axis=1)
     for name in set(originals):
         rows = originals == name
         assert table.loc[name, "num_wrong"] == np.sum(predicted[rows] != labels[rows])
@@ -39,8 +40,8 @@ def test_counts_and_intervals(judged):
 
 
 def test_pairs_are_areas_under_the_curve_of_the_difference(judged):
-    logits, _, originals, _ = judged
-    table = original_pair_table(*judged, **OPTIONS)
+    logits, _, originals = judged
+    table = pair_table(*judged, BOOTSTRAP)
     assert {frozenset(pair) for pair in zip(table["one"], table["other"], strict=True)} == {
         frozenset(pair) for pair in (("airplane", "bird"), ("airplane", "cat"), ("truck", "bird"), ("truck", "cat"))
     }
@@ -54,7 +55,7 @@ def test_pairs_are_areas_under_the_curve_of_the_difference(judged):
 
 
 def test_what_is_said(judged):
-    tables = original_class_table(*judged, ["vehicle", "animal"], **OPTIONS), original_pair_table(*judged, **OPTIONS)
+    tables = class_table(*judged, BOOTSTRAP), pair_table(*judged, BOOTSTRAP)
     worst, hardest = findings(*tables, 0.95)
     assert "the most often wrong: " in worst
     assert "airplane and bird" in hardest or "bird and airplane" in hardest
@@ -62,16 +63,16 @@ def test_what_is_said(judged):
 
 
 def test_nobody_is_the_worst_where_nothing_is_wrong(judged):
-    _, labels, originals, groups = judged
-    right = (np.stack([1 - labels, labels], axis=1) * 9.0, labels, originals, groups)
-    tables = original_class_table(*right, ["vehicle", "animal"], **OPTIONS), original_pair_table(*right, **OPTIONS)
+    _, cohort, originals = judged
+    right = np.stack([1 - cohort.labels, cohort.labels], axis=1) * 9.0, cohort, originals
+    tables = class_table(*right, BOOTSTRAP), pair_table(*right, BOOTSTRAP)
     assert findings(*tables, 0.95) == ["by original class: no image of any of them is wrong"]
 
 
 def test_every_pair_can_be_read_whatever_its_colour(judged):
     """Light figures on dark, dark ones on bright; also where all pairs are told apart perfectly, which is all dark."""
-    classes = original_class_table(*judged, ["vehicle", "animal"], **OPTIONS)
-    pairs = original_pair_table(*judged, **OPTIONS)
+    classes = class_table(*judged, BOOTSTRAP)
+    pairs = pair_table(*judged, BOOTSTRAP)
     for of_pairs in (pairs, pairs.assign(auc=1.0)):
         _, heat = original_classes(classes, of_pairs).axes
         (drawn,) = heat.get_images()
@@ -82,6 +83,6 @@ def test_every_pair_can_be_read_whatever_its_colour(judged):
 
 
 def test_no_intervals_are_claimed_where_there_are_none(judged):
-    none = OPTIONS | {"num_bootstrap": 0}
-    tables = original_class_table(*judged, ["vehicle", "animal"], **none), original_pair_table(*judged, **none)
+    none = Bootstrap(0, 0.95)
+    tables = class_table(*judged, none), pair_table(*judged, none)
     assert not any("interval" in line or "[" in line for line in findings(*tables, 0.95))

@@ -1,25 +1,16 @@
-import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from study_simulation import as_study, make_study, simulate
 
-from fpclass.stats.metrics import image_log_losses, log_softmax
+from fpclass.errors import DataError
+from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, resampled_fold_scores, score_config
-from fpclass.stats.selection import (
-    average_members,
-    choose,
-    cross_fitted_choice,
-    cross_fitted_ensemble,
-    greedy_weights,
-    weighted_average,
-)
+from fpclass.stats.selection import choose, cross_fitted_choice
 
-OPTIONS = {"num_resamples": 100, "confidence": 0.95}
+BOOTSTRAP = Bootstrap(100, 0.95)
 
 
 def test_the_best_mean_is_chosen():
@@ -34,131 +25,50 @@ def test_the_best_mean_is_chosen():
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
 def test_a_fold_has_no_say_in_its_own_choice(metric):
     """Of two configs one is perfect on fold 0 and poor elsewhere: fold 0 must be scored with the other."""
-    logits, labels, folds, units = make_study(num_people=50, num_seeds=2, right=0.8)
-    lucky = np.where((folds == 0)[None, :, None], 4 * np.eye(2)[labels], -0.5 * np.eye(2)[labels])
+    logits, cohort = make_study(num_people=50, num_seeds=2, right=0.8)
+    right = np.eye(2)[cohort.labels]
+    lucky = np.where((cohort.folds == 0)[None, :, None], 4 * right, -0.5 * right)
     configs = {"lucky": lucky, "steady": logits}
-    result = cross_fitted_choice(configs, labels, folds, units, metric, **OPTIONS)
+    result = cross_fitted_choice(configs, cohort, metric, BOOTSTRAP)
     assert result.chosen_per_fold[0] == "steady"
     expected = [
-        member_scores(configs[name], labels, folds, metric)[fold].mean()
-        for fold, name in enumerate(result.chosen_per_fold)
+        member_scores(configs[name], cohort, metric)[fold].mean() for fold, name in enumerate(result.chosen_per_fold)
     ]
-    assert result.cross_fitted == pytest.approx(np.mean(expected))
+    assert result.cross_fitted.value == pytest.approx(np.mean(expected))
     sign = -1 if metric == "log_loss" else 1
-    assert result.optimism == pytest.approx(sign * (result.optimistic - result.cross_fitted))
+    assert result.optimism == pytest.approx(sign * (result.optimistic.value - result.cross_fitted.value))
 
 
 def test_intervals_belong_to_the_composed_predictions():
-    _, labels, folds, units = make_study(num_people=50)
+    _, cohort = make_study(num_people=50)
     configs = {f"config {i}": make_study(num_people=50, num_seeds=i % 2 + 1, seed=i)[0] for i in range(6)}
-    result = cross_fitted_choice(configs, labels, folds, units, "accuracy", **OPTIONS)
-    optimistic = score_config(configs[result.chosen], labels, folds, units, "accuracy", **OPTIONS)
-    assert (result.optimistic, result.optimistic_low, result.optimistic_high) == pytest.approx(
-        (optimistic.mean, optimistic.low, optimistic.high)
-    )
+    result = cross_fitted_choice(configs, cohort, "accuracy", BOOTSTRAP)
+    optimistic = score_config(configs[result.chosen], cohort, "accuracy", BOOTSTRAP).mean
+    assert result.optimistic.to_json() == pytest.approx(optimistic.to_json())
     replicates = [
-        resampled_fold_scores(configs[name], labels, folds, units, "accuracy", num_resamples=100)[:, fold]
+        resampled_fold_scores(configs[name], cohort, "accuracy", BOOTSTRAP)[:, fold]
         for fold, name in enumerate(result.chosen_per_fold)
     ]
     bounds = np.quantile(np.nanmean(replicates, axis=0), [0.025, 0.975])
-    assert (result.cross_fitted_low, result.cross_fitted_high) == pytest.approx(bounds)
-    assert json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))["chosen"] == result.chosen
+    assert (result.cross_fitted.low, result.cross_fitted.high) == pytest.approx(bounds)
+    record = json.loads(json.dumps(result.record(), allow_nan=False))
+    assert record["chosen"] == result.chosen
+    assert [record[f"cross_fitted{end}"] for end in ("", "_low", "_high")] == list(
+        result.cross_fitted.to_json().values()
+    )
 
 
 def test_one_config_is_no_choice():
-    logits, *shared = make_study()
-    result = cross_fitted_choice({"only": logits}, *shared, "roc_auc", **OPTIONS)
+    logits, cohort = make_study()
+    result = cross_fitted_choice({"only": logits}, cohort, "roc_auc", BOOTSTRAP)
     assert result.chosen_per_fold == ("only",) * 5
     assert result.optimism == 0
 
 
 def test_cross_fitting_needs_two_folds():
-    logits, labels, folds, units = make_study()
-    with pytest.raises(ValueError, match="two folds"):
-        cross_fitted_choice({"a": logits}, labels, 0 * folds, units, "accuracy", **OPTIONS)
-    with pytest.raises(ValueError, match="two folds"):
-        cross_fitted_ensemble({"a": logits}, labels, 0 * folds)
-
-
-def test_averages_of_members():
-    logits = np.log([[[0.8, 0.2]], [[0.4, 0.6]]]) + np.array([3.0, -7.0])[:, None, None]  # offsets mean nothing
-    np.testing.assert_allclose(np.exp(average_members(logits, "probabilities")), [[0.6, 0.4]])
-    odds = math.sqrt(4 * 2 / 3)
-    np.testing.assert_allclose(np.exp(average_members(logits, "logits")), [[odds / (1 + odds), 1 / (1 + odds)]])
-    with pytest.raises(ValueError, match="median"):
-        average_members(logits, "median")
-
-
-@pytest.mark.parametrize("how", ["probabilities", "logits"])
-def test_extreme_logits_stay_finite(how):
-    logits = np.array([[[2000.0, -2000.0]], [[2000.0, -1000.0]]])
-    assert np.isfinite(average_members(logits, how)).all()
-
-
-def random_configs(num_configs, seed, num_images=60):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, num_images)
-    signal = np.eye(3)[labels]
-    return {f"c{i}": log_softmax(rng.normal(size=(num_images, 3)) + signal) for i in range(num_configs)}, labels
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from(["probabilities", "logits"]), st.integers(1, 12))
-def test_greedy_weights_are_those_of_the_definition(num_configs, seed, average, max_rounds):
-    """The slow way: the multiset of names, averaged anew for every candidate."""
-    configs, labels = random_configs(num_configs, seed)
-
-    def loss(names):
-        stacked = np.stack([configs[name] for name in names])
-        mean = np.log(np.exp(stacked).mean(axis=0)) if average == "probabilities" else stacked.mean(axis=0)
-        return image_log_losses(mean, labels).mean()
-
-    picked = []
-    for _ in range(max_rounds):
-        losses = {name: loss([*picked, name]) for name in configs}
-        best = min(losses, key=losses.__getitem__)
-        if picked and losses[best] >= loss(picked) - 1e-12:
-            break
-        picked.append(best)
-    weights = greedy_weights(configs, labels, average=average, max_rounds=max_rounds)
-    assert list(weights) == list(configs)
-    assert sum(weights.values()) == pytest.approx(1)
-    assert weights == pytest.approx({name: picked.count(name) / len(picked) for name in configs})
-    combined = weighted_average(configs, weights, average)
-    assert image_log_losses(combined, labels).mean() == pytest.approx(loss(picked))
-    np.testing.assert_allclose(np.exp(combined).sum(axis=1), 1)
-
-
-def test_greedy_ties_go_to_the_earlier_name_and_other_metrics_count():
-    configs, labels = random_configs(1, seed=0)
-    same = configs["c0"]
-    assert greedy_weights({"first": same, "second": same}, labels) == {"first": 1, "second": 0}
-    # Right but unsure has the better accuracy, surer but wrong once the better log-loss.
-    unsure = log_softmax(0.01 * np.eye(3)[labels])
-    sure = 3 * np.eye(3)[labels]
-    sure[0] = np.roll(0.1 * np.eye(3)[labels[0]], 1)
-    both = {"sure": log_softmax(sure), "unsure": unsure}
-    assert greedy_weights(both, labels, metric="accuracy", max_rounds=1)["unsure"] == 1
-    assert greedy_weights(both, labels, metric="log_loss", max_rounds=1)["sure"] == 1
-    with pytest.raises(ValueError, match="max_rounds"):
-        greedy_weights(both, labels, max_rounds=0)
-
-
-def test_ensemble_weights_of_a_fold_come_from_the_others():
-    configs = {f"c{i}": make_study(num_people=60, num_seeds=2, seed=i)[0] for i in range(4)}
-    _, labels, folds, _ = make_study(num_people=60)
-    ensemble = cross_fitted_ensemble(configs, labels, folds)
-    averaged = {name: average_members(logits, "probabilities") for name, logits in configs.items()}
-    assert ensemble.weights == greedy_weights(averaged, labels)
-    for fold, weights in enumerate(ensemble.weights_per_fold):
-        here = folds == fold
-        assert weights == greedy_weights({name: v[~here] for name, v in averaged.items()}, labels[~here])
-        expected = weighted_average(averaged, weights, "probabilities")[here]
-        np.testing.assert_allclose(ensemble.log_probabilities[here], expected)
-    # The labels of a fold may change: its own weights do not.
-    flipped = cross_fitted_ensemble(configs, np.where(folds == 2, 1 - labels, labels), folds)
-    assert flipped.weights_per_fold[2] == ensemble.weights_per_fold[2]
-    assert flipped.weights_per_fold != ensemble.weights_per_fold
+    logits, cohort = make_study()
+    with pytest.raises(DataError, match="two folds"):
+        cross_fitted_choice({"a": logits}, cohort.with_folds(0 * cohort.folds), "accuracy", BOOTSTRAP)
 
 
 def estimates_and_truth(num_studies, num_configs, seed, num_resamples=0):
@@ -169,12 +79,12 @@ def estimates_and_truth(num_studies, num_configs, seed, num_resamples=0):
     for _ in range(num_studies // 50):
         margins, labels, truth = simulate(rng, 50, num_configs)
         for of_study, of_members in zip(margins, truth, strict=True):
-            logits, *shared = as_study(of_study, labels)
-            options = {"num_resamples": num_resamples, "confidence": 0.95}
-            result = cross_fitted_choice(dict(zip(names, logits, strict=True)), *shared, "accuracy", **options)
-            optimistic.append(result.optimistic - of_members[names.index(result.chosen)].mean())
+            logits, cohort = as_study(of_study, labels)
+            configs = dict(zip(names, logits, strict=True))
+            result = cross_fitted_choice(configs, cohort, "accuracy", Bootstrap(num_resamples, 0.95))
+            optimistic.append(result.optimistic.value - of_members[names.index(result.chosen)].mean())
             composed = [of_members[names.index(name), fold] for fold, name in enumerate(result.chosen_per_fold)]
-            cross_fitted.append(result.cross_fitted - np.mean(composed))
+            cross_fitted.append(result.cross_fitted.value - np.mean(composed))
     return np.array(optimistic), np.array(cross_fitted)
 
 

@@ -10,6 +10,7 @@ import pytest
 from configs import base
 from fpclass.errors import ConfigError
 from fpclass.stats.calibration import Calibration, fit_calibration
+from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions import cross_fitted_threshold
 from fpclass.stats.metrics import log_softmax
 from fpclass.study.ensemble import combine, decide
@@ -27,15 +28,15 @@ def test_seeds_are_averaged_configs_weighted_each_fold_calibrated_then_folds_ave
     logits = {name: rng.normal(size=(6, 4, 3)) for name in ("a", "b")}  # 3 folds of 2 seeds
     calibration = fit_calibration(rng.normal(size=(50, 3)), np.arange(50) % 3, "vector")
     ensemble = {"weights": {"a": 0.25, "b": 0.75}, "average": "probabilities", "calibration": calibration.to_json()}
-    found = np.exp(combine(logits, 3, json.loads(json.dumps(ensemble))))
+    combined = np.exp(combine(logits, 3, json.loads(json.dumps(ensemble))))
     probabilities = {name: np.exp([log_softmax(member) for member in members]) for name, members in logits.items()}
     expected = np.zeros((4, 3))
     for fold in range(3):  # members are all folds of the first seed, then of the second
         seeds = {name: (of_members[fold] + of_members[fold + 3]) / 2 for name, of_members in probabilities.items()}
         weighted = 0.25 * seeds["a"] + 0.75 * seeds["b"]
         expected += np.exp(calibration.apply(np.log(weighted))) / 3
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(combined, expected, rtol=1e-10)
+    np.testing.assert_allclose(combined.sum(axis=1), 1)
 
 
 def test_calibration_comes_before_the_average_over_folds():
@@ -51,16 +52,16 @@ def test_calibration_comes_before_the_average_over_folds():
 def test_a_threshold_decides_as_it_was_fitted_also_on_ties(threshold):
     probabilities = np.array([0.0, 0.2, 0.5, 0.7, 0.9, 1.0])
     with np.errstate(divide="ignore"):
-        said = np.log(np.stack([1 - probabilities, probabilities], axis=1)).clip(-1e3)
-    decided = decide(said, config_for("f1"), {"f1": threshold}).argmax(axis=1)
-    second = np.exp(log_softmax(said))[:, 1]
+        log_probabilities = np.log(np.stack([1 - probabilities, probabilities], axis=1)).clip(-1e3)
+    decided = decide(log_probabilities, config_for("f1"), {"f1": threshold}).argmax(axis=1)
+    second = np.exp(log_softmax(log_probabilities))[:, 1]
     np.testing.assert_array_equal(decided, second > threshold)
 
 
 def test_decisions_are_those_of_the_cross_fit():
     rng = np.random.default_rng(1)
     logits, labels, folds = rng.normal(size=(60, 2)), rng.integers(0, 2, 60), np.arange(60) % 3
-    decided, by_fold, _ = cross_fitted_threshold(logits, labels, folds, "balanced_accuracy")
+    decided, by_fold, _ = cross_fitted_threshold(logits, Cohort(labels, folds=folds), "balanced_accuracy")
     for fold, threshold in by_fold.items():
         here = folds == fold
         mine = decide(logits[here], config_for("balanced_accuracy"), {"balanced_accuracy": threshold})
@@ -68,10 +69,10 @@ def test_decisions_are_those_of_the_cross_fit():
 
 
 def test_costs_decide_for_what_is_cheapest_to_be_wrong_about():
-    said = np.log([[0.7, 0.3], [0.95, 0.05]])
-    decided = decide(said, config_for("cost", ((0, 1), (5, 0))), {}).argmax(axis=1)
+    log_probabilities = np.log([[0.7, 0.3], [0.95, 0.05]])
+    decided = decide(log_probabilities, config_for("cost", ((0, 1), (5, 0))), {}).argmax(axis=1)
     assert decided.tolist() == [1, 0], "missing class 1 costs five times as much"
-    assert decide(said, config_for("argmax"), {}).argmax(axis=1).tolist() == [0, 0]
+    assert decide(log_probabilities, config_for("argmax"), {}).argmax(axis=1).tolist() == [0, 0]
 
 
 def test_what_was_not_fitted_is_named():

@@ -2,31 +2,32 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from fpclass.stats.calibration import calibration_report
-from fpclass.stats.decisions import decision_report
-from fpclass.study.calibration_figures import reliability_diagram, risk_coverage_curve
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.decision_report import decision_report
+from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.reliability import calibration_report
+from fpclass.study.figures import reliability_diagram, risk_coverage_curve
 
 NOTE = "SYNTHETIC data: drawn, not taken, so that nobody mistakes this for a result about people"
 
 
-def make_reports(num_people=60, num_classes=2, num_bootstrap=50, skill=1.5):
+def make_reports(num_people=60, num_classes=2, num_resamples=50, skill=1.5):
     rng = np.random.default_rng(0)
-    codes = np.repeat(np.arange(num_people), 2)
-    labels = codes % num_classes
-    logits = rng.normal(size=(len(codes), num_classes))
-    logits[np.arange(len(codes)), labels] += skill
-    options = {"num_bootstrap": num_bootstrap, "confidence": 0.95}
-    arguments = (3 * logits, labels, codes // num_classes % 3, codes.tolist())
-    return calibration_report(*arguments, **options), decision_report(*arguments, **options)
+    people = np.repeat(np.arange(num_people), 2)
+    labels = people % num_classes
+    logits = rng.normal(size=(len(people), num_classes))
+    logits[np.arange(len(people)), labels] += skill
+    arguments = 3 * logits, Cohort(labels, people, people // num_classes % 3), Bootstrap(num_resamples, 0.95)
+    return calibration_report(*arguments), decision_report(*arguments)
 
 
 def texts(figure):
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
-@pytest.mark.parametrize(("num_classes", "num_bootstrap", "skill"), [(2, 50, 1.5), (4, 0, 1.0), (3, 50, 40.0)])
-def test_nothing_is_clipped_and_every_figure_carries_its_note(num_classes, num_bootstrap, skill):
-    calibration, decision = make_reports(60, num_classes, num_bootstrap, skill)
+@pytest.mark.parametrize(("num_classes", "num_resamples", "skill"), [(2, 50, 1.5), (4, 0, 1.0), (3, 50, 40.0)])
+def test_nothing_is_clipped_and_every_figure_carries_its_note(num_classes, num_resamples, skill):
+    calibration, decision = make_reports(60, num_classes, num_resamples, skill)
     for figure in (reliability_diagram(calibration, note=NOTE), risk_coverage_curve(decision, note=NOTE)):
         figure.draw_without_rendering()
         box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -48,7 +49,7 @@ def test_reliability_diagram_shows_the_bins_of_both_stages(num_classes, left):
         assert [bar.get_height() for bar in histogram.patches] == report[stage]["confidence_counts"]
         assert histogram.get_xlim()[0] == left
         ece = report[stage]["ece"]
-        assert f"ECE {ece['value']:.3f} [{ece['low']:.3f}, {ece['high']:.3f}]" in panel.get_title(loc="left")
+        assert f"ECE {Interval.of(ece)};" in panel.get_title(loc="left")
         assert f"{ece['expected_if_calibrated']:.3f} by chance" in panel.get_title(loc="left")
 
 

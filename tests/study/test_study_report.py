@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from fpclass.stats.calibration import calibration_report
+from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import Comparison
-from fpclass.stats.decisions import decision_report
-from fpclass.stats.intervals import evaluate_predictions
+from fpclass.stats.decision_report import decision_report
+from fpclass.stats.ensembling import Ensemble
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
+from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, Score
-from fpclass.stats.selection import Ensemble, Selection
+from fpclass.stats.selection import Selection
 from fpclass.study.figures import study_figure
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
 
 
 def comparison(difference=0.05, p_holm=0.01, verdict="better"):
-    fields = dict.fromkeys((field.name for field in dataclasses.fields(Comparison)), None)
-    known = {"difference": difference, "difference_low": 0.02, "difference_high": 0.08, "t_low": -0.01, "t_high": 0.11}
-    return Comparison(**{**fields, **known, "p_value": 0.001, "p_holm": p_holm, "verdict": verdict})
+    resampled, tested = Interval(difference, 0.02, 0.08), Interval(difference, -0.01, 0.11)
+    return Comparison(resampled, tested, p_value=0.001, p_holm=p_holm, verdict=verdict)
 
 
 def row(name, **values):
     members = np.array([[0.6], [0.8]])
-    return StudyRow(name, Score(0.7, 0.1, 0.65, 0.75, 2), members, **{"comparison": None, **values})
+    return StudyRow(name, Score(Interval(0.7, 0.65, 0.75), 0.1, 2), members, **{"comparison": None, **values})
 
 
 ROWS = [
@@ -43,31 +44,28 @@ def report():
     rng = np.random.default_rng(0)
     labels, folds = np.arange(40) % 2, np.arange(40) % 3
     logits = rng.normal(size=(40, 2)) + 2 * np.eye(2)[labels]
-    units = [f"p{i // 2}" for i in range(40)]
-    options = {"num_bootstrap": 50, "confidence": 0.95}
+    cohort, bootstrap = Cohort(labels, np.arange(40) // 2, folds, ["a", "b"]), Bootstrap(50, 0.95)
     return StudyReport(
         rows=ROWS,
         metric="balanced_accuracy",
         confidence=0.95,
         note="SYNTHETIC data: drawn, not real prints",
         source="a source",
-        num_images=40,
-        num_people=20,
-        num_folds=3,
+        cohort=cohort,
         num_seeds=1,
-        choice=Selection("good", ("good", "same", "good"), 0.7, 0.6, 0.8, 0.66, 0.55, 0.77, 0.04),
+        choice=Selection("good", ("good", "same", "good"), Interval(0.7, 0.6, 0.8), Interval(0.66, 0.55, 0.77), 0.04),
         ensemble=Ensemble({"good": 0.75, "same": 0.25, "baseline": 0.0}, (), logits),
-        ensemble_scores=evaluate_predictions(logits, labels, units, ["a", "b"], **options),
-        calibration=calibration_report(logits, labels, folds, units, **options),
-        decisions=decision_report(logits, labels, folds, units, cost=((0, 1), (4, 0)), max_risk=0.005, **options),
-        inflations={"good": Inflation(0.9, 0.7, 0.2, 0.1, 0.3)},
+        ensemble_scores=evaluate_predictions(logits, cohort, bootstrap),
+        calibration=calibration_report(logits, cohort, bootstrap),
+        decisions=decision_report(logits, cohort, bootstrap, cost=((0, 1), (4, 0)), max_risk=0.005),
+        inflations={"good": Inflation(0.9, 0.7, Interval(0.2, 0.1, 0.3))},
         failed_splits={"same": "the disk was full"},
     )
 
 
 def test_the_text_says_what_was_found(report):
     text = " ".join(to_text(report, pathlib.Path("runs/study")).split())
-    for said in (
+    for line in (
         "SYNTHETIC data",
         "40 images of 20 people, 3 folds x 1 seeds",
         "best config: good, balanced accuracy 0.700 [0.600, 0.800] OPTIMISTIC",
@@ -78,7 +76,7 @@ def test_the_text_says_what_was_found(report):
         "the leak: good on image-random folds 0.900, on folds of people 0.700: inflated by +0.200 [+0.100, +0.300]",
         "the leak: same on image-random folds FAILED: the disk was full",
     ):
-        assert said in text, said
+        assert line in text, line
     assert "threshold for cost" not in text, "costs decide by the matrix, not by a threshold"
 
 
@@ -98,7 +96,7 @@ def test_without_a_baseline_nobody_else_is_called_so():
 
 
 def test_images_are_not_called_people(report):
-    alone = dataclasses.replace(report, num_people=40)
+    alone = dataclasses.replace(report, cohort=Cohort(report.cohort.labels, folds=report.cohort.folds))
     assert "40 images, 3 folds" in " ".join(to_text(alone, pathlib.Path("x")).split())
     assert "resampling images" in " ".join(to_text(alone, pathlib.Path("x")).split())
 
@@ -112,7 +110,7 @@ def test_markdown_is_a_table_whatever_an_error_says(report):
 def test_the_frame_has_every_figure_and_its_data():
     frame = to_frame(ROWS, "accuracy", "SYNTHETIC footprints").set_index("config")
     assert set(frame["data"]) == {"SYNTHETIC footprints"}
-    assert frame.loc["good", "difference_low"] == 0.02
+    assert frame.loc["good", ["difference_low", "t_high", "low"]].tolist() == [0.02, 0.11, 0.65]
     assert frame.loc["good", "num_members"] == 2
     assert np.isnan(frame.loc["broken", "mean"])
     assert frame.loc["broken", "verdict"].startswith("FAILED")

@@ -5,18 +5,20 @@ import math
 import numpy as np
 from scipy import stats
 
+from fpclass.stats.cohort import Cohort
+
 NUM_FOLDS, NUM_PRINTS = 5, 3
 
 
 def make_study(num_people=40, num_seeds=1, seed=0, right=0.7):
-    """Logits [S, N, 2] that are right with this probability, and the labels, folds and people they belong to."""
+    """Logits [S, N, 2] that are right with this probability, and the cohort of people that they are about."""
     rng = np.random.default_rng(seed)
     people = np.arange(num_people).repeat(2)
     labels, folds = people % 2, (people // 2) % NUM_FOLDS
     logits = rng.normal(size=(num_seeds, len(labels), 2))
     is_right = rng.random((num_seeds, len(labels))) < right
     logits[..., 1] = logits[..., 0] + np.where(is_right, 1, -1) * (2 * labels - 1) * rng.exponential(size=labels.shape)
-    return logits, labels, folds, [f"person {p}" for p in people]
+    return logits, Cohort(labels, [f"person {p}" for p in people], folds)
 
 
 def simulate(rng, num_studies, num_configs, *, num_people=100, num_features=20, signals=None):
@@ -53,12 +55,12 @@ def simulate(rng, num_studies, num_configs, *, num_people=100, num_features=20, 
 
 
 def as_study(margins, labels):
-    """One simulated study in the common representation: logits [1, N, 2] of each config, labels, folds, people."""
+    """One simulated study in the common representation: logits [1, N, 2] of each config, and the cohort."""
     num_folds, per_fold = margins.shape[1:]
     margins = margins.reshape(len(margins), 1, -1)
     people = np.arange(num_folds * per_fold) // NUM_PRINTS
-    shared = np.tile((labels > 0).astype(int), num_folds), np.arange(num_folds).repeat(per_fold), people.tolist()
-    return np.stack([np.zeros_like(margins), margins], axis=-1), *shared
+    cohort = Cohort(np.tile((labels > 0).astype(int), num_folds), people, np.arange(num_folds).repeat(per_fold))
+    return np.stack([np.zeros_like(margins), margins], axis=-1), cohort
 
 
 def with_training_noise(rng, right, jitter):
@@ -75,7 +77,7 @@ def with_training_noise(rng, right, jitter):
     return np.where(right, drawn >= spoilt, drawn < mended)
 
 
-def fold_differences_and_people(right):
+def fold_differences_and_variances(right):
     """Of right or wrong [R, C, F, n]: differences to config 0 [R, C - 1, F], their mean's variance over people."""
     differences = right[:, 1:].astype(float) - right[:, :1]
     of_people = differences.reshape(*differences.shape[:3], -1, NUM_PRINTS).mean(axis=-1)

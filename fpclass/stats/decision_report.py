@@ -1,0 +1,175 @@
+"""A report on decisions from out-of-fold predictions: thresholds, costs, abstention, conformal sets."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.decisions import (
+    COST,
+    CURVE_POINTS,
+    OBJECTIVES,
+    Cost,
+    Decisions,
+    binary_score,
+    check_cost,
+    confidences_of,
+    cost_decisions,
+    cross_fitted_abstention,
+    cross_fitted_sets,
+    cross_fitted_threshold,
+    risk_coverage,
+)
+from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
+from fpclass.stats.weighted_metrics import Weights, weighted_mean
+
+Evaluate = Callable[[Weights], Float[np.ndarray, " b"]]
+
+
+def decision_report(
+    logits: Logits,
+    cohort: Cohort,
+    bootstrap: Bootstrap,
+    *,
+    cost: Any = None,
+    max_risk: float = 0.05,
+    miss_rate: float = 0.1,
+) -> dict[str, Any]:
+    """Everything about decisions from out-of-fold predictions.
+
+    Args:
+      logits: out-of-fold, best calibrated, unnormalised log-probabilities [N, K]; finite.
+      cohort: with two folds or more.
+      bootstrap: of all intervals.
+      cost: [K, K], rows true classes, columns decisions; None for no part about costs.
+      max_risk: error rate wanted among the images that are decided, in [0, 1].
+      miss_rate: of conformal sets, in (0, 1).
+
+    Returns:
+      A dict that JSON can hold, every estimate {"value", "low", "high"}: num_images, num_people (groups), thresholds
+      (two classes only; by objective: threshold, folds, score, score_at_half, gain), costs (cost, argmax_cost, saved;
+      None without a matrix), abstention (as `_abstention`), conformal (as `_conformal`).
+
+    Raises:
+      DataError: as `check_predictions`, or there are not two folds.
+      ConfigError: as `check_cost`.
+    """
+    logits = cohort.check(logits)
+    matrix = None if cost is None else check_cost(cost, logits.shape[1])
+    return {
+        "num_images": len(cohort),
+        "num_people": cohort.num_groups,
+        "thresholds": _thresholds(logits, cohort, bootstrap, matrix) if logits.shape[1] == 2 else {},
+        "costs": None if matrix is None else _costs(logits, cohort, bootstrap, matrix),
+        "abstention": _abstention(logits, cohort, bootstrap, max_risk) | _risk_band(logits, cohort, bootstrap),
+        "conformal": _conformal(logits, cohort, bootstrap, miss_rate),
+    }
+
+
+def _thresholds(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost | None) -> dict[str, Any]:
+    """By objective: threshold (all images; by fold), its score, that of one half, and their difference."""
+    thresholds = {}
+    smallest = min(np.unique(cohort.groups[cohort.labels == k]).size for k in (0, 1))
+    at_half = logits.argmax(axis=1)
+    for objective in OBJECTIVES if cost is None else (*OBJECTIVES, COST):
+        decided, by_fold, final = cross_fitted_threshold(logits, cohort, objective, cost)
+        score, score_at_half = (_score_of(d, cohort.labels, objective, cost) for d in (decided, at_half))
+
+        def gain(weights: Weights, a: Evaluate = score, b: Evaluate = score_at_half) -> np.ndarray:
+            return a(weights) - b(weights)
+
+        is_rate = objective != COST
+        thresholds[objective] = {
+            "threshold": final,
+            "folds": {str(fold): threshold for fold, threshold in by_fold.items()},
+            "score": bootstrap.estimate(score, cohort, smallest, is_rate).to_json(),
+            "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, is_rate).to_json(),
+            "gain": bootstrap.estimate(gain, cohort, smallest, is_proportion=False).to_json(),
+        }
+    return thresholds
+
+
+def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> dict[str, Any]:
+    """Mean cost of the cheapest decisions, of the most probable classes, and their difference."""
+    paid = cost[cohort.labels, cost_decisions(np.exp(log_softmax(logits)), cost)]
+    plain = cost[cohort.labels, logits.argmax(axis=1)]
+    costs = {"cost": paid, "argmax_cost": plain, "saved": plain - paid}
+    return {name: _mean(values, cohort, bootstrap, is_proportion=False) for name, values in costs.items()}
+
+
+def _abstention(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, max_risk: float) -> dict[str, Any]:
+    """max_risk, the smallest confidence to decide (all images; by fold), and the coverage and risk then reached."""
+    is_decided, by_fold, final = cross_fitted_abstention(logits, cohort, max_risk)
+    is_wrong = logits.argmax(axis=1) != cohort.labels
+    wrongly_decided = is_wrong & is_decided
+    risk = bootstrap.estimate(lambda weights: ratio(weights @ wrongly_decided, weights @ is_decided), cohort)
+    return {
+        "max_risk": max_risk,
+        "smallest_confidence": final,
+        "folds": {str(fold): value for fold, value in by_fold.items()},
+        "coverage": _mean(is_decided, cohort, bootstrap),
+        "risk": risk.to_json(),
+        "error_rate": _mean(is_wrong, cohort, bootstrap),
+    }
+
+
+def _risk_band(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Area (aurc) and curve: coverage, risk, low and high, lists of `CURVE_POINTS` (None where undefined)."""
+    evaluate = risk_coverage(logits, cohort.labels)
+
+    def together(weights: Weights) -> np.ndarray:
+        values = evaluate(weights)
+        return np.column_stack([values["risk"], values["aurc"]])
+
+    values = together(np.ones((1, len(cohort))))[0]
+    drawn = bootstrap.resample(together, cohort)
+    order = np.argsort(-confidences_of(logits), kind="stable")
+    curve: dict[str, list[float | None]] = {"coverage": [], "risk": [], "low": [], "high": []}
+    for i, value in enumerate(values[:-1]):
+        coverage = (i + 1) / CURVE_POINTS
+        num_groups = np.unique(cohort.groups[order[: math.ceil(coverage * len(cohort))]]).size
+        # Without an error, hardly any resample has one: that is no certainty.
+        sample = drawn[:, i] if value > 0 else np.zeros(len(drawn))
+        point = bootstrap.interval(float(value), sample, num_groups)
+        for key, entry in zip(curve, (coverage, point.value, point.low, point.high), strict=True):
+            curve[key].append(entry)
+    area = bootstrap.interval(float(values[-1]), drawn[:, -1], cohort.num_groups)
+    return {"aurc": area.to_json(), "curve": curve}
+
+
+def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: float) -> dict[str, Any]:
+    """Nominal coverage; quantile (all images; by fold); coverage by image and by person; what the sets are like."""
+    sets, by_fold, final = cross_fitted_sets(logits, cohort, miss_rate)
+    sizes, is_covered = sets.sum(axis=1), sets[np.arange(len(cohort)), cohort.labels]
+    share_of_group = 1 / np.bincount(cohort.groups)[cohort.groups]
+    shares = {"empty": sizes == 0, "single": sizes == 1, "ambiguous": sizes > 1}
+    by_group = bootstrap.estimate(lambda weights: weighted_mean(weights * share_of_group, is_covered), cohort)
+    return {
+        "nominal": 1 - miss_rate,
+        "quantile": final,
+        "folds": {str(fold): value for fold, value in by_fold.items()},
+        "image_coverage": _mean(is_covered, cohort, bootstrap),
+        "person_coverage": by_group.to_json(),
+        "mean_set_size": _mean(sizes, cohort, bootstrap, is_proportion=False),
+        "shares": {name: _mean(is_so, cohort, bootstrap) for name, is_so in shares.items()},
+    }
+
+
+def _mean(
+    values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, is_proportion: bool = True
+) -> dict[str, float | None]:
+    """Mean over images of values [N] as {"value", "low", "high"}."""
+    mean = functools.partial(weighted_mean, values=values)
+    return bootstrap.estimate(mean, cohort, is_proportion=is_proportion).to_json()
+
+
+def _score_of(decided: Decisions, labels: Labels, objective: str, cost: Cost | None) -> Evaluate:
+    cells = np.eye(4)[2 * labels + decided]
+    return lambda weights: binary_score((weights @ cells).reshape(-1, 2, 2), objective, cost)

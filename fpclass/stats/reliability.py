@@ -1,0 +1,157 @@
+"""How far from calibrated probabilities are: reliability bins, expected calibration error, and a report of both.
+
+The expected calibration error (ECE) of a finite sample is never zero, however well calibrated the model: chance alone
+opens gaps between confidence and accuracy, and taking absolute values adds them up. So two figures stand beside it:
+what a perfectly calibrated model with the same confidences would show, and an interval that allows for the bias.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fpclass.stats.calibration import TEMPERATURE_RANGE, cross_fitted_calibration
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.metrics import Logits, PerImage, image_brier_scores, image_log_losses, log_softmax, ratio
+from fpclass.stats.weighted_metrics import weighted_mean
+
+HISTOGRAM_BARS = 20
+IMAGES_PER_BIN, MAX_BINS = 30, 15
+NUM_SIMULATIONS = 500  # of a perfectly calibrated model
+
+
+def confidence_bins(confidences: PerImage, num_bins: int | None = None) -> Int[np.ndarray, " n"]:
+    """Bin of each image, 0 the least confident [N]; bins hold about equally many images.
+
+    Args:
+      confidences: probability of the predicted class [N]; equal ones share a bin, so there may be fewer bins.
+      num_bins: at most so many; by default one per `IMAGES_PER_BIN` images, in [1, `MAX_BINS`].
+    """
+    num_bins = num_bins or min(max(len(confidences) // IMAGES_PER_BIN, 1), MAX_BINS)
+    edges = np.quantile(confidences, np.arange(1, num_bins) / num_bins)
+    return np.unique(np.searchsorted(edges, confidences, side="right"), return_inverse=True)[1]
+
+
+def reliability_bins(
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
+) -> list[dict[str, Any]]:
+    """What a reliability diagram shows.
+
+    Args as `expected_calibration_error`.
+
+    Returns:
+      Per bin, from the least confident: confidence (mean probability of the predicted class), accuracy (an `Interval`
+      as a dict), num_images, num_people (groups).
+    """
+    confidences, is_correct = _confidences(logits, cohort)
+    bins = confidence_bins(confidences, num_bins)
+    in_bin = np.eye(int(bins.max()) + 1)[bins]
+    right = in_bin * is_correct[:, None]
+    drawn = bootstrap.resample(lambda weights: ratio(weights @ right, weights @ in_bin), cohort)
+    result = []
+    for b, members in enumerate(in_bin.T.astype(bool)):
+        num_groups = np.unique(cohort.groups[members]).size
+        accuracy = bootstrap.interval(float(is_correct[members].mean()), drawn[:, b], num_groups)
+        counts = {"num_images": int(members.sum()), "num_people": num_groups}
+        result.append({"confidence": float(confidences[members].mean()), "accuracy": accuracy.to_json(), **counts})
+    return result
+
+
+def expected_calibration_error(
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
+) -> dict[str, Any]:
+    """Mean distance between confidence and accuracy over bins of about equally many images.
+
+    The percentile interval of other metrics will not do: a resample is noisier than the sample, so its ECE is larger,
+    and that of a calibrated model lies wholly above the truth. The lower bound here is the ECE less what resampling
+    groups alone can make of gaps that are not there (a quantile of sum |gap* - gap|), and 0 where that is all; the
+    upper bound is the percentile less the mean excess of the resampled ECE over the ECE.
+
+    Args:
+      logits: finite.
+      cohort: folds do not count.
+      bootstrap: its seed is that of the simulation too.
+      num_bins: as `confidence_bins`.
+
+    Returns:
+      value, low, high; num_bins; expected_if_calibrated: the mean ECE of a model with these confidences that is
+      perfectly calibrated, images independent (with several images per person it would be somewhat more).
+
+    Source: Guo et al., ICML 2017, equation 3, with bins of equal mass as Nixon et al., Measuring Calibration in Deep
+    Learning, CVPR Workshops 2019.
+    """
+    confidences, is_correct = _confidences(logits, cohort)
+    bins = confidence_bins(confidences, num_bins)
+    in_bin = np.eye(int(bins.max()) + 1)[bins]
+    excess = in_bin * (confidences - is_correct)[:, None]
+    gaps = excess.mean(axis=0)
+    value = float(np.abs(gaps).sum())
+    low = high = None
+    if bootstrap.num_resamples and cohort.num_groups > 1:
+        drawn = bootstrap.resample(lambda weights: weights @ excess / weights.sum(axis=1)[:, None], cohort)
+        errors, noise = np.abs(drawn).sum(axis=1), np.abs(drawn - gaps).sum(axis=1)
+        upper = (1 + bootstrap.confidence) / 2
+        low = max(0.0, value - float(np.quantile(noise, upper)))
+        high = min(1.0, max(value, float(np.quantile(errors, upper) - errors.mean()) + value))
+    rng = np.random.default_rng(bootstrap.seed)
+    by_chance = []
+    for _ in range(NUM_SIMULATIONS):
+        is_right = rng.random(len(bins)) < confidences
+        by_chance.append(np.abs(np.bincount(bins, confidences - is_right)).sum() / len(bins))
+    calibrated = {"num_bins": in_bin.shape[1], "expected_if_calibrated": float(np.mean(by_chance))}
+    return Interval(value, low, high).to_json() | calibrated
+
+
+def calibration_report(
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, method: str = "temperature"
+) -> dict[str, Any]:
+    """Calibration before and after cross-fitting, and the calibration to use on new images.
+
+    Args as `cross_fitted_calibration` and `expected_calibration_error`.
+
+    Returns:
+      A dict that JSON can hold: method, num_images, num_people (groups); before and after, each with log_loss, brier,
+      ece, bins and confidence_counts (images by confidence, in `HISTOGRAM_BARS` steps from 0 to 1); gain (before less
+      after, paired, of log_loss and brier; positive is better); final and folds, for `Calibration.from_json`;
+      temperature of the final one (None for other methods); is_at_bound: it is one of `TEMPERATURE_RANGE`, so the
+      best one was not found; note, one line.
+    """
+    calibrated, by_fold, final = cross_fitted_calibration(logits, cohort, method)
+    result: dict[str, Any] = {"method": method, "num_images": len(cohort), "num_people": cohort.num_groups}
+    losses = {}
+    for when, values in (("before", logits), ("after", calibrated)):
+        result[when] = {
+            "ece": expected_calibration_error(values, cohort, bootstrap),
+            "bins": reliability_bins(values, cohort, bootstrap),
+            "confidence_counts": np.histogram(_confidences(values, cohort)[0], HISTOGRAM_BARS, (0, 1))[0].tolist(),
+        }
+        losses[when] = np.stack(
+            [image_log_losses(values, cohort.labels), image_brier_scores(values, cohort.labels)], axis=1
+        )
+    losses["gain"] = losses["before"] - losses["after"]
+    for when, values in losses.items():
+        drawn = bootstrap.resample(functools.partial(weighted_mean, values=values), cohort)
+        for i, name in enumerate(("log_loss", "brier")):
+            mean = float(values[:, i].mean())
+            score = bootstrap.interval(mean, drawn[:, i], cohort.num_groups, is_proportion=False)
+            result.setdefault(when, {})[name] = score.to_json()
+    at_bounds = [math.isclose(final.temperature or 1, bound, rel_tol=1e-3) for bound in TEMPERATURE_RANGE]
+    return result | {
+        "final": final.to_json(),
+        "folds": {str(fold): calibration.to_json() for fold, calibration in by_fold.items()},
+        "temperature": final.temperature,
+        "is_at_bound": any(at_bounds),
+        "note": "each fold calibrated by the other folds; ECE is above zero by chance alone, compare it with "
+        "expected_if_calibrated",
+    }
+
+
+def _confidences(logits: Logits, cohort: Cohort) -> tuple[PerImage, Bool[np.ndarray, " n"]]:
+    """Probability of the predicted class of each image, and whether that is right."""
+    logits = cohort.check(logits)
+    return np.exp(log_softmax(logits).max(axis=1)), logits.argmax(axis=1) == cohort.labels

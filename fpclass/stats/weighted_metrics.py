@@ -1,0 +1,129 @@
+"""Metrics of many weightings of the same predictions at once, as array programs of weights [B, N].
+
+An image of weight 2 counts as two images. That is how a bootstrap resamples: one row of weights per resample. What is
+undefined for a weighting is nan; the definitions are those of `fpclass.stats.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass.stats.metrics import (
+    Labels,
+    Logits,
+    check_predictions,
+    image_brier_scores,
+    image_log_losses,
+    one_vs_rest_scores,
+    ratio,
+)
+
+OVERALL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
+PER_CLASS_METRICS = ("precision", "recall", "f1")
+ALL_METRICS = OVERALL_METRICS + PER_CLASS_METRICS
+LOWER_IS_BETTER = ("log_loss", "brier")
+"""The others are proportions."""
+
+Weights = Float[np.ndarray, "b n"]
+"""How often each image counts, not negative; one row per weighting."""
+MetricValues = dict[str, Float[np.ndarray, "b ..."]]
+
+
+def make_weighted_metrics(
+    logits: Logits, labels: Labels, metrics: Sequence[str] = ALL_METRICS
+) -> Callable[[Weights], MetricValues]:
+    """Does once what does not depend on the weights.
+
+    Returns:
+      A function from weights [B, N] to [B] for each overall metric, [B, K] for each per-class one; nan where undefined.
+
+    Raises:
+      DataError: as `check_predictions`.
+      ValueError: a metric that is none of `ALL_METRICS`.
+    """
+    from scipy import sparse
+
+    if unknown := set(metrics) - set(ALL_METRICS):
+        raise ValueError(f"unknown metrics {sorted(unknown)}, known are {ALL_METRICS}")
+    logits, labels = check_predictions(logits, labels)
+    num_images, num_classes = logits.shape
+    predicted = logits.argmax(axis=1)
+    has_images = np.bincount(labels, minlength=num_classes) > 0
+    losses = np.stack([image_log_losses(logits, labels), image_brier_scores(logits, labels)], axis=1)
+    # One row per image, three blocks of K columns: of the class, rightly predicted as it, predicted as it.
+    # Sparse, so that a thousand classes cost no more than two.
+    ones, is_correct = np.ones(num_images), (predicted == labels).astype(np.float64)
+    columns = np.concatenate([labels, labels + num_classes, predicted + 2 * num_classes])
+    entries = (np.concatenate([ones, is_correct, ones]), (np.tile(np.arange(num_images), 3), columns))
+    class_sums = sparse.csr_array(entries, shape=(num_images, 3 * num_classes))
+    roc_auc = make_weighted_roc_auc(one_vs_rest_scores(logits), labels) if "roc_auc" in metrics else None
+
+    def evaluate(weights: Weights) -> MetricValues:
+        support, correct, called = np.split(weights @ class_sums, 3, axis=1)
+        total = weights.sum(axis=1)
+        recall = ratio(correct, support)
+        f1 = np.where(support > 0, ratio(2 * correct, support + called), np.nan)
+        log_loss, brier = ratio(weights @ losses, total[:, None]).T
+        values = {
+            "accuracy": ratio(correct.sum(axis=1), total),
+            # nan for a resample without one of the classes: a mean over fewer classes is another quantity.
+            "balanced_accuracy": recall[:, has_images].mean(axis=1),
+            "macro_f1": f1[:, has_images].mean(axis=1),
+            "log_loss": log_loss,
+            "brier": brier,
+            "precision": ratio(correct, called),
+            "recall": recall,
+            "f1": f1,
+        }
+        if roc_auc:
+            values["roc_auc"] = roc_auc(weights)
+        return {metric: values[metric] for metric in metrics}
+
+    return evaluate
+
+
+def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
+    """Area under the ROC curve for B weightings; for more than two classes the mean of one against the rest.
+
+    The area is the share of pairs (positive, negative), by weight, that the scores order rightly, a tie
+    counting half. With the negatives sorted once, the weight below each positive is a cumulative sum.
+
+    Args:
+      scores: [N, K], larger means more of the class; from `one_vs_rest_scores`.
+      labels: class index of each image [N], in [0, K).
+
+    Returns:
+      A function from weights [B, N] to areas [B] (of class 1 for two classes), nan where a class has no
+      weight.
+    """
+    num_classes = scores.shape[1]
+    plans = []
+    for k in [1] if num_classes == 2 else range(num_classes):
+        order = np.argsort(scores[:, k], kind="stable")
+        positive, negative = order[labels[order] == k], order[labels[order] != k]
+        below = np.searchsorted(scores[negative, k], scores[positive, k], side="left")
+        up_to = np.searchsorted(scores[negative, k], scores[positive, k], side="right")
+        plans.append((positive, negative, below, up_to))
+
+    def roc_auc(weights: Weights) -> Float[np.ndarray, " b"]:
+        areas = []
+        for positive, negative, below, up_to in plans:
+            cumulative = np.zeros((len(weights), len(negative) + 1))
+            np.cumsum(weights[:, negative], axis=1, out=cumulative[:, 1:])
+            positive_weights = weights[:, positive]
+            ordered = np.take(cumulative, below, axis=1)
+            ordered += np.take(cumulative, up_to, axis=1)
+            ordered *= positive_weights
+            areas.append(ratio(ordered.sum(axis=1) / 2, positive_weights.sum(axis=1) * cumulative[:, -1]))
+        return np.mean(areas, axis=0)
+
+    return roc_auc
+
+
+def weighted_mean(weights: Weights, values: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "b ..."]:
+    """Mean over images of values [N, ...] for B weightings [B, N]."""
+    sums = weights @ values
+    return ratio(sums, weights.sum(axis=1).reshape(-1, *[1] * (sums.ndim - 1)))
