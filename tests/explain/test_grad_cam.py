@@ -8,10 +8,10 @@ import pytest
 
 from fpclass.errors import ConfigError
 from fpclass.explain.grad_cam import feature_maps, grad_cam, most_varied, scale_channels, scale_maps, stage_names
-from fpclass.models.cnn import CNN
+from fpclass.models.architectures.cnn import CNN
+from fpclass.models.architectures.vit import vit
 from fpclass.models.layers import SqueezeExcitation
 from fpclass.models.network import DenseHead, GlobalPool, Network
-from fpclass.models.vit import vit
 
 SIZE = (60, 44)
 IMAGES = jax.random.normal(jax.random.key(1), (3, *SIZE, 1))

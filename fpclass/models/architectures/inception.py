@@ -12,13 +12,20 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.layers import Conv, Maps
+from fpclass.models.mapping import (
+    Rule,
+    keras_batch_norm,
+    keras_layer,
+    torch_batch_norm,
+    torch_conv,
+    torch_dense,
+    torch_layer,
+)
+from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode, batch_norm
 from fpclass.models.pooling import avg_pool, max_pool
-
-Maps = Float[Array, "n h w c"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +55,7 @@ class ConvNorm(nn.Module):
     """Convolution, batch norm, ReLU.
 
     Attributes:
-      features: channels of the output.
       kernel_size: (height, width), pixels.
-      details: of the variant.
       strides: step in both directions, pixels.
       padding: "SAME" or "VALID"; all "SAME" ones have stride 1, where both origins pad alike.
     """
@@ -63,7 +68,6 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Convolves, normalises, rectifies."""
         x = Conv(self.features, self.kernel_size, self.strides, self.padding, name="conv")(x)
         details = self.details
         options = {"momentum": details.momentum, "unbiased": details.unbiased, "use_scale": details.use_scale}
@@ -75,7 +79,6 @@ class MaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Halves the size."""
         return max_pool(x, 3, 2)
 
 
@@ -83,7 +86,6 @@ class Mixed(nn.Module):
     """What the blocks have in common.
 
     Attributes:
-      details: of the variant.
       features: the number of channels by which blocks of one kind differ.
     """
 
@@ -108,7 +110,6 @@ class MixedA(Mixed):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Same size."""
         branch1 = self.conv(x, mode, "branch1x1", 64, 1, 1)
         branch5 = self.conv(x, mode, "branch5x5_1", 48, 1, 1)
         branch5 = self.conv(branch5, mode, "branch5x5_2", 64, 5, 5)
@@ -119,11 +120,10 @@ class MixedA(Mixed):
 
 
 class MixedB(Mixed):
-    """Branches of one and two 3x3 convolutions and a maximum."""
+    """Branches of one and two 3x3 convolutions and a maximum, to half the size."""
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Half the size."""
         branch3 = self.conv(x, mode, "branch3x3", 384, 3, 3, reduces=True)
         double = self.conv(x, mode, "branch3x3dbl_1", 64, 1, 1)
         double = self.conv(double, mode, "branch3x3dbl_2", 96, 3, 3)
@@ -136,7 +136,6 @@ class MixedC(Mixed):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Same size."""
         features = self.features
         branch1 = self.conv(x, mode, "branch1x1", 192, 1, 1)
         branch7 = self.conv(x, mode, "branch7x7_1", features, 1, 1)
@@ -151,11 +150,10 @@ class MixedC(Mixed):
 
 
 class MixedD(Mixed):
-    """Branches of a 3x3, and a factored 7x7 with a 3x3 convolution, and a maximum."""
+    """Branches of a 3x3, and a factored 7x7 with a 3x3 convolution, and a maximum, to half the size."""
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Half the size."""
         branch3 = self.conv(x, mode, "branch3x3_1", 192, 1, 1)
         branch3 = self.conv(branch3, mode, "branch3x3_2", 320, 3, 3, reduces=True)
         branch7 = self.conv(x, mode, "branch7x7x3_1", 192, 1, 1)
@@ -170,7 +168,6 @@ class MixedE(Mixed):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Same size, 2048 channels."""
         branch1 = self.conv(x, mode, "branch1x1", 320, 1, 1)
         branch3 = self.conv(x, mode, "branch3x3_1", 384, 1, 1)
         row = self.conv(branch3, mode, "branch3x3_2a", 384, 1, 3)
@@ -183,32 +180,120 @@ class MixedE(Mixed):
         return jnp.concatenate((branch1, row, column, double_row, double_column, pool), axis=-1)
 
 
-def inception_v3(variant: str) -> Architecture:
-    """23.8 million parameters with 1000 classes."""
+def inception_v3(variant: str) -> Backbone:
+    """Inception-V3 of torchvision or Keras."""
     details = KERAS if variant == "keras" else TORCHVISION
     mixed = [
-        *(MixedA(details, features, name=f"mixed{i}", parent=None) for i, features in enumerate((32, 64, 64))),
-        MixedB(details, name="mixed3", parent=None),
-        *(
-            MixedC(details, features, name=f"mixed{i}", parent=None)
-            for i, features in enumerate((128, 160, 160, 192), 4)
-        ),
-        MixedD(details, name="mixed8", parent=None),
-        *(MixedE(details, name=f"mixed{i}", parent=None) for i in (9, 10)),
+        *(MixedA(details, features, name=f"mixed{i}") for i, features in enumerate((32, 64, 64))),
+        MixedB(details, name="mixed3"),
+        *(MixedC(details, features, name=f"mixed{i}") for i, features in enumerate((128, 160, 160, 192), 4)),
+        MixedD(details, name="mixed8"),
+        *(MixedE(details, name=f"mixed{i}") for i in (9, 10)),
     ]
-    dropout = (Dropout(details.dropout_rate, name="dropout", parent=None),) if details.dropout_rate else ()
-    return Architecture(
+    dropout = (Dropout(details.dropout_rate, name="dropout"),) if details.dropout_rate else ()
+    return Backbone(
         features=(
-            ConvNorm(32, (3, 3), details, 2, "VALID", name="conv1a", parent=None),
-            ConvNorm(32, (3, 3), details, 1, "VALID", name="conv2a", parent=None),
-            ConvNorm(64, (3, 3), details, name="conv2b", parent=None),
-            MaxPool(name="pool1", parent=None),
-            ConvNorm(80, (1, 1), details, name="conv3b", parent=None),
-            ConvNorm(192, (3, 3), details, 1, "VALID", name="conv4a", parent=None),
-            MaxPool(name="pool2", parent=None),
+            ConvNorm(32, (3, 3), details, 2, "VALID", name="conv1a"),
+            ConvNorm(32, (3, 3), details, 1, "VALID", name="conv2a"),
+            ConvNorm(64, (3, 3), details, name="conv2b"),
+            MaxPool(name="pool1"),
+            ConvNorm(80, (1, 1), details, name="conv3b"),
+            ConvNorm(192, (3, 3), details, 1, "VALID", name="conv4a"),
+            MaxPool(name="pool2"),
             *mixed,
         ),
-        classifier=(GlobalPool(name="pool", parent=None), *dropout),
+        classifier=(GlobalPool(name="pool"), *dropout),
         stem_kernel=("conv1a", "conv", "kernel"),
         min_size=(75, 75),  # 75 pixels are 7, 3 and 1 in the blocks; 74 are 6, 2 and none
     )
+
+
+STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
+"""torchvision's names of the convolutions before the blocks."""
+
+MIXED = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+"""torchvision's names of `mixed0` … `mixed10`."""
+
+
+def _torchvision() -> tuple[Rule, ...]:
+    rules = [Rule(r"AuxLogits\..*", "")]  # the auxiliary classifier: only training from scratch has use for it
+    for name in STEM:
+        rules += torch_layer(rf"Conv2d_{name}\.conv", f"conv{name[:2]}/conv", torch_conv)
+        rules += torch_batch_norm(rf"Conv2d_{name}\.bn", f"conv{name[:2]}/bn")
+    for i, name in enumerate(MIXED):
+        rules += torch_layer(rf"Mixed_{name}\.(branch\w+)\.conv", rf"mixed{i}/\1/conv", torch_conv)
+        rules += torch_batch_norm(rf"Mixed_{name}\.(branch\w+)\.bn", rf"mixed{i}/\1/bn")
+    return (*rules, *torch_layer("fc", "head/logits", torch_dense))
+
+
+A = ("1x1", "5x5_1", "5x5_2", "3x3dbl_1", "3x3dbl_2", "3x3dbl_3", "_pool")
+B = ("3x3", "3x3dbl_1", "3x3dbl_2", "3x3dbl_3")
+C = ("1x1", "7x7_1", "7x7_2", "7x7_3", *(f"7x7dbl_{i}" for i in (1, 2, 3, 4, 5)), "_pool")
+D = ("3x3_1", "3x3_2", *(f"7x7x3_{i}" for i in (1, 2, 3, 4)))
+E = ("1x1", "3x3_1", "3x3_2a", "3x3_2b", "3x3dbl_1", "3x3dbl_2", "3x3dbl_3a", "3x3dbl_3b", "_pool")
+
+CREATED = (
+    *(f"conv{name[:2]}" for name in STEM),
+    *(f"mixed{i}/branch{part}" for i, parts in enumerate((A, A, A, B, C, C, C, C, D, E, E)) for part in parts),
+)
+"""The 94 convolutions in the order in which Keras creates them, which is what it numbers them by."""
+
+
+def _keras(names: list[str]) -> tuple[Rule, ...]:
+    """The rules where convolution and batch norm number i end in `names[i]`."""
+    rules: list[Rule] = []
+    for end, target in zip(names, CREATED, strict=True):
+        rules.append(Rule(f"conv2d{end}/kernel", f"params/{target}/conv/kernel"))
+        rules += keras_batch_norm(f"batch_normalization{end}", f"{target}/bn")[1:]  # there is no scale
+    return (*rules, *keras_layer("predictions", "head/logits"))
+
+
+TORCHVISION_MAPPING = _torchvision()
+
+KERAS_MAPPING = _keras(["", *(f"_{i}" for i in range(1, len(CREATED)))])
+"""The naming of a network of today in a fresh session: conv2d, conv2d_1 … conv2d_93."""
+
+KERAS_MAPPING_FROM_1 = _keras([f"_{i}" for i in range(1, len(CREATED) + 1)])
+"""The naming of the published files, which an older Keras wrote: conv2d_1 … conv2d_94.
+
+Certain: GoMLX reads the published file by these names in this order. One table cannot serve both namings, as conv2d_1
+is another convolution in each; and neither takes a file of the other, as conv2d and conv2d_94 each belong to one only.
+"""
+
+
+SIZES = ((75, 107), (91, 77))
+STAGES = ("conv1a", "conv2a", "conv2b", "pool1", "conv3b", "conv4a", "pool2", *(f"mixed{i}" for i in range(11)))
+TORCHVISION_STAGES = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
+    *(f"Mixed_{name}" for name in MIXED),
+)
+KERAS_STAGES = (
+    *("activation", "activation_1", "activation_2", "max_pooling2d", "activation_3", "activation_4", "max_pooling2d_1"),
+    *(f"mixed{i}" for i in range(11)),
+)
+
+
+def _parity(original: str, num_parameters: int, stages: tuple[str, ...], tolerance: float) -> Parity:
+    return Parity(original, num_parameters, SIZES, dict(zip(STAGES, stages, strict=True)), tolerance, 1.1e-7)
+
+
+ARCHITECTURES = (
+    Published(
+        "inception_v3",
+        inception_v3,
+        (
+            Variant(
+                "torchvision",
+                TORCHVISION_MAPPING,
+                # Published as 27161264 with the auxiliary classifier, of which 3326696 are.
+                _parity("torchvision-inception:inception_v3", 23_834_568, TORCHVISION_STAGES, 2.4e-6),
+            ),
+            Variant(
+                "keras",
+                KERAS_MAPPING,
+                _parity("keras:InceptionV3", 23_817_352, KERAS_STAGES, 1.9e-6),
+                (KERAS_MAPPING_FROM_1,),
+            ),
+        ),
+    ),
+)
