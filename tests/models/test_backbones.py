@@ -67,9 +67,7 @@ def test_every_architecture_is_declared_once():
             assert len({variant.name for variant in variants}) == len(variants) > 0, architecture.name
             tables = [table for variant in variants for table in (variant.mapping, *variant.other_mappings)]
             assert all(tables), architecture.name
-            assert len(set(tables)) == len(tables), (
-                f"{architecture.name}: variants with the same mapping"
-            )
+            assert len(set(tables)) == len(tables), f"{architecture.name}: variants with the same mapping"
 
 
 def test_all_are_tested():

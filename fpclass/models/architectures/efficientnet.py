@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import flax.linen as nn
 
 from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.conv_norm import ConvNorm, Details, divisible_by_8
 from fpclass.models.layers import Conv, Maps, StochasticDepth, fan_out_normal
 from fpclass.models.mapping import (
     Rule,
@@ -23,7 +25,7 @@ from fpclass.models.mapping import (
     torch_dense,
     torch_layer,
 )
-from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode
 
 BASE_BLOCKS = (
     # expansion, kernel size, stride of the first block, channels, blocks
@@ -42,65 +44,27 @@ MAX_STOCHASTIC_DEPTH = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Style:
-    """What the implementations do differently.
+class Style(Details):
+    """What the implementations do differently; `is_lite`: ReLU6 and no squeeze-excitation, otherwise SiLU with it."""
 
-    Attributes:
-      epsilon: of batch norm.
-      momentum: share of the old running statistics that is kept.
-      unbiased: whether the running variance is the unbiased one.
-      is_same: padding as TensorFlow's "SAME", which at stride 2 and even sizes has a row more at the bottom and a
-        column more at the right; otherwise the same number of zeros at every side.
-      is_lite: ReLU6 and no squeeze-excitation; otherwise SiLU and squeeze-excitation.
-    """
-
-    epsilon: float
-    momentum: float
-    unbiased: bool
-    is_same: bool
     is_lite: bool = False
-
-    def padding(self, kernel_size: int) -> int | str:
-        """What `layers.Conv` takes."""
-        return "SAME" if self.is_same else kernel_size // 2
 
     def activation(self, x: Maps) -> Maps:
         """The non-linearity."""
         return nn.relu6(x) if self.is_lite else nn.silu(x)
 
-    def normalise(self, x: Maps, mode: Mode, name: str) -> Maps:
-        """Batch norm."""
-        return batch_norm(x, mode, name, epsilon=self.epsilon, momentum=self.momentum, unbiased=self.unbiased)
-
 
 STYLES = {
     # B0 to B4 of torchvision have PyTorch's usual batch norm; TensorFlow's epsilon is there from B5 on only.
-    "torchvision": Style(epsilon=1e-5, momentum=0.9, unbiased=True, is_same=False),
+    "torchvision": Style(),
     # Keras pads by a layer of its own, which is "SAME" for images of a known size. Where the size is left open it pads
     # as for an even one, and gives other numbers for odd maps: that is not followed.
     "keras": Style(epsilon=1e-3, momentum=0.99, unbiased=False, is_same=True),
     # The PyTorch package decides on the padding when the network is built, for 224 x 224 unless told otherwise, and
     # keeps it for all other images: odd maps then lose a row and a column of zeros. This is TensorFlow's meaning, which
     # the package has with image_size=None.
-    "lite": Style(epsilon=1e-3, momentum=0.99, unbiased=True, is_same=True, is_lite=True),
+    "lite": Style(epsilon=1e-3, momentum=0.99, is_same=True, is_lite=True),
 }
-
-
-class ConvNorm(nn.Module):
-    """Convolution with a square kernel, batch norm, activation: the first stage and the last one."""
-
-    features: int
-    kernel_size: int
-    strides: int
-    style: Style
-
-    @nn.compact
-    def __call__(self, x: Maps, mode: Mode) -> Maps:
-        size, style = self.kernel_size, self.style
-        x = Conv(
-            self.features, (size, size), self.strides, style.padding(size), kernel_init=fan_out_normal, name="conv"
-        )(x)
-        return style.activation(style.normalise(x, mode, "bn"))
 
 
 class SqueezeExcitation(nn.Module):
@@ -142,24 +106,18 @@ class MBConv(nn.Module):
         inside, y = channels * self.expansion, x
         if self.expansion != 1:
             y = Conv(inside, (1, 1), kernel_init=fan_out_normal, name="expand_conv")(y)
-            y = style.activation(style.normalise(y, mode, "expand_bn"))
+            y = style.activation(style.batch_norm(y, mode, "expand_bn"))
         options = {"groups": inside, "kernel_init": fan_out_normal, "name": "depthwise_conv"}
         y = Conv(inside, (size, size), self.strides, style.padding(size), **options)(y)
-        y = style.activation(style.normalise(y, mode, "depthwise_bn"))
+        y = style.activation(style.batch_norm(y, mode, "depthwise_bn"))
         if not style.is_lite:
             # A quarter of the channels that come in, not of those inside.
             y = SqueezeExcitation(max(1, channels // 4), name="squeeze_excitation")(y)
         y = Conv(self.features, (1, 1), kernel_init=fan_out_normal, name="project_conv")(y)
-        y = style.normalise(y, mode, "project_bn")
+        y = style.batch_norm(y, mode, "project_bn")
         if self.strides != 1 or channels != self.features:
             return y
         return x + StochasticDepth(self.stochastic_depth_rate)(y, train=mode.train)
-
-
-def scale_channels(channels: int, width: float) -> int:
-    """The nearest multiple of 8 to so many times the channels; the next one up where that would lose over 10 %."""
-    scaled = max(8, int(channels * width + 4) // 8 * 8)
-    return scaled + 8 if scaled < 0.9 * channels * width else scaled
 
 
 def block_counts(depth: float) -> tuple[int, ...]:
@@ -181,7 +139,7 @@ def efficientnet(style: Style, *, width: float, depth: float, dropout_rate: floa
     for group, ((expansion, size, strides, channels, _), number) in enumerate(zip(BASE_BLOCKS, counts, strict=True), 1):
         for i in range(number):
             block = MBConv(
-                scale_channels(channels, width),
+                divisible_by_8(channels * width),
                 size,
                 strides if i == 0 else 1,
                 expansion,
@@ -190,11 +148,12 @@ def efficientnet(style: Style, *, width: float, depth: float, dropout_rate: floa
                 name=f"block{group}_{i}",
             )
             blocks.append(block)
+    end = partial(ConvNorm, details=style, activation=style.activation, kernel_init=fan_out_normal)
     return Backbone(
         features=(
-            ConvNorm(scale_channels(32, width), 3, 2, style, name="stem"),
+            end(divisible_by_8(32 * width), (3, 3), 2, name="stem"),
             *blocks,
-            ConvNorm(scale_channels(1280, width), 1, 1, style, name="top"),
+            end(divisible_by_8(1280 * width), (1, 1), name="top"),
         ),
         classifier=(GlobalPool(name="pool"), Dropout(dropout_rate, name="dropout")),
         stem_kernel=("stem", "conv", "kernel"),

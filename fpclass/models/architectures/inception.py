@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fpclass.models.architecture import Parity, Published, Variant
-from fpclass.models.layers import Conv, Maps
+from fpclass.models.conv_norm import ConvNorm, Details
+from fpclass.models.layers import Maps
 from fpclass.models.mapping import (
     Rule,
     keras_batch_norm,
@@ -24,54 +25,21 @@ from fpclass.models.mapping import (
     torch_dense,
     torch_layer,
 )
-from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode
 from fpclass.models.pooling import avg_pool, max_pool
 
 
 @dataclasses.dataclass(frozen=True)
-class Details:
-    """What the origins of the weights disagree about.
+class Inception(Details):
+    """Numbers of one origin; `counts_padding`: an average at the edge divides by 9, the zeros outside included."""
 
-    Attributes:
-      counts_padding: an average at the edge divides by 9, the zeros outside included.
-      use_scale: whether batch norm has a scale.
-      momentum: of batch norm, share of the old statistics that is kept.
-      unbiased: of the running variance.
-      dropout_rate: before the classes.
-    """
-
-    counts_padding: bool
-    use_scale: bool
-    momentum: float
-    unbiased: bool
-    dropout_rate: float
+    counts_padding: bool = True
 
 
-TORCHVISION = Details(counts_padding=True, use_scale=True, momentum=0.9, unbiased=True, dropout_rate=0.5)
-KERAS = Details(counts_padding=False, use_scale=False, momentum=0.99, unbiased=False, dropout_rate=0.0)
-
-
-class ConvNorm(nn.Module):
-    """Convolution, batch norm, ReLU.
-
-    Attributes:
-      kernel_size: (height, width), pixels.
-      strides: step in both directions, pixels.
-      padding: "SAME" or "VALID"; all "SAME" ones have stride 1, where both origins pad alike.
-    """
-
-    features: int
-    kernel_size: tuple[int, int]
-    details: Details
-    strides: int = 1
-    padding: str = "SAME"
-
-    @nn.compact
-    def __call__(self, x: Maps, mode: Mode) -> Maps:
-        x = Conv(self.features, self.kernel_size, self.strides, self.padding, name="conv")(x)
-        details = self.details
-        options = {"momentum": details.momentum, "unbiased": details.unbiased, "use_scale": details.use_scale}
-        return nn.relu(batch_norm(x, mode, "bn", epsilon=1e-3, **options))
+ORIGINS = {
+    "torchvision": Inception(epsilon=1e-3),
+    "keras": Inception(epsilon=1e-3, momentum=0.99, unbiased=False, use_scale=False, counts_padding=False),
+}
 
 
 class MaxPool(nn.Module):
@@ -89,7 +57,7 @@ class Mixed(nn.Module):
       features: the number of channels by which blocks of one kind differ.
     """
 
-    details: Details
+    details: Inception
     features: int = 0
 
     def conv(
@@ -97,7 +65,8 @@ class Mixed(nn.Module):
     ) -> Maps:
         """A convolution that keeps the size, or halves it (without padding)."""
         strides, padding = (2, "VALID") if reduces else (1, "SAME")
-        return ConvNorm(features, (height, width), self.details, strides, padding, name=name)(x, mode)
+        conv = ConvNorm(features, (height, width), strides, self.details, padding=padding, name=name)
+        return conv(x, mode)
 
     def pool_branch(self, x: Maps, mode: Mode, features: int) -> Maps:
         """3x3 average and 1x1 convolution."""
@@ -182,7 +151,7 @@ class MixedE(Mixed):
 
 def inception_v3(variant: str) -> Backbone:
     """Inception-V3 of torchvision or Keras."""
-    details = KERAS if variant == "keras" else TORCHVISION
+    details = ORIGINS[variant]
     mixed = [
         *(MixedA(details, features, name=f"mixed{i}") for i, features in enumerate((32, 64, 64))),
         MixedB(details, name="mixed3"),
@@ -190,15 +159,15 @@ def inception_v3(variant: str) -> Backbone:
         MixedD(details, name="mixed8"),
         *(MixedE(details, name=f"mixed{i}") for i in (9, 10)),
     ]
-    dropout = (Dropout(details.dropout_rate, name="dropout"),) if details.dropout_rate else ()
+    dropout = () if variant == "keras" else (Dropout(0.5, name="dropout"),)
     return Backbone(
         features=(
-            ConvNorm(32, (3, 3), details, 2, "VALID", name="conv1a"),
-            ConvNorm(32, (3, 3), details, 1, "VALID", name="conv2a"),
-            ConvNorm(64, (3, 3), details, name="conv2b"),
+            ConvNorm(32, (3, 3), 2, details, padding="VALID", name="conv1a"),
+            ConvNorm(32, (3, 3), 1, details, padding="VALID", name="conv2a"),
+            ConvNorm(64, (3, 3), 1, details, padding="SAME", name="conv2b"),
             MaxPool(name="pool1"),
-            ConvNorm(80, (1, 1), details, name="conv3b"),
-            ConvNorm(192, (3, 3), details, 1, "VALID", name="conv4a"),
+            ConvNorm(80, (1, 1), 1, details, padding="SAME", name="conv3b"),
+            ConvNorm(192, (3, 3), 1, details, padding="VALID", name="conv4a"),
             MaxPool(name="pool2"),
             *mixed,
         ),
@@ -248,12 +217,12 @@ def _keras(names: list[str]) -> tuple[Rule, ...]:
     return (*rules, *keras_layer("predictions", "head/logits"))
 
 
-TORCHVISION_MAPPING = _torchvision()
+TORCHVISION = _torchvision()
 
-KERAS_MAPPING = _keras(["", *(f"_{i}" for i in range(1, len(CREATED)))])
+KERAS = _keras(["", *(f"_{i}" for i in range(1, len(CREATED)))])
 """The naming of a network of today in a fresh session: conv2d, conv2d_1 … conv2d_93."""
 
-KERAS_MAPPING_FROM_1 = _keras([f"_{i}" for i in range(1, len(CREATED) + 1)])
+KERAS_FROM_1 = _keras([f"_{i}" for i in range(1, len(CREATED) + 1)])
 """The naming of the published files, which an older Keras wrote: conv2d_1 … conv2d_94.
 
 Certain: GoMLX reads the published file by these names in this order. One table cannot serve both namings, as conv2d_1
@@ -277,23 +246,12 @@ def _parity(original: str, num_parameters: int, stages: tuple[str, ...], toleran
     return Parity(original, num_parameters, SIZES, dict(zip(STAGES, stages, strict=True)), tolerance, 1.1e-7)
 
 
-ARCHITECTURES = (
-    Published(
-        "inception_v3",
-        inception_v3,
-        (
-            Variant(
-                "torchvision",
-                TORCHVISION_MAPPING,
-                # Published as 27161264 with the auxiliary classifier, of which 3326696 are.
-                _parity("torchvision-inception:inception_v3", 23_834_568, TORCHVISION_STAGES, 2.4e-6),
-            ),
-            Variant(
-                "keras",
-                KERAS_MAPPING,
-                _parity("keras:InceptionV3", 23_817_352, KERAS_STAGES, 1.9e-6),
-                (KERAS_MAPPING_FROM_1,),
-            ),
-        ),
-    ),
+# Published as 27161264 parameters with the auxiliary classifier, of which 3326696 are.
+TORCHVISION_PARITY = _parity("torchvision-inception:inception_v3", 23_834_568, TORCHVISION_STAGES, 2.4e-6)
+KERAS_PARITY = _parity("keras:InceptionV3", 23_817_352, KERAS_STAGES, 1.9e-6)
+VARIANTS = (
+    Variant("torchvision", TORCHVISION, TORCHVISION_PARITY),
+    Variant("keras", KERAS, KERAS_PARITY, (KERAS_FROM_1,)),
 )
+
+ARCHITECTURES = (Published("inception_v3", inception_v3, VARIANTS),)

@@ -7,14 +7,14 @@ mobilenet_v3.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import numpy as np
 from jaxtyping import Array, Float
 
 from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.conv_norm import ConvNorm, Details, divisible_by_8
 from fpclass.models.layers import Conv, Maps, fan_out_normal
 from fpclass.models.mapping import (
     Rule,
@@ -26,82 +26,50 @@ from fpclass.models.mapping import (
     torch_dense,
     torch_layer,
 )
-from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode
 
-ACTIVATIONS = {"relu": nn.relu, "relu6": nn.relu6, "hard_swish": nn.hard_swish, "none": lambda x: x}
+Activation = Callable[[Array], Array]
+relu, hard_swish = nn.relu, nn.hard_swish
 """Keras' hard-swish and hard-sigmoid are PyTorch's here: x relu6(x + 3) / 6, not the 0.2 x + 0.5 of older versions."""
 
 V2_GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """(expansion, channels, number of blocks, stride of the first of them). Source: table 2 of MobileNetV2."""
 
 V3_LARGE_BLOCKS = (
-    (3, 16, 16, False, "relu", 1),
-    (3, 64, 24, False, "relu", 2),
-    (3, 72, 24, False, "relu", 1),
-    (5, 72, 40, True, "relu", 2),
-    (5, 120, 40, True, "relu", 1),
-    (5, 120, 40, True, "relu", 1),
-    (3, 240, 80, False, "hard_swish", 2),
-    (3, 200, 80, False, "hard_swish", 1),
-    (3, 184, 80, False, "hard_swish", 1),
-    (3, 184, 80, False, "hard_swish", 1),
-    (3, 480, 112, True, "hard_swish", 1),
-    (3, 672, 112, True, "hard_swish", 1),
-    (5, 672, 160, True, "hard_swish", 2),
-    (5, 960, 160, True, "hard_swish", 1),
-    (5, 960, 160, True, "hard_swish", 1),
+    (3, 16, 16, False, relu, 1),
+    (3, 64, 24, False, relu, 2),
+    (3, 72, 24, False, relu, 1),
+    (5, 72, 40, True, relu, 2),
+    (5, 120, 40, True, relu, 1),
+    (5, 120, 40, True, relu, 1),
+    (3, 240, 80, False, hard_swish, 2),
+    (3, 200, 80, False, hard_swish, 1),
+    (3, 184, 80, False, hard_swish, 1),
+    (3, 184, 80, False, hard_swish, 1),
+    (3, 480, 112, True, hard_swish, 1),
+    (3, 672, 112, True, hard_swish, 1),
+    (5, 672, 160, True, hard_swish, 2),
+    (5, 960, 160, True, hard_swish, 1),
+    (5, 960, 160, True, hard_swish, 1),
 )
 """(side of the kernel, hidden channels, channels, whether it squeezes, activation, stride). Source: table 1 of V3."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Details:
-    """What the origins of the weights disagree about.
-
-    Attributes:
-      pads_as_tensorflow: at stride 2 and even sizes all padding of a 3x3 kernel is at the bottom and the right (Keras
-        writes it as "same" in the stem and as zeros by `correct_pad` in the blocks: the same numbers).
-      epsilon: of batch norm.
-      momentum: of batch norm, share of the old statistics that is kept.
-      unbiased: of the running variance.
-    """
-
-    pads_as_tensorflow: bool
-    epsilon: float
-    momentum: float
-    unbiased: bool
+# Keras writes the padding as "same" in the stem and as zeros by `correct_pad` in the blocks: the same numbers.
+KERAS = Details(epsilon=1e-3, momentum=0.999, unbiased=False, is_same=True)
+TORCHVISION_V2 = Details()
+TORCHVISION_V3 = Details(epsilon=1e-3, momentum=0.99)
 
 
-KERAS = Details(pads_as_tensorflow=True, epsilon=1e-3, momentum=0.999, unbiased=False)
-TORCHVISION_V2 = Details(pads_as_tensorflow=False, epsilon=1e-5, momentum=0.9, unbiased=True)
-TORCHVISION_V3 = Details(pads_as_tensorflow=False, epsilon=1e-3, momentum=0.99, unbiased=True)
+def conv_norm(
+    features: int, size: int, strides: int, activation: Activation, details: Details, name: str, groups: int = 1
+) -> ConvNorm:
+    """Convolution, batch norm, activation: the stem, the last 1x1 convolution, and the parts of blocks."""
+    return ConvNorm(features, (size, size), strides, details, activation, groups, kernel_init=fan_out_normal, name=name)
 
 
-class ConvNorm(nn.Module):
-    """Convolution, batch norm, activation: the stem, the last 1x1 convolution, and the parts of blocks.
-
-    Attributes:
-      kernel_size: side of the square kernel, pixels.
-      strides: step in both directions, pixels.
-      activation: a name of `ACTIVATIONS`.
-    """
-
-    features: int
-    kernel_size: int
-    strides: int
-    activation: str
-    details: Details
-    groups: int = 1
-
-    @nn.compact
-    def __call__(self, x: Maps, mode: Mode) -> Maps:
-        size, details = self.kernel_size, self.details
-        padding = "SAME" if details.pads_as_tensorflow else size // 2
-        conv = Conv(
-            self.features, (size, size), self.strides, padding, self.groups, kernel_init=fan_out_normal, name="conv"
-        )
-        options = {"epsilon": details.epsilon, "momentum": details.momentum, "unbiased": details.unbiased}
-        return ACTIVATIONS[self.activation](batch_norm(conv(x), mode, "bn", **options))
+def _same(x: Array) -> Array:
+    return x
 
 
 class Squeeze(nn.Module):
@@ -131,7 +99,7 @@ class InvertedResidual(nn.Module):
     hidden: int
     features: int
     strides: int
-    activation: str
+    activation: Activation
     details: Details
     kernel_size: int = 3
     squeezes: bool = False
@@ -140,15 +108,13 @@ class InvertedResidual(nn.Module):
     def __call__(self, x: Maps, mode: Mode) -> Maps:
         hidden, y = self.hidden, x
         if hidden != x.shape[-1]:
-            y = ConvNorm(hidden, 1, 1, self.activation, self.details, name="expand")(y, mode)
-        depthwise = ConvNorm(
-            hidden, self.kernel_size, self.strides, self.activation, self.details, hidden, name="depthwise"
-        )
-        y = depthwise(y, mode)
+            y = conv_norm(hidden, 1, 1, self.activation, self.details, "expand")(y, mode)
+        size, strides = self.kernel_size, self.strides
+        y = conv_norm(hidden, size, strides, self.activation, self.details, "depthwise", hidden)(y, mode)
         if self.squeezes:
             y = Squeeze(divisible_by_8(hidden // 4), name="se")(y)
-        y = ConvNorm(self.features, 1, 1, "none", self.details, name="project")(y, mode)
-        return x + y if self.strides == 1 and x.shape[-1] == self.features else y
+        y = conv_norm(self.features, 1, 1, _same, self.details, "project")(y, mode)
+        return x + y if strides == 1 and x.shape[-1] == self.features else y
 
 
 class Hidden(nn.Module):
@@ -161,12 +127,6 @@ class Hidden(nn.Module):
         return nn.hard_swish(nn.Dense(self.features, dtype=x.dtype, name="dense")(x))
 
 
-def divisible_by_8(channels: int) -> int:
-    """The nearest multiple of 8 that is not more than a tenth below. Source: `_make_divisible` of both originals."""
-    nearest = max(8, (channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest
-
-
 def mobilenet_v2(variant: str) -> Backbone:
     """MobileNetV2 of torchvision or Keras."""
     details = KERAS if variant == "keras" else TORCHVISION_V2
@@ -175,11 +135,11 @@ def mobilenet_v2(variant: str) -> Backbone:
         for i in range(number):
             strides, name = (1 if i else first_stride), f"block_{len(blocks)}"
             hidden = expansion * channels
-            blocks.append(InvertedResidual(hidden, features, strides, "relu6", details, name=name))
+            blocks.append(InvertedResidual(hidden, features, strides, nn.relu6, details, name=name))
             channels = features
     # Keras has no dropout here.
     dropout = () if variant == "keras" else (Dropout(0.2, name="dropout"),)
-    return _mobilenet(blocks, (32, 1280), "relu6", details, dropout)
+    return _mobilenet(blocks, (32, 1280), nn.relu6, details, dropout)
 
 
 def mobilenet_v3_large(variant: str) -> Backbone:
@@ -190,21 +150,21 @@ def mobilenet_v3_large(variant: str) -> Backbone:
         for i, (size, hidden, features, squeezes, activation, strides) in enumerate(V3_LARGE_BLOCKS)
     ]
     classifier = (Hidden(1280, name="hidden"), Dropout(0.2, name="dropout"))
-    return _mobilenet(blocks, (16, 960), "hard_swish", details, classifier)
+    return _mobilenet(blocks, (16, 960), hard_swish, details, classifier)
 
 
 def _mobilenet(
-    blocks: Sequence[nn.Module], widths: tuple[int, int], activation: str, details: Details, classifier: tuple
+    blocks: Sequence[nn.Module], widths: tuple[int, int], activation: Activation, details: Details, classifier: tuple
 ) -> Backbone:
     """Blocks between a stem and a last 1x1 convolution of those widths, and what comes after the pooling."""
-    stem = ConvNorm(widths[0], 3, 2, activation, details, name="stem")
-    last = ConvNorm(widths[1], 1, 1, activation, details, name="last")
+    stem = conv_norm(widths[0], 3, 2, activation, details, "stem")
+    last = conv_norm(widths[1], 1, 1, activation, details, "last")
     return Backbone(
         features=(stem, *blocks, last),
         classifier=(GlobalPool(name="pool"), *classifier),
         stem_kernel=("stem", "conv", "kernel"),
         # One pixel stays one pixel under padding; Keras refuses less than 32 of its own accord.
-        min_size=(32, 32) if details.pads_as_tensorflow else (1, 1),
+        min_size=(32, 32) if details.is_same else (1, 1),
     )
 
 
@@ -320,48 +280,37 @@ def _keras_stages(stem: str, block: str, norm: str, adding: tuple[int, ...], num
 
 
 V2_KERAS_STAGES = _keras_stages("Conv1_relu", "block", "BN", (2, 4, 5, 7, 8, 9, 11, 12, 14, 15), NUM_V2_BLOCKS)
-V3_KERAS_STAGES = _keras_stages(
-    "activation", "expanded_conv", "bn", (0, 2, 4, 5, 7, 8, 9, 11, 13, 14), NUM_V3_BLOCKS
-)  # Keras numbers its unnamed activations in the order of the network; behind the pooling it still has maps
+V3_ADDING = (0, 2, 4, 5, 7, 8, 9, 11, 13, 14)
+# Keras numbers its unnamed activations in the order of the network; behind the pooling it still has maps.
+V3_KERAS_STAGES = _keras_stages("activation", "expanded_conv", "bn", V3_ADDING, NUM_V3_BLOCKS)
+
+
+def _published(
+    name: str, stages: Callable[[str], Backbone], num_parameters: int, torchvision: tuple, keras: tuple
+) -> Published:
+    """Of both variants the mapping, the reference's name, its names of our stages, and the tolerances."""
+    variants = []
+    for variant, (mapping, original, names, *tolerances) in (("torchvision", torchvision), ("keras", keras)):
+        parity = Parity(f"{variant}:{original}", num_parameters, SIZES, names, *tolerances)
+        variants.append(Variant(variant, mapping, parity))
+    return Published(name, stages, tuple(variants))
+
+
+V2_STAGES, V3_STAGES = _torch_stages(NUM_V2_BLOCKS), _torch_stages(NUM_V3_BLOCKS) | {"hidden": "classifier.1"}
 
 ARCHITECTURES = (
-    Published(
+    _published(
         "mobilenet_v2",
         mobilenet_v2,
-        (
-            Variant(
-                "torchvision",
-                TORCHVISION_V2_MAPPING,
-                Parity("torchvision:mobilenet_v2", 3_504_872, SIZES, _torch_stages(NUM_V2_BLOCKS), 2.4e-5, 1.1e-7),
-            ),
-            Variant(
-                "keras",
-                KERAS_V2_MAPPING,
-                Parity("keras:MobileNetV2", 3_504_872, SIZES, V2_KERAS_STAGES | {"last": "out_relu"}, 1.1e-5, 1.1e-7),
-            ),
-        ),
+        3_504_872,
+        (TORCHVISION_V2_MAPPING, "mobilenet_v2", V2_STAGES, 2.4e-5, 1.1e-7),
+        (KERAS_V2_MAPPING, "MobileNetV2", V2_KERAS_STAGES | {"last": "out_relu"}, 1.1e-5, 1.1e-7),
     ),
-    Published(
+    _published(
         "mobilenet_v3_large",
         mobilenet_v3_large,
-        (
-            Variant(
-                "torchvision",
-                TORCHVISION_V3_MAPPING,
-                Parity(
-                    "torchvision:mobilenet_v3_large",
-                    5_483_032,
-                    SIZES,
-                    _torch_stages(NUM_V3_BLOCKS) | {"hidden": "classifier.1"},
-                    4.8e-6,
-                    1.4e-7,
-                ),
-            ),
-            Variant(
-                "keras",
-                KERAS_V3_MAPPING,
-                Parity("keras:MobileNetV3Large", 5_483_032, SIZES, V3_KERAS_STAGES | {"last": "activation_19"}, 5.9e-6),
-            ),
-        ),
+        5_483_032,
+        (TORCHVISION_V3_MAPPING, "mobilenet_v3_large", V3_STAGES, 4.8e-6, 1.4e-7),
+        (KERAS_V3_MAPPING, "MobileNetV3Large", V3_KERAS_STAGES | {"last": "activation_19"}, 5.9e-6),
     ),
 )
