@@ -159,11 +159,7 @@ def _is_of_published(path: pathlib.Path, entry: Weights) -> bool:
 
 
 def _entry(name: str) -> Weights:
-    """The entry of a name.
-
-    Raises:
-      WeightsError: there is none; says which are close.
-    """
+    """The entry of a name."""
     from fpclass.models.pretrained import source
     from fpclass.models.pretrained.manifest import MANIFEST
 

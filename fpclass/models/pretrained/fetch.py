@@ -225,12 +225,7 @@ def _download(entry: Weights, path: pathlib.Path) -> None:
 
 
 def _unpack(entry: Weights, part: pathlib.Path) -> None:
-    """Puts the member in the place of its zip, where weights are published in one.
-
-    Raises:
-      WeightsError: it is no zip, or has no such member.
-      OSError: the disk is full.
-    """
+    """Puts the member in the place of its zip, where weights are published in one."""
     if not entry.member:
         return
     unpacked = part.with_suffix(".unpacked")
@@ -316,11 +311,7 @@ def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | No
 
 
 def _check_space(entry: Weights, part: pathlib.Path, start: int, total: int | None) -> None:
-    """Whether the rest fits on the disk.
-
-    Raises:
-      WeightsError: it does not; what was there is deleted, since it takes space and is of no use.
-    """
+    """Refuses a file whose rest does not fit on the disk; the part that was there is deleted, being of no use."""
     already = part.stat().st_size if part.exists() else 0
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - already > free:
@@ -336,11 +327,7 @@ def _megabytes(num_bytes: int) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """The address, if it may be opened.
-
-    Raises:
-      WeightsError: it is neither https nor, for tests, http of this machine.
-    """
+    """The address, if it is https or, for tests, http of this machine; others are refused."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
         return url
