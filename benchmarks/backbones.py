@@ -192,7 +192,7 @@ class Theirs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cases = {case.name: case for case in CASES if not case.reference.startswith("keras:")}
+    cases = {case.name: case for case in CASES if not case.parity.original.startswith("keras:")}
     parser.add_argument("--networks", nargs="+", default=list(cases), choices=list(cases), metavar="NAME")
     parser.add_argument("--size", nargs=2, type=int, default=(224, 224), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=16)
@@ -213,7 +213,7 @@ def row_of(case: Any, args: argparse.Namespace) -> str:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch, *args.size, 3)).astype(np.float32)
     labels = rng.integers(0, 1000, args.batch)
-    network, arrays = build_torch(case.reference, **case.options_for(args.size))
+    network, arrays = build_torch(case.parity.original, **case.options_for(args.size))
     theirs = Theirs(network, images, labels, args.dtype)
     ours = Ours(case, arrays, images, labels, args.dtype)
     logits = theirs.infer().float().cpu().numpy()

@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
     model = config.model = ConfigDict()
-    model.name = "cnn"                        # one of fpclass.models.MODELS; weights bring theirs
+    model.name = "cnn"                        # one of fpclass.models.registry.ARCHITECTURES; weights bring theirs
     model.variant = ""                        # whose details a backbone has; empty: those of the weights, or the usual
     model.weights = ""                        # a name of `launch.py weights list`, or a file; empty: random weights
     model.last_stage = ""                     # cuts a backbone off after this stage; empty: it is whole

@@ -1,4 +1,4 @@
-"""The shared blocks: named stages, convolutions, batch norm with an explicit mode."""
+"""Layers that networks share: named stages, convolutions, batch norm with an explicit mode, logits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from jaxtyping import Array, Bool, Float
 from fpclass.models.depthwise import depthwise
 from fpclass.models.polyphase import conv_relu_pool
 
+Maps = Float[Array, "n _h _w _c"]
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Normal with variance 2 / fan-in. Source: He et al., ICCV 2015; torch.nn.init.kaiming_normal_ (nonlinearity relu)."""
+fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""Likewise by the fan-out: torch.nn.init.kaiming_normal_ with mode fan_out, as most published networks begin."""
 
 
-def stage(module: nn.Module, name: str, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+def stage(module: nn.Module, name: str, x: Array) -> Array:
     """Gives an activation a name: it can be read, and differentiated by, from outside (Grad-CAM, feature maps).
 
     It is sown into the collection `stages` and perturbed by the collection `perturbations`. Where neither is asked
@@ -32,7 +35,6 @@ class ConvReluPool(nn.Module):
     """Valid convolution, ReLU, 2x2 max-pool with stride 2 (a last odd row or column is dropped).
 
     Attributes:
-      features: channels of the output.
       kernel_size: side of the square kernel, pixels.
       form: "direct" (lax.conv) or "polyphase" (one matrix product: the same parameters and the same result, without
         the stages before the pool).
@@ -46,7 +48,6 @@ class ConvReluPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
-        """Convolves, rectifies and pools."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", kaiming_normal, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -60,18 +61,17 @@ class ConvReluPool(nn.Module):
 class Conv(nn.Module):
     """Convolution, in the fastest form for its shape: the parameters and the result are the same in all of them.
 
-    1x1 kernels are matrix products, and so are kernels that step by their own size (patches). Depthwise ones are sums
-    of shifted and weighted images on CPU, where XLA has no good program for grouped convolutions.
+    It computes in the type of its input. 1x1 kernels are matrix products, and so are kernels that step by their own
+    size (patches). Depthwise ones are sums of shifted and weighted images on CPU, where XLA has no good program for
+    grouped convolutions.
 
     Attributes:
-      features: channels of the output.
-      kernel_size: (height, width) of the kernel, pixels.
+      kernel_size: (height, width), pixels.
       strides: step in both directions, pixels.
       padding: zeros at each side, pixels: one number, ((top, bottom), (left, right)), or "SAME" as TensorFlow does it
         (at stride 2 and even sizes more at the bottom and the right).
       groups: of channels that do not see each other; the number of input channels makes it depthwise.
-      use_bias: whether a bias is added.
-      kernel_init: initialiser of the kernel [height, width, input channels / groups, features].
+      kernel_init: of the kernel [height, width, input channels / groups, features].
     """
 
     features: int
@@ -84,7 +84,6 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
-        """Convolves; computes in the type of `x`."""
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(x.dtype)
         steps = (self.strides, self.strides)
@@ -132,7 +131,6 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ..."], *, train: bool) -> Float[Array, "n ..."]:
-        """The branch, or zeros."""
         axes = tuple(range(1, x.ndim))
         return nn.Dropout(self.rate, broadcast_dims=axes, deterministic=not train)(x)
 
@@ -152,7 +150,6 @@ class SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Multiplies every channel of every image by its weight, in (0, 1)."""
         channels = x.shape[-1]
         squeezed = nn.relu(dense(max(1, channels // self.reduction), "squeeze")(x.mean(axis=(1, 2))))
         weights = nn.sigmoid(dense(channels, "excite")(squeezed))
@@ -233,7 +230,6 @@ class Logits(nn.Module):
       output: "softmax" or "sigmoid".
       subclasses: number of subclasses of every class, or (). Training sees a logit per subclass, everything else the
         classes, whose probabilities are the sums of theirs.
-      kernel_init: initialiser of the kernel.
 
     Parameters: kernel and bias, of K outputs, of one, or of all subclasses.
     """
@@ -245,7 +241,6 @@ class Logits(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n f"], *, train: bool) -> Float[Array, "n k"]:
-        """Computes logits."""
         width = 1 if self.output == "sigmoid" else sum(self.subclasses) or self.num_classes
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
@@ -268,6 +263,8 @@ def merge_logits(logits: Float[Array, "n s"], subclasses: Sequence[int]) -> Floa
     return jnp.stack([jax.nn.logsumexp(part, axis=-1) for part in jnp.split(logits, ends, axis=-1)], axis=-1)
 
 
-def fast_conv_form() -> str:
-    """The faster form of conv+pool here: a matrix product on CPU, the vendor's convolution elsewhere."""
+def conv_form(form: str) -> str:
+    """The form of conv+pool; "auto": a matrix product on CPU, the vendor's convolution elsewhere, the faster ones."""
+    if form != "auto":
+        return form
     return "polyphase" if jax.default_backend() == "cpu" else "direct"

@@ -1,4 +1,4 @@
-"""A network as a row of named stages: what every backbone is, and what can be frozen, cut, tapped and split."""
+"""Networks of named stages: what can be frozen, cut off, tapped and split."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.models.layers import BatchNorm, Logits, stage
 
 HEAD = "head"
 """Name of the head beside the stages; as `finetune.freeze_until` it means that all of these are frozen."""
+Path = tuple[str, ...]
+"""Where a parameter lies, below `params`."""
 OUTPUT = ":out"
 """Ends the name under which the output of a stage is recorded: Linen wants it to differ from the stage's own."""
 
@@ -37,14 +40,14 @@ class Mode:
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """The stages of a published network. A stage is a named module `(x, mode) -> x`.
+class Backbone:
+    """Stages of a published network. A stage is a named module `(x, mode) -> x`.
 
     Attributes:
       features: from images [n, h, w, c] to the last maps [n, h2, w2, f] (transformers: tokens [n, t, f]).
       classifier: what the original puts between those and its last dense layer: pooling, dropout, hidden layers; from
         maps to vectors [n, f]. A head of our own takes its place.
-      stem_kernel: path of the kernel that sees the image, below `params`; grey images need a sum of it.
+      stem_kernel: path of the kernel that sees the image; grey images need a sum of it.
       min_size: (height, width) in pixels of the smallest image that it takes.
       patch_size: pixels of a token's side, where stages hold tokens after a class token; 0 where they hold maps.
       cam_stage: the stage that Grad-CAM looks at with the original's classifier; empty: the last of the features.
@@ -54,7 +57,7 @@ class Architecture:
 
     features: tuple[nn.Module, ...]
     classifier: tuple[nn.Module, ...]
-    stem_kernel: tuple[str, ...]
+    stem_kernel: Path
     min_size: tuple[int, int] = (1, 1)
     patch_size: int = 0
     cam_stage: str = ""
@@ -81,9 +84,9 @@ class Network(nn.Module):
         mode: that is how frozen backbones go wrong elsewhere, and has to be reproducible.
       remat: keep only the outputs of stages for the backward pass, and compute what is between them again.
       min_size: (height, width) in pixels of the smallest image.
-      patch_size: see `Architecture`.
+      patch_size: see `Backbone`.
       cam_stage: the stage that Grad-CAM looks at unless told otherwise; "" where there is none.
-      stem_kernel: see `Architecture`.
+      stem_kernel: see `Backbone`.
       stem_of_images: makes this kernel of normalised training images, so that it is not drawn; None: it is drawn.
 
     Stages: the names of `stages`.
@@ -99,13 +102,18 @@ class Network(nn.Module):
     min_size: tuple[int, int] = (1, 1)
     patch_size: int = 0
     cam_stage: str = ""
-    stem_kernel: tuple[str, ...] = ()
+    stem_kernel: Path = ()
     stem_of_images: Callable[[Array], Array] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages in order, without the head."""
         return tuple(str(module.name) for module in self.stages)
+
+    @property
+    def hidden_dense(self) -> tuple[Path, ...]:
+        """Paths, below `params`, of the kernels of the head's hidden dense layers."""
+        return tuple((HEAD, *path) for path in self.head.hidden_dense) if isinstance(self.head, DenseHead) else ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"] | None = None) -> Array:
@@ -183,22 +191,16 @@ class GlobalPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n f"]:
-        """Averages."""
         return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
 
 class Dropout(nn.Module):
-    """Dropout as a stage.
-
-    Attributes:
-      rate: share of the features that is dropped in training.
-    """
+    """Dropout as a stage."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Array, mode: Mode) -> Array:
-        """Drops in training."""
         return nn.Dropout(self.rate, deterministic=not mode.train)(x)
 
 
@@ -222,9 +224,13 @@ class DenseHead(nn.Module):
     output: str = "softmax"
     subclasses: tuple[int, ...] = ()
 
+    @property
+    def hidden_dense(self) -> tuple[Path, ...]:
+        """Paths, below the head, of the kernels of the hidden layers."""
+        return hidden_dense(self.dense_features)
+
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n k"]:
-        """Computes logits."""
         places = tuple(range(1, x.ndim - 1))
         if self.pool == "gap":
             x = x.mean(axis=places)
@@ -240,3 +246,21 @@ class DenseHead(nn.Module):
             x = drop(x)
         init = nn.initializers.lecun_normal()
         return Logits(self.num_classes, self.output, self.subclasses, init, name="logits")(x, train=mode.train)
+
+
+def hidden_dense(dense_features: Sequence[int]) -> tuple[Path, ...]:
+    """Paths of the kernels of hidden dense layers of these widths."""
+    return tuple((f"dense{i}", "kernel") for i in range(1, len(dense_features) + 1))
+
+
+def dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
+    """The head that the section `model` of a config describes; `pool` as in `DenseHead`."""
+    return DenseHead(
+        num_classes,
+        pool,
+        tuple(model_config.dense_features),
+        model_config.dropout_rate,
+        model_config.output,
+        tuple(model_config.subclasses),
+        name=HEAD,
+    )

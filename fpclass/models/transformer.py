@@ -1,4 +1,4 @@
-"""What transformers and their relatives share: layer norm, dense layers, MLP and self-attention over the last axes."""
+"""Parts of transformers and their relatives: layer norm, dense layers, MLP and self-attention over the last axes."""
 
 from __future__ import annotations
 
@@ -32,34 +32,23 @@ def linear(
 
 
 class Norm(nn.Module):
-    """Layer norm as a stage.
-
-    Attributes:
-      epsilon: added to the variance.
-    """
+    """Layer norm over the last axis, as a stage."""
 
     epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "*d c"], mode: Mode) -> Float[Array, "*d c"]:
-        """Normalises over the last axis."""
         return layer_norm(x, "norm", self.epsilon)
 
 
 class MLP(nn.Module):
-    """Dense layer, exact GELU, dense layer back to as many features as came in.
-
-    Attributes:
-      ratio: so many times wider is the hidden layer.
-      kernel_init: initialiser of both kernels.
-    """
+    """Dense layer, exact GELU, dense layer back to as many features as came in; the hidden one is `ratio` as wide."""
 
     ratio: int = 4
     kernel_init: nn.initializers.Initializer = small_normal
 
     @nn.compact
     def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
-        """Looks at every place by itself."""
         y = linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init)
         return linear(nn.gelu(y, approximate=False), x.shape[-1], "project", self.kernel_init)
 
@@ -69,7 +58,7 @@ class SelfAttention(nn.Module):
 
     Attributes:
       num_heads: parts of the channels that attend by themselves.
-      kernel_init: initialiser of both kernels; queries, keys and values have one in common.
+      kernel_init: of both kernels; queries, keys and values have one in common.
 
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
     """
@@ -92,3 +81,13 @@ class SelfAttention(nn.Module):
         weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
         y = jnp.einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
         return linear(y, channels, "project", self.kernel_init)
+
+
+def numbered_scales(num_blocks: tuple[int, ...], downsampling: str) -> dict[str, str]:
+    """Our stages with torchvision's names, which count stem, blocks, downsampling, blocks … as features.0, .1 …"""
+    stages = {"stem": "features.0"}
+    for scale, number in enumerate(num_blocks, start=1):
+        if scale > 1:
+            stages[f"{downsampling}{scale}"] = f"features.{2 * scale - 2}"
+        stages |= {f"stage{scale}_{block}": f"features.{2 * scale - 1}.{block}" for block in range(number)}
+    return stages

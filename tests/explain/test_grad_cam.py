@@ -10,10 +10,10 @@ from fpclass.errors import ConfigError
 from fpclass.explain.feature_maps import feature_maps, most_varied, scale_channels
 from fpclass.explain.grad_cam import grad_cam, scale_maps
 from fpclass.explain.stages import stage_names
-from fpclass.models.cnn import CNN
+from fpclass.models.architectures.cnn import CNN
+from fpclass.models.architectures.vit import vit
 from fpclass.models.layers import SqueezeExcitation
 from fpclass.models.network import DenseHead, GlobalPool, Network
-from fpclass.models.vit import vit
 
 SIZE = (60, 44)
 IMAGES = jax.random.normal(jax.random.key(1), (3, *SIZE, 1))

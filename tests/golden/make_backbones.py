@@ -1,6 +1,6 @@
 """Writes backbones.npz: what the references say for weights drawn from a seed, so that no reference is needed to test.
 
-Per case of tests/models/backbone_cases.py: names and shapes of the published arrays, logits, a digest of every stage,
+Per case of tests/support/backbone_cases.py: names and shapes of the published arrays, logits, a digest of every stage,
 and of a training step the loss, the norm of every gradient and of every updated statistic.
 
 Run: python tests/golden/make_backbones.py          (needs the extra `parity`; half an hour on two cores)
@@ -29,7 +29,7 @@ LABELS = (1, 20, 300, 999)
 
 def golden_of(case: Case) -> dict[str, Any]:
     """The entries of one case."""
-    size = case.sizes[0]
+    size = case.parity.sizes[0]
     arrays, stages, logits = reference_outputs(case, draw_images(size, 2))
     with jax.enable_x64(True):
         images = draw_images(size, len(LABELS)).astype(np.float64)
@@ -40,7 +40,7 @@ def golden_of(case: Case) -> dict[str, Any]:
     return {
         "arrays": np.array(json.dumps(shapes)),
         "logits": logits[:, :NUM_LOGITS].astype(np.float32),
-        "stages": np.stack([digest(stages[name]) for name in case.stages.values()]).astype(np.float32),
+        "stages": np.stack([digest(stages[name]) for name in case.parity.stages.values()]).astype(np.float32),
         "loss": np.float64(loss),
         "gradients": np.array(json.dumps(norms)),
         "statistics": np.array(json.dumps(moved)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,19 @@ from test_parity import network_of, variables_of, without_dropout
 from configs import base
 from fpclass import experiment
 from fpclass.errors import ConfigError, WeightsError
-from fpclass.models.build import ARCHITECTURES, MODELS, VARIANTS, build_model
+from fpclass.models import architectures
+from fpclass.models.architecture import Published
+from fpclass.models.build import build_model
 from fpclass.models.network import OUTPUT
 from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.manifest import MANIFEST
-from fpclass.models.pretrained.mappings import MAPPINGS
+from fpclass.models.registry import ARCHITECTURES, FAMILIES
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "backbones.npz"
+RESNET18 = next(case for case in CASES if case.name == "resnet18")
 IDS = [f"{case.name}-{case.variant}" for case in CASES]
+OWN = {"cnn", "blocks", "airbench"}
+"""Their cases: test_cnn.py and test_blocks.py."""
 IN_TRAINING = ("resnet18",)
 """Compiling a backward pass takes long: this one stands for the others here; the parity tests run all of them."""
 
@@ -48,30 +54,43 @@ def shapes_of(model, size, channels=3):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *size, channels)), train=False))
 
 
+def test_every_architecture_is_declared_once():
+    """In one file below `architectures`, which the registry knows, under a name and with variants of their own."""
+    modules = {f"{architectures.__name__}.{info.name}" for info in pkgutil.iter_modules(architectures.__path__)}
+    assert {family.__name__ for family in FAMILIES} == modules
+    declared = [architecture for family in FAMILIES for architecture in family.ARCHITECTURES]
+    assert len(FAMILIES) == len(modules)
+    assert [architecture.name for architecture in declared] == list(ARCHITECTURES)
+    for architecture in declared:
+        if isinstance(architecture, Published):
+            variants = architecture.variants
+            assert len({variant.name for variant in variants}) == len(variants) > 0, architecture.name
+            tables = [table for variant in variants for table in (variant.mapping, *variant.other_mappings)]
+            assert all(tables), architecture.name
+            assert len(set(tables)) == len(tables), f"{architecture.name}: variants with the same mapping"
+
+
 def test_all_are_tested():
-    """A model, a variant, a mapping or a set of weights without a parity test and golden outputs is a defect."""
-    tested = {(case.name, case.variant) for case in CASES}
-    assert {(name, variant) for name, variants in VARIANTS.items() for variant in variants} == tested
-    assert set(MAPPINGS) == tested
-    own = {"cnn", "blocks", "airbench"}  # test_cnn.py and test_blocks.py
-    assert set(MODELS) - own == set(ARCHITECTURES) == {name for name, _ in tested}
+    """A variant or a set of weights without a parity test and golden outputs is a defect."""
+    tested = {(case.name, case.variant) for case in CASES if case.parity}
+    assert set(ARCHITECTURES) == OWN | {name for name, _ in tested}
     assert {(weights.architecture, weights.variant) for weights in MANIFEST.values()} <= tested
     assert {tuple(key.split(".")[:2]) for key in golden()} == tested
     for file in pathlib.Path(base.__file__).parent.glob("*/*.py"):
         if file.name.startswith("__"):
             continue
         config = experiment.load_config(str(file))
-        assert config.model.name in own or (config.model.name, config.model.variant) in tested
+        assert config.model.name in OWN or (config.model.name, config.model.variant) in tested
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_parameter_count_and_stages(case):
     model = network_of(case, (224, 224))
     shapes = shapes_of(model, (224, 224))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == case.num_parameters
-    architecture = ARCHITECTURES[case.name](case.variant)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == case.parity.num_parameters
+    architecture = case.backbone
     assert model.stage_names == architecture.stage_names
-    assert set(case.stages) <= set(model.stage_names)
+    assert set(case.parity.stages) <= set(model.stage_names)
     assert len(set(model.stage_names)) == len(model.stage_names)
     assert flatten_dict(shapes["params"])[architecture.stem_kernel].shape[2] == 3
     assert model.cam_stage in model.stage_names
@@ -90,14 +109,14 @@ def often(case: Case):
 @pytest.mark.parametrize("case", [often(case) for case in CASES])
 def test_golden_outputs(case):
     """Stages and logits equal what the reference says for the same drawn weights."""
-    size = case.sizes[0]
+    size = case.parity.sizes[0]
     model = network_of(case, size)
     variables = variables_of(case, model, published_arrays(case), size)
     run = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))
     logits, recorded = run(variables, draw_images(size, 2))
     expected = entry(case, "logits")
     np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-4 * np.abs(expected).max())
-    for name, theirs in zip(case.stages, entry(case, "stages"), strict=True):
+    for name, theirs in zip(case.parity.stages, entry(case, "stages"), strict=True):
         ours = digest(recorded["stages"][f"{name}{OUTPUT}"])
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max(), err_msg=name)
 
@@ -105,7 +124,7 @@ def test_golden_outputs(case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in IN_TRAINING], ids=lambda case: case.name)
 def test_golden_training_step(case):
     """Loss, norms of gradients and of updated statistics of a step in training mode."""
-    size = case.sizes[0]
+    size = case.parity.sizes[0]
     labels = np.array([1, 20, 300, 999])
     arrays = published_arrays(case)
     with jax.enable_x64(True):
@@ -134,32 +153,32 @@ def _statistics(case: Case) -> dict[str, float]:
 def test_grey_images_see_the_sum_of_the_stem(name):
     """Exactly what repeating the grey channel gives."""
     case = next(case for case in CASES if case.name == name)
-    size = case.sizes[0]
+    size = case.parity.sizes[0]
     arrays = published_arrays(case)
     model = network_of(case, size).prefix(1)
     grey = draw_images(size, 2)[..., :1]
-    names = [stage for stage in ARCHITECTURES[name](case.variant).stage_names if stage not in model.stage_names]
+    names = [stage for stage in case.backbone.stage_names if stage not in model.stage_names]
     outputs = []
     for images in (grey, np.repeat(grey, 3, axis=-1)):
         variables = load_weights(
             arrays,
-            MAPPINGS[name, case.variant],
+            case.mapping,
             shapes_of(model, size, images.shape[-1]),
             where="drawn",
             left_out=[*names, "head"],
-            stem_kernel=ARCHITECTURES[name](case.variant).stem_kernel,
+            stem_kernel=case.backbone.stem_kernel,
         )
         outputs.append(jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images))
     np.testing.assert_allclose(*outputs, atol=1e-5 * np.abs(outputs[1]).max())
 
 
 def test_a_stem_for_other_images_is_refused():
-    case = CASES[0]
+    case = RESNET18
     model = network_of(case, (64, 64))
     with pytest.raises(WeightsError, match=r"conv1.weight.*\(7, 7, 3, 64\).*\(7, 7, 4, 64\)"):
         load_weights(
             published_arrays(case),
-            MAPPINGS["resnet18", "torchvision"],
+            RESNET18.mapping,
             shapes_of(model, (64, 64), 4),
             where="drawn",
             stem_kernel=("stem", "conv1", "kernel"),
@@ -167,11 +186,11 @@ def test_a_stem_for_other_images_is_refused():
 
 
 def test_the_stem_of_a_bgr_network_is_turned_round():
-    case = CASES[0]
+    case = RESNET18
     model = network_of(case, (64, 64))
     shapes = shapes_of(model, (64, 64))
     load = lambda **options: load_weights(
-        published_arrays(case), MAPPINGS["resnet18", "torchvision"], shapes, where="drawn",
+        published_arrays(case), RESNET18.mapping, shapes, where="drawn",
         stem_kernel=("stem", "conv1", "kernel"), **options,
     )["params"]["stem"]["conv1"]["kernel"]  # fmt: skip
     np.testing.assert_array_equal(load(is_bgr=True), load()[:, :, ::-1])
@@ -190,25 +209,25 @@ BREAKS = {
 
 @pytest.mark.parametrize(("break_it", "said"), BREAKS.values(), ids=BREAKS.keys())
 def test_every_mismatch_is_reported(break_it, said):
-    case = CASES[0]
+    case = RESNET18
     shapes = shapes_of(network_of(case, (64, 64)), (64, 64))
     with pytest.raises(WeightsError, match=said) as refused:
-        load_weights(break_it(published_arrays(case)), MAPPINGS["resnet18", "torchvision"], shapes, where="drawn")
+        load_weights(break_it(published_arrays(case)), RESNET18.mapping, shapes, where="drawn")
     assert "\n" not in str(refused.value)
 
 
 def test_a_sibling_is_refused():
-    resnet18, resnet34 = (next(case for case in CASES if case.name == name) for name in ("resnet18", "resnet34"))
-    shapes = shapes_of(network_of(resnet18, (64, 64)), (64, 64))
+    resnet34 = next(case for case in CASES if case.name == "resnet34")
+    shapes = shapes_of(network_of(RESNET18, (64, 64)), (64, 64))
     with pytest.raises(WeightsError, match=r"the network has no params/layer1_2.*and \d+ more"):
-        load_weights(published_arrays(resnet34), MAPPINGS["resnet34", "torchvision"], shapes, where="sibling")
+        load_weights(published_arrays(resnet34), resnet34.mapping, shapes, where="sibling")
 
 
 def test_only_what_is_named_may_be_left_out():
-    case = CASES[0]
+    case = RESNET18
     arrays = {name: array for name, array in published_arrays(case).items() if not name.startswith("fc.")}
     shapes = shapes_of(network_of(case, (64, 64)), (64, 64))
-    rules = MAPPINGS["resnet18", "torchvision"]
+    rules = RESNET18.mapping
     with pytest.raises(WeightsError, match="params/head/logits/kernel"):
         load_weights(arrays, rules, shapes, where="drawn")
     loaded = load_weights(arrays, rules, shapes, where="drawn", left_out=["head"])
@@ -224,19 +243,19 @@ def model_config(name, **changes):
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_an_image_below_the_minimum_is_refused(case):
-    smallest = ARCHITECTURES[case.name](case.variant).min_size
+    smallest = case.backbone.min_size
     if smallest == (1, 1):
         return  # nothing is smaller
     config = model_config(case.name, variant=case.variant)
     build_model(config, 2, smallest)
-    step = ARCHITECTURES[case.name](case.variant).patch_size or 1
+    step = case.backbone.patch_size or 1
     with pytest.raises(ConfigError, match=r"data\.image_size.*at least"):
         build_model(config, 2, (smallest[0] - step, smallest[1]))
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_the_smallest_image_gives_finite_shapes(case):
-    smallest = ARCHITECTURES[case.name](case.variant).min_size
+    smallest = case.backbone.min_size
     model = build_model(model_config(case.name, variant=case.variant), 2, smallest)
     out = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), shapes_of(model, smallest),
                          jnp.zeros((1, *smallest, 3)))  # fmt: skip

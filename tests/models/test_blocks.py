@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from fpclass.errors import ConfigError
 from fpclass.experiment import load_config
 from fpclass.explain.grad_cam import grad_cam
-from fpclass.models.airbench import identity_first, whitening_kernel
-from fpclass.models.build import FROM_SCRATCH, build_model
+from fpclass.models.architecture import Published
+from fpclass.models.architectures.airbench import identity_first, whitening_kernel
+from fpclass.models.build import build_model
 from fpclass.models.layers import Logits
 from fpclass.train import engine as train
 from fpclass.train.state import PADDING, Dataset, Member
@@ -158,7 +159,7 @@ def test_images_that_are_too_small(name, size, words):
         build_model(config.model, 2, size)
 
 
-@pytest.mark.parametrize("key", FROM_SCRATCH)
+@pytest.mark.parametrize("key", Published.unread)
 def test_backbones_refuse_what_they_do_not_read(key):
     config = load_config("configs/footprints/resnet18.py")
     values = {"conv_features": (8,), "conv_form": "direct", "batch_norm": True, "block_dropout_rate": 0.1}

@@ -14,10 +14,9 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import base
-from fpclass.models.build import ARCHITECTURES, build_model
+from fpclass.models.build import build_model
 from fpclass.models.network import OUTPUT
 from fpclass.models.pretrained.load import load_weights
-from fpclass.models.pretrained.mappings import MAPPINGS
 
 pytestmark = [
     pytest.mark.parity,
@@ -47,10 +46,8 @@ def network_of(case: Case, image_size: tuple[int, int]):
 
 def variables_of(case: Case, model, arrays, image_size, channels: int = 3):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_size, channels)), train=False))
-    architecture = ARCHITECTURES[case.name](case.variant)
-    return load_weights(
-        arrays, MAPPINGS[case.name, case.variant], shapes, where="reference", stem_kernel=architecture.stem_kernel
-    )
+    architecture = case.backbone
+    return load_weights(arrays, case.mapping, shapes, where="reference", stem_kernel=architecture.stem_kernel)
 
 
 def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12) -> None:
@@ -66,15 +63,15 @@ def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12
 def test_stages_and_logits(case, which):
     from reference_networks import reference_outputs
 
-    size = case.sizes[which]
+    size = case.parity.sizes[which]
     images = draw_images(size, 2)
     arrays, stages, logits = reference_outputs(case, images)
     model = network_of(case, size)
     variables = variables_of(case, model, arrays, size)
     ours, recorded = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))(variables, images)
-    for name, theirs in case.stages.items():
-        assert_close(recorded["stages"][f"{name}{OUTPUT}"], stages[theirs], case.tolerance, name)
-    assert_close(ours, logits, case.tolerance, "logits")
+    for name, theirs in case.parity.stages.items():
+        assert_close(recorded["stages"][f"{name}{OUTPUT}"], stages[theirs], case.parity.tolerance, name)
+    assert_close(ours, logits, case.parity.tolerance, "logits")
 
 
 @pytest.mark.parametrize("case", [parameter(case, trains=True) for case in CASES])
@@ -82,13 +79,13 @@ def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training
 
-    size = case.sizes[0]
+    size = case.parity.sizes[0]
     labels = np.array([1, 20, 300, 999])
     with jax.enable_x64(True):
         images = draw_images(size, 4).astype(np.float64)
         arrays, loss, gradients, statistics = reference_training(case, images, labels)
         model = without_dropout(network_of(case, size))
-        rules = MAPPINGS[case.name, case.variant]
+        rules = case.mapping
         variables = jax.tree.map(np.float64, variables_of(case, model, arrays, size))
 
         def loss_fn(params):
@@ -103,7 +100,7 @@ def test_training_mode(case):
     # A gradient that is zero but for rounding, as that of a bias before batch norm, is judged beside the others.
     floor = 1e-6 * max(np.abs(value).max() for path, value in theirs.items() if path.startswith("params"))
     for path, value in flatten_dict({"params": grads, **updated}, sep="/").items():
-        assert_close(value, theirs[path], case.gradient_tolerance, path, floor)
+        assert_close(value, theirs[path], case.parity.gradient_tolerance, path, floor)
 
 
 def without_dropout(model):

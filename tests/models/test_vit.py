@@ -14,11 +14,10 @@ from ml_collections import ConfigDict
 
 from configs import base
 from fpclass.errors import ConfigError, WeightsError
-from fpclass.models import convnext, swin, vit
+from fpclass.models.architectures import convnext, swin, vit
 from fpclass.models.build import build_model
 from fpclass.models.network import DenseHead, Network
 from fpclass.models.pretrained.load import load_weights
-from fpclass.models.pretrained.mappings.vit import TORCHVISION
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs the extra `parity`")
 RNG = np.random.default_rng(0)
@@ -43,7 +42,7 @@ def init_params(model, images):
 
 def load(arrays, model, image_size, **options):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_size, 3)), train=False))
-    return load_weights(arrays, TORCHVISION, shapes, where="tiny", **options)
+    return load_weights(arrays, vit.TORCHVISION, shapes, where="tiny", **options)
 
 
 def resized_for(architecture, image_size):

@@ -203,11 +203,11 @@ def keras_training(
 
 def reference_outputs(case: Any, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     """Published arrays by name, outputs of the stages that the case names, and logits."""
-    names = list(dict.fromkeys(case.stages.values()))
-    if case.reference.startswith("keras:"):
-        network, arrays = build_keras(case.reference, images.shape[1:3])
+    names = list(dict.fromkeys(case.parity.stages.values()))
+    if case.parity.original.startswith("keras:"):
+        network, arrays = build_keras(case.parity.original, images.shape[1:3])
         return arrays, *keras_outputs(network, images, names)
-    network, arrays = build_torch(case.reference, **case.options_for(images.shape[1:3]))
+    network, arrays = build_torch(case.parity.original, **case.options_for(images.shape[1:3]))
     return arrays, *torch_outputs(network, images, names)
 
 
@@ -215,8 +215,8 @@ def reference_training(
     case: Any, images: np.ndarray, labels: np.ndarray
 ) -> tuple[dict[str, np.ndarray], float, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Published arrays, loss, gradients and updated statistics, by published name."""
-    if case.reference.startswith("keras:"):
-        network, arrays = build_keras(case.reference, images.shape[1:3], "float64")
+    if case.parity.original.startswith("keras:"):
+        network, arrays = build_keras(case.parity.original, images.shape[1:3], "float64")
         return arrays, *keras_training(network, images, labels)
-    network, arrays = build_torch(case.reference, **case.options_for(images.shape[1:3]))
+    network, arrays = build_torch(case.parity.original, **case.options_for(images.shape[1:3]))
     return arrays, *torch_training(network, images, labels)

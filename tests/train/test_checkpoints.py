@@ -19,7 +19,7 @@ from tiny_disk import fill, tiny_disk
 
 from configs import base
 from fpclass.errors import RunError
-from fpclass.models.cnn import CNN
+from fpclass.models.architectures.cnn import CNN
 from fpclass.train import checkpoints
 from fpclass.train.engine import make_engine
 from fpclass.train.state import Dataset, Member, TrainState

@@ -21,12 +21,13 @@ from fpclass.config import flatten
 from fpclass.console import Interruption
 from fpclass.errors import ConfigError
 from fpclass.experiment import from_json, load_config
-from fpclass.models import build as models
+from fpclass.models.architecture import Published, Variant
 from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, Dropout, GlobalPool, Mode, batch_norm
-from fpclass.models.pretrained import fetch, mappings
+from fpclass.models.mapping import torch_batch_norm, torch_conv, torch_dense, torch_layer
+from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode, batch_norm
+from fpclass.models.pretrained import fetch
 from fpclass.models.pretrained.manifest import MANIFEST
-from fpclass.models.pretrained.rules import torch_batch_norm, torch_conv, torch_dense, torch_layer
+from fpclass.models.registry import ARCHITECTURES
 from fpclass.run import train as fitting
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
@@ -45,9 +46,9 @@ class Block(nn.Module):
         return nn.relu(batch_norm(Conv(self.features, strides=2, padding=1, name="conv")(x), mode, "bn"))
 
 
-def tiny(variant: str) -> Architecture:
+def tiny(variant: str) -> Backbone:
     del variant
-    return Architecture(
+    return Backbone(
         features=tuple(Block(name=name, parent=None) for name in STAGES),
         classifier=(GlobalPool(name="pool", parent=None), Dropout(0.2, name="dropout", parent=None)),
         stem_kernel=("stem", "conv", "kernel"),
@@ -70,15 +71,12 @@ def listed(tmp_path, monkeypatch):
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FPCLASS_OFFLINE", "1")
     content = save(published_arrays())
-    monkeypatch.setitem(models.ARCHITECTURES, "tiny", tiny)
-    monkeypatch.setitem(models.VARIANTS, "tiny", ("torchvision",))
-    monkeypatch.setitem(models.MODELS, "tiny", models.build_backbone)
     rules = (
         *torch_layer(r"(\w+)\.conv", r"\1/conv", torch_conv),
         *torch_batch_norm(r"(\w+)\.bn", r"\1/bn"),
         *torch_layer("fc", "head/logits", torch_dense),
     )
-    monkeypatch.setitem(mappings.MAPPINGS, ("tiny", "torchvision"), rules)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", Published("tiny", tiny, (Variant("torchvision", rules),)))
     entry = dataclasses.replace(
         MANIFEST["resnet18"], name="tiny", architecture="tiny", num_classes=5, image_size=(32, 32),
         url="https://nowhere.invalid/tiny.safetensors", digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
@@ -286,7 +284,7 @@ def test_other_weights_are_noticed_on_resume(blobs, tmp_path, monkeypatch):
 
     path = tmp_path / "mine.safetensors"
     arrays = published_arrays()
-    metadata = {"fpclass.models.pretrained": "tiny"}
+    metadata = {"fpclass.weights": "tiny"}
     path.write_bytes(save(arrays, metadata))
     overrides = flags(blobs, model__weights=path, **CACHED)
     trained(tmp_path / "run", overrides, stop_after=2)

@@ -1,15 +1,18 @@
-"""`launch.py weights`."""
+"""The command `weights`: lists, fetches, verifies and converts published weights."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
 import shlex
+from typing import TYPE_CHECKING
 
 from fpclass.console import say
 from fpclass.errors import WeightsError
 from fpclass.flags import Command, refuse
-from fpclass.models.pretrained.manifest import MANIFEST, Weights
+
+if TYPE_CHECKING:
+    from fpclass.models.pretrained.manifest import Weights
 
 EPILOG = """
   launch.py weights list
@@ -39,14 +42,14 @@ def weights(args: argparse.Namespace, overrides: list[str]) -> int:
 def list_text() -> str:
     """A table of all sets of weights."""
     from fpclass.models.pretrained import fetch, source
+    from fpclass.models.pretrained.manifest import MANIFEST
 
     rows = [("name", "network", "top-1", "input", "size", "licence", "in the cache")]
     for entry in MANIFEST.values():
         # By the presence of the file: to compute the digests of all takes long, and using one does it.
-        paths = {"published": fetch.cached_path(entry), "converted": source.converted_path(entry)}
-        there = {kind: path for kind, path in paths.items() if path.is_file()}
-        if "converted" in there and not _is_of_published(there["converted"], entry):
-            del there["converted"]
+        published, converted = fetch.cached_path(entry), source.converted_path(entry)
+        there = {"published": published} if published.is_file() else {}
+        there |= {"converted": converted} if converted.is_file() and _is_of_published(converted, entry) else {}
         rows.append(
             (
                 entry.name,
@@ -110,8 +113,9 @@ def convert_text(path: pathlib.Path, entry: Weights, output: str | None) -> str:
       RunError: the place cannot be written to.
     """
     from fpclass.models.pretrained import source
+    from fpclass.models.pretrained.convert import convert
 
-    out = source.convert(path, entry, pathlib.Path(output).expanduser() if output else None)
+    out = convert(path, entry, pathlib.Path(output).expanduser() if output else None)
     metadata = source.read_metadata(out)
     lines = [f"written: {out}, fits {entry.architecture} ({entry.variant})"]
     taken = source.in_cache(entry)
@@ -142,12 +146,9 @@ def _is_of_published(path: pathlib.Path, entry: Weights) -> bool:
 
 
 def _entry(name: str) -> Weights:
-    """The entry of a name.
-
-    Raises:
-      WeightsError: there is none; says which are close.
-    """
+    """The entry of a name."""
     from fpclass.models.pretrained import source
+    from fpclass.models.pretrained.manifest import MANIFEST
 
     if name in MANIFEST:
         return MANIFEST[name]

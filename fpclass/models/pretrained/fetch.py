@@ -1,4 +1,8 @@
-"""Published weights into the cache: resumable, proven by their digest before they get their name, never half there."""
+"""Download of published weights into the cache: resumable, named only after its digest was checked, never half there.
+
+pooch would do most of it, but begins interrupted downloads anew, where these go on after the bytes that came, and has
+no way to know a full disk beforehand, or a digest by its first digits.
+"""
 
 from __future__ import annotations
 
@@ -221,12 +225,7 @@ def _download(entry: Weights, path: pathlib.Path) -> None:
 
 
 def _unpack(entry: Weights, part: pathlib.Path) -> None:
-    """Puts the member in the place of its zip, where weights are published in one.
-
-    Raises:
-      WeightsError: it is no zip, or has no such member.
-      OSError: the disk is full.
-    """
+    """Puts the member in the place of its zip, where weights are published in one."""
     if not entry.member:
         return
     unpacked = part.with_suffix(".unpacked")
@@ -256,11 +255,11 @@ def _go_on(entry: Weights, part: pathlib.Path) -> None:
     if there:
         request.add_header("Range", f"bytes={there}-")
     try:
-        response = _opener().open(request, timeout=TIMEOUT_SECONDS)
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and _total(error.headers) == there:
-                return
+            if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{there}":
+                return  # nothing is missing
             if error.code == 416:  # the part is longer than the file: not of this file
                 part.unlink()
                 raise _Lost("the part that was there did not belong to it") from None
@@ -275,8 +274,8 @@ def _go_on(entry: Weights, part: pathlib.Path) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise _Lost(f"the connection broke off ({error or type(error).__name__})") from None
     with response:
-        start = there if response.status == 206 and _start(response.headers) == there else 0
-        if response.status == 206 and start != there:
+        start = there if response.status == 206 else 0
+        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {there}-"):
             part.unlink()
             raise _Lost("the server sent another part than it was asked for")
         length = response.headers.get("Content-Length", "")
@@ -312,11 +311,7 @@ def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | No
 
 
 def _check_space(entry: Weights, part: pathlib.Path, start: int, total: int | None) -> None:
-    """Whether the rest fits on the disk.
-
-    Raises:
-      WeightsError: it does not; what was there is deleted, since it takes space and is of no use.
-    """
+    """Refuses a file whose rest does not fit on the disk; the part that was there is deleted, being of no use."""
     already = part.stat().st_size if part.exists() else 0
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - already > free:
@@ -331,24 +326,8 @@ def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB"
 
 
-def _total(headers: Any) -> int | None:
-    """The size of the file after a range that is none: "bytes */1234"."""
-    match = re.fullmatch(r"bytes \*/(\d+)", headers.get("Content-Range", ""))
-    return int(match[1]) if match else None
-
-
-def _start(headers: Any) -> int | None:
-    """Where a part begins: "bytes 100-1233/1234"."""
-    match = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
-    return int(match[1]) if match else None
-
-
 def _checked_url(url: str) -> str:
-    """The address, if it may be opened.
-
-    Raises:
-      WeightsError: it is neither https nor, for tests, http of this machine.
-    """
+    """The address, if it is https or, for tests, http of this machine; others are refused."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
         return url
@@ -356,28 +335,12 @@ def _checked_url(url: str) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to where the first address could have pointed, too."""
+    """Follows redirections to where the first address could have pointed."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The request for the new address."""
+        """The request for the new address, which is refused like the first one."""
         try:
             return super().redirect_request(req, fp, code, msg, headers, _checked_url(newurl))
         except WeightsError:
             fp.close()
             raise
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Opens https and http, through a proxy that the environment names, and no file, ftp or data addresses."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        _Redirects,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener

@@ -18,6 +18,7 @@ import numpy as np
 
 from fpclass.errors import WeightsError, one_line
 from fpclass.models.pretrained.torch_file import read_torch_pickles, read_torch_zip
+from fpclass.models.pretrained.torch_pickle import Refused
 
 MAX_RATIO, SMALL_BYTES = 20, 64 * 2**20
 """Compressed arrays may have so many times the bytes of their file; below a size in bytes they may have any."""
@@ -42,13 +43,7 @@ def read_arrays(path: pathlib.Path) -> Arrays:
     Raises:
       WeightsError: another format, damaged, or hostile.
     """
-    arrays = _guarded(path, _reader(path))
-    if not arrays:
-        raise WeightsError(f"{path}: holds no arrays; is it the right file?")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
-            raise WeightsError(f"{path}: its array {name[:60]!r} is of type {array.dtype}, expected numbers")
-    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+    return _guarded(path, _read)
 
 
 def read_metadata(path: pathlib.Path) -> dict[str, str]:
@@ -57,14 +52,24 @@ def read_metadata(path: pathlib.Path) -> dict[str, str]:
     Raises:
       WeightsError: as for `read_arrays`.
     """
-    return _guarded(path, _safetensors_metadata) if _reader(path) is _read_safetensors else {}
+    return _guarded(path, lambda path: _safetensors_metadata(path) if _reader(path) is _read_safetensors else {})
+
+
+def _read(path: pathlib.Path) -> Arrays:
+    arrays = _reader(path)(path)
+    if not arrays:
+        raise Refused("holds no arrays; is it the right file?")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise Refused(f"its array {name[:60]!r} is of type {array.dtype}, expected numbers")
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
 def _guarded(path: pathlib.Path, read: Callable[[pathlib.Path], Any]) -> Any:
     try:
         return read(path)
-    except WeightsError:
-        raise
+    except Refused as error:
+        raise WeightsError(f"{path}: {error}") from None
     except OSError as error:
         raise WeightsError(
             f"{path}: cannot be read ({one_line(error.strerror or error, 200)}); is it whole? Get it again"
@@ -76,18 +81,14 @@ def _guarded(path: pathlib.Path, read: Callable[[pathlib.Path], Any]) -> Any:
 
 
 def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], Arrays]:
-    """The reader of a file's format.
-
-    Raises:
-      WeightsError: missing, empty, or of a format that is none.
-    """
+    """The reader of a file's format."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise Refused(f"cannot be read ({error.strerror or error})") from None
     if not start:
-        raise WeightsError(f"{path}: is empty; get it again")
+        raise Refused("is empty; get it again")
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return _read_hdf5
     if start.startswith(b"PK"):
@@ -97,12 +98,12 @@ def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], Arrays]:
     if start.startswith(b"\x80"):
         return read_torch_pickles
     if start[257:262] == b"ustar":
-        raise WeightsError(f"{path}: is in the tar format that PyTorch wrote before 0.1.10; save it anew")
+        raise Refused("is in the tar format that PyTorch wrote before 0.1.10; save it anew")
     if start.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{path}: is only Git LFS' pointer to the file; get the file itself")
+        raise Refused("is only Git LFS' pointer to the file; get the file itself")
     if start.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path}: is a web page, not weights; get the file itself")
-    raise WeightsError(f"{path}: is neither safetensors, HDF5, npz nor a file of torch.save; begins with {start[:8]!r}")
+        raise Refused("is a web page, not weights; get the file itself")
+    raise Refused(f"is neither safetensors, HDF5, npz nor a file of torch.save; begins with {start[:8]!r}")
 
 
 def _read_safetensors(path: pathlib.Path) -> Arrays:
@@ -129,8 +130,8 @@ def _read_zip(path: pathlib.Path) -> Arrays:
     if any(name.endswith("data.pkl") for name in names):
         return read_torch_zip(path)
     if "model.weights.h5" in names:
-        raise WeightsError(f"{path}: {_KERAS_3}")
-    raise WeightsError(f"{path}: a zip that is neither npz nor a file of torch.save; has {', '.join(names[:3])}")
+        raise Refused(_KERAS_3)
+    raise Refused(f"a zip that is neither npz nor a file of torch.save; has {', '.join(names[:3])}")
 
 
 def _read_npz(path: pathlib.Path) -> Arrays:
@@ -141,32 +142,26 @@ def _read_npz(path: pathlib.Path) -> Arrays:
         for info in members:
             name = info.filename.removesuffix(".npy")
             if name in arrays:
-                raise WeightsError(f"{path}: has two arrays named {name[:60]!r}")
+                raise Refused(f"has two arrays named {name[:60]!r}")
             with archive.open(info) as file:
                 version = np.lib.format.read_magic(file)
                 if version not in ((1, 0), (2, 0)):
-                    raise WeightsError(f"{path}: its array {name[:60]!r} is of npy version {version}")
-                read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
-                    np.lib.format.read_array_header_2_0
-                )  # fmt: skip
-                shape, is_fortran, dtype = read_header(file)
+                    raise Refused(f"its array {name[:60]!r} is of npy version {version}")
+                header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                shape, is_fortran, dtype = header(file)
                 data = file.read()
             # What a header claims is compared with what there is, before it is believed.
             if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data):
-                raise WeightsError(f"{path}: its array {name[:60]!r} of {len(data)} bytes claims {shape} of {dtype}")
+                raise Refused(f"its array {name[:60]!r} of {len(data)} bytes claims {shape} of {dtype}")
             arrays[name] = np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
     return arrays
 
 
 def _check_sizes(path: pathlib.Path, num_bytes: int) -> None:
-    """Refuses what unpacks to very much more than the file.
-
-    Raises:
-      WeightsError: it does.
-    """
+    """Refuses what unpacks to very much more than the file."""
     limit = max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
     if num_bytes > limit:
-        raise WeightsError(f"{path}: unpacks to {num_bytes} bytes, at most {limit} are expected of a file of its size")
+        raise Refused(f"unpacks to {num_bytes} bytes, at most {limit} are expected of a file of its size")
 
 
 _KERAS_3 = (
@@ -182,22 +177,22 @@ def _read_hdf5(path: pathlib.Path) -> Arrays:
         root = file
         if "layer_names" not in file.attrs and "layer_names0" not in file.attrs:
             if "model_weights" not in file:
-                raise WeightsError(f"{path}: {_KERAS_3 if 'layers' in file else 'HDF5, but not of Keras'}")
-            root = _inside(path, file, "model_weights")
+                raise Refused(_KERAS_3 if "layers" in file else "HDF5, but not of Keras")
+            root = _inside(file, "model_weights")
         datasets = {}
         for layer in _names(root, "layer_names"):
-            group = _inside(path, root, layer)
+            group = _inside(root, layer)
             weights = _names(group, "weight_names")
             # A layer that is a model of its own has weights of several layers, which their names tell.
             is_model = len({weight.rpartition("/")[0] for weight in weights}) > 1
             for weight in weights:
                 name = _keras_name(layer, weight, is_model)
                 if name in datasets:
-                    raise WeightsError(f"{path}: has two arrays named {name[:60]!r}")
-                datasets[name] = _inside(path, group, weight)
+                    raise Refused(f"has two arrays named {name[:60]!r}")
+                datasets[name] = _inside(group, weight)
         for name, dataset in datasets.items():
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-                raise WeightsError(f"{path}: its array {name[:60]!r} is not in the file itself")
+                raise Refused(f"its array {name[:60]!r} is not in the file itself")
         _check_sizes(path, sum(dataset.size * dataset.dtype.itemsize for dataset in datasets.values()))
         return {name: np.asarray(dataset[()]) for name, dataset in datasets.items()}
 
@@ -210,19 +205,15 @@ def _names(group: Any, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
 
 
-def _inside(path: pathlib.Path, group: Any, name: str) -> Any:
-    """What lies in a group under a path, step by step, so that no link leads elsewhere.
-
-    Raises:
-      WeightsError: it is not there, or a link to another place or file.
-    """
+def _inside(group: Any, name: str) -> Any:
+    """What lies in a group under a path, step by step, so that no link leads to another place or file."""
     import h5py
 
     for part in name.strip("/").split("/"):
         if not isinstance(group, h5py.Group) or part in (".", "") or part not in group:
-            raise WeightsError(f"{path}: lacks {name[:80]!r}; is it whole?")
+            raise Refused(f"lacks {name[:80]!r}; is it whole?")
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{path}: its {name[:80]!r} is a link to another place: refused")
+            raise Refused(f"its {name[:80]!r} is a link to another place: refused")
         group = group[part]
     return group
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fpclass.errors import WeightsError
-from fpclass.models.pretrained.rules import Rule, Transform
+from fpclass.models.mapping import Rule, Transform
 
 MAX_SHOWN = 12
 """Mismatches that a message lists before it only counts them."""
@@ -39,7 +39,7 @@ def load_weights(
       stem_kernel: path, below `params`, of the kernel that sees the image. Where the network takes grey images it is
         summed over the colours, which is what repeating the grey channel gives.
       is_bgr: the published stem expects blue, green, red: it is turned round to take red, green, blue.
-      resize: what makes an array fit these images, by path below `params` joined by "/"; see `Architecture.resize`.
+      resize: what makes an array fit these images, by path below `params` joined by "/"; see `Backbone.resize`.
 
     Returns:
       params and batch_stats, float32 NumPy arrays, without what was left out.

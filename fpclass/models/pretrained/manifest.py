@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TORCHVISION_URL = "https://download.pytorch.org/models/"
+HALF = (0.5, 0.5, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,72 +86,59 @@ FULL_SHA256 = (
 """Whole digests that several public projects state for files of torchvision; its own names give eight digits."""
 
 
-def _torchvision(
-    name: str, filename: str, top1: float, *, image_size: int = 224, resize: int = 256, interpolation: str = "bilinear"
-) -> Weights:
+def _torchvision(name: str, filename: str, top1: float | None, **changes: Any) -> Weights:
     """An entry of torchvision, whose file names end in the first eight digits of the sha256."""
     prefix = filename.rpartition("-")[2].partition(".")[0]
     digest = next((digest for digest in FULL_SHA256 if digest.startswith(prefix)), prefix)
-    return Weights(
+    entry = Weights(
         name=name,
         architecture=name.partition(".")[0],
         variant="torchvision",
-        url=TORCHVISION_URL + filename,
+        url=f"https://download.pytorch.org/models/{filename}",
         digest=f"sha256:{digest}",
         license="BSD-3-Clause",
-        image_size=(image_size, image_size),
-        resize=resize,
-        interpolation=interpolation,
+        image_size=(224, 224),
+        resize=256,
+        interpolation="bilinear",
         top1=top1,
     )
+    return dataclasses.replace(entry, **changes)
 
 
-def _swag(name: str, filename: str, top1: float, image_size: int) -> Weights:
+def _swag(name: str, filename: str, top1: float, size: int) -> Weights:
     """An entry of torchvision whose numbers are Meta's, pretrained on images of Instagram: not for commercial use."""
-    entry = _torchvision(name, filename, top1, image_size=image_size, resize=image_size, interpolation="bicubic")
-    return dataclasses.replace(entry, license="CC-BY-NC-4.0", note="pretrained on hashtags of 3.6 billion images")
+    note = "pretrained on hashtags of 3.6 billion images"
+    options = {"image_size": (size, size), "resize": size, "interpolation": "bicubic", "license": "CC-BY-NC-4.0"}
+    return _torchvision(name, filename, top1, note=note, **options)
 
 
-def _keras_tf(
-    name: str,
-    path: str,
-    digest: str,
-    top1: float | None,
-    *,
-    image_size: int = 224,
-    left_out: tuple[str, ...] = (),
-) -> Weights:
+def _keras(name: str, path: str, digest: str, top1: float | None, *, size: int = 224, **changes: Any) -> Weights:
     """An entry of keras.applications whose intensities go from -1 to 1; top-1 as in its documentation."""
-    return Weights(
+    entry = Weights(
         name=name,
         architecture=name.partition(".")[0],
         variant="keras",
         url=f"https://storage.googleapis.com/tensorflow/keras-applications/{path}",
-        digest=digest,
+        digest=f"md5:{digest}",
         license="Apache-2.0",
-        image_size=(image_size, image_size),
-        resize=round(image_size * 8 / 7),  # of a central crop of 7/8, as its authors evaluate
+        image_size=(size, size),
+        resize=round(size * 8 / 7),  # of a central crop of 7/8, as its authors evaluate
         interpolation="bilinear",
         top1=top1,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        num_classes=0 if left_out else 1000,
-        left_out=left_out,
+        mean=HALF,
+        std=HALF,
+        num_classes=0 if "left_out" in changes else 1000,
     )
+    return dataclasses.replace(entry, **changes)
 
 
 VGG_CAFFE_NUMBERS: dict[str, Any] = {
     "license": "CC-BY-4.0",  # the numbers are those of the Visual Geometry Group in Oxford
-    "image_size": (224, 224),
-    "resize": 256,
-    "interpolation": "bilinear",
     "mean": (123.68 / 255, 116.779 / 255, 103.939 / 255),
     "std": (1 / 255, 1 / 255, 1 / 255),
     "is_bgr": True,
 }
 """What the sets of VGG-16 in Keras have in common: they come from Caffe, which reads blue, green, red from 0 to 255."""
-
-KERAS_VGG16_URL = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
 
 _ALL = (
     _torchvision("resnet18", "resnet18-f37072fd.pth", 0.69758),
@@ -165,10 +152,11 @@ _ALL = (
     _swag("vit_b_16.swag_linear", "vit_b_16_lc_swag-4e70ced5.pth", 0.81886, 224),
     _torchvision("alexnet", "alexnet-owt-7be5be79.pth", 0.56522),
     _torchvision("vgg16", "vgg16-397923af.pth", 0.71592),
-    dataclasses.replace(
-        _torchvision("vgg16.features", "vgg16_features-amdegroot-88682ab5.pth", 0.0),
+    _torchvision(
+        "vgg16.features",
+        "vgg16_features-amdegroot-88682ab5.pth",
+        None,
         license="CC-BY-4.0",
-        top1=None,
         mean=(0.48235, 0.45882, 0.40784),
         std=(1 / 255, 1 / 255, 1 / 255),
         num_classes=0,
@@ -176,41 +164,28 @@ _ALL = (
         note="the original numbers of the features; the classifier in the file is not a number throughout",
     ),
     _torchvision("vgg16_bn", "vgg16_bn-6c64b313.pth", 0.7336),
-    Weights(
-        name="vgg16.keras",
-        architecture="vgg16",
-        variant="keras",
-        url=KERAS_VGG16_URL + "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
-        digest="md5:64373286793e3c8b2b4e3219cbf3544b",
-        top1=0.713,
+    _keras(
+        "vgg16.keras",
+        "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+        "64373286793e3c8b2b4e3219cbf3544b",
+        0.713,
         **VGG_CAFFE_NUMBERS,
     ),
-    Weights(
-        name="vgg16.keras_notop",
-        architecture="vgg16",
-        variant="keras",
-        url=KERAS_VGG16_URL + "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        digest="md5:6d6bbae143d832006294945121d1f1fc",
-        top1=None,
-        num_classes=0,
+    _keras(
+        "vgg16.keras_notop",
+        "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "6d6bbae143d832006294945121d1f1fc",
+        None,
         left_out=("fc1", "fc2", "head"),
         note="the same numbers as vgg16.keras, without its three dense layers: a tenth of the size",
         **VGG_CAFFE_NUMBERS,
     ),
-    Weights(
-        name="resnet50v2.keras",
-        architecture="resnet50v2",
-        variant="keras",
-        url="https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-        "resnet50v2_weights_tf_dim_ordering_tf_kernels.h5",
-        digest="md5:3ef43a0b657b3be2300d5770ece849e0",
+    _keras(
+        "resnet50v2.keras",
+        "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels.h5",
+        "3ef43a0b657b3be2300d5770ece849e0",
+        0.76,
         license="MIT",
-        image_size=(224, 224),
-        resize=256,
-        interpolation="bilinear",
-        top1=0.76,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
     ),
     _torchvision(
         "efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", 0.77692, resize=256, interpolation="bicubic"
@@ -219,21 +194,19 @@ _ALL = (
         "efficientnet_b2",
         "efficientnet_b2_rwightman-c35c1473.pth",
         0.80608,
-        image_size=288,
+        image_size=(288, 288),
         resize=288,
         interpolation="bicubic",
     ),
-    Weights(
-        name="efficientnet_b2.keras",
-        architecture="efficientnet_b2",
-        variant="keras",
+    _keras(
+        "efficientnet_b2.keras",
+        "",
+        "b15cce36ff4dcbd00b6dd88e7857a6ad",
+        0.801,
         url="https://storage.googleapis.com/keras-applications/efficientnetb2.h5",
-        digest="md5:b15cce36ff4dcbd00b6dd88e7857a6ad",
-        license="Apache-2.0",
-        image_size=(260, 260),
+        size=260,
         resize=292,
         interpolation="bicubic",
-        top1=0.801,
         # Keras normalises in the network, in three layers whose product is this.
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -258,40 +231,44 @@ _ALL = (
     _torchvision("mobilenet_v2.v2", "mobilenet_v2-7ebf99e0.pth", 0.72154, resize=232),
     _torchvision("mobilenet_v3_large.v1", "mobilenet_v3_large-8738ca79.pth", 0.74042),
     _torchvision("mobilenet_v3_large.v2", "mobilenet_v3_large-5c1a4163.pth", 0.75274, resize=232),
-    _keras_tf(
+    _keras(
         "mobilenet_v3_large.keras",
         "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float.h5",
-        "md5:59e551e166be033d707958cf9e29a6a7",
+        "59e551e166be033d707958cf9e29a6a7",
         0.756,
     ),
-    _keras_tf(
+    _keras(
         "mobilenet_v3_large.keras_notop",
         "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
-        "md5:07fb09a5933dd0c8eaafa16978110389",
+        "07fb09a5933dd0c8eaafa16978110389",
         None,
         left_out=("hidden", "head"),
     ),
     _torchvision("densenet121", "densenet121-a639ec97.pth", 0.74434),
-    dataclasses.replace(
-        _torchvision("inception_v3", "inception_v3_google-0cc3c7bd.pth", 0.77294, image_size=299, resize=342),
+    _torchvision(
+        "inception_v3",
+        "inception_v3_google-0cc3c7bd.pth",
+        0.77294,
+        image_size=(299, 299),
+        resize=342,
         # torchvision normalises as for its other networks, and the network undoes that (transform_input):
         # (x - 0.485) / 0.229 * (0.229 / 0.5) + (0.485 - 0.5) / 0.5 is (x - 0.5) / 0.5.
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        mean=HALF,
+        std=HALF,
     ),
-    _keras_tf(
+    _keras(
         "inception_v3.keras",
         "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
-        "md5:9a0d58056eeedaa3f26cb7ebd46da564",
+        "9a0d58056eeedaa3f26cb7ebd46da564",
         0.779,
-        image_size=299,
+        size=299,
     ),
-    _keras_tf(
+    _keras(
         "inception_v3.keras_notop",
         "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "md5:bcbd6486424b2319ff4ef7d526e38f63",
+        "bcbd6486424b2319ff4ef7d526e38f63",
         None,
-        image_size=299,
+        size=299,
         left_out=("head",),
     ),
 )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fpclass.errors import ConfigError
+from fpclass.models.build import variable_shapes
+from fpclass.models.mapping import Transform
 from fpclass.models.network import HEAD, Network
 from fpclass.models.pretrained.load import load_weights
-from fpclass.models.pretrained.mappings import rules_for
-from fpclass.models.pretrained.rules import Transform
 from fpclass.models.pretrained.source import open_arrays
+from fpclass.models.registry import published
 
 
 def load_pretrained(
@@ -39,27 +40,26 @@ def load_pretrained(
       ConfigError: the file lacks hidden layers of the classifier that this network has.
       WeightsError: the weights cannot be had, or do not fit.
     """
-    from fpclass.models.build import ARCHITECTURES, variable_shapes
-
     entry, arrays = open_arrays(weights)
-    architecture = ARCHITECTURES[entry.architecture](entry.variant)
+    architecture = published(entry.architecture)
+    backbone = architecture.stages(entry.variant)
     lacking = [name for name in network.stage_names if name in entry.left_out]
     if lacking:
         raise ConfigError(
             f"model.weights {entry.name} has no {', '.join(lacking)}: give the network a head of its own, "
             "model.head=gap or model.head=flatten"
         )
-    absent = [name for name in architecture.stage_names if name not in network.stage_names]
-    left_out = [*absent, *([] if with_head else [HEAD]), *(["/".join(architecture.stem_kernel)] if new_stem else [])]
+    absent = [name for name in backbone.stage_names if name not in network.stage_names]
+    left_out = [*absent, *([] if with_head else [HEAD]), *(["/".join(backbone.stem_kernel)] if new_stem else [])]
     return load_weights(
         arrays,
-        rules_for(entry.architecture, entry.variant, arrays),
+        architecture.variant(entry.variant).rules_for(arrays),
         variable_shapes(network, input_shape),
         where=f"{weights} ({entry.architecture})" if weights != entry.architecture else weights,
         left_out=left_out,
-        stem_kernel=architecture.stem_kernel,
+        stem_kernel=backbone.stem_kernel,
         is_bgr=entry.is_bgr,
-        resize={path: _for_size(fit, input_shape) for path, fit in architecture.resize.items()},
+        resize={path: _for_size(fit, input_shape) for path, fit in backbone.resize.items()},
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fpclass import files
 from fpclass.console import say
 from fpclass.errors import WeightsError
 from fpclass.models.pretrained.fetch import (
@@ -23,10 +22,9 @@ from fpclass.models.pretrained.fetch import (
     remembered_digest,
 )
 from fpclass.models.pretrained.formats import read_arrays, read_metadata
-from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 
-NAME_KEY, ARRAYS_KEY = "fpclass.models.pretrained", "arrays.sha256"
+NAME_KEY, ARRAYS_KEY = "fpclass.weights", "arrays.sha256"
 SOURCE_KEY, PUBLISHED_KEY = "source.sha256", "source.is_published"
 """In the metadata of a converted file: which set of weights it is, the digest of its arrays, the digest of the file
 that it was made of, and whether that was the published one."""
@@ -111,11 +109,6 @@ def converted_path(entry: Weights) -> pathlib.Path:
     return folder() / f"{entry.name}.safetensors"
 
 
-def unpublished_path(entry: Weights, sha256: str) -> pathlib.Path:
-    """Where `convert` puts what it makes of another file, by the digest of that one; the name does not find it."""
-    return folder() / "converted" / f"{entry.name}-UNPUBLISHED-{sha256[:8]}.safetensors"
-
-
 def in_cache(entry: Weights) -> pathlib.Path | None:
     """The file that the name stands for, if it is there: the published one if it is whole, or else made of it."""
     published, converted = cached_path(entry), converted_path(entry)
@@ -181,88 +174,14 @@ def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None) -> pathlib.Path:
-    """Writes any readable file of a set of weights as safetensors, after trying it on the real network.
-
-    The arrays keep their published names and layout, so that the same mapping table serves both files.
-
-    Args:
-      path: the file.
-      entry: what it is said to be; only its numbers can prove it, and a file that is not the published one is marked.
-      out: where to; None: into the cache. There the name of the entry finds what is made of the published file; what
-        is made of any other must be given by its path.
-
-    Returns:
-      The file that was written.
-
-    Raises:
-      WeightsError: not of this network, known to be another set or converted as one, or unreadable.
-      RunError: the place cannot be written to.
-    """
-    from safetensors.numpy import save
-
-    known = _known_entry(path)
-    if known is not None and known.name != entry.name and not matches(path, entry.digest):
-        raise WeightsError(f"{path}: is {known.name} by its digest, not {entry.name}; use --as {known.name}")
-    before = read_metadata(path)
-    if before.get(NAME_KEY, entry.name) != entry.name:
-        name = before[NAME_KEY]
-        raise WeightsError(f"{path}: was converted as {name}, not {entry.name}; use --as {name}")
-    arrays = read_checked(path)
-    check_fit(arrays, entry, str(path))
-    metadata = {
-        NAME_KEY: entry.name,
-        ARRAYS_KEY: arrays_digest(arrays),
-        "license": entry.license,
-        "source.file": path.name,
-        SOURCE_KEY: file_digest(path),
-        PUBLISHED_KEY: str(known is not None).lower(),
-    }
-    if {NAME_KEY, ARRAYS_KEY, SOURCE_KEY, PUBLISHED_KEY} <= before.keys():  # converted once more: the source stays
-        metadata |= {key: value for key, value in before.items() if key.startswith("source.")}
-    is_published = metadata[PUBLISHED_KEY] == "true"
-    out = out or (converted_path(entry) if is_published else unpublished_path(entry, metadata[SOURCE_KEY]))
-    with files.replacing(out) as temporary:
-        temporary.write_bytes(save({n: np.asarray(a, order="C") for n, a in arrays.items()}, metadata))
-    return out
-
-
-def check_fit(arrays: Mapping[str, np.ndarray], entry: Weights, where: str) -> None:
-    """Loads arrays into the whole network of an entry, at its published image size.
-
-    Raises:
-      WeightsError: lists what does not fit.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from fpclass.models.build import ARCHITECTURES
-    from fpclass.models.network import DenseHead, Network
-    from fpclass.models.pretrained.mappings import rules_for
-
-    architecture = ARCHITECTURES[entry.architecture](entry.variant)
-    head = DenseHead(entry.num_classes or 1, pool="none", name="head", parent=None)
-    network = Network(stages=(*architecture.features, *architecture.classifier), head=head)
-    images = jax.ShapeDtypeStruct((1, *entry.image_size, 3), jnp.float32)
-    load_weights(
-        arrays,
-        rules_for(entry.architecture, entry.variant, arrays),
-        jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images),
-        where=f"{where} as {entry.name}",
-        left_out=(*entry.left_out, *(() if entry.num_classes else ("head",))),
-        stem_kernel=architecture.stem_kernel,
-        is_bgr=entry.is_bgr,
-    )
-
-
-def _known_entry(path: pathlib.Path) -> Weights | None:
+def known_entry(path: pathlib.Path) -> Weights | None:
     """The entry whose published file this is, by digest."""
     digests = {f"{kind}:{remembered_digest(path, kind)}" for kind in ("sha256", "md5")}
     return next((e for e in MANIFEST.values() if any(digest.startswith(e.digest) for digest in digests)), None)
 
 
 def _entry_of(path: pathlib.Path) -> Weights:
-    known = _known_entry(path)
+    known = known_entry(path)
     if known is not None:
         return known
     name = read_metadata(path).get(NAME_KEY)

@@ -14,12 +14,10 @@ import math
 import pathlib
 import struct
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fpclass.errors import WeightsError
 from fpclass.models.pretrained.torch_pickle import Machine, Refused, Storage, Tensor
 
 MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -39,24 +37,8 @@ def read_torch_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
       Arrays by name; views of the storages, not to be written to.
 
     Raises:
-      WeightsError: damaged, hostile, or not a state dict.
+      Refused: damaged, hostile, or not a state dict.
     """
-    return _guarded(path, _read_zip)
-
-
-def read_torch_pickles(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the older format, pickles with the storages behind them; see `read_torch_zip`."""
-    return _guarded(path, _read_pickles)
-
-
-def _guarded(path: pathlib.Path, read: Callable[[pathlib.Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    try:
-        return read(path)
-    except Refused as error:
-        raise WeightsError(f"{path}: {error}") from None
-
-
-def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if len(members) != len(archive.infolist()):
@@ -88,7 +70,8 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
     return _arrays(tensors, storages, path.stat().st_size)
 
 
-def _read_pickles(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_torch_pickles(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the older format, pickles with the storages behind them; see `read_torch_zip`."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if Machine().run(file) != MAGIC_NUMBER or Machine().run(file) != PROTOCOL_VERSION:

@@ -26,13 +26,6 @@ STORAGES = {
 }  # fmt: skip
 """Classes of storages and their NumPy types."""
 
-PUSHED_ARGUMENTS = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING",
-    "SHORT_BINSTRING",
-}  # fmt: skip
-"""Opcodes whose argument is the value."""
-CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-
 
 class Refused(Exception):
     """What is wrong with a file; the reader adds its name."""
@@ -91,27 +84,13 @@ class Machine:
                 self.count_steps(1)
                 if opcode.name == "STOP":
                     break
-                self._step(opcode.name, argument)
+                if opcode.name not in _STEPS:
+                    named = f" {argument!r}" if opcode.name == "INST" else ""
+                    raise Refused(f"its pickle uses {opcode.name}{named}, which no state dict needs: refused")
+                _STEPS[opcode.name](self, argument)
             return self.stack.pop()
         except (ValueError, LookupError, TypeError, MemoryError) as error:
             raise Refused(f"its pickle is damaged ({error}); get the file again") from None
-
-    def _step(self, opcode: str, argument: Any) -> None:
-        if opcode in PUSHED_ARGUMENTS:
-            self.stack.append(argument)
-        elif opcode in CONSTANTS:
-            self.stack.append(CONSTANTS[opcode])
-        elif opcode in ("PROTO", "FRAME"):
-            pass
-        elif opcode in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if opcode == "MEMOIZE" else argument] = self.stack[-1]
-        elif opcode in ("BINGET", "LONG_BINGET"):
-            self.stack.append(self.memo[argument])
-        elif opcode in _STEPS:
-            _STEPS[opcode](self, argument)
-        else:
-            named = f" {argument!r}" if opcode == "INST" else ""
-            raise Refused(f"its pickle uses {opcode}{named}, which no state dict needs: refused")
 
     def count_steps(self, number: int) -> None:
         """Counts work, so that a small file cannot make much of it."""
@@ -119,22 +98,25 @@ class Machine:
         if self.num_steps > MAX_STEPS:
             raise Refused(f"its pickle has more than {MAX_STEPS} steps; a state dict takes far fewer")
 
-    def pop_to_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
-        items, self.stack = self.stack, self.outer.pop()
-        return items
+    def push(self, value: Any) -> None:
+        """Puts a value on top."""
+        self.stack.append(value)
+
+    def memorise(self, key: int | None) -> None:
+        """Keeps the value on top, under a number or the next one."""
+        self.memo[len(self.memo) if key is None else key] = self.stack[-1]
 
     def mark(self, argument: None) -> None:
         """Begins a row of values."""
         self.outer.append(self.stack)
         self.stack = []
 
-    def make_tuple(self, argument: None) -> None:
-        """Ends a row of values as a tuple."""
-        items = tuple(self.pop_to_mark())  # first, since it puts another stack in place
-        self.stack.append(items)
+    def pop_to_mark(self) -> list[Any]:
+        """What was pushed since the last mark."""
+        items, self.stack = self.stack, self.outer.pop()
+        return items
 
-    def make_tuple_of(self, size: int) -> None:
+    def make_tuple(self, size: int) -> None:
         """Makes a tuple of the last values."""
         if len(self.stack) < size:
             raise IndexError("too few values for a tuple")
@@ -257,19 +239,28 @@ _REBUILDERS: dict[str, Callable[..., Any]] = {
 """What a state dict may ask for, and what it gets instead."""
 
 _STEPS: dict[str, Callable[[Machine, Any], None]] = {
+    # The argument is the value.
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), Machine.push),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"), Machine.push),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), Machine.memorise),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, key: machine.push(machine.memo[key])),
     "MARK": Machine.mark,
-    "TUPLE": Machine.make_tuple,
-    "TUPLE1": lambda machine, _: machine.make_tuple_of(1),
-    "TUPLE2": lambda machine, _: machine.make_tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.make_tuple_of(3),
-    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
-    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
+    "TUPLE1": lambda machine, _: machine.make_tuple(1),
+    "TUPLE2": lambda machine, _: machine.make_tuple(2),
+    "TUPLE3": lambda machine, _: machine.make_tuple(3),
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.pop_to_mark()),
     "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
-    "GLOBAL": Machine.name,
-    "STACK_GLOBAL": Machine.name,
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), Machine.name),
     "REDUCE": Machine.call,
     "BUILD": Machine.build,
     "BINPERSID": Machine.storage,

@@ -52,8 +52,8 @@ def test_safetensors(tmp_path):
 
     brain = made(b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}', b"\x80\x3f\x00\xc0")
     assert_same(read_arrays(written(tmp_path, brain)), {"a": np.array([1, -2], np.float32)})
-    path = written(tmp_path, save(EXPECTED, {"fpclass.models.pretrained": "resnet18"}))
-    assert read_metadata(path) == {"fpclass.models.pretrained": "resnet18"}
+    path = written(tmp_path, save(EXPECTED, {"fpclass.weights": "resnet18"}))
+    assert read_metadata(path) == {"fpclass.weights": "resnet18"}
     assert read_metadata(written(tmp_path, save(EXPECTED))) == {}
     assert read_metadata(written(tmp_path, torch_zip())) == {}
     refused(written(tmp_path, made(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', bytes(4))), "damaged")

@@ -16,14 +16,17 @@ from tiny_disk import tiny_disk
 from weights_server import Server, serving
 
 from fpclass.errors import FpclassError, WeightsError
-from fpclass.models import build as models
+from fpclass.models.architecture import Published, Variant
 from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, GlobalPool
-from fpclass.models.pretrained import fetch, mappings, source
+from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer
+from fpclass.models.network import Backbone, GlobalPool
+from fpclass.models.pretrained import fetch, source
+from fpclass.models.pretrained.convert import convert
 from fpclass.models.pretrained.formats import read_arrays, read_metadata
 from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.manifest import MANIFEST
-from fpclass.models.pretrained.rules import Rule, torch_conv, torch_dense, torch_layer
+from fpclass.models.registry import ARCHITECTURES
+from fpclass.models.registry import published as published_network
 
 KERNEL = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3) / 8
 ARRAYS = {
@@ -40,8 +43,8 @@ class Stem(nn.Module):
         return Conv(2, (3, 3), 1, 1, use_bias=True, name="conv")(x)
 
 
-def tiny(variant: str) -> Architecture:
-    return Architecture(
+def tiny(variant: str) -> Backbone:
+    return Backbone(
         features=(Stem(name="stem", parent=None),),
         classifier=(GlobalPool(name="pool", parent=None),),
         stem_kernel=("stem", "conv", "kernel"),
@@ -66,9 +69,8 @@ def listed(tmp_path, monkeypatch):
     """Two sets of weights of a tiny network in the list, and no network."""
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FPCLASS_OFFLINE", "1")
-    monkeypatch.setitem(models.ARCHITECTURES, "tiny", tiny)
     rules = (*torch_layer("conv", "stem/conv", torch_conv), *torch_layer("fc", "head/logits", torch_dense))
-    monkeypatch.setitem(mappings.MAPPINGS, ("tiny", "torchvision"), rules)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", Published("tiny", tiny, (Variant("torchvision", rules),)))
     entry = dataclasses.replace(
         MANIFEST["resnet18"], name="tiny.v1", architecture="tiny", num_classes=5, image_size=(8, 8),
         url="https://nowhere.invalid/tiny-1.pth", digest=f"sha256:{hashlib.sha256(PUBLISHED).hexdigest()[:8]}",
@@ -145,7 +147,7 @@ def test_an_unknown_file_is_refused(tmp_path):
         f"weights convert {path} --as NAME",
     )
     refused(lambda: source.resolve(str(path)), *words)
-    path.write_bytes(save(ARRAYS, {"fpclass.models.pretrained": "resnet1000"}))
+    path.write_bytes(save(ARRAYS, {"fpclass.weights": "resnet1000"}))
     refused(lambda: source.resolve(str(path)), "resnet1000", "weights list")
 
 
@@ -156,11 +158,11 @@ def test_an_unknown_name_is_refused_with_close_ones():
 
 
 def test_convert_keeps_everything_and_the_name_finds_it(published):
-    out = source.convert(published, MANIFEST["tiny.v1"])
+    out = convert(published, MANIFEST["tiny.v1"])
     assert out == source.converted_path(MANIFEST["tiny.v1"])
     assert_same(read_arrays(out))
     metadata = read_metadata(out)
-    assert metadata["fpclass.models.pretrained"] == "tiny.v1"
+    assert metadata["fpclass.weights"] == "tiny.v1"
     assert metadata["source.sha256"] == hashlib.sha256(PUBLISHED).hexdigest()
     assert metadata["source.is_published"] == "true"
     published.unlink()
@@ -169,26 +171,25 @@ def test_convert_keeps_everything_and_the_name_finds_it(published):
     entry, arrays = source.open_arrays(str(elsewhere))
     assert entry.name == "tiny.v1"
     assert_same(arrays)
-    again = source.convert(elsewhere, MANIFEST["tiny.v1"], out.parent / "again")
+    again = convert(elsewhere, MANIFEST["tiny.v1"], out.parent / "again")
     assert read_metadata(again)["arrays.sha256"] == metadata["arrays.sha256"]
 
 
 def test_views_and_scalars_survive_converting(tmp_path, monkeypatch):
     """Transposed and of no dimensions: safetensors would write other numbers, or another shape."""
-    rules = mappings.MAPPINGS["tiny", "torchvision"]
-    monkeypatch.setitem(
-        mappings.MAPPINGS, ("tiny", "torchvision"), (*rules, dataclasses.replace(rules[0], source="n", target=""))
-    )
+    rules = published_network("tiny").variant("torchvision").mapping
+    variant = Variant("torchvision", (*rules, Rule("n", "")))
+    monkeypatch.setitem(ARCHITECTURES, "tiny", Published("tiny", tiny, (variant,)))
     arrays = {**ARRAYS, "fc.weight": np.arange(10, dtype=np.float32).reshape(2, 5).T, "n": np.array(7.0, np.float32)}
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)
-    assert_same(read_arrays(source.convert(path, MANIFEST["tiny.v2"])), arrays)
+    assert_same(read_arrays(convert(path, MANIFEST["tiny.v2"])), arrays)
 
 
 def test_convert_says_that_a_file_is_not_the_published_one(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, **ARRAYS)
-    out = source.convert(path, MANIFEST["tiny.v2"], tmp_path / "out" / "mine.safetensors")
+    out = convert(path, MANIFEST["tiny.v2"], tmp_path / "out" / "mine.safetensors")
     assert read_metadata(out)["source.is_published"] == "false"
     assert source.resolve(str(out))[0].name == "tiny.v2"
 
@@ -198,7 +199,7 @@ def test_unpublished_numbers_never_get_the_name(tmp_path):
     path = tmp_path / "mine.npz"
     mine = {**ARRAYS, "conv.bias": np.full(2, 7, np.float32)}
     np.savez(path, **mine)
-    out = source.convert(path, MANIFEST["tiny.v1"])
+    out = convert(path, MANIFEST["tiny.v1"])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert out == tmp_path / "cache" / "weights" / "converted" / f"tiny.v1-UNPUBLISHED-{digest[:8]}.safetensors"
     refused(lambda: source.open_arrays("tiny.v1"), "not in the cache")
@@ -217,22 +218,22 @@ def test_unpublished_numbers_never_get_the_name(tmp_path):
     "change", [{"arrays.sha256": None}, {"source.is_published": "false"}, {"source.sha256": "0" * 64}]
 )
 def test_a_conversion_must_say_all_that_makes_it_the_published_one(published, change):
-    metadata = read_metadata(source.convert(published, MANIFEST["tiny.v1"])) | change
+    metadata = read_metadata(convert(published, MANIFEST["tiny.v1"])) | change
     path = source.converted_path(MANIFEST["tiny.v1"])
     path.write_bytes(save(ARRAYS, {key: value for key, value in metadata.items() if value is not None}))
     refused(lambda: source.open_arrays("tiny.v1"), "not in the cache", str(path))
 
 
 def test_converting_once_more_keeps_what_is_known(published, tmp_path):
-    of_published = source.convert(published, MANIFEST["tiny.v1"], tmp_path / "a.safetensors")
-    again = source.convert(of_published, MANIFEST["tiny.v1"])
+    of_published = convert(published, MANIFEST["tiny.v1"], tmp_path / "a.safetensors")
+    again = convert(of_published, MANIFEST["tiny.v1"])
     assert again == source.converted_path(MANIFEST["tiny.v1"])
     assert read_metadata(again) == read_metadata(of_published)
-    refused(lambda: source.convert(of_published, MANIFEST["tiny.v2"]), str(of_published), "tiny.v1", "--as tiny.v1")
+    refused(lambda: convert(of_published, MANIFEST["tiny.v2"]), str(of_published), "tiny.v1", "--as tiny.v1")
     path = tmp_path / "mine.npz"
     np.savez(path, **ARRAYS)
-    mine = source.convert(path, MANIFEST["tiny.v1"], tmp_path / "b.safetensors")
-    again = source.convert(mine, MANIFEST["tiny.v1"])
+    mine = convert(path, MANIFEST["tiny.v1"], tmp_path / "b.safetensors")
+    again = convert(mine, MANIFEST["tiny.v1"])
     assert again.parent.name == "converted"
     assert read_metadata(again) == read_metadata(mine)
     assert read_metadata(again)["source.file"] == "mine.npz"
@@ -240,7 +241,7 @@ def test_converting_once_more_keeps_what_is_known(published, tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-8], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
 def test_a_damaged_conversion_does_not_stop_fetching(published, monkeypatch, capsys, damage):
-    converted = source.convert(published, MANIFEST["tiny.v1"])
+    converted = convert(published, MANIFEST["tiny.v1"])
     converted.write_bytes(damage(converted.read_bytes()))
     refused(lambda: source.open_arrays("tiny.v1"), "FPCLASS_OFFLINE", str(converted))
     monkeypatch.delenv("FPCLASS_OFFLINE")
@@ -272,7 +273,7 @@ def test_require_fetches_once_and_reads_no_arrays(monkeypatch, published, tmp_pa
 
 
 def test_require_finds_a_changed_file(published):
-    out = source.convert(published, MANIFEST["tiny.v1"])
+    out = convert(published, MANIFEST["tiny.v1"])
     source.require(str(out))
     source.require("tiny.v1")
     data = bytearray(out.read_bytes())
@@ -287,7 +288,7 @@ def test_digest_of_what_a_run_starts_from(published, monkeypatch):
     """That of the very file, published or converted; computed again only when the file is another."""
     digest = hashlib.sha256(PUBLISHED).hexdigest()
     assert source.digest_of(str(published)) == digest
-    out = source.convert(published, MANIFEST["tiny.v1"])
+    out = convert(published, MANIFEST["tiny.v1"])
     assert source.digest_of("tiny.v1") == source.digest_of(str(out)) == hashlib.sha256(out.read_bytes()).hexdigest()
     path = fetch.cached_path(MANIFEST["tiny.v1"])
     path.write_bytes(PUBLISHED)
@@ -303,7 +304,7 @@ def test_digest_of_what_a_run_starts_from(published, monkeypatch):
 
 
 def test_a_file_known_as_another_set_is_refused(published, tmp_path):
-    refused(lambda: source.convert(published, MANIFEST["tiny.v2"]), "is tiny.v1", "--as tiny.v1")
+    refused(lambda: convert(published, MANIFEST["tiny.v2"]), "is tiny.v1", "--as tiny.v1")
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -320,7 +321,7 @@ def test_a_file_known_as_another_set_is_refused(published, tmp_path):
 def test_what_does_not_fit_the_network_is_not_converted(tmp_path, change, words):
     path = tmp_path / "mine.npz"
     np.savez(path, **{n: a for n, a in {**ARRAYS, **change}.items() if a is not None})
-    refused(lambda: source.convert(path, MANIFEST["tiny.v1"]), str(path), "tiny.v1", *words)
+    refused(lambda: convert(path, MANIFEST["tiny.v1"]), str(path), "tiny.v1", *words)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -346,12 +347,12 @@ def test_without_a_classifier(tmp_path, monkeypatch):
     notop = dataclasses.replace(MANIFEST["tiny.v2"], num_classes=0, left_out=("pool",))
     path = tmp_path / "notop.npz"
     np.savez(path, **{name: ARRAYS[name] for name in ("conv.weight", "conv.bias")})
-    assert source.convert(path, notop).is_file()
-    refused(lambda: source.convert(path, MANIFEST["tiny.v2"]), "params/head/logits/bias")
+    assert convert(path, notop).is_file()
+    refused(lambda: convert(path, MANIFEST["tiny.v2"]), "params/head/logits/bias")
 
 
 def test_a_converted_file_that_changed_is_refused(published):
-    out = source.convert(published, MANIFEST["tiny.v1"])
+    out = convert(published, MANIFEST["tiny.v1"])
     data = bytearray(out.read_bytes())
     data[-1] ^= 1
     out.write_bytes(data)
@@ -361,7 +362,7 @@ def test_a_converted_file_that_changed_is_refused(published):
 
 
 def test_converted_under_another_name_is_not_taken_for_this_one(published):
-    out = source.convert(published, MANIFEST["tiny.v1"])
+    out = convert(published, MANIFEST["tiny.v1"])
     out.rename(source.converted_path(MANIFEST["tiny.v2"]))
     refused(lambda: source.open_arrays("tiny.v2"), "tiny.v2", "FPCLASS_OFFLINE")
 
@@ -369,7 +370,7 @@ def test_converted_under_another_name_is_not_taken_for_this_one(published):
 def test_convert_on_a_full_disk(published, tmp_path):
     with tiny_disk(tmp_path / "small", size_kib=4) as small:
         (small / "filler").write_bytes(bytes(3000))
-        refused(lambda: source.convert(published, MANIFEST["tiny.v1"], small / "x.safetensors"), "space")
+        refused(lambda: convert(published, MANIFEST["tiny.v1"], small / "x.safetensors"), "space")
         assert [f.name for f in small.iterdir()] == ["filler"]
 
 
@@ -377,4 +378,4 @@ def test_hostile_file_is_not_converted(tmp_path):
     path = tmp_path / "evil.pth"
     path.write_bytes(tb.zip_file(tb.call(tb.named("posix", "system"), tb.text("true")), {}))
     with pytest.raises(WeightsError, match=r"posix\.system"):
-        source.convert(path, MANIFEST["tiny.v1"])
+        convert(path, MANIFEST["tiny.v1"])

@@ -10,7 +10,7 @@ import pytest
 from weights_server import Server, serving
 
 from fpclass import cli
-from fpclass.models.pretrained import fetch, mappings, source
+from fpclass.models.pretrained import convert, fetch
 from fpclass.models.pretrained.manifest import MANIFEST
 
 DATA = b"not really weights" * 1000
@@ -81,19 +81,20 @@ def test_convert_and_verify(capsys, tmp_path, monkeypatch):
     """With arrays of a real network of the list, drawn."""
     import jax
 
-    from fpclass.models.build import ARCHITECTURES
+    from fpclass.models.architecture import Published, Variant
+    from fpclass.models.mapping import Rule
     from fpclass.models.network import DenseHead, Network
+    from fpclass.models.registry import ARCHITECTURES, published
 
-    architecture = ARCHITECTURES["resnet18"]("torchvision")
+    architecture = published("resnet18").stages("torchvision")
     head = DenseHead(1000, pool="none", name="head", parent=None)
     network = Network(stages=(*architecture.features, *architecture.classifier), head=head)
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32), train=False))
     shapes = {kind: shapes[kind] for kind in ("params", "batch_stats")}
     flat = {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)}
-    rule = dataclasses.replace(mappings.MAPPINGS["resnet18", "torchvision"][0], source="(.*)", target=r"\1")
-    rule = dataclasses.replace(rule, transform=lambda array: array)
+    variants = (Variant("torchvision", (Rule("(.*)", r"\1"),)),)
     for name in ("resnet18", "resnet34"):
-        monkeypatch.setitem(mappings.MAPPINGS, (name, "torchvision"), (rule,))
+        monkeypatch.setitem(ARCHITECTURES, name, Published(name, published(name).stages, variants))
     path = tmp_path / "drawn.npz"
     np.savez(path, **{name: np.zeros(shape, np.float32) for name, shape in flat.items()})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -123,7 +124,7 @@ def small(tmp_path, monkeypatch):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entry = dataclasses.replace(MANIFEST["resnet18"], digest=f"sha256:{digest}", url="https://nowhere.invalid/r.npz")
     monkeypatch.setitem(MANIFEST, "resnet18", entry)
-    monkeypatch.setattr(source, "check_fit", lambda *args: None)
+    monkeypatch.setattr(convert, "check_fit", lambda *args: None)
     return path
 
 

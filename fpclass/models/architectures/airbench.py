@@ -15,8 +15,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from fpclass.config import Config
+from fpclass.errors import ConfigError
+from fpclass.models.architecture import Architecture
 from fpclass.models.layers import Conv, stage
-from fpclass.models.network import Mode, batch_norm
+from fpclass.models.network import Mode, Network, batch_norm, dense_head
 from fpclass.models.pooling import max_pool
 
 PATCH = 2
@@ -31,7 +34,6 @@ class Whiten(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], mode: Mode) -> Float[Array, "n h2 w2 f"]:
-        """Whitens; one row and one column less than the image."""
         features = 2 * PATCH**2 * x.shape[-1]
         return nn.gelu(Conv(features, (PATCH, PATCH), use_bias=True, name="conv")(x))
 
@@ -39,8 +41,7 @@ class Whiten(nn.Module):
 class Group(nn.Module):
     """Convolution, 2x2 max-pool, batch norm, GELU; convolution, batch norm, GELU.
 
-    Attributes:
-      features: channels of both convolutions.
+    A last odd row or column is dropped.
 
     Stages: gelu1, gelu2.
     """
@@ -49,7 +50,6 @@ class Group(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], mode: Mode) -> Float[Array, "n h2 w2 f"]:
-        """Halves the image; a last odd row or column is dropped."""
         # Without scale: the next convolution has one. Statistics that move fast suit a training of few epochs.
         options = {"use_scale": False, "momentum": 0.6}
         x = max_pool(Conv(self.features, padding=1, kernel_init=identity_first, name="conv1")(x), 2, 2)
@@ -69,7 +69,6 @@ class MaxPlaces(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w f"], mode: Mode) -> Float[Array, "n f"]:
-        """Takes the largest value of every map."""
         return x.max(axis=(1, 2)) * self.scale
 
 
@@ -111,3 +110,35 @@ def whitening_kernel(images: Float[Array, "n h w c"], epsilon: float = 5e-4) -> 
     variances, directions = jnp.linalg.eigh(covariance)
     white = directions / jnp.sqrt(variances + epsilon)
     return jnp.concatenate([white, -white], axis=1).reshape(PATCH, PATCH, channels, -1)
+
+
+def build(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> Network:
+    """The network of airbench: whitened patches, groups of two convolutions, the maximum over places.
+
+    Raises:
+      ConfigError: images too small for the groups.
+    """
+    features = tuple(model_config.conv_features)
+    smallest = 2 ** len(features) + 1
+    if min(image_size) < smallest:
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: too small for the {len(features)} groups of "
+            f"model.conv_features, each of which halves it; at least {smallest} pixels"
+        )
+    groups = (Group(width, name=f"group{i}") for i, width in enumerate(features, start=1))
+    return Network(
+        stages=(Whiten(name="whiten"), *groups, MaxPlaces(name="max")),
+        head=dense_head(model_config, num_classes, pool="none"),
+        min_size=(smallest, smallest),
+        cam_stage=f"group{len(features)}/gelu2",
+        stem_kernel=("whiten", "conv", "kernel"),
+        stem_of_images=whitening_kernel,
+    )
+
+
+UNREAD = (
+    *("variant", "weights", "last_stage", "head", "dense_features", "dropout_rate", "dense_l2"),
+    *("kernel_size", "convs_per_block", "block_dropout_rate", "batch_norm", "squeeze_excitation", "conv_form"),
+)
+
+ARCHITECTURES = (Architecture("airbench", build, UNREAD),)

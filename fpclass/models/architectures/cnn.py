@@ -5,7 +5,11 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from fpclass.models.layers import BatchNorm, ConvReluPool, Logits, SqueezeExcitation, dense
+from fpclass.config import Config
+from fpclass.errors import ConfigError
+from fpclass.models.architecture import Architecture
+from fpclass.models.layers import BatchNorm, ConvReluPool, Logits, SqueezeExcitation, conv_form, dense
+from fpclass.models.network import Path, hidden_dense
 
 
 class CNN(nn.Module):
@@ -14,10 +18,8 @@ class CNN(nn.Module):
     With its defaults on (120, 80) x 1 this is the baseline: 894,306 parameters.
 
     Attributes:
-      num_classes: K, width of the output.
       image_size: (height, width) in pixels of the images it accepts.
-      conv_features: channels of each convolution.
-      kernel_size: side of its kernel, pixels.
+      kernel_size: side of a convolution's kernel, pixels.
       dense_features: width of each hidden dense layer.
       dropout_rate: share of the features that is dropped in training, before the first dense layer.
       batch_norm: normalise after the ReLU of the first hidden dense layer.
@@ -55,6 +57,11 @@ class CNN(nn.Module):
         """
         return f"conv{len(self.conv_features)}/relu"
 
+    @property
+    def hidden_dense(self) -> tuple[Path, ...]:
+        """Paths, below `params`, of the kernels of the hidden dense layers."""
+        return hidden_dense(self.dense_features)
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"] | None = None
@@ -82,3 +89,45 @@ class CNN(nn.Module):
             if self.batch_norm and i == 1:
                 x = BatchNorm(name="batch_norm")(x, train=train, mask=mask)
         return Logits(self.num_classes, self.output, self.subclasses, name="logits")(x, train=train)
+
+
+def build(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> CNN:
+    """The footprint CNN with the variant that the config describes.
+
+    Raises:
+      ConfigError: images so small that nothing is left after the convolutions, or a head that it does not have.
+    """
+    if model_config.head == "moments":
+        raise ConfigError("model.head is 'moments': that is for networks of stages; the cnn takes flatten or gap")
+    smallest = min(image_size)
+    for _ in model_config.conv_features:
+        smallest = (smallest - model_config.kernel_size + 1) // 2
+    if smallest < 1:
+        raise ConfigError(
+            f"data.image_size is {tuple(image_size)}: too small for the {len(model_config.conv_features)} convolutions "
+            "of model.conv_features, each of which halves it"
+        )
+    return CNN(
+        num_classes=num_classes,
+        image_size=(image_size[0], image_size[1]),
+        conv_features=tuple(model_config.conv_features),
+        kernel_size=model_config.kernel_size,
+        dense_features=tuple(model_config.dense_features),
+        dropout_rate=model_config.dropout_rate,
+        batch_norm=model_config.batch_norm,
+        head="flatten" if model_config.head == "own" else model_config.head,
+        squeeze_excitation=model_config.squeeze_excitation,
+        conv_form=conv_form(model_config.conv_form),
+        output=model_config.output,
+        subclasses=tuple(model_config.subclasses),
+    )
+
+
+ARCHITECTURES = (
+    Architecture(
+        "cnn",
+        build,
+        unread=("variant", "weights", "last_stage", "convs_per_block", "block_dropout_rate"),
+        has_matrix_form=True,
+    ),
+)

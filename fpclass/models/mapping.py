@@ -1,9 +1,10 @@
-"""What a mapping table is made of: rules from the names of published arrays to places in a network."""
+"""Mapping tables: rules from the names of published arrays to places in a network."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -55,19 +56,20 @@ class Rule:
     transform: Transform = same
 
 
-def torch_batch_norm(source: str, target: str) -> tuple[Rule, ...]:
-    """The rules of PyTorch's batch norm: `source` matches the module's name, `target` is the place below `params`."""
-    return (
-        Rule(rf"{source}\.weight", f"params/{target}/scale"),
-        Rule(rf"{source}\.bias", f"params/{target}/bias"),
-        Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
-        Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
-        Rule(rf"{source}\.num_batches_tracked", ""),
-    )
+def matching(tables: Sequence[tuple[Rule, ...]], names: Collection[str]) -> tuple[Rule, ...]:
+    """The first table that has a place for each of these names; the first of all where none has."""
+    for rules in tables:
+        patterns = [re.compile(rule.source) for rule in rules]
+        if all(any(pattern.fullmatch(name) for pattern in patterns) for name in names):
+            return rules
+    return tables[0]
+
+
+# The rules of layers: `source` matches the name of the module or layer, `target` is its place below `params`.
 
 
 def torch_layer(source: str, target: str, transform: Transform) -> tuple[Rule, ...]:
-    """The rules of a PyTorch convolution or dense layer: its weight through `transform`, its bias where it has one."""
+    """A PyTorch convolution or dense layer: its weight through `transform`, its bias where it has one."""
     return (
         Rule(rf"{source}\.weight", f"params/{target}/kernel", transform),
         Rule(rf"{source}\.bias", f"params/{target}/bias"),
@@ -75,23 +77,33 @@ def torch_layer(source: str, target: str, transform: Transform) -> tuple[Rule, .
 
 
 def torch_layer_norm(source: str, target: str) -> tuple[Rule, ...]:
-    """The rules of PyTorch's layer norm: `source` matches the module's name, `target` is the place below `params`."""
+    """PyTorch's layer norm."""
     return (Rule(rf"{source}\.weight", f"params/{target}/scale"), Rule(rf"{source}\.bias", f"params/{target}/bias"))
 
 
+def torch_batch_norm(source: str, target: str) -> tuple[Rule, ...]:
+    """PyTorch's batch norm."""
+    return (
+        *torch_layer_norm(source, target),
+        Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
+        Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
+        Rule(rf"{source}\.num_batches_tracked", ""),
+    )
+
+
+def keras_layer(source: str, target: str, transform: Transform = same) -> tuple[Rule, ...]:
+    """A Keras convolution or dense layer: kernel through `transform`, bias where it has one."""
+    return (
+        Rule(f"{source}/(?:depthwise_)?kernel", f"params/{target}/kernel", transform),
+        Rule(f"{source}/bias", f"params/{target}/bias"),
+    )
+
+
 def keras_batch_norm(source: str, target: str) -> tuple[Rule, ...]:
-    """The rules of Keras' batch norm: `source` matches the layer's name, `target` is the place below `params`."""
+    """Keras' batch norm."""
     return (
         Rule(f"{source}/gamma", f"params/{target}/scale"),
         Rule(f"{source}/beta", f"params/{target}/bias"),
         Rule(f"{source}/moving_mean", f"batch_stats/{target}/mean"),
         Rule(f"{source}/moving_variance", f"batch_stats/{target}/var"),
-    )
-
-
-def keras_layer(source: str, target: str, transform: Transform = same) -> tuple[Rule, ...]:
-    """The rules of a Keras convolution or dense layer: kernel (through `transform`), and bias where it has one."""
-    return (
-        Rule(f"{source}/(?:depthwise_)?kernel", f"params/{target}/kernel", transform),
-        Rule(f"{source}/bias", f"params/{target}/bias"),
     )

@@ -13,18 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fpclass.models.architecture import Parity, Published, Variant
 from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, Mode
+from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
+from fpclass.models.network import Backbone, Mode
 from fpclass.models.transformer import MLP, Norm, SelfAttention, Tokens, layer_norm, small_normal
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
 class Stem(nn.Module):
-    """Patches as tokens, a class token before them, and a learnt position added.
+    """Patches as tokens row by row, a class token before them, and a learnt position added.
 
     Attributes:
-      features: channels of a token.
       patch_size: side of a patch in pixels; a rest of the image at its bottom and right is not seen.
     """
 
@@ -33,7 +34,6 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], mode: Mode) -> Tokens:
-        """The class token, then the patches row by row."""
         size = self.patch_size
         # As torchvision: the fan-in without the factor 2 for a ReLU, and the truncation at ±2 does nothing.
         patch_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -46,17 +46,12 @@ class Stem(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Attention among all tokens, then an MLP on each, both behind a layer norm and added to what came in.
-
-    Attributes:
-      num_heads: of the attention.
-    """
+    """Attention among all tokens, then an MLP on each, both behind a layer norm and added to what came in."""
 
     num_heads: int
 
     @nn.compact
     def __call__(self, x: Tokens, mode: Mode) -> Tokens:
-        """Adds both branches."""
         x = x + SelfAttention(self.num_heads, glorot_uniform, name="attention")(layer_norm(x, "norm1"))
         return x + MLP(kernel_init=glorot_uniform, name="mlp")(layer_norm(x, "norm2"))
 
@@ -66,16 +61,15 @@ class ClassToken(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, mode: Mode) -> Float[Array, "n c"]:
-        """The first token."""
         return x[:, 0]
 
 
-def vit(*, patch_size: int, num_blocks: int, num_heads: int, features: int) -> Architecture:
+def vit(*, patch_size: int, num_blocks: int, num_heads: int, features: int) -> Backbone:
     """A vision transformer of so many blocks."""
-    blocks = [EncoderBlock(num_heads, name=f"block_{i}", parent=None) for i in range(num_blocks)]
-    return Architecture(
-        features=(Stem(features, patch_size, name="stem", parent=None), *blocks, Norm(name="norm", parent=None)),
-        classifier=(ClassToken(name="class_token", parent=None),),
+    blocks = [EncoderBlock(num_heads, name=f"block_{i}") for i in range(num_blocks)]
+    return Backbone(
+        features=(Stem(features, patch_size, name="stem"), *blocks, Norm(name="norm")),
+        classifier=(ClassToken(name="class_token"),),
         stem_kernel=("stem", "patches", "kernel"),
         min_size=(patch_size, patch_size),
         patch_size=patch_size,
@@ -83,11 +77,6 @@ def vit(*, patch_size: int, num_blocks: int, num_heads: int, features: int) -> A
         cam_stage=f"block_{num_blocks - 2}",
         resize={"stem/position_embedding": partial(resize_positions, patch_size=patch_size)},
     )
-
-
-def vit_b_16(variant: str) -> Architecture:
-    """86.6 million parameters with 1000 classes and images of 224 x 224."""
-    return vit(patch_size=16, num_blocks=12, num_heads=12, features=768)
 
 
 def resize_positions(
@@ -134,3 +123,35 @@ def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
         near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
         np.add.at(weights, (np.arange(new), np.clip(taps, 0, old - 1)), np.where(d <= 1, near, far))
     return weights
+
+
+_BLOCK = r"encoder\.layers\.encoder_layer_(\d+)"
+TORCHVISION = (
+    Rule("class_token", "params/stem/class_token"),
+    Rule(r"encoder\.pos_embedding", "params/stem/position_embedding"),
+    *torch_layer("conv_proj", "stem/patches", torch_conv),
+    *torch_layer_norm(rf"{_BLOCK}\.ln_(\d)", r"block_\1/norm\2"),
+    Rule(rf"{_BLOCK}\.self_attention\.in_proj_weight", r"params/block_\1/attention/qkv/kernel", torch_dense),
+    Rule(rf"{_BLOCK}\.self_attention\.in_proj_bias", r"params/block_\1/attention/qkv/bias"),
+    *torch_layer(rf"{_BLOCK}\.self_attention\.out_proj", r"block_\1/attention/project", torch_dense),
+    # The published files have the names of an older torchvision, linear_1 and linear_2; networks saved today have 0, 3.
+    *torch_layer(rf"{_BLOCK}\.mlp\.(?:0|linear_1)", r"block_\1/mlp/expand", torch_dense),
+    *torch_layer(rf"{_BLOCK}\.mlp\.(?:3|linear_2)", r"block_\1/mlp/project", torch_dense),
+    *torch_layer_norm(r"encoder\.ln", "norm/norm"),
+    *torch_layer(r"heads\.head", "head/logits", torch_dense),
+)
+STAGES = {
+    "stem": "encoder.dropout",
+    **{f"block_{i}": f"encoder.layers.encoder_layer_{i}" for i in range(12)},
+    "norm": "encoder.ln",
+}
+# Parameters at the published 224 x 224, whose position embedding counts. Sizes that are not square: test_vit.py.
+PARITY = Parity("torchvision:vit_b_16", 86_567_656, ((32, 32), (48, 48)), STAGES, 3.4e-6, is_sized=True)
+
+ARCHITECTURES = (
+    Published(
+        "vit_b_16",
+        lambda variant: vit(patch_size=16, num_blocks=12, num_heads=12, features=768),
+        (Variant("torchvision", TORCHVISION, PARITY),),
+    ),
+)

@@ -6,14 +6,12 @@ Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016; torc
 from __future__ import annotations
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.layers import Conv, Maps, fan_out_normal
+from fpclass.models.mapping import torch_batch_norm, torch_conv, torch_dense, torch_layer
+from fpclass.models.network import Backbone, GlobalPool, Mode, batch_norm
 from fpclass.models.pooling import max_pool
-
-Maps = Float[Array, "n h w c"]
-fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Stem(nn.Module):
@@ -21,10 +19,8 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """A quarter of the size, 64 channels."""
         x = Conv(64, (7, 7), 2, 3, kernel_init=fan_out_normal, name="conv1")(x)
-        x = nn.relu(batch_norm(x, mode, "bn1"))
-        return max_pool(x, 3, 2, 1)
+        return max_pool(nn.relu(batch_norm(x, mode, "bn1")), 3, 2, 1)
 
 
 class ResidualBlock(nn.Module):
@@ -42,7 +38,6 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Adds the branch to the shortcut."""
         features, strides = self.features, self.strides
         if self.is_bottleneck:
             convs = [(features, 1, 1), (features, 3, strides), (4 * features, 1, 1)]
@@ -59,32 +54,49 @@ class ResidualBlock(nn.Module):
         return nn.relu(x + y)
 
 
-def resnet(num_blocks: tuple[int, ...], *, is_bottleneck: bool) -> Architecture:
+def resnet(num_blocks: tuple[int, ...], *, is_bottleneck: bool) -> Backbone:
     """A ResNet of four layers with so many blocks each."""
     blocks = [
-        ResidualBlock(
-            64 * 2**layer, 2 if layer and not block else 1, is_bottleneck, name=f"layer{layer + 1}_{block}", parent=None
-        )
+        ResidualBlock(64 * 2**layer, 2 if layer and not block else 1, is_bottleneck, name=f"layer{layer + 1}_{block}")
         for layer, number in enumerate(num_blocks)
         for block in range(number)
     ]
-    return Architecture(
-        features=(Stem(name="stem", parent=None), *blocks),
-        classifier=(GlobalPool(name="pool", parent=None),),
+    return Backbone(
+        features=(Stem(name="stem"), *blocks),
+        classifier=(GlobalPool(name="pool"),),
         stem_kernel=("stem", "conv1", "kernel"),
     )
 
 
-def resnet18(variant: str) -> Architecture:
-    """11.7 million parameters with 1000 classes."""
-    return resnet((2, 2, 2, 2), is_bottleneck=False)
+TORCHVISION = (
+    *torch_layer("conv1", "stem/conv1", torch_conv),
+    *torch_batch_norm("bn1", "stem/bn1"),
+    *torch_layer(r"layer(\d)\.(\d+)\.conv(\d)", r"layer\1_\2/conv\3", torch_conv),
+    *torch_batch_norm(r"layer(\d)\.(\d+)\.bn(\d)", r"layer\1_\2/bn\3"),
+    *torch_layer(r"layer(\d)\.(\d+)\.downsample\.0", r"layer\1_\2/downsample_conv", torch_conv),
+    *torch_batch_norm(r"layer(\d)\.(\d+)\.downsample\.1", r"layer\1_\2/downsample_bn"),
+    *torch_layer("fc", "head/logits", torch_dense),
+)
 
 
-def resnet34(variant: str) -> Architecture:
-    """21.8 million parameters with 1000 classes."""
-    return resnet((3, 4, 6, 3), is_bottleneck=False)
+def _published(
+    name: str, num_blocks: tuple[int, ...], num_parameters: int, *, is_bottleneck: bool = False
+) -> Published:
+    stages = {"stem": "maxpool"} | {
+        f"layer{layer}_{block}": f"layer{layer}.{block}"
+        for layer, number in enumerate(num_blocks, start=1)
+        for block in range(number)
+    }
+    parity = Parity(f"torchvision:{name}", num_parameters, ((64, 96), (67, 45)), stages, 3e-6, 1.1e-7)
+    return Published(
+        name,
+        lambda variant: resnet(num_blocks, is_bottleneck=is_bottleneck),
+        (Variant("torchvision", TORCHVISION, parity),),
+    )
 
 
-def resnet50(variant: str) -> Architecture:
-    """25.6 million parameters with 1000 classes."""
-    return resnet((3, 4, 6, 3), is_bottleneck=True)
+ARCHITECTURES = (
+    _published("resnet18", (2, 2, 2, 2), 11_689_512),
+    _published("resnet34", (3, 4, 6, 3), 21_797_672),
+    _published("resnet50", (3, 4, 6, 3), 25_557_032, is_bottleneck=True),
+)

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fpclass.models.layers import Conv, StochasticDepth
-from fpclass.models.network import Architecture, GlobalPool, Mode
-from fpclass.models.transformer import MLP, Norm, SelfAttention, layer_norm, linear, small_normal
+from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.layers import Conv, Maps, StochasticDepth
+from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
+from fpclass.models.network import Backbone, GlobalPool, Mode
+from fpclass.models.transformer import MLP, Norm, SelfAttention, layer_norm, linear, numbered_scales, small_normal
 
-Maps = Float[Array, "n h w c"]
+NUM_BLOCKS = (2, 2, 6, 2)
 WINDOW = 7
 """Side of the square windows that attention looks into, in places of the map."""
 EPSILON = 1e-5
@@ -26,27 +28,24 @@ torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Stem(nn.Module):
-    """4x4 convolution with stride 4, layer norm.
-
-    Attributes:
-      features: channels of the output.
-    """
+    """4x4 convolution with stride 4, layer norm; a rest of the image at its bottom and right is not seen."""
 
     features: int
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """A quarter of the size; a rest of the image at its bottom and right is not seen."""
         conv = Conv(self.features, (4, 4), 4, use_bias=True, kernel_init=torch_default, name="conv")
         return layer_norm(conv(x), "norm", EPSILON)
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one place: their channels side by side, layer norm, dense layer to twice the channels."""
+    """Four neighbours become one place: their channels side by side, layer norm, dense layer to twice the channels.
+
+    Behind a last odd row or column comes one of zeros.
+    """
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Half the size; behind a last odd row or column comes one of zeros."""
         height, width, channels = x.shape[1:]
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         # The reference's order of neighbours goes down first: top left, bottom left, top right, bottom right.
@@ -70,7 +69,6 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Adds both branches."""
         height, width = x.shape[1:3]
         grid = (-(-height // WINDOW), -(-width // WINDOW))
         # A window that covers the map along an axis has nowhere to go along it.
@@ -133,25 +131,63 @@ def seam_mask(grid: tuple[int, ...], shift: tuple[int, ...]) -> Float[np.ndarray
     return np.where(regions[:, :, None] == regions[:, None, :], 0, -100).astype(np.float32)
 
 
-def swin(num_blocks: tuple[int, ...], num_heads: tuple[int, ...], features: int) -> Architecture:
+def swin(num_blocks: tuple[int, ...], num_heads: tuple[int, ...], features: int) -> Backbone:
     """A Swin transformer: so many blocks with so many heads, at each of the scales 1/4, 1/8 …."""
-    stages: list[nn.Module] = [Stem(features, name="stem", parent=None)]
+    stages: list[nn.Module] = [Stem(features, name="stem")]
     depth, last = 0, sum(num_blocks) - 1
     for scale, (number, heads) in enumerate(zip(num_blocks, num_heads, strict=True), start=1):
         if scale > 1:
-            stages.append(PatchMerging(name=f"merge{scale}", parent=None))
+            stages.append(PatchMerging(name=f"merge{scale}"))
         for block in range(number):
             rate = STOCHASTIC_DEPTH_RATE * depth / last
-            stages.append(Block(heads, block % 2 == 1, rate, name=f"stage{scale}_{block}", parent=None))
+            stages.append(Block(heads, block % 2 == 1, rate, name=f"stage{scale}_{block}"))
             depth += 1
-    return Architecture(
-        features=(*stages, Norm(EPSILON, name="norm", parent=None)),
-        classifier=(GlobalPool(name="pool", parent=None),),
+    return Backbone(
+        features=(*stages, Norm(EPSILON, name="norm")),
+        classifier=(GlobalPool(name="pool"),),
         stem_kernel=("stem", "conv", "kernel"),
         min_size=(4, 4),  # one patch: all that follows fills up with zeros
     )
 
 
-def swin_t(variant: str) -> Architecture:
-    """28.3 million parameters with 1000 classes."""
-    return swin((2, 2, 6, 2), (3, 6, 12, 24), 96)
+def _scale(scale: int) -> tuple[Rule, ...]:
+    """The rules of the blocks at one of the four scales."""
+    blocks, target = rf"features\.{2 * scale - 1}\.(\d+)", rf"stage{scale}_\1"
+    return (
+        *torch_layer_norm(rf"{blocks}\.norm(\d)", rf"{target}/norm\2"),
+        Rule(rf"{blocks}\.attn\.relative_position_bias_table", f"params/{target}/position_bias"),
+        # Follows from the window's size alone, which the shape of the table above proves.
+        Rule(rf"{blocks}\.attn\.relative_position_index", ""),
+        *torch_layer(rf"{blocks}\.attn\.qkv", f"{target}/attention/qkv", torch_dense),
+        *torch_layer(rf"{blocks}\.attn\.proj", f"{target}/attention/project", torch_dense),
+        *torch_layer(rf"{blocks}\.mlp\.0", f"{target}/mlp/expand", torch_dense),
+        *torch_layer(rf"{blocks}\.mlp\.3", f"{target}/mlp/project", torch_dense),
+    )
+
+
+def _merge(scale: int) -> tuple[Rule, ...]:
+    """The rules of the patch merging before a scale."""
+    return (
+        *torch_layer_norm(rf"features\.{2 * scale - 2}\.norm", f"merge{scale}/norm"),
+        Rule(rf"features\.{2 * scale - 2}\.reduction\.weight", f"params/merge{scale}/reduction/kernel", torch_dense),
+    )
+
+
+TORCHVISION = (
+    *torch_layer(r"features\.0\.0", "stem/conv", torch_conv),
+    *torch_layer_norm(r"features\.0\.2", "stem/norm"),
+    *(rule for scale in (1, 2, 3, 4) for rule in (*(_merge(scale) if scale > 1 else ()), *_scale(scale))),
+    *torch_layer_norm("norm", "norm/norm"),
+    *torch_layer("head", "head/logits", torch_dense),
+)
+STAGES = numbered_scales(NUM_BLOCKS, "merge") | {"norm": "norm", "pool": "flatten"}
+# 6 x 17 places are less than a window high: it is shifted along one axis only.
+PARITY = Parity("torchvision:swin_t", 28_288_354, ((24, 68), (67, 45)), STAGES, 4e-6)
+
+ARCHITECTURES = (
+    Published(
+        "swin_t",
+        lambda variant: swin(NUM_BLOCKS, (3, 6, 12, 24), 96),
+        (Variant("torchvision", TORCHVISION, PARITY),),
+    ),
+)

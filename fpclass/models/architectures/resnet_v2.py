@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from fpclass.models.layers import Conv
-from fpclass.models.network import Architecture, GlobalPool, Mode, batch_norm
+from fpclass.models.architecture import Parity, Published, Variant
+from fpclass.models.layers import Conv, Maps
+from fpclass.models.mapping import keras_batch_norm, keras_layer
+from fpclass.models.network import Backbone, GlobalPool, Mode, batch_norm
 from fpclass.models.pooling import max_pool
 
-Maps = Float[Array, "n h w c"]
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
@@ -27,7 +27,6 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """A quarter of the size, 64 channels."""
         x = Conv(64, (7, 7), 2, 3, use_bias=True, kernel_init=glorot_uniform, name="conv")(x)
         # Without a ReLU before it the pool sees negative numbers, and the border of zeros that Keras adds wins over
         # them: it is part of the maps here, where PyTorch's padding would be -inf.
@@ -50,7 +49,6 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Adds the branch to the shortcut."""
         features, strides = self.features, self.strides
         y = norm_relu(x, mode, "preact_bn")
         if self.has_projection:
@@ -68,24 +66,47 @@ class FinalNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps, mode: Mode) -> Maps:
-        """Normalises, rectifies."""
         return norm_relu(x, mode, "bn")
 
 
-def resnet50v2(variant: str) -> Architecture:
-    """25.6 million parameters with 1000 classes."""
-    blocks = []
-    for group, number in enumerate((3, 4, 6, 3), start=2):
-        for i in range(1, number + 1):
-            # The last block of a group makes the maps smaller, not the first one; those of conv5 stay as they are.
-            strides = 2 if i == number and group < 5 else 1
-            blocks.append(
-                PreActivationBlock(2 ** (group + 4), strides, i == 1, name=f"conv{group}_block{i}", parent=None)
-            )
-    return Architecture(
-        features=(Stem(name="stem", parent=None), *blocks, FinalNorm(name="post", parent=None)),
-        classifier=(GlobalPool(name="pool", parent=None),),
+NUM_BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}
+"""Of each group. Source: table 1 of the first ResNet paper, 50 layers."""
+BLOCKS = [(group, i) for group, number in NUM_BLOCKS.items() for i in range(1, number + 1)]
+
+
+def resnet50v2(variant: str) -> Backbone:
+    """ResNet-50 V2 of Keras."""
+    blocks = [
+        # The last block of a group makes the maps smaller, not the first one; those of conv5 stay as they are.
+        PreActivationBlock(
+            2 ** (group + 4), 2 if i == NUM_BLOCKS[group] and group < 5 else 1, i == 1, name=f"conv{group}_block{i}"
+        )
+        for group, i in BLOCKS
+    ]
+    return Backbone(
+        features=(Stem(name="stem"), *blocks, FinalNorm(name="post")),
+        classifier=(GlobalPool(name="pool"),),
         stem_kernel=("stem", "conv", "kernel"),
         # Every window has its padding, so that one pixel stays one pixel. (Keras refuses sides under 32, without need.)
         min_size=(1, 1),
     )
+
+
+KERAS = (
+    *keras_layer("conv1_conv", "stem/conv"),
+    *keras_batch_norm(r"(conv\d_block\d)_preact_bn", r"\1/preact_bn"),
+    *keras_layer(r"(conv\d_block\d)_0_conv", r"\1/shortcut_conv"),
+    *keras_layer(r"(conv\d_block\d)_([123])_conv", r"\1/conv\2"),
+    *keras_batch_norm(r"(conv\d_block\d)_([12])_bn", r"\1/bn\2"),
+    *keras_batch_norm("post_bn", "post/bn"),
+    *keras_layer("predictions", "head/logits"),
+)
+STAGES = {
+    "stem": "pool1_pool",
+    **{f"conv{group}_block{i}": f"conv{group}_block{i}_out" for group, i in BLOCKS},
+    "post": "post_relu",
+    "pool": "avg_pool",
+}
+PARITY = Parity("keras:ResNet50V2", 25_568_360, ((32, 48), (67, 45)), STAGES, 2.6e-6)
+
+ARCHITECTURES = (Published("resnet50v2", resnet50v2, (Variant("keras", KERAS, PARITY),)),)

@@ -1,0 +1,1 @@
+"""Architectures, a family per file; each ends with its `ARCHITECTURES`, which `fpclass.models.registry` collects."""

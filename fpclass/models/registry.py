@@ -1,0 +1,55 @@
+"""All architectures by name."""
+
+from __future__ import annotations
+
+from fpclass.errors import ConfigError
+from fpclass.models.architecture import Architecture, Published
+from fpclass.models.architectures import (
+    airbench,
+    alexnet,
+    blocks,
+    cnn,
+    convnext,
+    densenet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    resnet_v2,
+    swin,
+    vgg,
+    vit,
+)
+
+FAMILIES = (
+    cnn, blocks, airbench,
+    resnet, mobilenet, convnext, swin, vit, efficientnet, vgg, alexnet, resnet_v2, densenet, inception,
+)  # fmt: skip
+"""In the order in which names are listed."""
+
+ARCHITECTURES: dict[str, Architecture | Published] = {
+    architecture.name: architecture for family in FAMILIES for architecture in family.ARCHITECTURES
+}
+
+
+def declaration(name: str) -> Architecture | Published:
+    """What is declared of the network of a name.
+
+    Raises:
+      ConfigError: no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"model.name is {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def published(name: str) -> Published:
+    """What is declared of a published network, whose name weights have.
+
+    Raises:
+      KeyError: no such network.
+    """
+    architecture = ARCHITECTURES[name]
+    if not isinstance(architecture, Published):
+        raise KeyError(name)
+    return architecture
