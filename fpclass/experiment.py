@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass import __version__
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
 from fpclass.config import Config, apply_overrides, base_config, differences, flatten, from_values, read_config_file
 from fpclass.data.resize import RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, RunError
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
@@ -47,6 +48,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
 
+FORMAT = 2
+"""Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
+
+RENAMED: dict[str, str] = {}
+"""Keys of format 1, and what they are called now."""
+
+CONVERTED: dict[str, Callable[[Any], Any]] = {}
+"""Keys of format 1, renamed or not, and what makes of their old value the new one."""
+
+ADDED: tuple[str, ...] = ()
+"""Keys that format 1 may lack. Their defaults do what it did."""
+
 Conditions = dict[str, tuple[bool, str]]
 """By key: whether its value is in its range, and that range in words."""
 
@@ -65,7 +78,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
       ConfigError: no such file, unknown key, a value of another type, or one that makes no sense.
       WeightsError: unknown weights.
     """
-    return check(_complete(apply_overrides(read_config_file(path), overrides)))
+    renamed = _say_renamed()
+    return check(_complete(apply_overrides(read_config_file(path, renamed), overrides, renamed)))
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -74,7 +88,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
       ConfigError: an unknown key, a value of another type, or a key that would need a new training.
     """
-    changed = apply_overrides(ConfigDict(config.to_dict()), overrides)
+    changed = apply_overrides(ConfigDict(config.to_dict()), overrides, _say_renamed())
     for key in training_differences(config, changed):
         raise ConfigError(
             f"--config.{key} cannot change after training; train into another --workdir, "
@@ -83,18 +97,88 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     return check(changed)
 
 
+def to_json(config: Config) -> dict[str, Any]:
+    """What `config.json` of a run folder holds."""
+    return folder_format() | {"config": config.to_dict()}
+
+
 def from_json(values: dict[str, Any], where: str) -> Config:
-    """Rebuilds a config from the `config.json` of a run folder.
+    """Rebuilds a config from what `config.json` of a run folder holds.
 
     Args:
-      values: what `config.to_dict()` was, after JSON made lists of its tuples.
+      values: from `to_json`, after JSON made lists of its tuples, or what format 1 held instead.
       where: the file, for messages.
 
     Raises:
       ConfigError: keys that this version does not know, or lacks, or values that make no sense.
+      RunError: a later version wrote it.
     """
-    advice = "it is of another version of fpclass: train again into a new --workdir"
-    return check(from_values(flatten(values), where, advice).lock())
+    number, version = read_format(values, where)
+    return config_of_format(values if number == 1 else values.get("config", {}), where, number, version)
+
+
+def folder_format() -> dict[str, Any]:
+    """What config.json and study.json begin with."""
+    return {"format": FORMAT, "fpclass": __version__}
+
+
+def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
+    """The format of config.json or study.json, and the version of fpclass that wrote it.
+
+    Raises:
+      RunError: a later version wrote it, or it is something else.
+    """
+    if not isinstance(values, dict):
+        raise RunError(f"{where}: cannot be read; train again into a new --workdir")
+    number, version = values.get("format", 1), values.get("fpclass", "0.1.0")
+    if number not in range(1, FORMAT + 1):
+        raise RunError(
+            f"{where}: was written by fpclass {version} in format {number}, and this is {__version__}, which reads "
+            f"formats up to {FORMAT}: install that version, or train again into a new --workdir"
+        )
+    return number, version
+
+
+def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:
+    """Rebuilds a config that was written in a format.
+
+    Args:
+      values: what `config.to_dict()` was, after JSON made lists of its tuples.
+      where: the file, for messages.
+      number: format of the file.
+      version: of fpclass, that wrote it.
+
+    Raises:
+      ConfigError: as `from_json`.
+    """
+    flat = _upgrade(flatten(values)) if number == 1 else flatten(values)
+    advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
+    config = from_values(flat, where, advice, {}).lock()
+    try:
+        return check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}; {advice}") from None
+
+
+def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of format 1 by the keys of today."""
+    default = flatten(base_config())
+    converted = {key: CONVERTED.get(key, lambda value: value)(value) for key, value in values.items()}
+    upgraded = {key: value for key, value in converted.items() if key not in RENAMED}
+    for old, new in RENAMED.items():
+        # Where one key took the place of two, the one that had been set counts.
+        if old in converted and upgraded.get(new, default[new]) == default[new]:
+            upgraded[new] = converted[old]
+    return {key: default[key] for key in ADDED} | upgraded
+
+
+def _say_renamed() -> dict[str, str]:
+    """What to say of a key of an earlier version."""
+    notes = {key: f"is called {new} now" for key, new in RENAMED.items()}
+    return {
+        key: f"{note}, and takes other values: see configs/base.py" if key in CONVERTED else note
+        for key, note in notes.items()
+    }
 
 
 def decided_by_weights(config: Config) -> dict[str, Any]:
