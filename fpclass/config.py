@@ -9,8 +9,9 @@ import difflib
 import importlib.machinery
 import importlib.util
 import pathlib
+import re
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from absl import flags
@@ -45,11 +46,12 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     return {k: (was.get(k), now.get(k)) for k in keys if was.get(k) != now.get(k)}
 
 
-def read_config_file(path: str) -> Config:
+def read_config_file(path: str, renamed: Mapping[str, str]) -> Config:
     """Runs `get_config()` of a config file.
 
     Args:
       path: a Python file. Those below `configs/` are found from any folder.
+      renamed: for keys of earlier versions, what to say of each.
 
     Returns:
       A config that has every key of configs/base.py and no other, not locked.
@@ -65,19 +67,22 @@ def read_config_file(path: str) -> Config:
     except Exception as error:  # a config file is a program: whatever it raises is about the file
         text = str(error).partition(". Other fields present")[0]  # ml_collections lists them all
         reason = one_line(text or error, 200)
-        raise ConfigError(f"{path}: no config to load ({type(error).__name__}: {reason})") from error
+        words = set(re.findall(r"\w+", text)) if isinstance(error, AttributeError | KeyError) else ()
+        notes = [f"; config.{key}: {note}" for key, note in renamed.items() if key.rpartition(".")[2] in words]
+        raise ConfigError(f"{path}: no config to load ({type(error).__name__}: {reason}){''.join(notes)}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"{path}: get_config() gave a {type(config).__name__}, expected a ConfigDict")
-    return from_values(flatten(config), path, "configs/base.py lists every key")
+    return from_values(flatten(config), path, "configs/base.py lists every key", renamed)
 
 
-def from_values(values: dict[str, Any], where: str, advice: str) -> Config:
+def from_values(values: dict[str, Any], where: str, advice: str, renamed: Mapping[str, str]) -> Config:
     """Makes a config of values by dotted key, every one of which must be there and of its type.
 
     Args:
       values: lists stand for tuples.
       where: the file that they come from, for messages.
       advice: what to do, for messages.
+      renamed: for keys of earlier versions, what to say of each.
 
     Raises:
       ConfigError: unknown or missing keys, or a value of another type.
@@ -85,6 +90,8 @@ def from_values(values: dict[str, Any], where: str, advice: str) -> Config:
     config = base_config()
     known = list(flatten(config))
     for key in sorted(values.keys() ^ set(known)):
+        if key in values and key in renamed:
+            raise ConfigError(f"{where}: config.{key}: {renamed[key]}")
         if key in values:
             raise ConfigError(f"{where}: no such key {key}{_suggest(key, known)}; {advice}")
         raise ConfigError(f"{where}: key {key} is missing; {advice}")
@@ -101,12 +108,13 @@ def from_values(values: dict[str, Any], where: str, advice: str) -> Config:
     return config
 
 
-def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
+def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[str, str]) -> Config:
     """Puts the values of the command line into a config, and locks it.
 
     Args:
       config: is changed.
       overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts.
+      renamed: for keys of earlier versions, what to say of each.
 
     Raises:
       ConfigError: an unknown key, or a value of another type.
@@ -115,6 +123,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     for argument in overrides:
         prefix, _, key = argument.split("=")[0].partition("config.")
         if prefix in ("--", "-", "--no", "-no") and key not in known:
+            if key in renamed:
+                raise ConfigError(f"--config.{key}: {renamed[key]}")
             raise ConfigError(f"--config.{key}: no such key{_suggest(key, known)}; configs/base.py lists every key")
         if argument.split("=")[0] in ("--config", "-config"):
             raise ConfigError(f"{argument}: one config only, and a run folder has its own; leave it out")

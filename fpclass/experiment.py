@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass import __version__
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
 from fpclass.config import Config, apply_overrides, base_config, differences, flatten, from_values, read_config_file
 from fpclass.data.resize import RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, RunError
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
@@ -47,8 +48,47 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
 
+FORMAT = 2
+"""Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
+
+RENAMED: dict[str, str] = {}
+"""Keys of format 1, and what they are called now."""
+
+CONVERTED: dict[str, Callable[[Any], Any]] = {}
+"""Keys of format 1, renamed or not, and what makes of their old value the new one."""
+
+ADDED: tuple[str, ...] = ()
+"""Keys that format 1 may lack. Their defaults do what it did."""
+
 Conditions = dict[str, tuple[bool, str]]
 """By key: whether its value is in its range, and that range in words."""
+
+
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "at least 0": (
+        lambda x: x >= 0,
+        "data.memory_gb model.squeeze_excitation model.dense_l2 finetune.freeze_till optim.weight_decay "
+        "optim.gradient_clip_norm train.num_devices study.margin study.memory_gb evaluate.num_bootstrap",
+    ),
+    "at least 1": (
+        lambda x: x >= 1,
+        "model.kernel_size model.convs_per_block optim.plateau_patience train.batch_size train.num_epochs "
+        "train.patience train.eval_every_epochs train.checkpoint_every_epochs explain.num_images",
+    ),
+    "> 0": (
+        lambda x: x > 0,
+        "finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
+    ),
+    "in [0, 1)": (
+        lambda x: 0 <= x < 1,
+        "model.block_dropout_rate model.dropout_rate optim.momentum train.label_smoothing train.ema_decay",
+    ),
+    "in (0, 1)": (
+        lambda x: 0 < x < 1,
+        "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate evaluate.confidence",
+    ),
+}
+"""Plain ranges of numbers: in words, as a test, and the keys that they are of."""
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -65,7 +105,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
       ConfigError: no such file, unknown key, a value of another type, or one that makes no sense.
       WeightsError: unknown weights.
     """
-    return check(_complete(apply_overrides(read_config_file(path), overrides)))
+    notes = _renamed_notes()
+    return check(_complete(apply_overrides(read_config_file(path, notes), overrides, notes)))
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -74,7 +115,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
       ConfigError: an unknown key, a value of another type, or a key that would need a new training.
     """
-    changed = apply_overrides(ConfigDict(config.to_dict()), overrides)
+    changed = apply_overrides(ConfigDict(config.to_dict()), overrides, _renamed_notes())
     for key in training_differences(config, changed):
         raise ConfigError(
             f"--config.{key} cannot change after training; train into another --workdir, "
@@ -83,18 +124,88 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     return check(changed)
 
 
+def to_json(config: Config) -> dict[str, Any]:
+    """What `config.json` of a run folder holds."""
+    return folder_format() | {"config": config.to_dict()}
+
+
 def from_json(values: dict[str, Any], where: str) -> Config:
-    """Rebuilds a config from the `config.json` of a run folder.
+    """Rebuilds a config from what `config.json` of a run folder holds.
 
     Args:
-      values: what `config.to_dict()` was, after JSON made lists of its tuples.
+      values: from `to_json`, after JSON made lists of its tuples, or what format 1 held instead.
       where: the file, for messages.
 
     Raises:
       ConfigError: keys that this version does not know, or lacks, or values that make no sense.
+      RunError: a later version wrote it.
     """
-    advice = "it is of another version of fpclass: train again into a new --workdir"
-    return check(from_values(flatten(values), where, advice).lock())
+    number, version = read_format(values, where)
+    return config_of_format(values if number == 1 else values.get("config", {}), where, number, version)
+
+
+def folder_format() -> dict[str, Any]:
+    """What config.json and study.json begin with."""
+    return {"format": FORMAT, "fpclass": __version__}
+
+
+def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
+    """The format of config.json or study.json, and the version of fpclass that wrote it.
+
+    Raises:
+      RunError: a later version wrote it, or it is something else.
+    """
+    if not isinstance(values, dict):
+        raise RunError(f"{where}: cannot be read; train again into a new --workdir")
+    number, version = values.get("format", 1), values.get("fpclass", "0.1.0")
+    if number not in range(1, FORMAT + 1):
+        raise RunError(
+            f"{where}: was written by fpclass {version} in format {number}, and this is {__version__}, which reads "
+            f"formats up to {FORMAT}: install that version, or train again into a new --workdir"
+        )
+    return number, version
+
+
+def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:
+    """Rebuilds a config that was written in a format.
+
+    Args:
+      values: what `config.to_dict()` was, after JSON made lists of its tuples.
+      where: the file, for messages.
+      number: format of the file.
+      version: of fpclass, that wrote it.
+
+    Raises:
+      ConfigError: as `from_json`.
+    """
+    flat = _upgrade(flatten(values)) if number == 1 else flatten(values)
+    advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
+    config = from_values(flat, where, advice, {}).lock()
+    try:
+        return check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}; {advice}") from None
+
+
+def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of format 1 by the keys of today."""
+    default = flatten(base_config())
+    converted = {key: CONVERTED.get(key, lambda value: value)(value) for key, value in values.items()}
+    upgraded = {key: value for key, value in converted.items() if key not in RENAMED}
+    for old, new in RENAMED.items():
+        # Where one key took the place of two, the one that had been set counts.
+        if old in converted and upgraded.get(new, default[new]) == default[new]:
+            upgraded[new] = converted[old]
+    return {key: default[key] for key in ADDED} | upgraded
+
+
+def _renamed_notes() -> dict[str, str]:
+    """What to say of a key of an earlier version."""
+    notes = {key: f"is called {new} now" for key, new in RENAMED.items()}
+    return {
+        key: f"{note}, and takes other values: see configs/base.py" if key in CONVERTED else note
+        for key, note in notes.items()
+    }
 
 
 def decided_by_weights(config: Config) -> dict[str, Any]:
@@ -143,13 +254,11 @@ def check(config: Config) -> Config:
     """
     values = flatten(config)
     for conditions in (
-        _basic_conditions,
+        _plain_conditions,
         _data_conditions,
-        _split_conditions,
         _model_conditions,
         _finetune_conditions,
         _cache_conditions,
-        _optim_conditions,
         _train_conditions,
         _conditions_after_training,
     ):
@@ -165,11 +274,12 @@ def check(config: Config) -> Config:
     return config
 
 
-def _basic_conditions(config: Any) -> Conditions:
+def _plain_conditions(config: Any) -> Conditions:
     values = flatten(config)
     return {
         "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
         **{key: (values[key] in choices, _either(choices)) for key, choices in CHOICES.items()},
+        **{key: (fits(values[key]), words) for words, (fits, keys) in RANGES.items() for key in keys.split()},
     }
 
 
@@ -178,12 +288,12 @@ def _either(words: Sequence[str]) -> str:
 
 
 def _data_conditions(config: Any) -> Conditions:
-    data = config.data
+    data, split = config.data, config.split
+    last_fold = max(split.num_folds, 1) - 1
     return {
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
-        "data.memory_gb": (data.memory_gb >= 0, "at least 0"),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
@@ -191,6 +301,8 @@ def _data_conditions(config: Any) -> Conditions:
             len(data.std) in (1, data.channels) and all(isinstance(s, int | float) and s > 0 for s in data.std),
             "one > 0, or one per channel",
         ),
+        "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
+        "split.fold": (0 <= split.fold <= last_fold, f"in [0, {last_fold}] where split.num_folds={split.num_folds}"),
     }
 
 
@@ -199,33 +311,16 @@ def _is_merged_class(pair: Any) -> bool:
     return is_pair and isinstance(pair[1], list | tuple) and bool(pair[1])
 
 
-def _split_conditions(config: Any) -> Conditions:
-    split = config.split
-    last_fold = max(split.num_folds, 1) - 1
-    return {
-        "split.validation_fraction": (0 < split.validation_fraction < 1, "in (0, 1)"),
-        "split.num_folds": (split.num_folds == 0 or split.num_folds >= 2, "0 (hold-out) or at least 2"),
-        "split.fold": (0 <= split.fold <= last_fold, f"in [0, {last_fold}] where split.num_folds={split.num_folds}"),
-        "split.selection_fraction": (0 < split.selection_fraction < 1, "in (0, 1)"),
-    }
-
-
 def _model_conditions(config: Any) -> Conditions:
     model, merge = config.model, config.data.merge
     lengths = tuple(len(members) for _, members in merge)
     return {
         "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
-        "model.kernel_size": (model.kernel_size >= 1, "at least 1"),
-        "model.convs_per_block": (model.convs_per_block >= 1, "at least 1"),
-        "model.block_dropout_rate": (0 <= model.block_dropout_rate < 1, "in [0, 1)"),
         "model.subclasses": (
             not model.subclasses or (model.output == "softmax" and tuple(model.subclasses) == lengths),
             "() or how many classes data.merge puts into each, with model.output=softmax",
         ),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
-        "model.dropout_rate": (0 <= model.dropout_rate < 1, "in [0, 1)"),
-        "model.squeeze_excitation": (model.squeeze_excitation >= 0, "at least 0"),
-        "model.dense_l2": (model.dense_l2 >= 0, "at least 0"),
     }
 
 
@@ -233,7 +328,6 @@ def _finetune_conditions(config: Any) -> Conditions:
     finetune, is_cached = config.finetune, config.finetune.cache_views > 0
     is_frozen = bool(finetune.freeze_until or finetune.freeze_till)
     return {
-        "finetune.freeze_till": (finetune.freeze_till >= 0, "at least 0"),
         "finetune.batch_norm": (
             finetune.batch_norm != "train_all" or not is_cached,
             "auto, train, frozen_stats, frozen, or (without finetune.cache_views) train_all",
@@ -247,9 +341,6 @@ def _finetune_conditions(config: Any) -> Conditions:
             ),
             '(("stage", epochs), …) with so many epochs passed before: from 1, and fewer than train.num_epochs',
         ),
-        "finetune.backbone_rate": (finetune.backbone_rate > 0, "> 0"),
-        "finetune.rate_decay": (finetune.rate_decay > 0, "> 0"),
-        "finetune.cache_gb": (finetune.cache_gb > 0, "> 0"),
         "finetune.cache_views": (
             finetune.cache_views >= 0 and (is_frozen or not is_cached),
             "0, or at least 1 where stages are frozen (finetune.freeze_until)",
@@ -275,38 +366,18 @@ def _cache_conditions(config: Any) -> Conditions:
     }
 
 
-def _optim_conditions(config: Any) -> Conditions:
-    optim = config.optim
+def _train_conditions(config: Any) -> Conditions:
+    train, optim = config.train, config.optim
     has_warmup = optim.schedule in ("cosine", "linear")
     return {
-        "optim.learning_rate": (optim.learning_rate > 0, "> 0"),
-        "optim.momentum": (0 <= optim.momentum < 1, "in [0, 1)"),
-        "optim.weight_decay": (optim.weight_decay >= 0, "at least 0"),
-        "optim.gradient_clip_norm": (optim.gradient_clip_norm >= 0, "at least 0"),
         "optim.warmup_epochs": (
-            0 <= optim.warmup_epochs < config.train.num_epochs if has_warmup else optim.warmup_epochs == 0,
+            0 <= optim.warmup_epochs < train.num_epochs if has_warmup else optim.warmup_epochs == 0,
             "in [0, train.num_epochs), and 0 unless optim.schedule=cosine or linear",
         ),
-        "optim.plateau_factor": (0 < optim.plateau_factor < 1, "in (0, 1)"),
-        "optim.plateau_patience": (optim.plateau_patience >= 1, "at least 1"),
-    }
-
-
-def _train_conditions(config: Any) -> Conditions:
-    train = config.train
-    return {
-        "train.batch_size": (train.batch_size >= 1, "at least 1"),
-        "train.num_epochs": (train.num_epochs >= 1, "at least 1"),
-        "train.label_smoothing": (0 <= train.label_smoothing < 1, "in [0, 1)"),
-        "train.patience": (train.patience >= 1, "at least 1"),
-        "train.eval_every_epochs": (train.eval_every_epochs >= 1, "at least 1"),
-        "train.checkpoint_every_epochs": (train.checkpoint_every_epochs >= 1, "at least 1"),
-        "train.ema_decay": (0 <= train.ema_decay < 1, "in [0, 1)"),
         "train.accumulate": (
             train.accumulate >= 1 and train.batch_size % train.accumulate == 0,
             "at least 1, and a divisor of train.batch_size",
         ),
-        "train.num_devices": (train.num_devices >= 0, "at least 0"),
     }
 
 
@@ -319,13 +390,7 @@ def _conditions_after_training(config: Any) -> Conditions:
             "at least 0, and less than both sides of data.image_size",
         ),
         "study.alpha": (0 < study.alpha < 0.5, "in (0, 0.5)"),
-        "study.margin": (study.margin >= 0, "at least 0"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
-        "study.miss_rate": (0 < study.miss_rate < 1, "in (0, 1)"),
-        "study.memory_gb": (study.memory_gb >= 0, "at least 0"),
-        "evaluate.num_bootstrap": (config.evaluate.num_bootstrap >= 0, "at least 0"),
-        "evaluate.confidence": (0 < config.evaluate.confidence < 1, "in (0, 1)"),
-        "explain.num_images": (config.explain.num_images >= 1, "at least 1"),
     }
 
 

@@ -219,7 +219,7 @@ def test_changed_data_are_refused(own_run, blobs, tmp_path, capsys):
 
 def test_checkpoint_of_another_model(own_run, capsys):
     config = json.loads((own_run / "config.json").read_text())
-    config["model"]["dense_features"] = [7, 5]
+    config["config"]["model"]["dense_features"] = [7, 5]
     (own_run / "config.json").write_text(json.dumps(config))
     fails(capsys, ["submit", f"--workdir={own_run}"], "checkpoint of another model", "dense")
 

@@ -306,9 +306,11 @@ def test_json_round_trip_keeps_every_value_and_its_type() -> None:
 
 def test_a_config_json_of_another_version_is_refused() -> None:
     values = baseline.get_config().to_dict()
-    with pytest.raises(ConfigError, match=r"^config\.json: no such key model\.depth.* it is of another version"):
+    with pytest.raises(
+        ConfigError, match=r"^config\.json: no such key model\.depth.* it was written by fpclass 0\.1\.0"
+    ):
         from_json({**values, "model": {**values["model"], "depth": 3}}, "config.json")
-    with pytest.raises(ConfigError, match=r"key seed is missing; it is of another version"):
+    with pytest.raises(ConfigError, match=r"key seed is missing; it was written by fpclass 0\.1\.0"):
         from_json({k: v for k, v in values.items() if k != "seed"}, "config.json")
     with pytest.raises(ConfigError, match=r"seed is 'x', expected a value of type int"):
         from_json({**values, "seed": "x"}, "config.json")

@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from fpclass import experiment, files
+from fpclass import __version__, experiment, files
 from fpclass.config import Config
 from fpclass.errors import RunError
 
@@ -54,7 +54,7 @@ class Run:
                     raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
             else:
                 run.path("environment.json").unlink(missing_ok=True)
-            files.write_json(path, config.to_dict())
+            run.write_config()
         return run
 
     @classmethod
@@ -83,6 +83,10 @@ class Run:
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this run."""
         return self.folder / name
+
+    def write_config(self) -> None:
+        """Writes `config.json`."""
+        files.write_json(self.path("config.json"), experiment.to_json(self.config))
 
     def lock(self) -> contextlib.AbstractContextManager[object]:
         """Holds the folder for one training at a time, until the end of the `with` block that it opens.
@@ -148,13 +152,13 @@ class Run:
 
         import jax
 
-        names = ("fpclass", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+        names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
         files.write_json(
             self.path("environment.json"),
             {
                 "python": sys.version.split()[0],
                 "platform": platform.platform(),
-                "versions": {name: metadata.version(name) for name in names},
+                "versions": {"fpclass": __version__} | {name: metadata.version(name) for name in names},
                 "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
                 "git_commit": _git_commit(),
                 "data_sha256": data_sha256,

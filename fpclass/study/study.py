@@ -105,7 +105,7 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """What study.json holds."""
-        return {
+        return experiment.folder_format() | {
             "folds": self.num_folds,
             "seeds": self.num_seeds,
             "baseline": self.baseline,
@@ -123,7 +123,11 @@ class Study:
         if not path.is_file():
             raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
         values = files.read_json(path)
-        arms = {name: experiment.from_json(config, f"{path}: {name}") for name, config in values["configs"].items()}
+        written = experiment.read_format(values, str(path))
+        arms = {
+            name: experiment.config_of_format(config, f"{path}: {name}", *written)
+            for name, config in values["configs"].items()
+        }
         return cls(folder, arms, values["folds"], values["seeds"], values["baseline"])
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:

@@ -98,7 +98,7 @@ def _trainee(member: StudyMember, prepared: Prepared) -> Trainee:
 
 def _begin(run: Run, prepared: Prepared) -> None:
     """Makes a member's run folder, as `launch.py train` would."""
-    files.write_json(run.path("config.json"), run.config.to_dict())
+    run.write_config()
     files.write_json(run.path("model.json"), describe_model(prepared.table))
     check_same_start(run, prepared)
 

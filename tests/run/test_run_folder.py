@@ -60,7 +60,7 @@ def test_a_new_folder_holds_its_config(tmp_path: pathlib.Path) -> None:
     config = config_with("--config.data.image_size=60,40")
     run = Run.create(tmp_path / "runs" / "first", config)
     assert differences(config, Run.open(run.folder).config) == {}
-    assert json.loads((run.folder / "config.json").read_text())["data"]["image_size"] == [60, 40]
+    assert json.loads((run.folder / "config.json").read_text())["config"]["data"]["image_size"] == [60, 40]
     assert run.path("a/b") == run.folder / "a" / "b"
 
 
@@ -150,7 +150,7 @@ def test_opening_what_is_not_a_run_is_one_line(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match="not a run folder"):
             Run.open(folder)
-    for text, said in (("{", "cannot be read"), ('{"seed": 3}', "another version of fpclass")):
+    for text, said in (("{", "cannot be read"), ('{"seed": 3}', "written by fpclass 0.1.0")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(FpclassError, match=said) as caught:
             Run.open(tmp_path)

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fpclass import __version__
 from fpclass.console import progress, say
 from fpclass.errors import DataError, RunError
 from fpclass.flags import Command, at_least, refuse
@@ -81,12 +82,10 @@ def user_agent(contact: str) -> str:
     Raises:
       DataError: the contact cannot stand in a header.
     """
-    from importlib.metadata import version
-
     contact = contact.strip()
     if not (contact.isascii() and contact.isprintable()):
         raise DataError(f"--contact {contact!r}: expected an e-mail address or a page, in ASCII")
-    return f"fpclass/{version('fpclass')} (collects images to train a classifier{contact and '; '}{contact})"
+    return f"fpclass/{__version__} (collects images to train a classifier{contact and '; '}{contact})"
 
 
 def summary(
