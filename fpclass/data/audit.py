@@ -222,10 +222,10 @@ def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: floa
     filenames = table.rows["filename"].to_numpy()
     seen = cluster_names(facts, filenames, table.usable_mask, min_similarity)
     what = "nearly the same picture (saved again, resized)"
-    found = table.with_columns(near_duplicates=seen)
-    findings = _copy_findings(found, "near_duplicate", "near_duplicates", what, "pixel_sha256")
+    marked = table.with_columns(near_duplicates=seen)
+    findings = _copy_findings(marked, "near_duplicate", "near_duplicates", what, "pixel_sha256")
     if np.array_equal(table.labelled_mask, table.usable_mask):
-        return found, findings
+        return marked, findings
     # A row to predict that is like two images does not tie them: it must not change who is trained on.
     tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity)
     return table.with_columns(near_duplicates=tied), findings

@@ -109,8 +109,8 @@ class Fingerprints:
         thumbnails, details = (
             np.ascontiguousarray(values.reshape(side)[:, :, ::-1]) for values in (self.thumbnails, self.details)
         )
-        found = [hashes(Image.fromarray(thumbnail)) for thumbnail in thumbnails]
-        phash, dhash = zip(*found, strict=True) if found else ((), ())
+        pairs = [hashes(Image.fromarray(thumbnail)) for thumbnail in thumbnails]
+        phash, dhash = zip(*pairs, strict=True) if pairs else ((), ())
         shape = self.thumbnails.shape
         return Fingerprints(_bits(phash), _bits(dhash), thumbnails.reshape(shape), details.reshape(shape))
 
@@ -205,8 +205,8 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
         first, second = first[is_open], second[is_open]
         if not len(first):
             continue
-        found = is_copy(prints, first, second, min_similarity)
-        cluster = joined(cluster, owner[first[found]], owner[second[found]])
+        is_pair = is_copy(prints, first, second, min_similarity)
+        cluster = joined(cluster, owner[first[is_pair]], owner[second[is_pair]])
     return cluster
 
 

@@ -1,19 +1,14 @@
-"""`launch.py eda`: its flags, and what it does."""
+"""The command `eda`: its flags, and what it does."""
 
 from __future__ import annotations
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fpclass import config as configs
-from fpclass import files
-from fpclass.console import say
-from fpclass.run.folder import Run
-
 if TYPE_CHECKING:
     from fpclass.eda.explore import Exploration
+    from fpclass.run.folder import Run
 
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
@@ -42,13 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser, default_config: str) -> None:
 
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Does what `add_arguments` parsed.
+    """Audits the data set, looks for label errors and outliers, and writes the page.
 
     Raises:
-      ConfigError, DataError, RunError, WeightsError: see the functions below.
+      ConfigError, DataError, RunError, WeightsError: from what it calls.
     """
+    import pathlib
+
+    from fpclass import config as configs
+    from fpclass.console import say
     from fpclass.eda import explore
     from fpclass.eda.judgement import check_predictions
+    from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
@@ -61,39 +61,42 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)
     say(audit.to_text())
-    found = explore.explore(config, audit, images, predictions)
-    write(folder, found)
-    say(summary(found))
+    exploration = explore.explore(config, audit, images, predictions)
+    write(folder, exploration)
+    say(summary(exploration))
     say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv beside it")
 
 
-def write(run: Run, found: Exploration) -> None:
+def write(run: Run, exploration: Exploration) -> None:
     """Writes the page and its tables into a run folder; the page last, so that it is never older than they are."""
+    from fpclass import files
     from fpclass.eda import explore, page
 
-    run.write_csv("label_errors.csv", explore.label_frame(found))
-    run.write_csv("outliers.csv", explore.outlier_frame(found))
-    files.write_json(run.path("eda.json"), explore.to_json(found))
-    files.write_text(run.path("eda.html"), page.render(found))
+    run.write_csv("label_errors.csv", explore.label_frame(exploration))
+    run.write_csv("outliers.csv", explore.outlier_frame(exploration))
+    files.write_json(run.path("eda.json"), explore.to_json(exploration))
+    files.write_text(run.path("eda.html"), page.render(exploration))
 
 
-def summary(found: Exploration) -> str:
+def summary(exploration: Exploration) -> str:
     """What is suspected, in a few lines for the terminal."""
+    labels, strangeness = exploration.labels, exploration.strangeness
     lines = []
-    if found.labels:
-        low, high = found.labels.interval or (None, None)
+    if labels:
+        low, high = labels.interval or (None, None)
         interval = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+        notes = [note for note in (labels.verdict, *labels.judgement.notes) if note]
         lines += [
-            f"label errors  {found.labels.errors.num_suspected} suspected among {len(found.labels.judgement.rows)}, by "
-            f"{found.labels.judgement.source}",
-            f"              these predictions agree with {found.labels.accuracy:.3f}{interval} of the labels",
-            *(f"              {note}" for note in (found.labels.verdict, *found.labels.judgement.notes) if note),
+            f"label errors  {labels.errors.num_suspected} suspected among {len(labels.judgement.rows)}, by "
+            f"{labels.judgement.source}",
+            f"              these predictions agree with {labels.accuracy:.3f}{interval} of the labels",
+            *(f"              {note}" for note in notes),
         ]
     else:
-        lines.append(f"label errors  not looked for: {found.why_no_labels}")
-    if found.strangeness is not None:
+        lines.append(f"label errors  not looked for: {exploration.why_no_labels}")
+    if strangeness is not None:
         lines.append(
-            f"outliers      {int(found.strangeness.is_suspected.sum())} unlike all others, {len(found.extremes)} of an "
+            f"outliers      {int(strangeness.is_suspected.sum())} unlike all others, {len(exploration.extremes)} of an "
             "extreme size, shape, brightness or contrast"
         )
     return "\n".join(lines)

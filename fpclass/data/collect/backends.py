@@ -136,7 +136,7 @@ class Openverse:
             is_crawling=False,  # an interface for programs, whose own limits are kept
         )
         try:
-            found = json.loads(answer.data)
+            payload = json.loads(answer.data)
             candidates = tuple(
                 Candidate(
                     url=_text(result["url"]),
@@ -144,10 +144,10 @@ class Openverse:
                     licence=_licence_text(result.get("license") or "", result.get("license_version") or ""),
                     creator=_text(result.get("creator")),
                 )
-                for result in found["results"]
+                for result in payload["results"]
                 if result.get("url")
             )
-            return Page(candidates, is_last=not found["results"] or page >= found["page_count"])
+            return Page(candidates, is_last=not payload["results"] or page >= payload["page_count"])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Later(f"{self._base} answered something else than results ({error!r:.100})", math.inf) from None
 
@@ -175,7 +175,7 @@ class Ddgs:
         """About a hundred results, from the region where the language is at home."""
         self._client.take_turn(self.name)
         try:
-            found = self._engines.images(
+            results = self._engines.images(
                 query.text,
                 region=_DDGS_REGIONS.get(query.language.partition("-")[0], "wt-wt"),
                 page=page,
@@ -189,8 +189,8 @@ class Ddgs:
                 return Page((), is_last=True)
             raise Later(f"the search engine: {one_line(error)}", math.inf) from None
         licence = "".join(f"{name}, as the search engine has it" for name in self._filter.values())
-        candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in found if f.get("image"))
-        return Page(tuple(candidates), is_last=not found)
+        candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in results if f.get("image"))
+        return Page(tuple(candidates), is_last=not results)
 
 
 BACKENDS: dict[str, Callable[[Client, str], Any]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}

@@ -1,4 +1,4 @@
-"""`launch.py collect …`: what it takes, and what it says."""
+"""The command `collect`: its flags, and what it says."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import filelock
-
-from fpclass.console import progress, say
-from fpclass.data.collect.backends import BACKENDS, LICENCES, Query, UrlList, make_backend
 from fpclass.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -39,6 +34,8 @@ does not belong may be deleted: it will not come back. docs/collect.md says more
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
+    from fpclass.data.collect.backends import BACKENDS, LICENCES
+
     add = parser.add_argument
     add("folder", metavar="DIR", help="a new folder, or one that was collected before")
     add("--queries", metavar="FILE", help="YAML: {class: {language: [text, …], …}, …}")
@@ -63,14 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what `add_arguments` parsed.
+    """Searches and fetches into the folder.
 
     Returns:
       Exit code: 1 if a search broke off or a host was given up, so that the same command may get more; else 0.
 
     Raises:
-      DataError, RunError: see the functions below.
+      DataError, RunError: from what it calls.
     """
+    from fpclass.console import progress, say
+    from fpclass.data.collect.backends import Query, UrlList, make_backend
     from fpclass.data.collect.client import Client
     from fpclass.data.collect.download import Downloads, interleave
     from fpclass.data.collect.plan import make_plan
@@ -88,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
         finds, num_failed = [], 0
         listed = [Query(name) for name in plan.urls]
         for backend, queries in [(UrlList(plan.urls), listed), *((one, plan.queries) for one in asked)]:
-            found, failed = search(backend, queries, args.per_query, folder / MEMORY / "searches")
-            finds, num_failed = finds + found, num_failed + failed
+            more, failed = search(backend, queries, args.per_query, folder / MEMORY / "searches")
+            finds, num_failed = finds + more, num_failed + failed
         downloads = Downloads(
             folder, provenance, client, min_side_px=args.min_side, max_bytes=args.max_megabytes * 1_000_000
         )
@@ -112,6 +111,8 @@ def user_agent(contact: str) -> str:
     Raises:
       DataError: the contact cannot stand in a header.
     """
+    from importlib.metadata import version
+
     contact = contact.strip()
     if not (contact.isascii() and contact.isprintable()):
         raise DataError(f"--contact {contact!r}: expected an e-mail address or a page, in ASCII")
@@ -179,6 +180,8 @@ def _claimed(folder: pathlib.Path) -> Iterator[None]:
       DataError: it holds something else.
       RunError: another process is at work in it, or it cannot be written to.
     """
+    import filelock
+
     from fpclass.data.collect.provenance import NAME
 
     try:

@@ -157,17 +157,17 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
     try:
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-        found = json.loads((root / "parameters.json").read_text())
+        existing = json.loads((root / "parameters.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        found = None
+        existing = None
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error.strerror or error}; choose another folder") from error
-    if not isinstance(found, dict) or found.get("drawn_by") != parameters["drawn_by"]:
+    if not isinstance(existing, dict) or existing.get("drawn_by") != parameters["drawn_by"]:
         raise DataError(f"{root}: holds something other than a synthetic data set; choose another folder or empty it")
     for key, value in parameters.items():
-        if found.get(key) != value:
+        if existing.get(key) != value:
             raise DataError(
-                f"{root}: holds a synthetic data set with {key} = {found.get(key)}, not {value}; "
+                f"{root}: holds a synthetic data set with {key} = {existing.get(key)}, not {value}; "
                 "choose another folder or remove this one"
             )
     return True

@@ -147,14 +147,14 @@ def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | Non
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}); mend it, or move it elsewhere") from None
     find = _make_find(root)
-    found = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
-    numbers = [sum(map(bool, column)) for column in found]
+    named = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
+    numbers = [sum(map(bool, column)) for column in named]
     column = numbers.index(max(numbers)) if any(numbers) else -1
     with files.replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row, line in enumerate(lines):
-            source = found[column][row] if column >= 0 else ""
+            source = named[column][row] if column >= 0 else ""
             name = names.get(source, "")
             if name:
                 line[column] = _renamed(line[column], source, name)
@@ -272,11 +272,11 @@ def _make_find(root: Path) -> Callable[[str], str]:
 
     def find(cell: str) -> str:
         try:
-            found = index.find(cell, "") if cell else ""
+            image = index.find(cell, "") if cell else ""
         except DataError:
             return ""
         ends = by_end.get(cell.replace("\\", "/"), set())
-        return found or (min(ends) if len(ends) == 1 else "")
+        return image or (min(ends) if len(ends) == 1 else "")
 
     return find
 
