@@ -71,7 +71,6 @@ class Fingerprints:
 
     Attributes:
       phash: 64 bits each.
-      dhash: 64 bits each.
       thumbnails: grey, row by row.
       details: the thumbnails between two scales, row by row, with a sum of squares of 1, or all 0 where there is next
         to nothing to see.

@@ -65,15 +65,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
     notes += _describe_near_duplicates(table)
-    role = np.full(len(table), "", dtype=object)
-    role[table.to_predict_mask & table.usable_mask] = PREDICT
-    role[table.labelled_mask] = TRAIN
-    for given in (VALIDATION, TEST):
-        role[table.labelled_mask & (table.rows["split"] == given).to_numpy(bool)] = given
-    _exclude_shared_groups(role, groups, notes)
-    for given in (VALIDATION, TEST):
-        if np.any(role == given):
-            notes.append(f"{np.sum(role == given)} {given} images as the source gives them")
+    role = _given_roles(table, groups, notes)
 
     def divide(shares: Sequence[float], purpose: str) -> tuple[np.ndarray, np.ndarray]:
         pool = np.flatnonzero(role == TRAIN)
@@ -199,14 +191,23 @@ def find_groups(table: Table, *, grouped: bool) -> np.ndarray:
     return pd.Series(names).groupby(component).transform("min").to_numpy(str)
 
 
-def _exclude_shared_groups(role: np.ndarray, groups: np.ndarray, notes: list[str]) -> None:
-    """Leaves out what a source that gives its own splits shares between them: test is kept, then validation."""
+def _given_roles(table: Table, groups: np.ndarray, notes: list[str]) -> np.ndarray:
+    """The roles that the source gives; of groups that its splits share, test is kept, then validation."""
+    role = np.full(len(table), "", dtype=object)
+    role[table.to_predict_mask & table.usable_mask] = PREDICT
+    role[table.labelled_mask] = TRAIN
+    for given in (VALIDATION, TEST):
+        role[table.labelled_mask & (table.rows["split"] == given).to_numpy(bool)] = given
     for kept, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
         shared = np.isin(role, others) & np.isin(groups, groups[role == kept])
         role[shared] = EXCLUDED
         if shared.any():
             reason = f"their person or a copy is among the {kept} images"
             notes.append(f"{shared.sum()} images left out: {reason}")
+    for given in (VALIDATION, TEST):
+        if np.any(role == given):
+            notes.append(f"{np.sum(role == given)} {given} images as the source gives them")
+    return role
 
 
 def _describe_near_duplicates(table: Table) -> list[str]:

@@ -37,7 +37,6 @@ class Labels:
       interval: of that; None where it has none.
       baseline: how often the commonest class alone would.
       verdict: what to make of weak predictions, in a sentence; "" where they are good.
-      errors: the judgement on each of its rows.
     """
 
     judgement: Judgement
@@ -53,7 +52,6 @@ class Exploration:
     """Results of the exploration of a data set.
 
     Attributes:
-      name: of the config.
       audit: findings, and the table with its facts.
       images: decoded and resized, all rows of the table.
       feature_rows: usable rows, which features and distances are about, [n].
@@ -62,7 +60,6 @@ class Exploration:
       why_no_labels: … and why.
       strangeness: of `feature_rows`; None with `features`.
       extremes: by row, what is extreme about size, shape, brightness or contrast.
-      confidence: coverage of the interval.
     """
 
     name: str

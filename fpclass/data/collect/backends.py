@@ -193,17 +193,8 @@ class Ddgs:
         return Page(tuple(candidates), is_last=not results)
 
 
-BACKENDS: dict[str, Callable[[Client, str], Any]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}
-"""What `--search` can name."""
-
-
-def make_backend(name: str, client: Client, licence: str) -> Backend:
-    """A backend of `BACKENDS`.
-
-    Raises:
-      DataError: its library is not installed.
-    """
-    return BACKENDS[name](client, licence)
+BACKENDS: dict[str, Callable[[Client, str], Backend]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}
+"""What `--search` can name, with a client and a licence. DataError where its library is not installed."""
 
 
 def _text(value: Any) -> str:

@@ -64,7 +64,6 @@ class Answer:
     """What a server sent.
 
     Attributes:
-      data: the body, whole.
       content_type: what the server calls it, which need not be true.
     """
 

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
       DataError, RunError: from what it calls.
     """
     from fpclass.console import progress, say
-    from fpclass.data.collect.backends import Query, UrlList, make_backend
+    from fpclass.data.collect.backends import BACKENDS, Query, UrlList
     from fpclass.data.collect.client import Client
     from fpclass.data.collect.download import Downloads, interleave
     from fpclass.data.collect.plan import make_plan
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     folder = pathlib.Path(args.folder).expanduser()
     plan = make_plan(pathlib.Path(args.queries) if args.queries else None, args.query, args.urls)
     client = Client(user_agent=user_agent(args.contact), delay_seconds=args.delay)
-    asked = [make_backend(name, client, args.licence) for name in dict.fromkeys(args.search) if plan.queries]
+    asked = [BACKENDS[name](client, args.licence) for name in dict.fromkeys(args.search) if plan.queries]
     with _claimed(folder), Provenance(folder) as provenance:
         finds, num_failed = [], 0
         listed = [Query(name) for name in plan.urls]

@@ -74,7 +74,6 @@ class Picture:
     """The bytes of a file that is a picture.
 
     Attributes:
-      data: the file.
       suffix: the extension that its content deserves.
       measured: width, height, num_bytes, sha256 and pixel_sha256, as `Row` has them.
     """

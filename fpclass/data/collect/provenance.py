@@ -24,19 +24,14 @@ class Row:
 
     Attributes:
       filename: below the folder; empty unless it was kept.
-      url: of the picture.
       page: that it is shown on.
       class_name: the class it was searched for; column `class`.
       query: the text it was found by.
-      language: of the query.
       source: which backend found it.
       time: when it was fetched, UTC.
       licence: as the source has it; empty where that does not say. Check it at the page before you publish.
-      creator: likewise.
       width: pixels, upright; 0 where it did not decode, as all that follows.
       height: likewise.
-      num_bytes: of the file.
-      sha256: of the file.
       pixel_sha256: of the picture, which is the same for two files that hold the same one.
       status: `KEPT`, `DUPLICATE`, `REFUSED` or `LATER`.
       reason: why it was not kept.

@@ -47,7 +47,6 @@ class Person:
     """A synthetic person. Class and number are the address of all their random numbers, in a data set of any size.
 
     Attributes:
-      sex: class index.
       number: counts the people of a class.
       num_prints: 1 or 2.
       labelled: whether the data set tells the class.

@@ -40,14 +40,12 @@ REPORT = ".convert.csv"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What images are converted to.
+    """What images are converted to; `resize` and `interpolation` are those of `fpclass.data.resize`.
 
     Attributes:
       format: one of `SUFFIXES`.
       mode: one of `CHANNELS`.
       image_size: (height, width) in pixels, or None to leave each image at its own.
-      resize: one of `fpclass.data.resize.RESIZE`.
-      interpolation: one of `fpclass.data.resize.RESAMPLING`.
       pad_value: grey level, 0 to 255, of what "pad" fills.
       quality: of JPEG, 1 to 100.
     """

@@ -29,7 +29,6 @@ class Panel:
     """One image of a cluster.
 
     Attributes:
-      image: grey or RGB, of any size.
       filename: below the data set's folder.
       lines: what stands below it.
       label: its class, or "".
@@ -46,7 +45,6 @@ class Cluster:
     """One row of the sheet.
 
     Attributes:
-      number: as in the list.
       panels: the kept image, then the first of its copies.
       num_images: of the whole cluster.
       is_contradictory: whether its copies have different classes.
