@@ -89,7 +89,7 @@ class StoredImages:
 
     @property
     def end(self) -> int:
-        """Where in the file the images end."""
+        """Position in the file behind the last image."""
         return self._place(len(self))
 
     def _place(self, row: int) -> int:

@@ -1,4 +1,4 @@
-"""Encoded bytes to uint8 pixels, for every odd file that a camera or a scanner can make."""
+"""Decoding of image files to uint8 pixels, for every odd file that a camera or a scanner can make."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _WANTED = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM",
 
 Image.init()  # here, not in the threads that would all start it
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-"""What is read, as far as this build of Pillow can."""
+"""Formats that are read, as far as this build of Pillow can."""
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the facts say what is wrong with a file
 
@@ -213,7 +213,7 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _cache_settings(decoding: Decoding) -> str:
-    """What cached arrays depend on beside the files."""
+    """The settings that cached arrays depend on, beside the files."""
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {decoding.shape} {decoding.interpolation}"
     # The key of "stretch" is older than the choice: sets that were kept then are still found.
     return settings if decoding.resize == "stretch" else f"{settings} {decoding.resize} {decoding.pad_value}"
@@ -236,7 +236,7 @@ def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> d
 
 
 def _content(table: Table, row: int) -> str:
-    """What a row holds: the digest of its bytes, or why they cannot be read."""
+    """The digest of a row's bytes, or why they cannot be read."""
     data, error = _read(table, row)
     return error or hashlib.sha256(data).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Where the images come from: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`."""
+"""Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`."""
 
 from __future__ import annotations
 

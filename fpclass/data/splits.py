@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -214,7 +213,7 @@ def _describe_near_duplicates(table: Table) -> list[str]:
     """One line on what the splits keep together because it looks the same; none where nothing does."""
     if "near_duplicates" not in table.rows:
         return []
-    rows: Any = table.rows[table.labelled_mask]
+    rows = table.rows[table.labelled_mask]
     copies = rows[rows["near_duplicates"] != ""].groupby("near_duplicates")
     # Of identical pixels alone nobody needs to be told here.
     num_pictures = copies["pixel_sha256"].nunique()

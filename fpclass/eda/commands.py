@@ -1,4 +1,4 @@
-"""The command `eda`: its flags, and what it does."""
+"""The command `eda`: its flags, its steps and its summary."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def write(run: Run, exploration: Exploration) -> None:
 
 
 def summary(exploration: Exploration) -> str:
-    """What is suspected, in a few lines for the terminal."""
+    """Suspected label errors and outliers, in a few lines for the terminal."""
     labels, strangeness = exploration.labels, exploration.strangeness
     lines = []
     if labels:

@@ -29,7 +29,7 @@ WEAK_ACCURACY = 0.85
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What is suspected about labels.
+    """Suspected label errors, and the predictions behind them.
 
     Attributes:
       judgement: the predictions that the suspicion rests on.
@@ -202,7 +202,7 @@ def outlier_frame(exploration: Exploration) -> pd.DataFrame:
 
 
 def to_json(exploration: Exploration) -> dict[str, Any]:
-    """What eda.json holds: the audit, spreads by class, who predicted how well, and what is suspected."""
+    """Content of eda.json: the audit, spreads by class, accuracy of the predictions, and suspicions."""
     audit = exploration.audit.to_json()
     labels, strangeness, features = exploration.labels, exploration.strangeness, exploration.features
     keys = ("source", "is_synthetic", "classes", "class_names", "summary", "findings", "quarantined")
@@ -246,7 +246,7 @@ def _spreads(table: Table) -> dict[str, Any]:
     """Quantiles of brightness, contrast, shape and size in each class."""
     result = {}
     for k, value in enumerate(table.classes):
-        rows: Any = table.rows[table.labelled_mask & (table.labels == k)]
+        rows = table.rows[table.labelled_mask & (table.labels == k)]
         if not len(rows):
             continue
         quantities = {

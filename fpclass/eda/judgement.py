@@ -55,7 +55,7 @@ class Judgement:
     def accuracy(
         self, labels: Int[np.ndarray, " n"], num_resamples: int, confidence: float
     ) -> tuple[float, Interval | None]:
-        """How often the predicted class is the given one, and the interval of that by resampling people."""
+        """Accuracy of the predictions against the given labels, with its interval by resampling people."""
         value = float(np.mean(self.log_probabilities.argmax(axis=1) == labels))
         found = bootstrap_groups(
             self.log_probabilities,
@@ -217,7 +217,7 @@ def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
 
 
 def _leaks(trained: Sequence[Config]) -> list[str]:
-    """What those who predict may know of an image that they did not train on."""
+    """Warnings of information about held-out images that training may have had."""
     notes = []
     if not all(config.split.grouped for config in trained):
         notes.append("LEAK: trained with split.grouped=False, so the person of an image may have been seen")

@@ -16,7 +16,7 @@ MAX_Z = 3.5
 Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
 """
 EXTREMES = {"longer side": (2.0, "{:.0f} px"), "width / height": (1.5, "{:.2f}")}
-"""What is compared by ratio: the smallest ratio to the median that counts as extreme (chosen), and how it is shown."""
+"""Quantities compared by ratio: the smallest ratio to the median that is extreme (chosen), and how it is shown."""
 MAX_EXTREME_SHARE = 0.1
 """Where more images than this share are extreme, they are a kind of their own and no outliers (chosen)."""
 MIN_GREY_DIFFERENCE = 40.0
@@ -25,7 +25,7 @@ MIN_GREY_DIFFERENCE = 40.0
 
 @dataclasses.dataclass(frozen=True)
 class Strangeness:
-    """How unlike the others each image is.
+    """Outlier scores of images.
 
     Attributes:
       percentile: share of the images that are less strange, [n] in [0, 100).

@@ -192,7 +192,7 @@ class _Page:
         mask = self.table.labelled_mask
         if not mask.any():
             return []
-        rows: Any = self.table.rows[mask]
+        rows = self.table.rows[mask]
         width, height = rows["width"].to_numpy(float), rows["height"].to_numpy(float)
         grey, whole = "mean grey level, 0 to 255", (0.0, 255.0)
         charts = (
@@ -232,7 +232,7 @@ class _Page:
         return cards
 
     def _as_read(self) -> str:
-        """How the config reads the images, because that need not be what they are."""
+        """Size and channels as the config reads the images, which need not be what they are."""
         height, width, channels = self.exploration.images.shape[1:]
         text = "This, and what images are compared by below, is of the images as the config reads them: "
         text += f"{height} x {width} pixels (height x width), "
@@ -291,7 +291,7 @@ class _Page:
         return copies
 
     def _people(self) -> dict[str, Any] | None:
-        usable: Any = self.table.rows[self.table.usable_mask]
+        usable = self.table.rows[self.table.usable_mask]
         counts = usable.loc[usable["group"] != "", "group"].value_counts().to_numpy()
         if not len(counts):
             return None

@@ -22,7 +22,7 @@ MAX_CHANNELS = 16
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMaps:
-    """What a stage makes of one image: some of its channels, as pictures.
+    """Some channels of a stage's output for one image, as pictures.
 
     Attributes:
       stage: its name.

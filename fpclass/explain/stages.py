@@ -13,7 +13,7 @@ from fpclass.models.network import OUTPUT
 
 
 class Stage(NamedTuple):
-    """Where the output of a stage is recorded, and its shape, the batch among it."""
+    """Path under which the output of a stage is recorded, and its shape with the batch."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Where addresses of pictures come from: Openverse, the search engines that ddgs asks, or a list. One interface."""
+"""Sources of picture addresses behind one interface: Openverse, the search engines that ddgs asks, or a list."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PAGE_SIZE = 20
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """A search query.
 
     Attributes:
       class_name: the class, and folder, of what is found.
@@ -194,15 +194,15 @@ class Ddgs:
 
 
 BACKENDS: dict[str, Callable[[Client, str], Backend]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}
-"""What `--search` can name, with a client and a licence. DataError where its library is not installed."""
+"""Backends by their name in `--search`, of a client and a licence. DataError where the library is not installed."""
 
 
 def _text(value: Any) -> str:
-    """What a source says as text that a file can hold; "" for nothing."""
+    """A value from a source as text that a file can hold; "" for nothing."""
     return str(value or "").encode("utf-8", "replace").decode()
 
 
 def _licence_text(code: str, version: str) -> str:
-    """What people call a licence: "by-sa", "4.0" is CC BY-SA 4.0."""
+    """The usual name of a licence: "by-sa", "4.0" is CC BY-SA 4.0."""
     names = {"cc0": "CC0", "pdm": "Public Domain Mark"}
     return f"{names.get(code, f'CC {code.upper()}')} {version}".strip() if code else ""

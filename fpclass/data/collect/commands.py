@@ -1,4 +1,4 @@
-"""The command `collect`: its flags, and what it says."""
+"""The command `collect`: its flags, its steps and its summary."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def user_agent(contact: str) -> str:
-    """What servers are told: which program asks, why, and whom they can write to.
+    """The User-Agent header: which program asks, why, and whom servers can write to.
 
     Raises:
       DataError: the contact cannot stand in a header.
@@ -126,7 +126,7 @@ def summary(
     finds: Sequence[Sequence[Find]],
     left: Mapping[str, int],
 ) -> str:
-    """What there is now, by class; why addresses were refused; what to do next."""
+    """Counts by class, reasons of refusals, and the next step, for the terminal."""
     from fpclass.data.collect import provenance as table
 
     rows = list(provenance.rows.values())
@@ -148,7 +148,7 @@ def summary(
 
 
 def _notes(rows: Sequence, finds: Sequence[Sequence[Find]], classes: Sequence[str]) -> list[str]:
-    """What a person should look at before training."""
+    """Notes on classes and licences to look at before training."""
     kept = [row for row in rows if row.status == "kept"]
     notes = []
     empty = [name for name in classes if not any(row.class_name == name for row in kept)]

@@ -1,4 +1,4 @@
-"""From addresses to files: fetched host by host, looked into, kept once, and each with its row in the provenance."""
+"""Downloads of pictures: fetched host by host, decoded, kept once, each with its row in the provenance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Find:
 
     @property
     def host(self) -> str:
-        """Whose turn it is."""
+        """The host of the address; "" where it is none."""
         with contextlib.suppress(ValueError):  # not an address: nobody's, and refused when its turn comes
             return urllib.parse.urlsplit(self.candidate.url).hostname or ""
         return ""
@@ -130,7 +130,7 @@ class Downloads:
         self.left: Counter[str] = Counter()
 
     def waiting(self, finds: Sequence[Find]) -> list[Find]:
-        """What is still to be fetched; gives their rows to files that a kill left without."""
+        """The addresses still to be fetched; files that a kill left without a row get theirs."""
         there = {path.with_suffix(""): path for path in self._folder.glob("*/*") if path.suffix in SUFFIXES.values()}
         waiting = []
         for find in finds:

@@ -1,4 +1,4 @@
-"""What is to be collected: queries by class and language, and lists of addresses, from a file and the command line."""
+"""Queries by class and language, and lists of addresses, from a file and the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPECTED = "expected {class: {language: [text, …], urls: [address, …]}, …
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be collected.
+    """Queries and addresses to collect.
 
     Attributes:
       queries: each once, in the order given.
@@ -150,7 +150,7 @@ def _read_urls(path: pathlib.Path) -> Iterable[str]:
 
 
 def _check_folders(classes: list[str]) -> None:
-    """Whether every class gets a folder of its own, also where case makes no difference, and is a class of its own."""
+    """Checks that every class gets a folder of its own, also where case makes no difference."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(canonical_label(name).casefold(), name)

@@ -1,4 +1,4 @@
-"""Where every picture is from: a CSV with a row per address, which grows while pictures come and survives a kill."""
+"""Provenance of every picture: a CSV with a row per address, which grows while pictures come and survives a kill."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fpclass.errors import DataError, RunError
 
 NAME = "provenance.csv"
 KEPT, DUPLICATE, REFUSED, LATER = "kept", "duplicate", "refused", "later"
-"""What became of an address: in a folder; the same picture as one that is; not for us; not now."""
+"""Status of an address: in a folder; the same picture as one that is; not for us; not now."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is known of an address; a column each.
+    """Facts about an address, a column each.
 
     Attributes:
       filename: below the folder; empty unless it was kept.

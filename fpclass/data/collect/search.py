@@ -1,4 +1,4 @@
-"""From queries to addresses: page by page, and no page is asked for twice."""
+"""Search for addresses, page by page; no page is asked for twice."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Person:
 
 
 def plan_people(num_images: int, seed: int) -> list[Person]:
-    """Who is in the data set, in the order of its rows.
+    """Plans the people of the data set, in the order of its rows.
 
     Returns:
       People whose prints number exactly num_images, in the competition's proportions of class and of labelled rows.

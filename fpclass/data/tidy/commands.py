@@ -1,4 +1,4 @@
-"""The commands `dedupe` and `convert`: they make another folder of a folder of images, fit to train on."""
+"""The commands `dedupe` and `convert`: their flags and steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of images of any kind to one of PNGs or JPEGs of one size and mode; the originals stay as they are."""
+"""Conversion of a folder of images to PNGs or JPEGs of one size and mode; the originals stay as they are."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CHANNELS = {"grey": 1, "rgb": 3}
 MAX_JPEG_PX = 65_500
 """Longest side that libjpeg writes."""
 SETTINGS = "convert.json"
-"""What the images of a folder were converted to."""
+"""File with the settings of a converted folder."""
 REPORT = ".convert.csv"
-"""What became of every file. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
+"""Table of the files. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What images are converted to; `resize` and `interpolation` are those of `fpclass.data.resize`.
+    """Settings of a conversion; `resize` and `interpolation` are those of `fpclass.data.resize`.
 
     Attributes:
       format: one of `SUFFIXES`.
@@ -178,7 +178,7 @@ def check_apart(folder: Path, output: Path) -> None:
 
 
 def report_text(report: Any, notes: Iterable[str], folder: Path, output: Path) -> str:
-    """What became of the files, as `convert_folder` gives it, for the terminal."""
+    """Summary of what `convert_folder` gives, for the terminal."""
     broken = report[report["error"] != ""]
     done = report[report["error"] == ""]
     num_new = int(done["is_new"].sum())
@@ -280,7 +280,7 @@ def _make_find(root: Path) -> Callable[[str], str]:
 
 
 def _renamed(cell: str, source: str, name: str) -> str:
-    """What names `name` as the cell named `source`: with or without folders, with or without the extension."""
+    """The cell for `name`, with or without folders and extension as the cell for `source` was."""
     cell, new = cell.strip(), PurePosixPath(name)
     old = PurePosixPath(cell.replace("\\", "/"))
     has_suffix = old.name.endswith(PurePosixPath(source).suffix)

@@ -1,4 +1,4 @@
-"""Copies of images in a folder: found, shown, listed, and left out of a clean copy; the originals stay as they are."""
+"""Removal of copies from a folder of images: they are listed, and left out of a clean copy of the folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from fpclass.paths import cache_dir
 
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"
-"""How a copy is one, the first that holds."""
+"""Kinds of copies, the first that holds."""
 HOW = ("", NEAR, MIRRORED, PIXELS, BYTES)
-"""The same by number; "" for what is no copy."""
+"""Kinds by number; "" is no copy."""
 CLEAN, CLUSTERS, SHEETS = "clean", "duplicates.csv", "sheets"
-"""What is written: the folder without copies, the list, the pictures of the clusters."""
+"""Names in the output: the folder without copies, the list, the pictures of the clusters."""
 
 COLUMNS = (
     *("cluster", "decision", "filename", "how", "similarity", "phash_distance", "dhash_distance"),
@@ -168,7 +168,7 @@ def check_output(folder: Path, output: Path) -> None:
 
 
 def summary_text(table: Table, facts: pd.DataFrame, duplicates: Any) -> str:
-    """What was found, the alarming things loudly, for the terminal."""
+    """Summary for the terminal, the alarming things loudly."""
     unreadable = table.rows["filename"][(facts["error"] != "").to_numpy()].tolist()
     dropped = duplicates[duplicates["decision"] == DROP]
     num_clusters = duplicates["cluster"].nunique()
