@@ -18,7 +18,7 @@ from fpclass.data.files import some_of
 from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD
-from fpclass.eda.thumbnails import PIXELATED_PX, Thumbnails, array_uri
+from fpclass.eda.thumbnails import PIXELATED_PX, array_uri, make_thumbnails
 from fpclass.report.grids import mean_image
 from fpclass.report.style import MAX_CLASS_ROWS
 from fpclass.run.prepare import note_of
@@ -58,16 +58,14 @@ class _Page:
         self.labels = exploration.table.labels
         self.class_names = [printable(name) for name in exploration.table.class_names]
         self.row_of = {name: row for row, name in enumerate(exploration.table.rows["filename"])}
-        self.pictures = Thumbnails(exploration.table, exploration.images)
+        self.cards: list[tuple[int, _Card]] = []
 
     def context(self) -> dict[str, Any]:
         """Everything that the template names."""
         exploration, summary = self.exploration, self.exploration.audit.summary
-        shown = self._shown_rows()
-        self.pictures.make(shown)
         labels, outliers, extremes = self._labels(), self._outliers(), self._extremes()
         copies, people = self._copies(), self._people()
-        return {
+        content = {
             "title": printable(self.table.source),
             "name": printable(exploration.name),
             "source": f"{summary['num_bytes'] / 1e6:,.1f} MB of images that can be read",
@@ -92,37 +90,29 @@ class _Page:
             "version": fpclass.__version__,
             "date": time.strftime("%Y-%m-%d %H:%M"),
         }
+        uris = make_thumbnails(self.table, exploration.images, [row for row, _ in self.cards])
+        for row, card in self.cards:
+            card["uri"] = uris[row]
+        return content
 
     # --- cards ------------------------------------------------------------------------------------
 
     def _card(self, row: int, lines: Iterable[str] = (), suspicion: str = "") -> _Card:
+        """A card without its picture, which comes last, when all that are needed are known."""
         facts = self.table.rows.iloc[row]
         label = self.labels[row]
         name = self.class_names[label] if label >= 0 else printable(facts["raw_label"])
         original = printable(facts.get("original", ""))
         name = f"{name} ({original})" if original and original != name else name
-        return {
-            "uri": self.pictures[row],
+        card = {
             "is_tiny": max(facts["width"], facts["height"]) <= PIXELATED_PX,
             "filename": self.names[row],
             "label": name,
             "lines": list(lines),
             "suspicion": suspicion,
         }
-
-    def _shown_rows(self) -> list[int]:
-        """The rows whose pictures the page needs, so that they can be made at once."""
-        exploration = self.exploration
-        rows: list[int] = [row for _, sample in self._sample_rows() for row in sample]
-        if exploration.labels:
-            rows += exploration.labels.judgement.rows[exploration.labels.errors.order[:MAX_CARDS]].tolist()
-        if exploration.strangeness is not None:
-            rows += exploration.feature_rows[exploration.strangeness.order[:MAX_CARDS]].tolist()
-        rows += list(exploration.extremes)[:MAX_CARDS]
-        for kind in (*COPY_KINDS, "group_with_two_labels"):
-            for finding in self._of_kind(kind)[:MAX_CLUSTERS]:
-                rows += [self.row_of[name] for name in finding.filenames[:MAX_PER_CLUSTER] if name in self.row_of]
-        return rows
+        self.cards.append((row, card))
+        return card
 
     def _of_kind(self, kind: str) -> list[Finding]:
         return [finding for finding in self.exploration.audit.findings if finding.kind == kind]
@@ -241,23 +231,20 @@ class _Page:
         has_colours = set(self.exploration.audit.summary["modes"]) & {"RGB", "RGBA", "CMYK", "YCbCr"}
         return text + "grey." + (" For their colours: --config.data.channels=3." if has_colours else "")
 
-    def _sample_rows(self) -> list[tuple[int, list[int]]]:
-        """By class, rows drawn at random, the same in every run."""
+    def _samples(self) -> list[dict[str, Any]]:
+        """By class, images drawn at random, the same in every run."""
         labels = np.where(self.table.labelled_mask, self.table.labels, -1)
         rng = np.random.default_rng(0)
         samples = []
-        for k in range(min(self.table.num_classes, MAX_CLASS_ROWS)):
+        for k, name in enumerate(self.class_names[:MAX_CLASS_ROWS]):
             members = np.flatnonzero(labels == k)
             if len(members):
                 drawn = rng.choice(members, min(NUM_SAMPLES, len(members)), replace=False)
-                samples.append((k, sorted(drawn.tolist())))
+                cards = [self._card(row) for row in sorted(drawn.tolist())]
+                for card in cards:
+                    card["label"] = ""  # the heading has it
+                samples.append({"name": name, "cards": cards})
         return samples
-
-    def _samples(self) -> list[dict[str, Any]]:
-        return [
-            {"name": self.class_names[k], "cards": [{**self._card(row), "label": ""} for row in rows]}
-            for k, rows in self._sample_rows()
-        ]
 
     def _only_some_classes(self) -> str:
         more = self.table.num_classes - MAX_CLASS_ROWS
