@@ -61,7 +61,7 @@ def labels(args):
     rows = np.flatnonzero(table.labelled_mask)
     started = time.perf_counter()
     features = make_features(config, images, rows)
-    units = splits.find_units(table, grouped=True)[rows]
+    units = splits.find_groups(table, grouped=True)[rows]
     truth, num_classes = table.labels, table.num_classes
     num_planted = round(args.flip * len(rows))
     found = {"at the number planted": [], "suspected: precision": [], "suspected: recall": []}

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: findings with file and reason, and who sits out because of them.
+"""Audit of a data set: findings with file and reason, and the quarantine of unusable images.
 
 Nothing is deleted or repaired: a row that cannot be used goes into quarantine, a column of the table.
 """
@@ -36,7 +36,7 @@ NUM_NAMES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, with the files it is about.
+    """A problem of the data set, with the files it is about.
 
     Attributes:
       kind: e.g. unreadable, byte_identical; what findings are counted by.
@@ -153,7 +153,7 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
 
 def _label_findings(table: Table) -> Iterator[Finding]:
     """Labels that are not configured, and classes that nothing can be learnt about."""
-    rows, classes = _rows(table), table.classes
+    rows, classes = table.rows, table.classes
     wrong = rows[rows["label"] == OUT_OF_RANGE]
     if len(wrong):
         values = [f"{count} x {value!r}" for value, count in wrong["raw_label"].value_counts().items()]
@@ -179,7 +179,7 @@ def _label_findings(table: Table) -> Iterator[Finding]:
 
 def _file_findings(table: Table) -> Iterator[Finding]:
     """Files that are not there, hold nothing or cannot be decoded, and those that nobody lists."""
-    rows = _rows(table)
+    rows = table.rows
     together: dict[tuple[str, str], list[str]] = {}
     broken = rows[rows["error"] != ""]
     columns = ("filename", "quarantine", "num_bytes", "sha256")
@@ -202,7 +202,7 @@ def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column
     Copies have `column` in common, unless it is ""; `what` says that in words. Clusters that have `exact_column` in
     common as well are no news: another kind of finding says so.
     """
-    rows = _rows(table)[table.usable_mask]
+    rows = table.rows[table.usable_mask]
     copies = rows[(rows[column] != "") & rows[column].duplicated(keep=False)]
     fields = (copies[field] for field in (column, "filename", exact_column or column, "raw_label", "group", "split"))
     clusters: dict[str, list[tuple[str, ...]]] = {}
@@ -222,17 +222,17 @@ def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: floa
     filenames = table.rows["filename"].to_numpy()
     seen = cluster_names(facts, filenames, table.usable_mask, min_similarity)
     what = "nearly the same picture (saved again, resized)"
-    found = table.with_columns(near_duplicates=seen)
-    findings = _copy_findings(found, "near_duplicate", "near_duplicates", what, "pixel_sha256")
+    marked = table.with_columns(near_duplicates=seen)
+    findings = _copy_findings(marked, "near_duplicate", "near_duplicates", what, "pixel_sha256")
     if np.array_equal(table.labelled_mask, table.usable_mask):
-        return found, findings
+        return marked, findings
     # A row to predict that is like two images does not tie them: it must not change who is trained on.
     tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity)
     return table.with_columns(near_duplicates=tied), findings
 
 
 def crossings(label: Sequence[str], group: Sequence[str], split: Sequence[str]) -> str:
-    """What the copies of one image disagree about, "; "-separated."""
+    """Disagreements between the copies of one image, "; "-separated."""
     labels, groups, splits = (sorted(set(values) - {""}) for values in (label, group, split))
     parts = [""]
     if len(labels) > 1:
@@ -248,7 +248,7 @@ def crossings(label: Sequence[str], group: Sequence[str], split: Sequence[str]) 
 
 def _group_findings(table: Table) -> Iterator[Finding]:
     """People with two labels, and rows without a person where others have one."""
-    rows = _rows(table)
+    rows = table.rows
     named = rows[(rows["group"] != "") & (rows["label"] >= 0)]
     torn = named[named.groupby("group")["label"].transform("nunique") > 1]
     people: dict[str, tuple[list[str], list[str]]] = {}
@@ -268,7 +268,7 @@ def _group_findings(table: Table) -> Iterator[Finding]:
 
 def _look_findings(table: Table) -> Iterator[Finding]:
     """Images that decode but are odd."""
-    rows = _rows(table)[table.usable_mask]
+    rows = table.rows[table.usable_mask]
     blank = rows[rows["std"] < NEAR_BLANK_STD]
     if len(blank):
         reason = f"standard deviation of the grey levels below {NEAR_BLANK_STD:g} of 255"
@@ -278,12 +278,8 @@ def _look_findings(table: Table) -> Iterator[Finding]:
         yield Finding("animated", WARNING, tuple(animated["filename"]), "several frames, only the first is used")
 
 
-def _rows(table: Table) -> Any:
-    return table.rows  # Any: to pandas' own annotations nearly every expression may be anything
-
-
 def _quarantined(table: Table) -> Any:
-    return _rows(table)[~table.usable_mask]
+    return table.rows[~table.usable_mask]
 
 
 def _first(rows: Any) -> str:

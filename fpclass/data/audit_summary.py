@@ -1,4 +1,4 @@
-"""A data set in numbers: what the audit counts, and the lines that a terminal shows of it."""
+"""Counts and sizes of a data set, as JSON and as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fpclass.data.table import Table
 
 def summarise(table: Table) -> dict[str, Any]:
     """Counts of all images, and sizes and modes of the usable ones, in Python's own types."""
-    rows: Any = table.rows
+    rows = table.rows
     usable = rows[table.usable_mask]
     people = usable.loc[usable["group"] != "", "group"].value_counts()
     labelled, labels = table.labelled_mask, table.labels
@@ -58,7 +58,7 @@ def _most_common(values: Any, limit: int = 20) -> dict[str, int]:
 
 
 def summary_lines(table: Table, summary: dict[str, Any]) -> list[str]:
-    """What the data set is, in a few lines."""
+    """The summary in a few lines."""
 
     def counts(of: dict[str, int]) -> str:
         return some_of([f"{value}: {count}" for value, count in of.items()])

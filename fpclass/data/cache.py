@@ -89,7 +89,7 @@ class StoredImages:
 
     @property
     def end(self) -> int:
-        """Where in the file the images end."""
+        """Position in the file behind the last image."""
         return self._place(len(self))
 
     def _place(self, row: int) -> int:
@@ -117,11 +117,11 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
     Returns:
       The images and the facts of each; None if there is no such set that is whole.
     """
-    found = _load(_path(folder, settings, contents))
-    if found is None:
+    kept = _load(_path(folder, settings, contents))
+    if kept is None:
         others = _newest_first(folder, _settings_prefix(settings))
-        found = _load(others[0]) if others else None
-    return found
+        kept = _load(others[0]) if others else None
+    return kept
 
 
 def save(folder: Path, settings: str, contents: list[str], images: Images, facts: Facts) -> None:

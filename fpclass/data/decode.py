@@ -1,4 +1,4 @@
-"""Encoded bytes to uint8 pixels, for every odd file that a camera or a scanner can make."""
+"""Decoding of image files to uint8 pixels, for every odd file that a camera or a scanner can make."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _WANTED = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM",
 
 Image.init()  # here, not in the threads that would all start it
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-"""What is read, as far as this build of Pillow can."""
+"""Formats that are read, as far as this build of Pillow can."""
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the facts say what is wrong with a file
 
@@ -169,14 +169,14 @@ def decode_table(
     Raises:
       RunError: there is no room on the disk for a set that is more than memory_bytes.
     """
-    num_images, shape, settings = len(table), decoding.shape, _cache_settings(decoding)
-    is_stored = math.prod((num_images, *shape)) > memory_bytes
+    shape, settings = (len(table), *decoding.shape), _cache_settings(decoding)
+    is_stored = math.prod(shape) > memory_bytes
 
     with _quiet:
         contents: list[str] = []
-        kept_images, kept = np.zeros((0, *shape), np.uint8), []
+        kept_images, kept = np.zeros((0, *decoding.shape), np.uint8), []
         if cache_dir is not None:
-            contents = list(in_threads(functools.partial(_content, table), num_images, num_threads))
+            contents = list(in_threads(functools.partial(_content, table), len(table), num_threads))
             kept_images, kept = cache.find(cache_dir, settings, contents) or (kept_images, kept)
             if _contents(kept) == contents:  # else a file changed while the set was made, or this is another set
                 return kept_images if is_stored else kept_images[:], facts_frame(kept)
@@ -191,13 +191,13 @@ def decode_table(
                 images[row] = kept_images[kept_row]
                 return kept[kept_row]
 
-            with contextlib.closing(in_threads(fill_row, num_images, num_threads)) as results:
-                return list(progress(results, num_images) if progress else results)
+            with contextlib.closing(in_threads(fill_row, len(table), num_threads)) as results:
+                return list(progress(results, len(table)) if progress else results)
 
         if is_stored:
-            images, facts = cache.store(cache_dir, settings, contents, (num_images, *shape), fill)
+            images, facts = cache.store(cache_dir, settings, contents, shape, fill)
             return images, facts_frame(facts)
-        images = np.zeros((num_images, *shape), np.uint8)
+        images = np.zeros(shape, np.uint8)
         facts = fill(images)
 
     if cache_dir is not None:
@@ -213,7 +213,7 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _cache_settings(decoding: Decoding) -> str:
-    """What cached arrays depend on beside the files."""
+    """The settings that cached arrays depend on, beside the files."""
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {decoding.shape} {decoding.interpolation}"
     # The key of "stretch" is older than the choice: sets that were kept then are still found.
     return settings if decoding.resize == "stretch" else f"{settings} {decoding.resize} {decoding.pad_value}"
@@ -236,7 +236,7 @@ def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> d
 
 
 def _content(table: Table, row: int) -> str:
-    """What a row holds: the digest of its bytes, or why they cannot be read."""
+    """The digest of a row's bytes, or why they cannot be read."""
     data, error = _read(table, row)
     return error or hashlib.sha256(data).hexdigest()
 

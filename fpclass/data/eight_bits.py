@@ -1,4 +1,4 @@
-"""Pixels of any depth to 8 bits, grey or RGB."""
+"""Conversion of pixels of any depth to 8 bits, grey or RGB."""
 
 from __future__ import annotations
 

@@ -89,16 +89,16 @@ class ImageIndex:
         for file in all_files(folder):
             inner = file.relative_to(folder)
             outer = prefix / inner
-            found = outer.as_posix()
+            from_root = outer.as_posix()
             # Both are the same path where the root itself is searched: one entry then.
             paths = list(dict.fromkeys(PurePosixPath(_composed(path.as_posix())) for path in (outer, inner)))
-            self._by_name[paths[0].name].append(found)
+            self._by_name[paths[0].name].append(from_root)
             for path in paths:
-                self._by_path[str(path)].append(found)
+                self._by_path[str(path)].append(from_root)
             if looks_like_image(file):  # a.json beside a.png is no second candidate for "a"
-                self.images.append(found)
+                self.images.append(from_root)
                 for stem in {paths[0].stem, *(str(path.with_suffix("")) for path in paths)}:
-                    self._by_stem[stem].append(found)
+                    self._by_stem[stem].append(from_root)
 
     def find(self, cell: str, place: str) -> str:
         """Looks a cell of the filename column up.

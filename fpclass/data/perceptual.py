@@ -1,4 +1,4 @@
-"""What an image looks like in a few bytes, and which images look so alike that they are copies of one another.
+"""Perceptual fingerprints of images, and the clusters of near-duplicates that they show.
 
 A copy is the same picture saved again: in another format or quality, or at another size. Two hashes find the pairs that
 could be copies, without comparing all with all; comparing their thumbnails tells copies from images that are only
@@ -67,11 +67,10 @@ def hashes(thumbnail: Image.Image) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """What images look like.
+    """Perceptual hashes and thumbnails of images.
 
     Attributes:
       phash: 64 bits each.
-      dhash: 64 bits each.
       thumbnails: grey, row by row.
       details: the thumbnails between two scales, row by row, with a sum of squares of 1, or all 0 where there is next
         to nothing to see.
@@ -100,17 +99,17 @@ class Fingerprints:
         return blocks.sum(axis=(2, 4), dtype=np.float32).reshape(len(self), -1) / block
 
     def take(self, rows: Any) -> Fingerprints:
-        """Those of some of the images: positions, a mask or a slice."""
+        """Fingerprints of some of the images: positions, a mask or a slice."""
         return Fingerprints(self.phash[rows], self.dhash[rows], self.thumbnails[rows], self.details[rows])
 
     def mirrored(self) -> Fingerprints:
-        """Those of the mirror images."""
+        """Fingerprints of the mirror images."""
         side = (-1, THUMBNAIL_PX, THUMBNAIL_PX)
         thumbnails, details = (
             np.ascontiguousarray(values.reshape(side)[:, :, ::-1]) for values in (self.thumbnails, self.details)
         )
-        found = [hashes(Image.fromarray(thumbnail)) for thumbnail in thumbnails]
-        phash, dhash = zip(*found, strict=True) if found else ((), ())
+        pairs = [hashes(Image.fromarray(thumbnail)) for thumbnail in thumbnails]
+        phash, dhash = zip(*pairs, strict=True) if pairs else ((), ())
         shape = self.thumbnails.shape
         return Fingerprints(_bits(phash), _bits(dhash), thumbnails.reshape(shape), details.reshape(shape))
 
@@ -187,7 +186,7 @@ def hamming(
 
 
 def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
-    """Which images are copies of one another, or of copies of one another; mirror images, too, if `mirrored`.
+    """Clusters images that are copies of one another, or of copies; mirror images, too, if `mirrored`.
 
     A pair with near hashes is one of copies from a correlation of the thumbnails of `min_similarity`.
 
@@ -205,8 +204,8 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
         first, second = first[is_open], second[is_open]
         if not len(first):
             continue
-        found = is_copy(prints, first, second, min_similarity)
-        cluster = joined(cluster, owner[first[found]], owner[second[found]])
+        is_pair = is_copy(prints, first, second, min_similarity)
+        cluster = joined(cluster, owner[first[is_pair]], owner[second[is_pair]])
     return cluster
 
 
@@ -224,7 +223,7 @@ def cluster_names(facts: pd.DataFrame, filenames: np.ndarray, mask: np.ndarray, 
 
 
 def _gathered(parts: Iterator[Int[np.ndarray, "2 p"]]) -> Iterator[Int[np.ndarray, "2 p"]]:
-    """The same pairs, about `NUM_PAIRS` at a time."""
+    """Gathers pairs to about `NUM_PAIRS` at a time."""
     waiting: list[np.ndarray] = []
     num_waiting = 0
     for part in parts:

@@ -1,4 +1,4 @@
-"""A picture of any size to an array of the size that a model sees."""
+"""Resizing of pictures to the size that a model sees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become arrays of one shape.
+    """Size, channels and way of resizing of decoded images.
 
     Attributes:
       image_size: (height, width), pixels.
@@ -87,7 +87,7 @@ def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
 
 
 def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Where a box from `reduce_jpeg` lies after the picture was turned upright.
+    """The box from `reduce_jpeg` after the picture was turned upright.
 
     Args:
       box: in the picture as it is stored, from its upper left corner.

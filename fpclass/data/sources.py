@@ -1,4 +1,4 @@
-"""Where the images come from: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`."""
+"""Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def groups_of(filenames: Sequence[str], data_config: Any) -> list[str]:
         raise ConfigError(f"data.group_pattern = {pattern!r}: no regular expression ({error})") from None
     if not expression.groups:
         raise ConfigError(f"data.group_pattern = {pattern!r}: expected (…) around what names the person")
-    found = [expression.search(name) for name in filenames]
-    missed = [name for name, match in zip(filenames, found, strict=True) if not (match and match[1])]
+    matches = [expression.search(name) for name in filenames]
+    missed = [name for name, match in zip(filenames, matches, strict=True) if not (match and match[1])]
     if missed:
         raise ConfigError(
             f"data.group_pattern = {pattern!r} finds nothing in {len(missed)} of {len(filenames)} names, first "
             f"{missed[0]!r}; mend the pattern"
         )
-    return [match[1] for match in found if match]
+    return [match[1] for match in matches if match]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +107,10 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
         raise DataError(f"{path}: column {data.group_column!r} (data.group_column) is empty in every row")
 
     index = ImageIndex(root, base)
-    found = [index.find(name, f"{path} line {line}") for name, line in zip(filename, lines, strict=True)]
+    files = [index.find(name, f"{path} line {line}") for name, line in zip(filename, lines, strict=True)]
     raw_label = [canonical_label(value) for value in label]
     classes = class_order(data.classes, raw_label)
-    paths = [str(root.absolute() / name) if name else "" for name in found]
+    paths = [str(root.absolute() / name) if name else "" for name in files]
     is_synthetic = (root / SYNTHETIC_MARK).exists()
     return Table(
         rows=make_rows(filename, paths, raw_label, classes, group=groups),
@@ -119,7 +119,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
         read=FileReader(tuple(paths)),
         source=f"SYNTHETIC csv {path}" if is_synthetic else f"csv {path}",
         is_synthetic=is_synthetic,
-        unlisted=tuple(sorted(set(index.images) - set(found))),
+        unlisted=tuple(sorted(set(index.images) - set(files))),
     )
 
 

@@ -1,11 +1,10 @@
-"""Who trains, who chooses, who judges: stratified splits that never divide a person or a copied image."""
+"""Stratified splits for training, selection and evaluation that never divide a person or a copied image."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,8 @@ class Splits:
     """The role of every row of a table.
 
     Attributes:
-      frame: one row per table row: filename, group, unit (a person together with everybody who shares an image or a
-        near copy of it; an image of its own otherwise: what intervals resample, and what is never divided unless
+      frame: one row per table row: filename, group (the person), unit (a person together with everybody who shares an
+        image or a near copy of it, or an image of its own: what intervals resample, and what is never divided unless
         split.grouped=False), label (as the source has it), fold (-1 outside of folds), role (train, selection: where
         the best epoch is chosen, validation: what is reported, test: labelled rows that the source sets aside,
         predict, excluded: kept out because the same person or image is held out; "" for quarantined rows).
@@ -57,27 +56,19 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
         that gives its own validation images.
     """
-    people = find_units(table, grouped=True)
-    units = people if split_config.grouped else find_units(table, grouped=False)
+    people = find_groups(table, grouped=True)
+    groups = people if split_config.grouped else find_groups(table, grouped=False)
     labels = table.labels
     notes: list[str] = []
     num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
     notes += _describe_near_duplicates(table)
-    role = np.full(len(table), "", dtype=object)
-    role[table.to_predict_mask & table.usable_mask] = PREDICT
-    role[table.labelled_mask] = TRAIN
-    for given in (VALIDATION, TEST):
-        role[table.labelled_mask & (table.rows["split"] == given).to_numpy(bool)] = given
-    _exclude_shared_units(role, units, notes)
-    for given in (VALIDATION, TEST):
-        if np.any(role == given):
-            notes.append(f"{np.sum(role == given)} {given} images as the source gives them")
+    role = _given_roles(table, groups, notes)
 
     def divide(shares: Sequence[float], purpose: str) -> tuple[np.ndarray, np.ndarray]:
         pool = np.flatnonzero(role == TRAIN)
-        return pool, partition(units[pool], labels[pool], shares, f"{split_config.seed}/{purpose}", table.class_names)
+        return pool, partition(groups[pool], labels[pool], shares, f"{split_config.seed}/{purpose}", table.class_names)
 
     fold = np.full(len(table), -1)
     num_folds = split_config.num_folds
@@ -115,20 +106,20 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
 
 
 def partition(
-    units: np.ndarray,
+    groups: np.ndarray,
     labels: Int[np.ndarray, " n"],
     shares: Sequence[float] | Float[np.ndarray, " b"],
     seed: str,
     class_names: tuple[str, ...],
 ) -> Int[np.ndarray, " n"]:
-    """Divides images into parts of given shares, class by class, never dividing a unit.
+    """Divides images into parts of given shares, class by class, never dividing a group.
 
-    Units go one by one, the large ones first and shuffled among equals, to the part that lacks most images of the
-    unit's class (of its classes, weighted by its images); the last ones go where a class would otherwise be absent.
-    With units of one class each, the images of a class in a part differ from its share by less than one unit.
+    Groups go one by one, the large ones first and shuffled among equals, to the part that lacks most images of the
+    group's class (of its classes, weighted by its images); the last ones go where a class would otherwise be absent.
+    With groups of one class each, the images of a class in a part differ from its share by less than one group.
 
     Args:
-      units: unit of each image, [n].
+      groups: group of each image, [n].
       labels: class index of each image, [n].
       shares: share of each part, summing to 1, [b].
       seed: text that the shuffling depends on.
@@ -140,42 +131,42 @@ def partition(
     Raises:
       DataError: there are no images, or a class cannot be in every part.
     """
-    if not len(units):
+    if not len(groups):
         raise DataError("no labelled images to split: all of them are in quarantine, or shared with held-out ones")
-    names, unit_of = np.unique(units, return_inverse=True)
-    sizes = np.bincount(unit_of)
+    names, group_of = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group_of)
     num_classes = len(class_names)
-    pairs, counts = np.unique(unit_of * num_classes + labels, return_counts=True)
-    num_units = np.bincount(pairs % num_classes, minlength=num_classes)
-    # Plain lists from here on: units go one at a time, and there may be a hundred thousand of them.
+    pairs, counts = np.unique(group_of * num_classes + labels, return_counts=True)
+    num_groups = np.bincount(pairs % num_classes, minlength=num_classes)
+    # Plain lists from here on: groups go one at a time, and there may be a hundred thousand of them.
     classes_of: list[list[tuple[int, int]]] = [[] for _ in names]
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         classes_of[pair // num_classes].append((pair % num_classes, count))
     lacks = np.outer(shares, np.bincount(labels, minlength=num_classes)).tolist()
-    still_to_come = num_units.tolist()
+    still_to_come = num_groups.tolist()
     parts_without = [list(range(len(shares))) if count else [] for count in still_to_come]
 
     part_of = np.empty(len(names), int)
-    for unit in sorted(range(len(names)), key=lambda u: (-sizes[u], _hash(f"{seed}/{names[u]}"))):
-        urgent = [k for k, _ in classes_of[unit] if parts_without[k] and still_to_come[k] <= len(parts_without[k])]
+    for group in sorted(range(len(names)), key=lambda u: (-sizes[u], _hash(f"{seed}/{names[u]}"))):
+        urgent = [k for k, _ in classes_of[group] if parts_without[k] and still_to_come[k] <= len(parts_without[k])]
         allowed = parts_without[urgent[0]] if urgent else range(len(shares))
-        part = max(allowed, key=lambda p: sum(count * lacks[p][k] for k, count in classes_of[unit]))
-        part_of[unit] = part
-        for k, count in classes_of[unit]:
+        part = max(allowed, key=lambda p: sum(count * lacks[p][k] for k, count in classes_of[group]))
+        part_of[group] = part
+        for k, count in classes_of[group]:
             lacks[part][k] -= count
             still_to_come[k] -= 1
             parts_without[k] = [p for p in parts_without[k] if p != part]
     for k, parts in enumerate(parts_without):
         if parts:
             raise DataError(
-                f"class {class_names[k]!r} has {num_units[k]} people (or independent images), too few for a split into "
-                f"{len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
+                f"class {class_names[k]!r} has {num_groups[k]} people (or independent images), too few for a split "
+                f"into {len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
             )
-    return part_of[unit_of]
+    return part_of[group_of]
 
 
-def find_units(table: Table, *, grouped: bool) -> np.ndarray:
-    """The name of each row's unit: connected components of "copies of an image" and, if grouped, of "same person"."""
+def find_groups(table: Table, *, grouped: bool) -> np.ndarray:
+    """The name of each row's group: connected components of "copies of an image" and, if grouped, of "same person"."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -194,26 +185,35 @@ def find_units(table: Table, *, grouped: bool) -> np.ndarray:
     graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(num_rows, num_rows))
     _, component = connected_components(graph, directed=False)
     # A component is called after its first person, or else its first file: names survive a reordering of the rows.
-    filenames, groups = table.rows["filename"].to_numpy(str), table.rows["group"].to_numpy(str)
-    names = np.where(groups != "", groups, np.char.add("image ", filenames)) if grouped else filenames
+    filenames, people = table.rows["filename"].to_numpy(str), table.rows["group"].to_numpy(str)
+    names = np.where(people != "", people, np.char.add("image ", filenames)) if grouped else filenames
     return pd.Series(names).groupby(component).transform("min").to_numpy(str)
 
 
-def _exclude_shared_units(role: np.ndarray, units: np.ndarray, notes: list[str]) -> None:
-    """Leaves out what a source that gives its own splits shares between them: test is kept, then validation."""
+def _given_roles(table: Table, groups: np.ndarray, notes: list[str]) -> np.ndarray:
+    """The roles that the source gives; of groups that its splits share, test is kept, then validation."""
+    role = np.full(len(table), "", dtype=object)
+    role[table.to_predict_mask & table.usable_mask] = PREDICT
+    role[table.labelled_mask] = TRAIN
+    for given in (VALIDATION, TEST):
+        role[table.labelled_mask & (table.rows["split"] == given).to_numpy(bool)] = given
     for kept, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
-        shared = np.isin(role, others) & np.isin(units, units[role == kept])
+        shared = np.isin(role, others) & np.isin(groups, groups[role == kept])
         role[shared] = EXCLUDED
         if shared.any():
             reason = f"their person or a copy is among the {kept} images"
             notes.append(f"{shared.sum()} images left out: {reason}")
+    for given in (VALIDATION, TEST):
+        if np.any(role == given):
+            notes.append(f"{np.sum(role == given)} {given} images as the source gives them")
+    return role
 
 
 def _describe_near_duplicates(table: Table) -> list[str]:
     """One line on what the splits keep together because it looks the same; none where nothing does."""
     if "near_duplicates" not in table.rows:
         return []
-    rows: Any = table.rows[table.labelled_mask]
+    rows = table.rows[table.labelled_mask]
     copies = rows[rows["near_duplicates"] != ""].groupby("near_duplicates")
     # Of identical pixels alone nobody needs to be told here.
     num_pictures = copies["pixel_sha256"].nunique()

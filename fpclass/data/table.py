@@ -47,7 +47,7 @@ class Table:
       unlisted: files below the data root that no row names.
     """
 
-    rows: pd.DataFrame
+    rows: Any  # a data frame; to pandas' own annotations nearly every expression may be anything
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     read: Callable[[int], bytes]
@@ -125,7 +125,7 @@ def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[st
 
 
 def class_names(configured: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What figures call the classes: `data.class_names`, or the label values themselves.
+    """Names of the classes for figures: `data.class_names`, or the label values themselves.
 
     Raises:
       ConfigError: there are not as many names as classes.

@@ -1,4 +1,4 @@
-"""`launch.py eda`."""
+"""The command `eda`: its flags, its steps and its summary."""
 
 from __future__ import annotations
 
@@ -50,38 +50,39 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)
     say(audit.to_text())
-    found = explore.explore(config, audit, images, predictions)
-    write(folder, found)
-    say(summary(found))
+    exploration = explore.explore(config, audit, images, predictions)
+    write(folder, exploration)
+    say(summary(exploration))
     say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv beside it")
     return 0
 
 
-def write(run: Run, found: Exploration) -> None:
+def write(run: Run, exploration: Exploration) -> None:
     """Writes the page and its tables into a run folder; the page last, so that it is never older than they are."""
     from fpclass.eda import explore, page
 
-    run.write_csv("label_errors.csv", explore.label_frame(found))
-    run.write_csv("outliers.csv", explore.outlier_frame(found))
-    files.write_json(run.path("eda.json"), explore.to_json(found))
-    files.write_text(run.path("eda.html"), page.render(found))
+    run.write_csv("label_errors.csv", explore.label_frame(exploration))
+    run.write_csv("outliers.csv", explore.outlier_frame(exploration))
+    files.write_json(run.path("eda.json"), explore.to_json(exploration))
+    files.write_text(run.path("eda.html"), page.render(exploration))
 
 
-def summary(found: Exploration) -> str:
-    """What is suspected, in a few lines for the terminal."""
+def summary(exploration: Exploration) -> str:
+    """Suspected label errors and outliers, in a few lines for the terminal."""
+    labels, strangeness = exploration.labels, exploration.strangeness
     lines = []
-    if found.labels:
+    if labels:
         lines += [
-            f"label errors  {found.labels.errors.num_suspected} suspected among {len(found.labels.judgement.rows)}, by "
-            f"{found.labels.judgement.source}",
-            f"              these predictions agree with {found.labels.accuracy} of the labels",
-            *(f"              {note}" for note in (found.labels.verdict, *found.labels.judgement.notes) if note),
+            f"label errors  {labels.errors.num_suspected} suspected among {len(labels.judgement.rows)}, by "
+            f"{labels.judgement.source}",
+            f"              these predictions agree with {labels.accuracy} of the labels",
+            *(f"              {note}" for note in (labels.verdict, *labels.judgement.notes) if note),
         ]
     else:
-        lines.append(f"label errors  not looked for: {found.why_no_labels}")
-    if found.strangeness is not None:
+        lines.append(f"label errors  not looked for: {exploration.why_no_labels}")
+    if strangeness is not None:
         lines.append(
-            f"outliers      {int(found.strangeness.is_suspected.sum())} unlike all others, {len(found.extremes)} of an "
+            f"outliers      {int(strangeness.is_suspected.sum())} unlike all others, {len(exploration.extremes)} of an "
             "extreme size, shape, brightness or contrast"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Looks at a data set: the audit, then label errors and outliers; and what of that a machine reads."""
+"""Exploration of a data set: the audit, suspected label errors and outliers, and the tables of them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ WEAK_ACCURACY = 0.85
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What is suspected about labels.
+    """Suspected label errors, and the predictions behind them.
 
     Attributes:
       judgement: the predictions that the suspicion rests on.
       accuracy: how often they agree with the labels as given.
       baseline: how often the commonest class alone would.
       verdict: what to make of weak predictions, in a sentence; "" where they are good.
-      errors: the judgement on each of its rows.
     """
 
     judgement: Judgement
@@ -48,10 +47,9 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """Everything that was found out about a data set.
+    """Results of the exploration of a data set.
 
     Attributes:
-      name: of the config.
       audit: findings, and the table with its facts.
       images: decoded and resized, all rows of the table.
       feature_rows: usable rows, which features and distances are about, [n].
@@ -60,7 +58,6 @@ class Exploration:
       why_no_labels: … and why.
       strangeness: of `feature_rows`; None with `features`.
       extremes: by row, what is extreme about size, shape, brightness or contrast.
-      confidence: coverage of the interval.
     """
 
     name: str
@@ -101,8 +98,8 @@ def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.P
       WeightsError: the weights of the config cannot be had.
     """
     table = audit.table
-    units = splits.find_units(table, grouped=True)  # people, whatever split.grouped says: a leak hides label errors
-    given = read_judgement(predictions, table, units) if predictions else None
+    groups = splits.find_groups(table, grouped=True)  # people, whatever split.grouped says: a leak hides label errors
+    given = read_judgement(predictions, table, groups) if predictions else None
     rows = np.flatnonzero(table.usable_mask)
     features = strangeness = None
     if len(rows) > 2:
@@ -111,7 +108,7 @@ def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.P
         strangeness = find_strange(features.statistics)
     labels, why = None, ""
     try:
-        labels = _look_at_labels(config, table, units, rows, features, given)
+        labels = _look_at_labels(config, table, groups, rows, features, given)
     except DataError as error:
         why = str(error)
     extremes = extreme_looks(table.rows.iloc[rows])
@@ -122,7 +119,7 @@ def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.P
 def _look_at_labels(
     config: Config,
     table: Table,
-    units: np.ndarray,
+    groups: np.ndarray,
     rows: Int[np.ndarray, " n"],
     features: Features | None,
     judgement: Judgement | None,
@@ -141,7 +138,7 @@ def _look_at_labels(
             features.values[is_labelled],
             table,
             rows[is_labelled],
-            units[rows[is_labelled]],
+            groups[rows[is_labelled]],
             features.description,
             config.split.seed,
         )
@@ -160,19 +157,19 @@ def _look_at_labels(
     return Labels(judgement, accuracy, baseline, verdict, errors)
 
 
-def label_frame(found: Exploration) -> pd.DataFrame:
+def label_frame(exploration: Exploration) -> pd.DataFrame:
     """Every judged label, the most suspicious first, with what it is suspected to be and the probabilities of both."""
-    if found.labels is None:
+    if exploration.labels is None:
         columns = ["filename", "label", "suspected_instead", "probability_label", "probability_instead", "is_suspected"]
         return pd.DataFrame(columns=pd.Index(columns))
-    errors, judgement = found.labels.errors, found.labels.judgement
+    errors, judgement = exploration.labels.errors, exploration.labels.judgement
     order = errors.order
     rows, instead = judgement.rows[order], errors.suggested[order]
-    names, classes = found.filenames, np.array(found.table.classes, object)
+    names, classes = exploration.filenames, np.array(exploration.table.classes, object)
     return pd.DataFrame(
         {
             "filename": [names[row] for row in rows],
-            "label": classes[found.table.labels[rows]],
+            "label": classes[exploration.table.labels[rows]],
             "suspected_instead": classes[instead],
             "probability_label": errors.quality[order].round(6),
             "probability_instead": judgement.probabilities[order, instead].round(6),
@@ -181,69 +178,72 @@ def label_frame(found: Exploration) -> pd.DataFrame:
     )
 
 
-def outlier_frame(found: Exploration) -> pd.DataFrame:
+def outlier_frame(exploration: Exploration) -> pd.DataFrame:
     """Every usable image, the strangest first, with its distance and what is extreme about it."""
-    names, labels = found.filenames, found.table.rows["raw_label"].tolist()
-    if found.strangeness is None:
+    strangeness = exploration.strangeness
+    if strangeness is None:
         columns = ["filename", "label", "robust_z", "percentile", "is_suspected", "extremes"]
         return pd.DataFrame(columns=pd.Index(columns))
-    order = found.strangeness.order
-    rows = found.feature_rows[order]
+    names, labels = exploration.filenames, exploration.table.rows["raw_label"].tolist()
+    order = strangeness.order
+    rows = exploration.feature_rows[order]
     return pd.DataFrame(
         {
             "filename": [names[row] for row in rows],
             "label": [printable(labels[row]) for row in rows],
-            "robust_z": found.strangeness.z[order].round(4),
-            "percentile": found.strangeness.percentile[order].round(3),
-            "is_suspected": found.strangeness.is_suspected[order],
-            "extremes": ["; ".join(found.extremes.get(int(row), [])) for row in rows],
+            "robust_z": strangeness.z[order].round(4),
+            "percentile": strangeness.percentile[order].round(3),
+            "is_suspected": strangeness.is_suspected[order],
+            "extremes": ["; ".join(exploration.extremes.get(int(row), [])) for row in rows],
         }
     )
 
 
-def to_json(found: Exploration) -> dict[str, Any]:
-    """What eda.json holds: the audit, spreads by class, who predicted how well, and what is suspected."""
-    audit = found.audit.to_json()
+def to_json(exploration: Exploration) -> dict[str, Any]:
+    """Content of eda.json: the audit, spreads by class, accuracy of the predictions, and suspicions."""
+    audit = exploration.audit.to_json()
+    labels, strangeness, features = exploration.labels, exploration.strangeness, exploration.features
+    keys = ("source", "is_synthetic", "classes", "class_names", "summary", "findings", "quarantined")
     result: dict[str, Any] = {
-        "experiment": found.name,
-        **{key: audit[key] for key in ("source", "is_synthetic", "classes", "class_names", "summary", "findings")},
-        "quarantined": audit["quarantined"],
-        "spread_by_class": _spreads(found.table),
-        "features": found.features.description if found.features else None,
-        "label_errors": {"reason": found.why_no_labels},
+        "experiment": exploration.name,
+        **{key: audit[key] for key in keys},
+        "spread_by_class": _spreads(exploration.table),
+        "features": features.description if features else None,
+        "label_errors": {"reason": exploration.why_no_labels},
         "outliers": {"method": None, "num_suspected": 0, "suspected": [], "extreme": []},
     }
-    if found.labels:
-        judgement = found.labels.judgement
-        frame: Any = label_frame(found)
+    if labels:
         result["label_errors"] = {
-            "predictions": judgement.source,
-            "is_quick": judgement.is_quick,
-            "accuracy": {**found.labels.accuracy.to_json(), "confidence": found.confidence},
-            "accuracy_of_the_commonest_class": found.labels.baseline,
-            "verdict": found.labels.verdict,
-            "notes": list(judgement.notes),
-            "num_judged": len(judgement.rows),
-            "num_suspected": found.labels.errors.num_suspected,
-            "suspected": frame[frame["is_suspected"]].drop(columns="is_suspected").to_dict("records"),
+            "predictions": labels.judgement.source,
+            "is_quick": labels.judgement.is_quick,
+            "accuracy": {**labels.accuracy.to_json(), "confidence": exploration.confidence},
+            "accuracy_of_the_commonest_class": labels.baseline,
+            "verdict": labels.verdict,
+            "notes": list(labels.judgement.notes),
+            "num_judged": len(labels.judgement.rows),
+            "num_suspected": labels.errors.num_suspected,
+            "suspected": _suspected(label_frame(exploration)),
         }
-    if found.strangeness is not None:
-        frame: Any = outlier_frame(found)
-        names = found.filenames
+    if strangeness is not None:
+        names = exploration.filenames
         result["outliers"] = {
             "method": METHOD,
-            "num_suspected": int(found.strangeness.is_suspected.sum()),
-            "suspected": frame[frame["is_suspected"]].drop(columns="is_suspected").to_dict("records"),
-            "extreme": [{"filename": names[row], "reasons": reasons} for row, reasons in found.extremes.items()],
+            "num_suspected": int(strangeness.is_suspected.sum()),
+            "suspected": _suspected(outlier_frame(exploration)),
+            "extreme": [{"filename": names[row], "reasons": reasons} for row, reasons in exploration.extremes.items()],
         }
     return _plain(result)
+
+
+def _suspected(frame: Any) -> list[dict[str, Any]]:
+    return frame[frame["is_suspected"]].drop(columns="is_suspected").to_dict("records")
 
 
 def _spreads(table: Table) -> dict[str, Any]:
     """Quantiles of brightness, contrast, shape and size in each class."""
     result = {}
     for k, value in enumerate(table.classes):
-        rows: Any = table.rows[table.labelled_mask & (table.labels == k)]
+        rows = table.rows[table.labelled_mask & (table.labels == k)]
         if not len(rows):
             continue
         quantities = {

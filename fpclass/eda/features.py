@@ -1,4 +1,4 @@
-"""What the exploration compares images by: simple features of a picture, or those of a frozen pretrained network."""
+"""Features to compare images by: simple ones of the picture, or those of a frozen pretrained network."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _principal_components(raw: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n
 def _network_features(
     config: Config, images: Images, rows: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "n d"], str]:
-    """What the stages of the pretrained network give, averaged over the image."""
+    """Output of the pretrained network's stages, averaged over the image."""
     import jax
     import jax.numpy as jnp
 

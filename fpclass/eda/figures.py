@@ -53,7 +53,7 @@ def spreads(
 
 @styled
 def images_per_person(counts: Int[np.ndarray, " p"]) -> Figure:
-    """How many people have how many images."""
+    """Histogram of the number of images per person."""
     figure = new_figure(WIDTH, 2.6, "Images per person", "")
     axes = figure.add_subplot()
     highest = int(counts.max())

@@ -209,7 +209,7 @@ def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
 
 
 def _leaks(trained: Sequence[Config]) -> list[str]:
-    """What those who predict may know of an image that they did not train on."""
+    """Warnings of information about held-out images that training may have had."""
     notes = []
     if not all(config.split.grouped for config in trained):
         notes.append("LEAK: trained with split.grouped=False, so the person of an image may have been seen")

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 @dataclasses.dataclass(frozen=True)
 class LabelErrors:
-    """What the predictions say about each label.
+    """Suspicion of each label by the predictions.
 
     Attributes:
       quality: predicted probability of the given label ("self-confidence"), [n] in [0, 1]; low is bad.
@@ -31,7 +31,7 @@ class LabelErrors:
 
     @property
     def num_suspected(self) -> int:
-        """How many labels are suspected."""
+        """Number of suspected labels."""
         return int(self.is_suspected.sum())
 
 

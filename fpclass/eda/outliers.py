@@ -16,7 +16,7 @@ MAX_Z = 3.5
 Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
 """
 EXTREMES = {"longer side": (2.0, "{:.0f} px"), "width / height": (1.5, "{:.2f}")}
-"""What is compared by ratio: the smallest ratio to the median that counts as extreme (chosen), and how it is shown."""
+"""Quantities compared by ratio: the smallest ratio to the median that is extreme (chosen), and how it is shown."""
 MAX_EXTREME_SHARE = 0.1
 """Where more images than this share are extreme, they are a kind of their own and no outliers (chosen)."""
 MIN_GREY_DIFFERENCE = 40.0
@@ -25,7 +25,7 @@ MIN_GREY_DIFFERENCE = 40.0
 
 @dataclasses.dataclass(frozen=True)
 class Strangeness:
-    """How unlike the others each image is.
+    """Outlier scores of images.
 
     Attributes:
       percentile: share of the images that are less strange, [n] in [0, 100).
@@ -84,7 +84,7 @@ def extreme_looks(facts: pd.DataFrame) -> dict[int, list[str]]:
     if facts.empty:
         return {}
     width, height = facts["width"].to_numpy(float), facts["height"].to_numpy(float)
-    found: dict[int, list[str]] = {}
+    reasons: dict[int, list[str]] = {}
     severity: dict[int, float] = {}
 
     def note(is_extreme: np.ndarray, size: np.ndarray, name: str, values: np.ndarray, shown: str) -> None:
@@ -93,7 +93,7 @@ def extreme_looks(facts: pd.DataFrame) -> dict[int, list[str]]:
         typical = shown.format(np.median(values))
         for i in np.flatnonzero(is_extreme):
             row = int(facts.index[i])
-            found.setdefault(row, []).append(f"{name} {shown.format(values[i])} (median {typical})")
+            reasons.setdefault(row, []).append(f"{name} {shown.format(values[i])} (median {typical})")
             severity[row] = severity.get(row, 0.0) + float(size[i])
 
     for name, values in (("longer side", np.maximum(width, height)), ("width / height", width / height)):
@@ -105,4 +105,4 @@ def extreme_looks(facts: pd.DataFrame) -> dict[int, list[str]]:
         values = facts[column].to_numpy(float)
         size = np.abs(values - np.median(values)) / MIN_GREY_DIFFERENCE
         note((np.abs(robust_z(values)) > MAX_Z) & (size > 1), size, name, values, "{:.0f} of 255")
-    return dict(sorted(found.items(), key=lambda item: -severity[item[0]]))
+    return dict(sorted(reasons.items(), key=lambda item: -severity[item[0]]))

@@ -1,4 +1,4 @@
-"""The page: what was found out, as one HTML file that needs nothing else."""
+"""The page of an exploration, one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fpclass.data.files import some_of
 from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD
-from fpclass.eda.thumbnails import PIXELATED_PX, Thumbnails, array_uri
+from fpclass.eda.thumbnails import PIXELATED_PX, array_uri, make_thumbnails
 from fpclass.report.grids import mean_image
 from fpclass.report.style import MAX_CLASS_ROWS
 from fpclass.run.prepare import note_of
@@ -37,7 +37,7 @@ NUM_SAMPLES = 6
 _Card = dict[str, Any]
 
 
-def render(found: Exploration) -> str:
+def render(exploration: Exploration) -> str:
     """The page as HTML: no script, no other file, every text of the data set escaped."""
     import jinja2
 
@@ -45,31 +45,29 @@ def render(found: Exploration) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(text).render(_Page(found).context())
+    return environment.from_string(text).render(_Page(exploration).context())
 
 
 class _Page:
     """Collects what the template shows."""
 
-    def __init__(self, found: Exploration):
-        self.found = found
-        self.table = found.table
-        self.names = found.filenames
-        self.labels = found.table.labels
-        self.class_names = [printable(name) for name in found.table.class_names]
-        self.row_of = {name: row for row, name in enumerate(found.table.rows["filename"])}
-        self.pictures = Thumbnails(found.table, found.images)
+    def __init__(self, exploration: Exploration):
+        self.exploration = exploration
+        self.table = exploration.table
+        self.names = exploration.filenames
+        self.labels = exploration.table.labels
+        self.class_names = [printable(name) for name in exploration.table.class_names]
+        self.row_of = {name: row for row, name in enumerate(exploration.table.rows["filename"])}
+        self.cards: list[tuple[int, _Card]] = []
 
     def context(self) -> dict[str, Any]:
         """Everything that the template names."""
-        found, summary = self.found, self.found.audit.summary
-        shown = self._shown_rows()
-        self.pictures.make(shown)
+        exploration, summary = self.exploration, self.exploration.audit.summary
         labels, outliers, extremes = self._labels(), self._outliers(), self._extremes()
         copies, people = self._copies(), self._people()
-        return {
+        content = {
             "title": printable(self.table.source),
-            "name": printable(found.name),
+            "name": printable(exploration.name),
             "source": f"{summary['num_bytes'] / 1e6:,.1f} MB of images that can be read",
             "note": note_of(self.table.is_synthetic),
             "numbers": self._numbers(),
@@ -86,46 +84,38 @@ class _Page:
             "copies": copies,
             "people": people,
             "labels": labels,
-            "why_no_labels": printable(found.why_no_labels),
+            "why_no_labels": printable(exploration.why_no_labels),
             "outliers": outliers,
             "extremes": extremes,
             "version": fpclass.__version__,
             "date": time.strftime("%Y-%m-%d %H:%M"),
         }
+        uris = make_thumbnails(self.table, exploration.images, [row for row, _ in self.cards])
+        for row, card in self.cards:
+            card["uri"] = uris[row]
+        return content
 
     # --- cards ------------------------------------------------------------------------------------
 
     def _card(self, row: int, lines: Iterable[str] = (), suspicion: str = "") -> _Card:
+        """A card without its picture, which comes last, when all that are needed are known."""
         facts = self.table.rows.iloc[row]
         label = self.labels[row]
         name = self.class_names[label] if label >= 0 else printable(facts["raw_label"])
         original = printable(facts.get("original", ""))
         name = f"{name} ({original})" if original and original != name else name
-        return {
-            "uri": self.pictures[row],
+        card = {
             "is_tiny": max(facts["width"], facts["height"]) <= PIXELATED_PX,
             "filename": self.names[row],
             "label": name,
             "lines": list(lines),
             "suspicion": suspicion,
         }
-
-    def _shown_rows(self) -> list[int]:
-        """The rows whose pictures the page needs, so that they can be made at once."""
-        found = self.found
-        rows: list[int] = [row for _, sample in self._sample_rows() for row in sample]
-        if found.labels:
-            rows += found.labels.judgement.rows[found.labels.errors.order[:MAX_CARDS]].tolist()
-        if found.strangeness is not None:
-            rows += found.feature_rows[found.strangeness.order[:MAX_CARDS]].tolist()
-        rows += list(found.extremes)[:MAX_CARDS]
-        for kind in (*COPY_KINDS, "group_with_two_labels"):
-            for finding in self._of_kind(kind)[:MAX_CLUSTERS]:
-                rows += [self.row_of[name] for name in finding.filenames[:MAX_PER_CLUSTER] if name in self.row_of]
-        return rows
+        self.cards.append((row, card))
+        return card
 
     def _of_kind(self, kind: str) -> list[Finding]:
-        return [finding for finding in self.found.audit.findings if finding.kind == kind]
+        return [finding for finding in self.exploration.audit.findings if finding.kind == kind]
 
     def _clusters(self, findings: Sequence[Finding]) -> list[dict[str, Any]]:
         people = self.table.rows["group"]
@@ -141,7 +131,7 @@ class _Page:
     # --- sections ---------------------------------------------------------------------------------
 
     def _numbers(self) -> list[tuple[str, str]]:
-        summary = self.found.audit.summary
+        summary = self.exploration.audit.summary
         numbers = [
             ("images", summary["num_images"]),
             ("classes", self.table.num_classes),
@@ -153,7 +143,7 @@ class _Page:
         return [(label, f"{value:,}") for label, value in numbers if value or label not in ("to predict", "people")]
 
     def _overview(self, labels: Any, outliers: Any, extremes: Any, copies: Any, people: Any) -> list[dict[str, str]]:
-        findings = self.found.audit.findings
+        findings = self.exploration.audit.findings
         num_fatal = sum(f.severity == FATAL for f in findings)
         num_out = len({name for f in findings if f.severity == QUARANTINE for name in f.filenames})
         num_torn_copies = sum("CONTRADICTORY" in f.reason for kind in COPY_KINDS for f in self._of_kind(kind))
@@ -178,7 +168,7 @@ class _Page:
         return [{"anchor": anchor, "what": what, "text": text} for anchor, what, text in items]
 
     def _classes(self) -> dict[str, Any]:
-        counts = list(self.found.audit.summary["images_per_class"].values())
+        counts = list(self.exploration.audit.summary["images_per_class"].values())
         total, highest = max(sum(counts), 1), max([*counts, 1])
         rows = [
             {"name": name, "count": f"{n:,}", "share": f"{n / total:.1%}", "width": round(100 * n / highest, 1)}
@@ -192,7 +182,7 @@ class _Page:
         mask = self.table.labelled_mask
         if not mask.any():
             return []
-        rows: Any = self.table.rows[mask]
+        rows = self.table.rows[mask]
         width, height = rows["width"].to_numpy(float), rows["height"].to_numpy(float)
         grey, whole = "mean grey level, 0 to 255", (0.0, 255.0)
         charts = (
@@ -225,39 +215,36 @@ class _Page:
         for k, name in enumerate(self.class_names[:MAX_CLASS_ROWS]):
             rows = np.flatnonzero(labels == k)
             if len(rows):
-                picture = np.rint(mean_image(self.found.images, rows)).astype(np.uint8)
+                picture = np.rint(mean_image(self.exploration.images, rows)).astype(np.uint8)
                 tiny = max(picture.shape[:2]) <= PIXELATED_PX
                 about = {"filename": f"{len(rows):,} images", "label": name, "lines": [], "suspicion": ""}
                 cards.append({"uri": array_uri(picture), "is_tiny": tiny, **about})
         return cards
 
     def _as_read(self) -> str:
-        """How the config reads the images, because that need not be what they are."""
-        height, width, channels = self.found.images.shape[1:]
+        """Size and channels as the config reads the images, which need not be what they are."""
+        height, width, channels = self.exploration.images.shape[1:]
         text = "This, and what images are compared by below, is of the images as the config reads them: "
         text += f"{height} x {width} pixels (height x width), "
         if channels == 3:
             return text + "in colour."
-        has_colours = set(self.found.audit.summary["modes"]) & {"RGB", "RGBA", "CMYK", "YCbCr"}
+        has_colours = set(self.exploration.audit.summary["modes"]) & {"RGB", "RGBA", "CMYK", "YCbCr"}
         return text + "grey." + (" For their colours: --config.data.channels=3." if has_colours else "")
 
-    def _sample_rows(self) -> list[tuple[int, list[int]]]:
-        """By class, rows drawn at random, the same in every run."""
+    def _samples(self) -> list[dict[str, Any]]:
+        """By class, images drawn at random, the same in every run."""
         labels = np.where(self.table.labelled_mask, self.table.labels, -1)
         rng = np.random.default_rng(0)
         samples = []
-        for k in range(min(self.table.num_classes, MAX_CLASS_ROWS)):
+        for k, name in enumerate(self.class_names[:MAX_CLASS_ROWS]):
             members = np.flatnonzero(labels == k)
             if len(members):
                 drawn = rng.choice(members, min(NUM_SAMPLES, len(members)), replace=False)
-                samples.append((k, sorted(drawn.tolist())))
+                cards = [self._card(row) for row in sorted(drawn.tolist())]
+                for card in cards:
+                    card["label"] = ""  # the heading has it
+                samples.append({"name": name, "cards": cards})
         return samples
-
-    def _samples(self) -> list[dict[str, Any]]:
-        return [
-            {"name": self.class_names[k], "cards": [{**self._card(row), "label": ""} for row in rows]}
-            for k, rows in self._sample_rows()
-        ]
 
     def _only_some_classes(self) -> str:
         more = self.table.num_classes - MAX_CLASS_ROWS
@@ -266,7 +253,7 @@ class _Page:
     def _findings(self) -> dict[str, Any]:
         """All but the copies and people, which have sections of their own."""
         elsewhere = (*COPY_KINDS, "group_with_two_labels")
-        findings = [f for f in self.found.audit.findings if f.kind not in elsewhere]
+        findings = [f for f in self.exploration.audit.findings if f.kind not in elsewhere]
         rows = [
             {
                 "severity": f.severity,
@@ -291,7 +278,7 @@ class _Page:
         return copies
 
     def _people(self) -> dict[str, Any] | None:
-        usable: Any = self.table.rows[self.table.usable_mask]
+        usable = self.table.rows[self.table.usable_mask]
         counts = usable.loc[usable["group"] != "", "group"].value_counts().to_numpy()
         if not len(counts):
             return None
@@ -309,7 +296,7 @@ class _Page:
         }
 
     def _labels(self) -> dict[str, Any] | None:
-        labels = self.found.labels
+        labels = self.exploration.labels
         if labels is None:
             return None
         errors, judgement = labels.errors, labels.judgement
@@ -322,7 +309,7 @@ class _Page:
             cards.append(self._card(row, [sure], f"rather {self.class_names[instead]}?"))
         accuracy, interval = labels.accuracy, ""
         if accuracy.low is not None:
-            interval = f" ({self.found.confidence:.0%} interval {accuracy.low:.1%} to {accuracy.high:.1%})"
+            interval = f" ({self.exploration.confidence:.0%} interval {accuracy.low:.1%} to {accuracy.high:.1%})"
         return {
             "num_suspected": f"{errors.num_suspected:,}",
             "num_judged": f"{len(judgement.rows):,}",
@@ -338,14 +325,14 @@ class _Page:
         }
 
     def _outliers(self) -> dict[str, Any] | None:
-        strange = self.found.strangeness
+        strange = self.exploration.strangeness
         if strange is None:
             return None
         num_suspected = int(strange.is_suspected.sum())
         cards = []
         for i in strange.order[: min(MAX_CARDS, num_suspected) or 12]:
             lines = [f"stranger than {strange.percentile[i]:.1f}% of the images", f"z {strange.z[i]:.1f}"]
-            cards.append(self._card(int(self.found.feature_rows[i]), lines))
+            cards.append(self._card(int(self.exploration.feature_rows[i]), lines))
         return {
             "num_suspected": num_suspected,
             "method": METHOD,
@@ -356,7 +343,7 @@ class _Page:
         }
 
     def _extremes(self) -> dict[str, Any]:
-        extremes = self.found.extremes
+        extremes = self.exploration.extremes
         cards = [self._card(row, reasons) for row, reasons in list(extremes.items())[:MAX_CARDS]]
         return {"count": len(extremes), "cards": cards, "num_more": max(0, len(extremes) - MAX_CARDS)}
 

@@ -23,40 +23,26 @@ PIXELATED_PX = 64
 """Up to this side, images are enlarged by the browser, pixel by pixel, and kept without loss."""
 
 
-class Thumbnails:
-    """Small pictures of the rows of a table in their own shape, made from the files.
+def make_thumbnails(table: Table, images: Images, rows: Iterable[int]) -> dict[int, str]:
+    """Data URIs of small pictures of some rows, in their own shape; "" where an image cannot be used.
 
-    Args:
-      table: audited: with width and height.
-      images: the decoded images, for files that cannot be read any more.
+    They are made of the files, on all cores, and of the decoded images where a file cannot be read any more.
     """
+    usable = table.usable_mask
+    wanted = sorted(set(rows))
+    shown = [row for row in wanted if usable[row]]
 
-    def __init__(self, table: Table, images: Images):
-        self._table = table
-        self._images = images
-        self._usable = table.usable_mask
-        self._made: dict[int, str] = {}
-
-    def make(self, rows: Iterable[int]) -> None:
-        """Makes those of some rows, on all cores."""
-        missing = sorted({int(row) for row in rows if self._usable[row]} - self._made.keys())
-        with contextlib.closing(in_threads(lambda i: self._draw(missing[i]), len(missing))) as drawn:
-            made = progress(drawn, len(missing), "small pictures")
-            self._made |= dict(zip(missing, made, strict=True))
-
-    def __getitem__(self, row: int) -> str:
-        """The data URI of a row; "" where its image cannot be shown."""
-        if row not in self._made and self._usable[row]:
-            self._made[row] = self._draw(row)
-        return self._made.get(row, "")
-
-    def _draw(self, row: int) -> str:
+    def draw(i: int) -> str:
         try:
-            picture, _ = open_picture(self._table.read(row))
+            picture, _ = open_picture(table.read(shown[i]))
         except (OSError, DecodeError):
-            return array_uri(self._images[row])
+            return array_uri(images[shown[i]])
         picture.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.BICUBIC)
         return data_uri(picture)
+
+    with contextlib.closing(in_threads(draw, len(shown))) as drawn:
+        made = list(progress(drawn, len(shown), "small pictures"))
+    return dict.fromkeys(wanted, "") | dict(zip(shown, made, strict=True))
 
 
 def array_uri(image: UInt8[np.ndarray, "H W C"]) -> str:

@@ -22,7 +22,7 @@ MAX_CHANNELS = 16
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMaps:
-    """What a stage makes of one image: some of its channels, as pictures.
+    """Some channels of a stage's output for one image, as pictures.
 
     Attributes:
       stage: its name.
@@ -52,21 +52,21 @@ def feature_maps(
     """
     images = image[None]
     recorded = _record(model, variables, images)
-    found: dict[str, np.ndarray] = {}
+    maps_of: dict[str, np.ndarray] = {}
     for name, stage in find_stages(model, images).items():
         if has_places(model, stage):
             maps = np.asarray(as_maps(model, images, recorded[stage.path])[0], np.float32)
-            is_new = not found or not np.array_equal(maps, list(found.values())[-1])
+            is_new = not maps_of or not np.array_equal(maps, list(maps_of.values())[-1])
             if is_new and maps.shape[0] * maps.shape[1] > 1:
-                found[name] = maps
-    names = list(found)
+                maps_of[name] = maps
+    names = list(maps_of)
     shown = np.linspace(0, len(names) - 1, min(MAX_STAGES, len(names))).round().astype(int)
     result = []
     for name in (names[i] for i in shown):
-        maps = found[name]
+        maps = maps_of[name]
         channels = most_varied(maps, MAX_CHANNELS)
         result.append(FeatureMaps(name, maps.shape, channels, scale_channels(maps[..., channels])))
-    return result, len(found)
+    return result, len(maps_of)
 
 
 def most_varied(maps: Float[np.ndarray, "h w c"], num_channels: int) -> Int[np.ndarray, " shown"]:

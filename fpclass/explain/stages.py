@@ -13,7 +13,7 @@ from fpclass.models.network import OUTPUT
 
 
 class Stage(NamedTuple):
-    """Where the output of a stage is recorded, and its shape, the batch among it."""
+    """Path under which the output of a stage is recorded, and its shape with the batch."""
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
@@ -26,16 +26,16 @@ def stage_names(model: nn.Module, images: Float[Array, "n h w c"]) -> tuple[str,
 
 def find_stages(model: nn.Module, images: Float[Array, "n h w c"]) -> dict[str, Stage]:
     """The stages by name, in the order of the data flow."""
-    found: dict[str, Stage] = {}
+    stages: dict[str, Stage] = {}
 
     def trace(images: Array) -> None:
         # What leaves a traced function is sorted by name; in here it still is in the order in which it was recorded.
         variables = model.init(jax.random.key(0), images, train=False)
         recorded: dict[tuple[str, ...], Any] = flatten_dict(variables.get("perturbations", {}))  # pyright: ignore[reportAssignmentType]
-        found.update({"/".join(path).removesuffix(OUTPUT): Stage(path, leaf.shape) for path, leaf in recorded.items()})
+        stages.update({"/".join(path).removesuffix(OUTPUT): Stage(path, leaf.shape) for path, leaf in recorded.items()})
 
     jax.eval_shape(trace, images)
-    return found
+    return stages
 
 
 def has_places(model: nn.Module, stage: Stage) -> bool:

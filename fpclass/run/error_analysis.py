@@ -1,10 +1,10 @@
-"""Pictures and tables of what a trained network gets right and wrong."""
+"""Figures and tables of right and wrong predictions, also by original class."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.run.folder import Run
@@ -21,35 +21,34 @@ NUM_PER_CLASS = 8
 
 
 def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
-    """Writes a grid of validation images with what was said of them; errors by original class, where there are such.
+    """Writes a grid of validation images with their predictions, and the errors by original class, where there are any.
 
     Labelled test images are counted by original class, but not shown: who looks at them begins to choose by them.
 
-    Args:
-      run: the run folder.
-      prepared: its data.
-      predictions: of the validation images, and of the labelled test images if there are any.
-
     Returns:
-      What there is to say about it, a line each.
+      The findings, a line each.
     """
-    findings = _show_validation(run, prepared, predictions.select(VALIDATION))
-    on_test = predictions.select(TEST)
-    if prepared.table.originals and len(on_test.frame):
+    on_validation, on_test = predictions.select(VALIDATION), predictions.select(TEST)
+    _draw_grid(run, prepared, on_validation)
+    if not prepared.table.originals:
+        return []
+    classes, pairs, findings = _count_by_original_class(run, prepared, on_validation, VALIDATION)
+    _draw_galleries(run, prepared, on_validation, classes, pairs)
+    if len(on_test.frame):
         _, _, lines = _count_by_original_class(run, prepared, on_test, TEST)
         findings += [f"test images, {line}" for line in lines]
     return findings
 
 
-def _show_validation(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
-    from fpclass.report import grids as figures_errors
+def _draw_grid(run: Run, prepared: Prepared, predictions: Predictions) -> None:
+    from fpclass.report import grids
     from fpclass.report.style import save_figure
 
     # Drawn by a fixed seed, not chosen: neither the best nor the worst of them.
     rng = np.random.default_rng(run.config.seed)
     chosen = np.sort(rng.choice(len(predictions.frame), min(NUM_SHOWN, len(predictions.frame)), replace=False))
     titles, is_right = _describe(prepared, predictions)
-    figure = figures_errors.prediction_grid(
+    figure = grids.prediction_grid(
         prepared.images[prepared.splits.rows(VALIDATION)[chosen]],
         [titles[i] for i in chosen],
         is_right[chosen].tolist(),
@@ -57,7 +56,6 @@ def _show_validation(run: Run, prepared: Prepared, predictions: Predictions) -> 
         note=prepared.note,
     )
     save_figure(figure, run.path("figures/predictions.png"))
-    return _by_original_class(run, prepared, predictions) if prepared.table.originals else []
 
 
 def _count_by_original_class(
@@ -77,21 +75,24 @@ def _count_by_original_class(
     )
 
 
-def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -> list[str]:
-    from fpclass.report import grids as figures_errors
+def _draw_galleries(
+    run: Run, prepared: Prepared, predictions: Predictions, classes: pd.DataFrame, pairs: pd.DataFrame
+) -> None:
+    """The worst errors of every original class, and the pair of them that is hardest to tell apart."""
+    from fpclass.report import grids
     from fpclass.report.style import save_figure
 
     rows = prepared.splits.rows(VALIDATION)
     originals = np.array(prepared.table.rows["original"], str)[rows]
-    classes, pairs, lines = _count_by_original_class(run, prepared, predictions, VALIDATION)
     titles, is_right = _describe(prepared, predictions)
     worst_first = np.argsort(-predictions.losses, kind="stable")
 
-    def gallery(chosen: dict[str, Int[np.ndarray, " n"]], title: str, name: str) -> None:
+    def gallery(names: list[str], among: Int[np.ndarray, " n"], title: str, name: str) -> None:
+        chosen = {original: among[originals[among] == original][:NUM_PER_CLASS] for original in names}
         shown = np.unique(np.concatenate([*chosen.values()]))  # no others are read: they may be on disk
-        figure = figures_errors.error_gallery(
+        figure = grids.error_gallery(
             prepared.images[rows[shown]],
-            {key: np.searchsorted(shown, of_key) for key, of_key in chosen.items()},
+            {original: np.searchsorted(shown, of_original) for original, of_original in chosen.items()},
             [titles[i] for i in shown],
             is_right[shown].tolist(),
             title,
@@ -101,28 +102,21 @@ def _by_original_class(run: Run, prepared: Prepared, predictions: Predictions) -
         save_figure(figure, run.path(f"figures/{name}.png"))
 
     wrong = worst_first[~is_right[worst_first]]
-    gallery(
-        {name: wrong[originals[wrong] == name][:NUM_PER_CLASS] for name in classes["original"]},
-        "The worst errors of every original class",
-        "errors_by_original_class",
-    )
+    title = "The worst errors of every original class"
+    gallery(classes["original"].tolist(), wrong, title, "errors_by_original_class")
     if len(pairs):
         one, other = str(pairs["one"].iloc[0]), str(pairs["other"].iloc[0])
-        gallery(
-            {name: worst_first[originals[worst_first] == name][:NUM_PER_CLASS] for name in (one, other)},
-            f"{one} against {other}, the pair that is hardest to tell apart: the images with the highest loss",
-            "hardest_pair",
-        )
-    return lines
+        title = f"{one} against {other}, the pair that is hardest to tell apart: the images with the highest loss"
+        gallery([one, other], worst_first, title, "hardest_pair")
 
 
-def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], np.ndarray]:
-    """A title for every validation image, and whether it was got right."""
+def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+    """A title for every image, and whether it is predicted right."""
     names = prepared.table.class_names
     predicted, sure = predictions.logits.argmax(axis=1), predictions.probabilities.max(axis=1)
     is_right = predicted == predictions.labels
     titles = [
-        f"{names[said]} {share:.0%}" + ("" if right else f"\nis {names[true]}")
-        for said, true, share, right in zip(predicted, predictions.labels, sure, is_right, strict=True)
+        f"{names[k]} {share:.0%}" + ("" if right else f"\nis {names[true]}")
+        for k, true, share, right in zip(predicted, predictions.labels, sure, is_right, strict=True)
     ]
     return titles, is_right

@@ -115,7 +115,7 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
     labels = np.where(table.labelled_mask, table.labels, -1)  # the figures leave those of -1 out
     names = table.rows["filename"].tolist()
     counts = {name: int(np.sum(labels == k)) for k, name in enumerate(table.class_names)}
-    usable, shown = cast(Any, table.rows[table.usable_mask]), cast(Any, images)
+    usable, shown = table.rows[table.usable_mask], cast(Any, images)
     for name, figure in {
         "class_balance": charts.class_balance(counts, note=note),
         "image_sizes": charts.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),

@@ -1,4 +1,4 @@
-"""submission.csv: every row to predict once, in the order of the source, in the source's own coding."""
+"""The submission: every row to predict once, in the order and the coding of the source."""
 
 from __future__ import annotations
 
@@ -21,18 +21,10 @@ from fpclass.run.prepare import Prepared
 def make_submission(
     table: Table, predictions: Predictions, *, filename_column: str, label_column: str, fill_unreadable: bool
 ) -> pd.DataFrame:
-    """Builds and checks the submission.
+    """Builds and checks the two columns of the submission; labels are integers where the source codes classes as such.
 
-    Args:
-      table: the audited table.
-      predictions: of the rows to predict.
-      filename_column: name of the first column.
-      label_column: name of the second column.
-      fill_unreadable: give rows whose image could not be read the most frequent class of the labelled rows; they
-        are an error otherwise.
-
-    Returns:
-      Two columns; labels are integers where the source codes classes as integers.
+    With `fill_unreadable`, rows whose image could not be read get the most frequent class of the labelled rows; they
+    are an error otherwise.
 
     Raises:
       DataError: nothing to predict, unreadable images that nobody asked to fill, or predictions that do not fit.

@@ -19,7 +19,7 @@ from fpclass.eda.explore import printable
 from fpclass.eda.features import make_features, simple_features
 from fpclass.eda.judgement import quick_judgement, read_judgement
 from fpclass.eda.outliers import extreme_looks, find_strange, robust_z
-from fpclass.eda.thumbnails import LONGEST_PX, Thumbnails
+from fpclass.eda.thumbnails import LONGEST_PX, make_thumbnails
 from fpclass.errors import DataError, RunError
 from fpclass.stats.intervals import Bootstrap
 from fpclass.study.study import assemble
@@ -261,8 +261,7 @@ def test_small_pictures_keep_the_shape_of_the_file(tmp_path):
     table = make_table([0, 1, 0], read=lambda row: stream.getvalue() if row == 0 else b"")
     table = table.with_columns(quarantine=["", "", "empty file"])
     images = np.zeros((3, 20, 10, 1), np.uint8)
-    pictures = Thumbnails(table, images)
-    pictures.make([0, 1, 2])
+    pictures = make_thumbnails(table, images, [0, 1, 2, 0])
     assert as_image(pictures[0]).size == (LONGEST_PX, LONGEST_PX // 2)
     assert as_image(pictures[0]).getpixel((5, 5)) == pytest.approx((200, 30, 30), abs=4)
     assert as_image(pictures[1]).size == (10, 20)  # the file has gone since; the decoded image is still there

@@ -120,12 +120,12 @@ class Connection(http.client.HTTPConnection):
           NotPublic: an address that is not allowed.
           OSError: no such name, no connection, a certificate that is not right.
         """
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        for *_, address in found:
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for *_, address in addresses:
             if not self._is_allowed(str(address[0])):
                 place = "" if self.host == address[0] else f", whose address is {address[0]},"
                 raise NotPublic(f"{self.host}{place} is not of the public internet")
-        self.sock = self.opened = _connect(found, self.timeout)
+        self.sock = self.opened = _connect(addresses, self.timeout)
         if self._is_https:
             # Known before the handshake, in which a server can take its time, too.
             secure = _tls().wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
@@ -144,10 +144,10 @@ class Connection(http.client.HTTPConnection):
                 socket.socket.shutdown(self.opened, socket.SHUT_RDWR)
 
 
-def _connect(found: list[tuple], timeout_seconds: float | None) -> socket.socket:
+def _connect(addresses: list[tuple], timeout_seconds: float | None) -> socket.socket:
     """Connects to the first of the looked up addresses that answers."""
     failure = OSError("no address")
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(timeout_seconds)

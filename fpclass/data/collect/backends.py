@@ -1,4 +1,4 @@
-"""Where addresses of pictures come from: Openverse, the search engines that ddgs asks, or a list. One interface."""
+"""Sources of picture addresses behind one interface: Openverse, the search engines that ddgs asks, or a list."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PAGE_SIZE = 20
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """What is searched for.
+    """A search query.
 
     Attributes:
       class_name: the class, and folder, of what is found.
@@ -136,7 +136,7 @@ class Openverse:
             is_crawling=False,  # an interface for programs, whose own limits are kept
         )
         try:
-            found = json.loads(answer.data)
+            payload = json.loads(answer.data)
             candidates = tuple(
                 Candidate(
                     url=_text(result["url"]),
@@ -144,10 +144,10 @@ class Openverse:
                     licence=_licence_text(result.get("license") or "", result.get("license_version") or ""),
                     creator=_text(result.get("creator")),
                 )
-                for result in found["results"]
+                for result in payload["results"]
                 if result.get("url")
             )
-            return Page(candidates, is_last=not found["results"] or page >= found["page_count"])
+            return Page(candidates, is_last=not payload["results"] or page >= payload["page_count"])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Later(f"{self._base} answered something else than results ({error!r:.100})", math.inf) from None
 
@@ -175,7 +175,7 @@ class Ddgs:
         """About a hundred results, from the region where the language is at home."""
         self._client.take_turn(self.name)
         try:
-            found = self._engines.images(
+            results = self._engines.images(
                 query.text,
                 region=_DDGS_REGIONS.get(query.language.partition("-")[0], "wt-wt"),
                 page=page,
@@ -189,29 +189,20 @@ class Ddgs:
                 return Page((), is_last=True)
             raise Later(f"the search engine: {one_line(error)}", math.inf) from None
         licence = "".join(f"{name}, as the search engine has it" for name in self._filter.values())
-        candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in found if f.get("image"))
-        return Page(tuple(candidates), is_last=not found)
+        candidates = (Candidate(_text(f["image"]), _text(f.get("url")), licence) for f in results if f.get("image"))
+        return Page(tuple(candidates), is_last=not results)
 
 
-BACKENDS: dict[str, Callable[[Client, str], Any]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}
-"""What `--search` can name."""
-
-
-def make_backend(name: str, client: Client, licence: str) -> Backend:
-    """A backend of `BACKENDS`.
-
-    Raises:
-      DataError: its library is not installed.
-    """
-    return BACKENDS[name](client, licence)
+BACKENDS: dict[str, Callable[[Client, str], Backend]] = {Openverse.name: Openverse, Ddgs.name: Ddgs}
+"""Backends by their name in `--search`, of a client and a licence. DataError where the library is not installed."""
 
 
 def _text(value: Any) -> str:
-    """What a source says as text that a file can hold; "" for nothing."""
+    """A value from a source as text that a file can hold; "" for nothing."""
     return str(value or "").encode("utf-8", "replace").decode()
 
 
 def _licence_text(code: str, version: str) -> str:
-    """What people call a licence: "by-sa", "4.0" is CC BY-SA 4.0."""
+    """The usual name of a licence: "by-sa", "4.0" is CC BY-SA 4.0."""
     names = {"cc0": "CC0", "pdm": "Public Domain Mark"}
     return f"{names.get(code, f'CC {code.upper()}')} {version}".strip() if code else ""

@@ -56,15 +56,14 @@ class Later(Exception):
 
 
 class Stopped(Exception):
-    """The user has had enough."""
+    """The user interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a server sent.
+    """Answer of a server.
 
     Attributes:
-      data: the body, whole.
       content_type: what the server calls it, which need not be true.
     """
 
@@ -73,7 +72,7 @@ class Answer:
 
 
 class _Origin:
-    """What is known of a scheme, host and port: its rules, once they have been read."""
+    """A scheme, host and port, with its rules once they have been read."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -172,7 +171,7 @@ class Client:
         raise Refused(f"more than {MAX_REDIRECTS} redirects")
 
     def _ask_robots(self, url: str) -> None:
-        """Whether the host lets this program fetch an address.
+        """Asks robots.txt whether this program may fetch an address.
 
         Raises:
           Refused: it does not.
@@ -279,7 +278,7 @@ def _time_limit(connection: address.Connection) -> Iterator[None]:
 
 
 def _as_outcome(error: Exception) -> Refused | Later:
-    """What a failed connection means."""
+    """The outcome of a failed connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refused(f"its certificate is not right: {error.verify_message}")
     if isinstance(error, socket.gaierror):
@@ -290,7 +289,7 @@ def _as_outcome(error: Exception) -> Refused | Later:
 
 
 def _check_status(response: http.client.HTTPResponse) -> str:
-    """Where the server redirects to; empty where it answers itself.
+    """The address that the server redirects to; empty where it answers itself.
 
     Raises:
       Refused, Later: it does neither.
@@ -309,7 +308,7 @@ def _check_status(response: http.client.HTTPResponse) -> str:
 
 
 def _check_headers(response: http.client.HTTPResponse, max_bytes: int, is_crawling: bool) -> None:
-    """What can be known before the body is read.
+    """Checks the headers before the body is read.
 
     Raises:
       Refused: it is too long, compressed though nobody asked for that, or its owner does not want it collected.

@@ -1,4 +1,4 @@
-"""`launch.py collect`."""
+"""The command `collect`: its flags, its steps and its summary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def collect(args: argparse.Namespace, overrides: list[str]) -> int:
 
     Every picture gets a row that says where it is from. The same command goes on after an interruption.
     """
-    from fpclass.data.collect.backends import Query, UrlList, make_backend
+    from fpclass.data.collect.backends import BACKENDS, Query, UrlList
     from fpclass.data.collect.client import Client
     from fpclass.data.collect.download import Downloads, interleave
     from fpclass.data.collect.plan import make_plan
@@ -53,13 +53,13 @@ def collect(args: argparse.Namespace, overrides: list[str]) -> int:
     folder = pathlib.Path(args.folder).expanduser()
     plan = make_plan(pathlib.Path(args.queries) if args.queries else None, args.query, args.urls)
     client = Client(user_agent=user_agent(args.contact), delay_seconds=args.delay)
-    asked = [make_backend(name, client, args.licence) for name in dict.fromkeys(args.search) if plan.queries]
+    asked = [BACKENDS[name](client, args.licence) for name in dict.fromkeys(args.search) if plan.queries]
     with _claimed(folder), Provenance(folder) as provenance:
         finds, num_failed = [], 0
         listed = [Query(name) for name in plan.urls]
         for backend, queries in [(UrlList(plan.urls), listed), *((one, plan.queries) for one in asked)]:
-            found, failed = search(backend, queries, args.per_query, folder / MEMORY / "searches")
-            finds, num_failed = finds + found, num_failed + failed
+            more, failed = search(backend, queries, args.per_query, folder / MEMORY / "searches")
+            finds, num_failed = finds + more, num_failed + failed
         downloads = Downloads(
             folder, provenance, client, min_side_px=args.min_side, max_bytes=args.max_megabytes * 1_000_000
         )
@@ -77,7 +77,7 @@ def collect(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def user_agent(contact: str) -> str:
-    """What servers are told: which program asks, why, and whom they can write to.
+    """The User-Agent header: which program asks, why, and whom servers can write to.
 
     Raises:
       DataError: the contact cannot stand in a header.
@@ -95,7 +95,7 @@ def summary(
     finds: Sequence[Sequence[Find]],
     left: Mapping[str, int],
 ) -> str:
-    """What there is now, by class; why addresses were refused; what to do next."""
+    """Counts by class, reasons of refusals, and the next step, for the terminal."""
     from fpclass.data.collect import provenance as table
 
     rows = list(provenance.rows.values())
@@ -117,7 +117,7 @@ def summary(
 
 
 def _notes(rows: Sequence, finds: Sequence[Sequence[Find]], classes: Sequence[str]) -> list[str]:
-    """What a person should look at before training."""
+    """Notes on classes and licences to look at before training."""
     kept = [row for row in rows if row.status == "kept"]
     notes = []
     empty = [name for name in classes if not any(row.class_name == name for row in kept)]

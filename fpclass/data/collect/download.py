@@ -1,4 +1,4 @@
-"""From addresses to files: fetched host by host, looked into, kept once, and each with its row in the provenance."""
+"""Downloads of pictures: fetched host by host, decoded, kept once, each with its row in the provenance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Find:
 
     @property
     def host(self) -> str:
-        """Whose turn it is."""
+        """The host of the address; "" where it is none."""
         with contextlib.suppress(ValueError):  # not an address: nobody's, and refused when its turn comes
             return urllib.parse.urlsplit(self.candidate.url).hostname or ""
         return ""
@@ -74,7 +74,6 @@ class Picture:
     """The bytes of a file that is a picture.
 
     Attributes:
-      data: the file.
       suffix: the extension that its content deserves.
       measured: width, height, num_bytes, sha256 and pixel_sha256, as `Row` has them.
     """
@@ -131,7 +130,7 @@ class Downloads:
         self.left: Counter[str] = Counter()
 
     def waiting(self, finds: Sequence[Find]) -> list[Find]:
-        """What is still to be fetched; gives their rows to files that a kill left without."""
+        """The addresses still to be fetched; files that a kill left without a row get theirs."""
         there = {path.with_suffix(""): path for path in self._folder.glob("*/*") if path.suffix in SUFFIXES.values()}
         waiting = []
         for find in finds:

@@ -1,4 +1,4 @@
-"""What is to be collected: queries by class and language, and lists of addresses, from a file and the command line."""
+"""Queries by class and language, and lists of addresses, from a file and the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPECTED = "expected {class: {language: [text, …], urls: [address, …]}, …
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be collected.
+    """Queries and addresses to collect.
 
     Attributes:
       queries: each once, in the order given.
@@ -49,21 +49,21 @@ def make_plan(file: pathlib.Path | None = None, queries: Sequence[str] = (), url
     Raises:
       DataError: none of them, or one that cannot be understood.
     """
-    found: list[Query] = []
+    parsed: list[Query] = []
     urls: dict[str, list[str]] = {}
     if file is not None:
-        _read_yaml(file, found, urls)
+        _read_yaml(file, parsed, urls)
     for text in queries:
         match = re.fullmatch(r"([^:=]+):([^:=]+)=(.+)", text.strip())
         if not match:
             raise DataError(f"--query {text!r}: expected CLASS:LANGUAGE=TEXT, e.g. heel_hook:en='climbing heel hook'")
-        found.append(_query(f"--query {text!r}", *match.groups()))
+        parsed.append(_query(f"--query {text!r}", *match.groups()))
     for text in url_files:
         class_name, _, path = text.partition("=")
         if not path:
             raise DataError(f"--urls {text!r}: expected CLASS=FILE, a text file with an address a line")
         urls.setdefault(_class_name("--urls", class_name), []).extend(_read_urls(pathlib.Path(path).expanduser()))
-    plan = Plan(tuple(dict.fromkeys(found)), {name: tuple(dict.fromkeys(some)) for name, some in urls.items()})
+    plan = Plan(tuple(dict.fromkeys(parsed)), {name: tuple(dict.fromkeys(some)) for name, some in urls.items()})
     if not plan.classes:
         raise DataError(
             "nothing to collect: give --queries FILE.yaml, --query CLASS:LANGUAGE=TEXT or --urls CLASS=FILE"
@@ -150,7 +150,7 @@ def _read_urls(path: pathlib.Path) -> Iterable[str]:
 
 
 def _check_folders(classes: list[str]) -> None:
-    """Whether every class gets a folder of its own, also where case makes no difference, and is a class of its own."""
+    """Checks that every class gets a folder of its own, also where case makes no difference."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(canonical_label(name).casefold(), name)

@@ -1,4 +1,4 @@
-"""Where every picture is from: a CSV with a row per address, which grows while pictures come and survives a kill."""
+"""Provenance of every picture: a CSV with a row per address, which grows while pictures come and survives a kill."""
 
 from __future__ import annotations
 
@@ -15,28 +15,23 @@ from fpclass.errors import DataError, RunError
 
 NAME = "provenance.csv"
 KEPT, DUPLICATE, REFUSED, LATER = "kept", "duplicate", "refused", "later"
-"""What became of an address: in a folder; the same picture as one that is; not for us; not now."""
+"""Status of an address: in a folder; the same picture as one that is; not for us; not now."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is known of an address; a column each.
+    """Facts about an address, a column each.
 
     Attributes:
       filename: below the folder; empty unless it was kept.
-      url: of the picture.
       page: that it is shown on.
       class_name: the class it was searched for; column `class`.
       query: the text it was found by.
-      language: of the query.
       source: which backend found it.
       time: when it was fetched, UTC.
       licence: as the source has it; empty where that does not say. Check it at the page before you publish.
-      creator: likewise.
       width: pixels, upright; 0 where it did not decode, as all that follows.
       height: likewise.
-      num_bytes: of the file.
-      sha256: of the file.
       pixel_sha256: of the picture, which is the same for two files that hold the same one.
       status: `KEPT`, `DUPLICATE`, `REFUSED` or `LATER`.
       reason: why it was not kept.

@@ -1,4 +1,4 @@
-"""From queries to addresses: page by page, and no page is asked for twice."""
+"""Search for addresses, page by page; no page is asked for twice."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def search(
     """
     finds, num_failed = [], 0
     for query in queries:
-        found: dict[str, Find] = {}
+        by_url: dict[str, Find] = {}
         reason, number = "", 0
         limit = per_query if query.text else sys.maxsize
-        while len(found) < limit:
+        while len(by_url) < limit:
             number += 1
             try:
                 page = _page(backend, query, number, memory)
@@ -40,13 +40,13 @@ def search(
                 reason = f"; broke off: {error}"
                 num_failed += 1
                 break
-            num_before = len(found)
+            num_before = len(by_url)
             for candidate in page.candidates:
                 url = _spelling(candidate.url)
-                found.setdefault(url, Find(dataclasses.replace(candidate, url=url), query, backend.name))
-            if page.is_last or len(found) == num_before:  # some engines give their last page again and again
+                by_url.setdefault(url, Find(dataclasses.replace(candidate, url=url), query, backend.name))
+            if page.is_last or len(by_url) == num_before:  # some engines give their last page again and again
                 break
-        finds.append(list(found.values())[:limit])
+        finds.append(list(by_url.values())[:limit])
         what = f"{query.class_name}: {query.language} {query.text!r}" if query.text else query.class_name
         say(f"{backend.name}: {what}: {len(finds[-1])} addresses{reason}")
     return finds, num_failed

@@ -1,4 +1,4 @@
-"""How feet differ between people and between the sexes, and how prints of one foot differ.
+"""Distributions of foot measurements between people, between the sexes, and between prints of one foot.
 
 A foot is a vector of nine measurements. Within a sex it is normally distributed over people; each single print adds
 its own deviation (left or right foot, load, how the foot was set down), so two prints of a person resemble each
@@ -81,7 +81,7 @@ DEFECTS = {  # chance of what can go wrong with a print; chosen, alike for both 
 PAGE_MM = (314.5, 204.7)
 """(height, width) of the page: the competition's 806 x 1238 pixels, taken for a scan at 100 dpi."""
 PRINT_OF_FOOT = {"foot_length_mm": 0.94, "ball_breadth_mm": 0.92, "heel_breadth_mm": 0.74}
-"""How much of the foot's length and breadths touches the paper: the rim of the sole is round. Chosen."""
+"""Share of the foot's length and breadths that touches the paper: the rim of the sole is round. Chosen."""
 CLASS_COUNTS = (845, 728)
 """Labelled prints of class 0 and class 1 in the competition: the class frequencies of the synthetic set too."""
 
@@ -113,7 +113,7 @@ def sample_prints(rng: np.random.Generator, people: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class PrintParameters:
-    """How one print was made; what is left to chance after this are details of outline and ink.
+    """Parameters of one print; what is left to chance after this are details of outline and ink.
 
     Attributes:
       measurements: of this print, in the order of `MEASUREMENTS`, float64 [D].

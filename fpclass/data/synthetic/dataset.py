@@ -47,7 +47,6 @@ class Person:
     """A synthetic person. Class and number are the address of all their random numbers, in a data set of any size.
 
     Attributes:
-      sex: class index.
       number: counts the people of a class.
       num_prints: 1 or 2.
       labelled: whether the data set tells the class.
@@ -60,7 +59,7 @@ class Person:
 
 
 def plan_people(num_images: int, seed: int) -> list[Person]:
-    """Who is in the data set, in the order of its rows.
+    """Plans the people of the data set, in the order of its rows.
 
     Returns:
       People whose prints number exactly num_images, in the competition's proportions of class and of labelled rows.
@@ -157,17 +156,17 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
     try:
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-        found = json.loads((root / "parameters.json").read_text())
+        existing = json.loads((root / "parameters.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        found = None
+        existing = None
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error.strerror or error}; choose another folder") from error
-    if not isinstance(found, dict) or found.get("drawn_by") != parameters["drawn_by"]:
+    if not isinstance(existing, dict) or existing.get("drawn_by") != parameters["drawn_by"]:
         raise DataError(f"{root}: holds something other than a synthetic data set; choose another folder or empty it")
     for key, value in parameters.items():
-        if found.get(key) != value:
+        if existing.get(key) != value:
             raise DataError(
-                f"{root}: holds a synthetic data set with {key} = {found.get(key)}, not {value}; "
+                f"{root}: holds a synthetic data set with {key} = {existing.get(key)}, not {value}; "
                 "choose another folder or remove this one"
             )
     return True

@@ -111,7 +111,7 @@ class _Page:
 
 
 def _contact(rng: np.random.Generator, touching: list[np.ndarray], shape: Shape, page: _Page) -> np.ndarray:
-    """Where the sole touches: 1 inside, 0 outside, 1/2 at the edge, ragged at the arch; float32 on the grid."""
+    """Contact of sole and paper: 1 inside, 0 outside, 1/2 at the edge, ragged at the arch; float32 on the grid."""
     u, v = page.foot_axes()
     u0, v0 = shape.isthmus_mm
     inner = u0 - 0.5 * shape.isthmus_breadth_mm
@@ -120,7 +120,7 @@ def _contact(rng: np.random.Generator, touching: list[np.ndarray], shape: Shape,
 
 
 def _pressure(rng: np.random.Generator, print_: PrintParameters, shape: Shape, page: _Page) -> np.ndarray:
-    """How dark the ink is wherever the sole touches, 1 is black, float32 on the page's grid."""
+    """Darkness of the ink wherever the sole touches, 1 is black, float32 on the page's grid."""
     u, v = page.foot_axes()
     tone = print_.ink * rng.normal(0.93, 0.04) * np.ones(page.grid, np.float32)
     for toe, points in zip(TOES, shape.toes, strict=True):

@@ -1,10 +1,9 @@
-"""`launch.py dedupe` and `launch.py convert`: a folder of images, made fit to train on in another folder."""
+"""The commands `dedupe` and `convert`: their flags and steps."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from fpclass import files
 from fpclass.console import progress, say
@@ -23,8 +22,6 @@ CONVERT_EPILOG = """
 
 The originals stay as they are. The same command goes on after an interruption, and takes what is new.
 """
-MAX_PAGES = 20
-"""Pages of sheets; the list has the rest."""
 
 
 def dedupe(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -33,25 +30,26 @@ def dedupe(args: argparse.Namespace, overrides: list[str]) -> int:
     The best image of each cluster is kept. Exit code 1 if files cannot be read.
     """
     from fpclass.data.tidy import dedupe as duplicates
+    from fpclass.data.tidy.sheets import write_sheets
 
     refuse(overrides, "dedupe")
     folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
     duplicates.check_output(folder, output)
     table = duplicates.list_images(folder, _labels(folder, args) if args.label_column else None)
     facts = duplicates.measure_images(table, progress)
-    found: Any = duplicates.find_duplicates(table, facts, args.similarity, mirrored=args.mirrored)
-    files.write_csv(output / duplicates.CLUSTERS, found)
-    num_pages = write_sheets(folder, output / duplicates.SHEETS, found)
+    copies = duplicates.find_duplicates(table, facts, args.similarity, mirrored=args.mirrored)
+    files.write_csv(output / duplicates.CLUSTERS, copies)
+    num_pages = write_sheets(folder, output / duplicates.SHEETS, copies)
     written = [f"{output / duplicates.CLUSTERS}"]
     if num_pages:
         written.append(f"{output / duplicates.SHEETS} ({num_pages} pages)")
     notes = []
     unreadable = set(table.rows["filename"][(facts["error"] != "").to_numpy()])
     if not args.list:
-        dropped = unreadable | set(found.loc[found["decision"] == duplicates.DROP, "filename"])
+        dropped = unreadable | set(copies.loc[copies["decision"] == duplicates.DROP, "filename"])
         notes = duplicates.write_clean(folder, output, table, dropped, progress)
         written.append(f"{output / duplicates.CLEAN} ({len(table) - len(dropped)} images)")
-    say(duplicates.summary_text(table, facts, found))
+    say(duplicates.summary_text(table, facts, copies))
     for note in notes:
         say(note)
     say(f"written: {', '.join(written)}")
@@ -72,53 +70,6 @@ def convert(args: argparse.Namespace, overrides: list[str]) -> int:
     report, notes = convert_folder(folder, output, conversion, progress)
     say(report_text(report, notes, folder, output))
     return 1 if any(report["error"]) else 0
-
-
-def write_sheets(folder: Path, target: Path, found: Any) -> int:
-    """Draws the clusters of `fpclass.data.tidy.dedupe.find_duplicates`, up to `MAX_PAGES`; gives the number of pages.
-
-    Raises:
-      RunError: they cannot be written.
-    """
-    from fpclass.data.tidy import sheets as figures_dedupe
-    from fpclass.report.style import save_figure
-
-    for old in target.glob("sheet_*.png"):
-        old.unlink()
-    groups = [members for _, members in found.groupby("cluster", sort=False)]
-    rows = figures_dedupe.ROWS
-    shown = groups[: MAX_PAGES * rows]
-    pages = [shown[start : start + rows] for start in range(0, len(shown), rows)]
-    hidden = len(groups) - len(shown)
-    note = f"the first {len(shown)} of {len(groups)} clusters, contradictory ones first" if hidden else ""
-    for page, members in enumerate(progress(pages, len(pages), "sheets"), 1):
-        clusters = [_sheet_row(folder, group) for group in members]
-        figure = figures_dedupe.duplicates_sheet(clusters, page, len(pages), note)
-        save_figure(figure, target / f"sheet_{page:03d}.png")
-    return len(pages)
-
-
-def _sheet_row(folder: Path, members: Any) -> Any:
-    """One cluster with its pictures."""
-    import numpy as np
-
-    from fpclass.data.decode import open_picture
-    from fpclass.data.tidy import dedupe as duplicates
-    from fpclass.data.tidy.sheets import COLUMNS, Cluster, Panel
-
-    panels = []
-    for image in members.head(COLUMNS).itertuples():
-        picture, _ = open_picture((folder / image.filename).read_bytes())
-        picture.thumbnail((240, 240))
-        size = f"{image.width} x {image.height} {image.format}, {image.num_bytes / 1e3:,.0f} kB"
-        how = f"{image.how}, {image.similarity:.4f}" if image.how else "kept"
-        if image.how and image.decision == duplicates.KEEP:
-            how += "; kept, to predict"
-        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
-        label = "/".join(part for part in (image.split, image.label) if part)
-        panels.append(Panel(pixels, image.filename, (size, how), label))
-    first = members.iloc[0]
-    return Cluster(int(first["cluster"]), tuple(panels), len(members), bool(first["contradiction"]))
 
 
 def _labels(folder: Path, args: argparse.Namespace) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A folder of images of any kind to one of PNGs or JPEGs of one size and mode; the originals stay as they are."""
+"""Conversion of a folder of images to PNGs or JPEGs of one size and mode; the originals stay as they are."""
 
 from __future__ import annotations
 
@@ -33,21 +33,19 @@ CHANNELS = {"grey": 1, "rgb": 3}
 MAX_JPEG_PX = 65_500
 """Longest side that libjpeg writes."""
 SETTINGS = "convert.json"
-"""What the images of a folder were converted to."""
+"""File with the settings of a converted folder."""
 REPORT = ".convert.csv"
-"""What became of every file. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
+"""Table of the files. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What images are converted to.
+    """Settings of a conversion; `resize` and `interpolation` are those of `fpclass.data.resize`.
 
     Attributes:
       format: one of `SUFFIXES`.
       mode: one of `CHANNELS`.
       image_size: (height, width) in pixels, or None to leave each image at its own.
-      resize: one of `fpclass.data.resize.RESIZE`.
-      interpolation: one of `fpclass.data.resize.RESAMPLING`.
       pad_value: grey level, 0 to 255, of what "pad" fills.
       quality: of JPEG, 1 to 100.
     """
@@ -147,14 +145,14 @@ def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | Non
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}); mend it, or move it elsewhere") from None
     find = _make_find(root)
-    found = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
-    numbers = [sum(map(bool, column)) for column in found]
+    named = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
+    numbers = [sum(map(bool, column)) for column in named]
     column = numbers.index(max(numbers)) if any(numbers) else -1
     with files.replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row, line in enumerate(lines):
-            source = found[column][row] if column >= 0 else ""
+            source = named[column][row] if column >= 0 else ""
             name = names.get(source, "")
             if name:
                 line[column] = _renamed(line[column], source, name)
@@ -180,7 +178,7 @@ def check_apart(folder: Path, output: Path) -> None:
 
 
 def report_text(report: Any, notes: Iterable[str], folder: Path, output: Path) -> str:
-    """What became of the files, as `convert_folder` gives it, for the terminal."""
+    """Summary of what `convert_folder` gives, for the terminal."""
     broken = report[report["error"] != ""]
     done = report[report["error"] == ""]
     num_new = int(done["is_new"].sum())
@@ -272,17 +270,17 @@ def _make_find(root: Path) -> Callable[[str], str]:
 
     def find(cell: str) -> str:
         try:
-            found = index.find(cell, "") if cell else ""
+            image = index.find(cell, "") if cell else ""
         except DataError:
             return ""
         ends = by_end.get(cell.replace("\\", "/"), set())
-        return found or (min(ends) if len(ends) == 1 else "")
+        return image or (min(ends) if len(ends) == 1 else "")
 
     return find
 
 
 def _renamed(cell: str, source: str, name: str) -> str:
-    """What names `name` as the cell named `source`: with or without folders, with or without the extension."""
+    """The cell for `name`, with or without folders and extension as the cell for `source` was."""
     cell, new = cell.strip(), PurePosixPath(name)
     old = PurePosixPath(cell.replace("\\", "/"))
     has_suffix = old.name.endswith(PurePosixPath(source).suffix)

@@ -1,4 +1,4 @@
-"""Copies of images in a folder: found, shown, listed, and left out of a clean copy; the originals stay as they are."""
+"""Removal of copies from a folder of images: they are listed, and left out of a clean copy of the folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from fpclass.files import cache_dir
 
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"
-"""How a copy is one, the first that holds."""
+"""Kinds of copies, the first that holds."""
 HOW = ("", NEAR, MIRRORED, PIXELS, BYTES)
-"""The same by number; "" for what is no copy."""
+"""Kinds by number; "" is no copy."""
 CLEAN, CLUSTERS, SHEETS = "clean", "duplicates.csv", "sheets"
-"""What is written: the folder without copies, the list, the pictures of the clusters."""
+"""Names in the output: the folder without copies, the list, the pictures of the clusters."""
 
 COLUMNS = (
     *("cluster", "decision", "filename", "how", "similarity", "phash_distance", "dhash_distance"),
@@ -41,10 +41,10 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
     Raises:
       DataError: there are none.
     """
-    found = image_files(folder)
-    if not found:
+    images = image_files(folder)
+    if not images:
         raise DataError(f"{folder}: no images in it; give a folder with image files at any depth")
-    names = [file.relative_to(folder).as_posix() for file in found]
+    names = [file.relative_to(folder).as_posix() for file in images]
     parts = [name.split("/") for name in names]
     splits = {"train": "train", "test": "test"} | dict.fromkeys(VALIDATION_FOLDERS, "validation")
     split = [splits.get(part[0], "") if len(part) > 2 else "" for part in parts]
@@ -58,7 +58,7 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
         }
     raw_label = [labels.get(name, "") for name in names]
     classes = tuple(sorted(set(raw_label) - {""}))
-    paths = tuple(str(file.absolute()) for file in found)
+    paths = tuple(str(file.absolute()) for file in images)
     rows = make_rows(names, list(paths), raw_label, classes, split=split)
     return Table(rows, classes, classes, FileReader(paths), source=f"folder {folder}")
 
@@ -117,8 +117,8 @@ def find_duplicates(
             waiting = waiting[~is_copy]
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
-    found = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-    return _described(found, shown, is_to_predict)
+    copies = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return _described(copies, shown, is_to_predict)
 
 
 def write_clean(folder: Path, output: Path, table: Table, dropped: set[str], progress: Progress) -> list[str]:
@@ -168,7 +168,7 @@ def check_output(folder: Path, output: Path) -> None:
 
 
 def summary_text(table: Table, facts: pd.DataFrame, duplicates: Any) -> str:
-    """What was found, the alarming things loudly, for the terminal."""
+    """Summary for the terminal, the alarming things loudly."""
     unreadable = table.rows["filename"][(facts["error"] != "").to_numpy()].tolist()
     dropped = duplicates[duplicates["decision"] == DROP]
     num_clusters = duplicates["cluster"].nunique()
@@ -229,24 +229,24 @@ def _compare(
     for how, same in zip((PIXELS, BYTES), is_same, strict=True):
         kind[same] = HOW.index(how)
     kind[0] = 0
-    found = kind > 0
-    found[0] = found.any()
-    against, rows = against[found], rows[found]
+    is_copy = kind > 0
+    is_copy[0] = is_copy.any()
+    against, rows = against[is_copy], rows[is_copy]
     # An empty page is like itself, too, and what is the same is so without rounding.
-    similarity = np.where(is_same.any(axis=0)[found], 1, perceptual.similarity(prints, against, rows))
-    return found, {
+    similarity = np.where(is_same.any(axis=0)[is_copy], 1, perceptual.similarity(prints, against, rows))
+    return is_copy, {
         "row": rows,
-        "how": np.array(HOW, object)[kind[found]],
+        "how": np.array(HOW, object)[kind[is_copy]],
         "similarity": similarity.round(6),
         "phash_distance": perceptual.hamming(prints.phash, against, rows),
         "dhash_distance": perceptual.hamming(prints.dhash, against, rows),
     }
 
 
-def _described(found: pd.DataFrame, shown: Any, is_to_predict: np.ndarray) -> pd.DataFrame:
+def _described(copies: pd.DataFrame, shown: Any, is_to_predict: np.ndarray) -> pd.DataFrame:
     """The rows of `_compare` with what the images are, in the order and with the columns of `find_duplicates`."""
-    rows = found["row"].to_numpy()
-    table: Any = pd.concat([found, shown.iloc[rows].reset_index(drop=True)], axis=1)
+    rows = copies["row"].to_numpy()
+    table: Any = pd.concat([copies, shown.iloc[rows].reset_index(drop=True)], axis=1)
     is_first = ~table["cluster"].duplicated()
     table["decision"] = np.where(is_first | is_to_predict[rows], KEEP, DROP)
     labels = {number: sorted(set(values) - {""}) for number, values in table.groupby("cluster")["label"]}

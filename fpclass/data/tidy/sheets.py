@@ -1,19 +1,26 @@
-"""The sheet of an image's copies: what is kept, beside what is dropped, and why."""
+"""Sheets of copies: the image that is kept beside those that are dropped, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpclass.report.style import COLOURS, GREY, hide_ticks, new_figure, shorten, styled
+from fpclass.console import progress
+from fpclass.data.decode import open_picture
+from fpclass.data.tidy.dedupe import KEEP
+from fpclass.report.style import COLOURS, GREY, new_figure, save_figure, shorten, show_image, styled
 
 ROWS, COLUMNS = 6, 6
 """Clusters on a page, and images of each."""
+MAX_PAGES = 20
+"""Pages of sheets; the list has the rest."""
 ALARM, GOOD = COLOURS[1], COLOURS[2]
 
 
@@ -22,7 +29,6 @@ class Panel:
     """One image of a cluster.
 
     Attributes:
-      image: grey or RGB, of any size.
       filename: below the data set's folder.
       lines: what stands below it.
       label: its class, or "".
@@ -39,7 +45,6 @@ class Cluster:
     """One row of the sheet.
 
     Attributes:
-      number: as in the list.
       panels: the kept image, then the first of its copies.
       num_images: of the whole cluster.
       is_contradictory: whether its copies have different classes.
@@ -49,6 +54,43 @@ class Cluster:
     panels: tuple[Panel, ...]
     num_images: int
     is_contradictory: bool = False
+
+
+def write_sheets(folder: Path, target: Path, copies: Any) -> int:
+    """Draws the clusters of `dedupe.find_duplicates`, up to `MAX_PAGES`; gives the number of pages.
+
+    Raises:
+      RunError: they cannot be written.
+    """
+    for old in target.glob("sheet_*.png"):
+        old.unlink()
+    groups = [members for _, members in copies.groupby("cluster", sort=False)]
+    shown = groups[: MAX_PAGES * ROWS]
+    pages = [shown[start : start + ROWS] for start in range(0, len(shown), ROWS)]
+    hidden = len(groups) - len(shown)
+    note = f"the first {len(shown)} of {len(groups)} clusters, contradictory ones first" if hidden else ""
+    for page, members in enumerate(progress(pages, len(pages), "sheets"), 1):
+        clusters = [_sheet_row(folder, group) for group in members]
+        figure = duplicates_sheet(clusters, page, len(pages), note)
+        save_figure(figure, target / f"sheet_{page:03d}.png")
+    return len(pages)
+
+
+def _sheet_row(folder: Path, members: Any) -> Cluster:
+    """One cluster with its pictures."""
+    panels = []
+    for image in members.head(COLUMNS).itertuples():
+        picture, _ = open_picture((folder / image.filename).read_bytes())
+        picture.thumbnail((240, 240))
+        size = f"{image.width} x {image.height} {image.format}, {image.num_bytes / 1e3:,.0f} kB"
+        how = f"{image.how}, {image.similarity:.4f}" if image.how else "kept"
+        if image.how and image.decision == KEEP:
+            how += "; kept, to predict"
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+        label = "/".join(part for part in (image.split, image.label) if part)
+        panels.append(Panel(pixels, image.filename, (size, how), label))
+    first = members.iloc[0]
+    return Cluster(int(first["cluster"]), tuple(panels), len(members), bool(first["contradiction"]))
 
 
 @styled
@@ -74,10 +116,8 @@ def duplicates_sheet(clusters: Sequence[Cluster], page: int, num_pages: int, not
 
 
 def _draw(place: Axes, panel: Panel, frame: str, is_alarming: bool) -> None:
-    hide_ticks(place)
+    show_image(place, panel.image)
     place.spines[:].set(color=frame, linewidth=2.5 if frame == GOOD else 0.8)
-    image = panel.image[..., 0] if panel.image.shape[-1] == 1 else panel.image
-    place.imshow(image, cmap="gray", vmin=0, vmax=255)
     place.set_anchor("S")
     text = "\n".join((shorten(panel.filename, 27), *panel.lines))
     place.set_xlabel(text, fontsize=7, color=GREY, labelpad=3)
