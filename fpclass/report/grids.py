@@ -67,8 +67,8 @@ def original_classes(classes: pd.DataFrame, pairs: pd.DataFrame, note: str = "")
     """Accuracy of every original class with its interval, and how well pairs of them are told apart.
 
     Args:
-      classes: from `original_classes.original_class_table`.
-      pairs: from `original_classes.original_pair_table`.
+      classes: from `fpclass.stats.original_classes.class_table`.
+      pairs: from `fpclass.stats.original_classes.pair_table`.
       note: small print at the foot.
     """
     names = list(classes["original"])
