@@ -190,7 +190,7 @@ def augment_sheet(
 def original_classes(classes: pd.DataFrame, pairs: pd.DataFrame, note: str = "") -> Figure:
     """Accuracy of every original class with its interval, and how well pairs of them are told apart.
 
-    The tables are those of `stats.original_classes.original_class_table` and `original_pair_table`.
+    The tables are those of `stats.original_classes.class_table` and `pair_table`.
     """
     names = list(classes["original"])
     figure = new_figure(12.5, 1.8 + 0.38 * len(names), "Errors by the classes that were put together", note)

@@ -1,7 +1,10 @@
 """Statistics of predictions: predictions in, numbers with intervals out; no files, no JAX, no figures.
 
-`cohort`: the labelled images that predictions are judged on. `metrics`: point values. `weighted_metrics`: the same for
-many weightings at once. `intervals`: `Bootstrap` over groups and `Interval`. `scores`, `comparison`, `selection`,
-`ensembling`: configs of a cross-validated study. `calibration`, `reliability`, `decisions`: from logits to
-probabilities and what is decided by them. `original_classes`: errors by the classes before `data.merge`.
+- `cohort`: the labelled images that predictions are judged on, with their groups and folds
+- `metrics`, `weighted_metrics`: point values; the same for many weightings at once
+- `intervals`: `Bootstrap` over groups, `Interval`, and `evaluate_predictions` (metrics.json)
+- `scores`, `comparison`, `selection`, `ensembling`: the configs of a cross-validated study
+- `calibration`, `reliability`: calibrated probabilities, and how far from calibrated they are
+- `decisions`, `decision_report`: thresholds, costs, abstention and conformal sets
+- `original_classes`: errors by the classes before `data.merge`
 """

@@ -85,8 +85,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
     """The temperature T that makes softmax(logits / T) most likely.
 
     Args:
-      logits: unnormalised log-probabilities [N, K]; finite; of images that the network was not trained on.
-      labels: class index of each image [N], in [0, K).
+      logits: of images that the network was not trained on.
+      labels: of these.
 
     Returns:
       T, in `TEMPERATURE_RANGE`; 1 where no other is better.
@@ -116,8 +116,8 @@ def fit_vector_scaling(
     answer. For two classes this is beta calibration (Kull et al., AISTATS 2017).
 
     Args:
-      logits: as `fit_temperature`.
-      labels: as `fit_temperature`.
+      logits: as `fit_temperature`, like the labels.
+      labels: see there.
       ridge: weight of half the squared distance from the identity, against the log-loss summed over images.
 
     Returns:
@@ -165,7 +165,7 @@ def cross_fitted_calibration(
     """Calibrates each fold by what was fitted on the other folds.
 
     Args:
-      logits: out-of-fold, unnormalised log-probabilities [N, K]; finite.
+      logits: out-of-fold.
       cohort: with two folds or more.
       method: one of `METHODS`.
 

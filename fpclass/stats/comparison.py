@@ -78,14 +78,6 @@ class Comparison:
         }
 
 
-def compare(
-    candidate: SeedLogits, baseline: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, margin: float
-) -> Comparison:
-    """`compare_all` for a single candidate: a family of one."""
-    both = {"baseline": baseline, "candidate": candidate}
-    return compare_all(both, "baseline", cohort, metric, bootstrap, margin=margin)["candidate"]
-
-
 def compare_all(
     logits: Mapping[str, SeedLogits], baseline: str, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, margin: float
 ) -> dict[str, Comparison]:
@@ -112,7 +104,7 @@ def compare_all(
     scores = {name: member_scores(of_config, cohort, metric).mean(axis=1) for name, of_config in logits.items()}
     reference = resampled_scores(logits[baseline], cohort, metric, bootstrap)
     candidates = [name for name in logits if name != baseline]
-    tests, p_folds, p_bootstrap, intervals = {}, {}, {}, {}
+    tests, comparisons, alpha = {}, {}, 1 - bootstrap.confidence
     for name in candidates:
         fold_differences = scores[name] - scores[baseline]
         replicates = resampled_scores(logits[name], cohort, metric, bootstrap) - reference
@@ -120,24 +112,21 @@ def compare_all(
         group_variance = float(defined.var()) if len(defined) else None
         test = tests[name] = corrected_t_test(fold_differences, group_variance, cohort.num_groups)
         value = math.nan if test.difference is None else test.difference
-        intervals[name] = score_interval(value, replicates, cohort, metric, bootstrap, is_difference=True)
-        p_bootstrap[name] = bootstrap_p_value(replicates)
-        p_folds[name] = corrected_t_test(fold_differences).p_value
-    adjusted = holm([tests[name].p_value for name in candidates])
-    comparisons, alpha = {}, 1 - bootstrap.confidence
-    for name, p_holm in zip(candidates, adjusted, strict=True):
-        test = tests[name]
-        needed = groups_needed(test, cohort.num_groups, margin, alpha, len(candidates))
         comparisons[name] = Comparison(
-            difference=intervals[name],
+            difference=score_interval(value, replicates, cohort, metric, bootstrap, is_difference=True),
             tested=Interval(test.difference, *test.bounds(bootstrap.confidence)),
             standard_error=test.standard_error,
             p_value=test.p_value,
+            p_folds=corrected_t_test(fold_differences).p_value,
+            p_bootstrap=bootstrap_p_value(replicates),
+        )
+    for name, p_holm in zip(candidates, holm([tests[name].p_value for name in candidates]), strict=True):
+        needed = groups_needed(tests[name], cohort.num_groups, margin, alpha, len(candidates))
+        comparisons[name] = dataclasses.replace(
+            comparisons[name],
             p_holm=p_holm,
-            p_folds=p_folds[name],
-            p_bootstrap=p_bootstrap[name],
             groups_needed=None if needed is None or math.isinf(needed) else int(needed),
-            verdict=_verdict(test, p_holm, needed, metric, margin, alpha, cohort.groups_are),
+            verdict=_verdict(tests[name], p_holm, needed, metric, margin, alpha, cohort.groups_are),
         )
     return comparisons
 
@@ -230,11 +219,7 @@ def corrected_t_test(
 def bootstrap_p_value(replicates: Float[np.ndarray, " b"]) -> float | None:
     """Two-sided p value of no difference: twice the share of replicates on the rarer side of 0, at least 2 / (B + 1).
 
-    Args:
-      replicates: paired differences; nan where undefined, those are left out.
-
-    Returns:
-      In (0, 1], None where no replicate is defined.
+    Undefined replicates, nan, are left out; None where all are.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 15.4: the percentile interval's
     achieved significance level; one is added to the count and to B.
@@ -249,11 +234,7 @@ def bootstrap_p_value(replicates: Float[np.ndarray, " b"]) -> float | None:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusts p values so that rejecting those below alpha errs anywhere in the family with probability alpha at most.
 
-    Args:
-      p_values: in [0, 1]; None or nan (a config that failed) does not belong to the family.
-
-    Returns:
-      The adjusted values in the same order, None where there was none.
+    None or nan (a config that failed) does not belong to the family and gives None.
 
     Source: Holm (1979).
     """
@@ -267,18 +248,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def groups_needed(test: CorrectedTTest, num_groups: int, margin: float, alpha: float, num_tests: int) -> float | None:
-    """How many more groups would show the difference, if it is as large as observed, or as the margin if larger.
+    """How many more groups than these would show the difference, if as large as observed, or as the margin if larger.
 
     Of the squared standard error the share of groups shrinks as 1 / groups, the rest, the noise of training, stays.
     The test is two-sided at alpha / num_tests, Holm's hardest step, with its present degrees of freedom and 80 %
     power by the noncentral t distribution.
-
-    Args:
-      test: of the comparison.
-      num_groups: in the study now.
-      margin: largest difference that does not matter, at least 0.
-      alpha: error of the family, in (0, 1).
-      num_tests: comparisons in the family.
 
     Returns:
       A whole number, rounded up to two significant digits; 0 where there are enough; infinite where the noise of

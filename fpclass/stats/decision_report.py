@@ -45,7 +45,7 @@ def decision_report(
     """Everything about decisions from out-of-fold predictions.
 
     Args:
-      logits: out-of-fold, best calibrated, unnormalised log-probabilities [N, K]; finite.
+      logits: out-of-fold, best calibrated.
       cohort: with two folds or more.
       bootstrap: of all intervals.
       cost: [K, K], rows true classes, columns decisions; None for no part about costs.

@@ -94,16 +94,13 @@ def fit_threshold(logits: Logits, labels: Labels, objective: str, cost: Cost | N
     better.
 
     Args:
-      logits: unnormalised log-probabilities [N, 2]; finite.
-      labels: class index of each image [N], 0 or 1.
-      objective: as `binary_score`.
-      cost: as `binary_score`.
+      logits: of two classes.
+      labels: 0 or 1.
+      objective: as `binary_score`, like the cost.
+      cost: see there.
 
     Returns:
       A probability in [0, 1].
-
-    Raises:
-      DataError: as `check_predictions`.
     """
     logits, labels = check_predictions(logits, labels)
     scores = _second_class(logits)
@@ -139,10 +136,6 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
     The share of images is as exact as equal confidences allow: those enter in the order of chance for the curve, and
     together for its area, as a threshold on confidence lets them.
 
-    Args:
-      logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-
     Returns:
       A function from weights [B, N] to risk [B, `CURVE_POINTS`], the error rate at each coverage, and aurc [B], its
       mean over coverages; the error rate if confidences said nothing about errors.
@@ -173,11 +166,6 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
 
 def coverage_at_risk(logits: Logits, labels: Labels, max_risk: float) -> tuple[float, float]:
     """The largest share of images that can be decided with an error rate of at most max_risk.
-
-    Args:
-      logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      max_risk: in [0, 1].
 
     Returns:
       The share, in [0, 1], and the confidence (probability of the predicted class) from which on to decide. 0 and 2,

@@ -18,7 +18,7 @@ from fpclass.stats.cohort import Cohort, Rows
 from fpclass.stats.metrics import Labels, log_softmax
 from fpclass.stats.scores import NEGLIGIBLE, SeedLogits
 from fpclass.stats.selection import choose
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, make_weighted_metrics
+from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
 LogProbabilities = Float[np.ndarray, "n k"]
 """Logarithms of probabilities that sum to 1 over the classes."""
@@ -42,14 +42,9 @@ class Ensemble:
 
 
 def average_members(logits: SeedLogits, how: Average) -> LogProbabilities:
-    """Averages what the seeds of one config say of each image.
+    """Averages the seeds of one config.
 
-    Args:
-      logits: [S, N, K]; finite.
-      how: see `Average`; the mean of logits is that of log-probabilities, so that a member's offsets do not count.
-
-    Returns:
-      Log-probabilities [N, K]; as logits they go into every function that takes logits.
+    The mean of logits is that of log-probabilities, so that a member's offsets do not count.
     """
     equal = np.full(len(logits), 1 / len(logits))
     return _average([log_softmax(of_seed) for of_seed in logits], equal, how)
@@ -58,13 +53,7 @@ def average_members(logits: SeedLogits, how: Average) -> LogProbabilities:
 def weighted_average(
     log_probabilities: Mapping[str, LogProbabilities], weights: Mapping[str, float], how: Average
 ) -> LogProbabilities:
-    """The ensemble's log-probabilities [N, K].
-
-    Args:
-      log_probabilities: [N, K] of each config by name, from `average_members`.
-      weights: by name, not negative, summing to 1; configs without one do not count.
-      how: see `Average`.
-    """
+    """Averages configs by their weights, not negative and summing to 1; configs without one do not count."""
     names = [name for name, weight in weights.items() if weight > 0]
     return _average([log_probabilities[name] for name in names], np.array([weights[name] for name in names]), how)
 
@@ -83,8 +72,8 @@ def greedy_weights(
     ends where none makes it better. On a tie the earlier name is taken.
 
     Args:
-      log_probabilities: [N, K] of each config by name, from `average_members`.
-      labels: class index of each image [N].
+      log_probabilities: of each config by name, from `average_members`.
+      labels: of the images.
       metric: what is to become best, one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
       average: what is averaged.
       max_rounds: configs in the average at most, at least 1.
@@ -98,7 +87,6 @@ def greedy_weights(
     """
     if max_rounds < 1:
         raise ValueError(f"max_rounds is {max_rounds}, expected at least 1")
-    everyone_once = np.ones((1, len(labels)))
     counts = dict.fromkeys(log_probabilities, 0)
     ensemble, best = None, math.inf if metric in LOWER_IS_BETTER else -math.inf
     for rounds in range(max_rounds):
@@ -107,15 +95,12 @@ def greedy_weights(
             name: added if ensemble is None else _average([ensemble, added], shares, average)
             for name, added in log_probabilities.items()
         }
-        scores = {
-            name: make_weighted_metrics(values, labels, [metric])(everyone_once)[metric]
-            for name, values in extended.items()
-        }
+        scores = {name: metric_value(values, labels, metric) for name, values in extended.items()}
         name = choose(scores, metric)
-        gain = best - scores[name][0] if metric in LOWER_IS_BETTER else scores[name][0] - best
+        gain = best - scores[name] if metric in LOWER_IS_BETTER else scores[name] - best
         if gain <= NEGLIGIBLE:
             break
-        ensemble, best = extended[name], scores[name][0]
+        ensemble, best = extended[name], scores[name]
         counts[name] += 1
     num_rounds = sum(counts.values())
     return {name: count / num_rounds for name, count in counts.items()}

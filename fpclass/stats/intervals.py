@@ -230,9 +230,6 @@ def percentile_bounds(
       confidence: coverage, in (0, 1).
       num_groups: groups that the metric rests on.
       is_proportion: Wilson's interval takes over where all values are 0 or all are 1.
-
-    Returns:
-      The bounds, None where there are fewer than two groups or no defined value.
     """
     values = values[~np.isnan(values)]
     if num_groups < 2 or values.size == 0:
@@ -249,16 +246,8 @@ def wilson_bounds(successes: float, n: int, confidence: float) -> tuple[float, f
 
     Not `scipy.stats.binomtest(...).proportion_ci`: its last bits are others, which would change written results.
 
-    Args:
-      successes: in [0, n].
-      n: independent trials, at least 1.
-      confidence: coverage, in (0, 1).
-
-    Returns:
-      (low, high) in [0, 1].
-
     Raises:
-      ValueError: n < 1 or successes are not in [0, n].
+      ValueError: n < 1 trials, or successes are not in [0, n].
 
     Source: Wilson, Journal of the American Statistical Association 22 (1927) 209-212.
     """

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from fpclass.errors import DataError
 
 Logits = Float[np.ndarray, "n k"]
-"""Unnormalised log-probabilities; finite."""
+"""Unnormalised log-probabilities; finite, of any real dtype."""
 Labels = Int[np.ndarray, " n"]
 """Class index of each image, in [0, K)."""
 PerImage = Float[np.ndarray, " n"]
@@ -33,11 +33,6 @@ PerImage = Float[np.ndarray, " n"]
 
 def compute_metrics(logits: Logits, labels: Labels, class_names: Sequence[str]) -> dict[str, Any]:
     """Evaluates predictions against their labels.
-
-    Args:
-      logits: of any real dtype.
-      labels: as `Labels`.
-      class_names: distinct.
 
     Returns:
       A dict that JSON can hold: accuracy, balanced_accuracy, macro_f1, roc_auc, log_loss, brier (float;

@@ -72,11 +72,7 @@ def expected_calibration_error(
     groups alone can make of gaps that are not there (a quantile of sum |gap* - gap|), and 0 where that is all; the
     upper bound is the percentile less the mean excess of the resampled ECE over the ECE.
 
-    Args:
-      logits: finite.
-      cohort: folds do not count.
-      bootstrap: its seed is that of the simulation too.
-      num_bins: as `confidence_bins`.
+    The seed of the bootstrap is that of the simulation too; bins are those of `confidence_bins`.
 
     Returns:
       value, low, high; num_bins; expected_if_calibrated: the mean ECE of a model with these confidences that is

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from fpclass.stats.cohort import Cohort, Folds
 from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval, num_groups_behind
 from fpclass.stats.metrics import ratio
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, make_weighted_metrics
+from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, make_weighted_metrics, metric_value
 
 SeedLogits = Float[np.ndarray, "s n k"]
 """Unnormalised log-probabilities of S seeds: each image's by the member whose fold holds it; finite."""
@@ -68,23 +68,12 @@ class Inflation:
 
     def record(self) -> dict[str, float | None]:
         """What results.json holds."""
-        low, high = self.difference.low, self.difference.high
-        return {
-            "random": self.random,
-            "grouped": self.grouped,
-            "difference": self.difference.value,
-            "low": low,
-            "high": high,
-        }
+        difference, low, high = dataclasses.astuple(self.difference)
+        return {"random": self.random, "grouped": self.grouped, "difference": difference, "low": low, "high": high}
 
 
 def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.ndarray, "f s"]:
     """The metric of each member on its own fold.
-
-    Args:
-      logits: of the seeds.
-      cohort: with folds.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
 
     Returns:
       [F, S]; nan where undefined.
@@ -94,18 +83,15 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
       ValueError: shapes do not agree, or the metric is unknown.
     """
     logits, rows_of_fold = _by_fold(logits, cohort)
-    scores = np.empty((len(rows_of_fold), len(logits)))
-    for fold, rows in enumerate(rows_of_fold):
-        labels, once = cohort.labels[rows], np.ones((1, len(rows)))
-        for s, of_seed in enumerate(logits):
-            scores[fold, s] = make_weighted_metrics(of_seed[rows], labels, [metric])(once)[metric][0]
-    return scores
+    return np.array(
+        [[metric_value(of_seed[rows], cohort.labels[rows], metric) for of_seed in logits] for rows in rows_of_fold]
+    )
 
 
 def resampled_fold_scores(
     logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
 ) -> Float[np.ndarray, "b f"]:
-    """Bootstrap replicates of each fold's score, the mean over its seeds; arguments and errors as `member_scores`.
+    """Bootstrap replicates of each fold's score, the mean over its seeds; errors as `member_scores`.
 
     A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
     S of the S seeds, the same ones in every fold. The draws depend on the groups, S and the bootstrap's seed alone:
@@ -166,15 +152,12 @@ def inflation(
     """What a config's score gains when a person's images fall on both sides of a split.
 
     Args:
-      random_logits: [S, N, K] of members of image-random folds.
-      random_folds: those folds [N].
-      grouped_logits: [S, N, K] of members of person-grouped folds.
+      random_logits: of members of image-random folds.
+      random_folds: those folds.
+      grouped_logits: of members of person-grouped folds.
       cohort: with person-grouped folds; its groups are drawn for both at once.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
+      metric: of the scores.
       bootstrap: of the difference.
-
-    Raises:
-      As `member_scores`.
     """
     points, replicates = [], []
     for logits, of_folds in ((random_logits, cohort.with_folds(random_folds)), (grouped_logits, cohort)):
@@ -202,13 +185,7 @@ def score_interval(
 ) -> Interval:
     """A score, or a difference of scores, with its interval by the rules of `fpclass.stats.intervals`.
 
-    Args:
-      value: nan where undefined.
-      replicates: [B]; nan where undefined.
-      cohort: that the score is about.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
-      bootstrap: that made the replicates.
-      is_difference: the rules for proportions do not apply.
+    Value and replicates are nan where undefined. The rules for proportions do not apply to a difference.
     """
     is_proportion = metric not in LOWER_IS_BETTER and not is_difference
     return bootstrap.interval(value, replicates, num_groups_behind(metric, cohort), is_proportion)

@@ -61,7 +61,7 @@ class Selection:
         }
 
 
-def choose(scores: Mapping[str, np.ndarray], metric: str) -> str:
+def choose(scores: Mapping[str, np.ndarray | float], metric: str) -> str:
     """The config with the best mean score, the first of them on a tie.
 
     Args:
@@ -88,13 +88,7 @@ def choose(scores: Mapping[str, np.ndarray], metric: str) -> str:
 def cross_fitted_choice(
     logits: Mapping[str, SeedLogits], cohort: Cohort, metric: str, bootstrap: Bootstrap
 ) -> Selection:
-    """Chooses the best config, and estimates how good such a choice is on people who had no say in it.
-
-    Args:
-      logits: [S, N, K] of each config by name; S may differ. Configs that failed are left out.
-      cohort: with two folds or more.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
-      bootstrap: of both scores.
+    """Chooses the best of the configs that did not fail, and estimates how good such a choice is on other people.
 
     Raises:
       DataError: a logit is not finite, a label out of range, or there is a single fold.

@@ -85,6 +85,11 @@ def make_weighted_metrics(
     return evaluate
 
 
+def metric_value(logits: Logits, labels: Labels, metric: str) -> float:
+    """One overall metric where every image counts once, nan where undefined; errors as `make_weighted_metrics`."""
+    return float(make_weighted_metrics(logits, labels, [metric])(np.ones((1, len(labels))))[metric][0])
+
+
 def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
     """Area under the ROC curve for B weightings; for more than two classes the mean of one against the rest.
 
@@ -93,11 +98,10 @@ def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights],
 
     Args:
       scores: [N, K], larger means more of the class; from `one_vs_rest_scores`.
-      labels: class index of each image [N], in [0, K).
+      labels: of the images.
 
     Returns:
-      A function from weights [B, N] to areas [B] (of class 1 for two classes), nan where a class has no
-      weight.
+      A function from weights [B, N] to areas [B] (of class 1 for two classes), nan where a class has no weight.
     """
     num_classes = scores.shape[1]
     plans = []

@@ -123,7 +123,7 @@ def to_markdown(report: StudyReport, sections: Mapping[str, str] | None = None) 
 
 
 def _findings(report: StudyReport) -> list[str]:
-    """What there is to say beside the table, a line each."""
+    """The findings beside the table, a line each."""
     metric = report.metric.replace("_", " ")
     lines = [report.note] if report.note else []
     cohort, choice = report.cohort, report.choice
@@ -200,14 +200,12 @@ def _cells(report: StudyReport) -> list[list[str]]:
     table = [["config", metric, "sd", level, "difference", level, "p (Holm)", "verdict"]]
     for row in report.rows:
         score, compared = row.score, row.comparison
-        cells = [row.name, "-", "", ""]
+        cells = ["-", "", "", "", "", ""]
         if score:
-            cells[1:] = format_number(score.mean.value), format_number(score.sd), score.mean.format_bounds()
-        tested = ["", "", ""]
+            cells[:3] = format_number(score.mean.value), format_number(score.sd), score.mean.format_bounds()
         if compared:
-            is_tiny = compared.p_holm is not None and compared.p_holm < 0.001
-            tested = [format_number(compared.tested.value, "+"), compared.tested.format_bounds("+")]
-            tested.append("<0.001" if is_tiny else format_number(compared.p_holm))
-        cells += tested
-        table.append([*cells, row.verdict])
+            tested, p = compared.tested, compared.p_holm
+            p_text = "<0.001" if p is not None and p < 0.001 else format_number(p)
+            cells[3:] = format_number(tested.value, "+"), tested.format_bounds("+"), p_text
+        table.append([row.name, *cells, row.verdict])
     return table

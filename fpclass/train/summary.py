@@ -10,6 +10,7 @@ import jax
 from fpclass.config import Config
 from fpclass.models.build import build_model, variable_shapes
 from fpclass.models.network import OUTPUT
+from fpclass.report.text_tables import align_columns
 from fpclass.train.finetune import Plan, make_plan
 
 
@@ -33,8 +34,7 @@ def summarise_model(config: Config, num_classes: int) -> str:
     for name in parts:
         own = params.get(name, {})
         rows.append((name, _output(variables, name), f"{_count(own):,}" if own else "", _learns(plan, name, own)))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = align_columns(rows)
     weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
     total = f"{config.model.name}: {_count(params):,} parameters, {weights}"
     return "\n".join([total, "", lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -17,7 +17,7 @@ from study_simulation import (
 )
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison import bootstrap_p_value, compare, compare_all, corrected_t_test, groups_needed, holm
+from fpclass.stats.comparison import bootstrap_p_value, compare_all, corrected_t_test, groups_needed, holm
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, resampled_scores, score_config
 
@@ -118,6 +118,12 @@ def test_groups_needed_at_the_edges():
     assert groups_needed(corrected_t_test(np.full(5, 0.1)), 500, margin=0.0, alpha=0.05, num_tests=1) == 0
     assert groups_needed(corrected_t_test(np.zeros(5)), 500, margin=0.0, alpha=0.05, num_tests=1) is None
     assert groups_needed(corrected_t_test(np.array([0.1])), 500, margin=0.02, alpha=0.05, num_tests=1) is None
+
+
+def compare(candidate, baseline, *arguments, **options):
+    """A family of one comparison."""
+    both = {"baseline": baseline, "candidate": candidate}
+    return compare_all(both, "baseline", *arguments, **options)["candidate"]
 
 
 def shifted(cohort, *, by):
