@@ -25,6 +25,7 @@ from fpclass.flags import (
 
 if TYPE_CHECKING:
     from fpclass.run.folder import Run
+    from fpclass.run.prepare import Prepared
 
 STAGES = ("ingest", "prepare", "train", "evaluate")
 """Where `train --until` can end."""
@@ -109,12 +110,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             say(results.summarise(run, prepared, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
         results.explain(run, prepared)
-        problem = None
-        if prepared.table.to_predict_mask.any():
-            try:
-                results.submit(run, prepared)
-            except DataError as error:  # what was trained and measured is told all the same
-                problem = error
+        problem = _submit(run, prepared)
     say(results.summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
     if problem:
         raise problem
@@ -195,6 +191,18 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     output = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
     preview(config, args.images, args.copies, output, pathlib.Path(args.save) if args.save else None)
     return 0
+
+
+def _submit(run: Run, prepared: Prepared) -> DataError | None:
+    """Writes the submission, if there is one to write; gives the reason why not, for after the results."""
+    from fpclass.run import results
+
+    try:
+        if prepared.table.to_predict_mask.any():
+            results.submit(run, prepared)
+    except DataError as error:
+        return error
+    return None
 
 
 def _ended(run: Run, *written: str) -> int:

@@ -134,7 +134,7 @@ def evaluate(run: Run, prepared: Prepared) -> dict[str, Any]:
 
 def explain(run: Run, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
-    from fpclass.augment import normalise
+    from fpclass.augment.intensity import normalise
     from fpclass.explain.figures import feature_map_rows
     from fpclass.explain.grad_cam import feature_maps, grad_cam, scale_maps
     from fpclass.report import charts as figures

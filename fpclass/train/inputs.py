@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from fpclass.augment import make_augment_batch, normalise
+from fpclass.augment.compose import make_augment_batch
+from fpclass.augment.intensity import normalise
 from fpclass.config import Config
 from fpclass.train.state import AUGMENT, FLIPS, VIEWS, Dataset, Member, address
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from fpclass.augment import check_classes, is_augmented, make_augment_batch, normalise
+from fpclass.augment.compose import make_augment_batch
+from fpclass.augment.intensity import normalise
+from fpclass.augment.settings import check_classes, is_augmented
 from fpclass.config import Config, flatten
 from fpclass.console import progress, say
 from fpclass.data.decode import Images
