@@ -22,7 +22,7 @@ from engine import make_dataset, make_members
 
 from configs import base
 from configs.footprints import baseline
-from fpclass.augment import make_augment
+from fpclass.augment.compose import make_augment
 from fpclass.models.build import build_model
 from fpclass.train.engine import make_engine
 

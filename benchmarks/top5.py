@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 from reference_networks import import_torchvision
 
 from configs import base
-from fpclass.augment import normalise
+from fpclass.augment.intensity import normalise
 from fpclass.data.resize import RESAMPLING
 from fpclass.models.build import build_model
 from fpclass.models.network import Network

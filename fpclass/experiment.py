@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -141,7 +142,8 @@ def from_json(values: dict[str, Any], where: str) -> Config:
       RunError: a later version wrote it.
     """
     number, version = read_format(values, where)
-    return config_of_format(values if number == 1 else values.get("config", {}), where, number, version)
+    config = values if number == 1 else values.get("config")
+    return config_of_format(config if isinstance(config, dict) else {}, where, number, version)
 
 
 def folder_format() -> dict[str, Any]:
@@ -167,17 +169,7 @@ def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
 
 
 def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:
-    """Rebuilds a config that was written in a format.
-
-    Args:
-      values: what `config.to_dict()` was, after JSON made lists of its tuples.
-      where: the file, for messages.
-      number: format of the file.
-      version: of fpclass, that wrote it.
-
-    Raises:
-      ConfigError: as `from_json`.
-    """
+    """Rebuilds a config that was written in a format, as `read_format` gives it; otherwise as `from_json`."""
     flat = _upgrade(flatten(values)) if number == 1 else flatten(values)
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
@@ -190,7 +182,10 @@ def config_of_format(values: dict[str, Any], where: str, number: int, version: s
 def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
     """Values of format 1 by the keys of today."""
     default = flatten(base_config())
-    converted = {key: CONVERTED.get(key, lambda value: value)(value) for key, value in values.items()}
+    converted = dict(values)
+    for key in CONVERTED.keys() & values.keys():
+        with contextlib.suppress(TypeError, ValueError):  # `from_values` names a value of another type
+            converted[key] = CONVERTED[key](values[key])
     upgraded = {key: value for key, value in converted.items() if key not in RENAMED}
     for old, new in RENAMED.items():
         # Where one key took the place of two, the one that had been set counts.

@@ -99,6 +99,13 @@ def test_keys_that_have_another_name_now_are_taken_over(old_run: pathlib.Path, m
     assert found == {"train.remat": (False, True), "explain.num_images": (5, 6)}
 
 
+def test_a_value_that_cannot_be_converted_is_named(old_run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(old_run, "evaluate.confidence", "evaluate.confidence", value="high")
+    monkeypatch.setattr(experiment, "CONVERTED", {"evaluate.confidence": lambda value: 1 - value})
+    with pytest.raises(ConfigError, match=r"evaluate\.confidence is 'high', expected a value of type float"):
+        Run.open(old_run)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"), [(0.05, 0.95, 0.95), (0.1, 0.95, 0.9), (0.05, 0.8, 0.8), (0.1, 0.8, 0.8)]
 )
@@ -182,6 +189,9 @@ def test_folders_of_a_later_format_are_refused(tmp_path: pathlib.Path, capsys: p
     assert "install that version" in capsys.readouterr().err
     files.write_json(run / "config.json", [])
     with pytest.raises(RunError, match="cannot be read"):
+        Run.open(run)
+    files.write_json(run / "config.json", {"format": 2, "fpclass": "0.2.0", "config": 5})
+    with pytest.raises(ConfigError, match=r"is missing; it was written by fpclass 0\.2\.0"):
         Run.open(run)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from configs import base
-from fpclass.augment import make_augment, settings
+from fpclass.augment import settings
+from fpclass.augment.compose import make_augment
 from fpclass.report.style import cell_size, new_figure, save_figure, show_image, styled
 
 SEED = 5

@@ -1,4 +1,4 @@
-"""What is overwritten: random erasing and cutout."""
+"""Random erasing and cutout."""
 
 from __future__ import annotations
 
@@ -25,15 +25,10 @@ def erase_box(
     """Overwrites a box with one value.
 
     Args:
-      image: any intensities.
       top: first row of the box, pixels.
-      left: first column of the box, pixels.
-      height: rows of the box, pixels; 0 erases nothing.
-      width: columns of the box, pixels; 0 erases nothing.
-      value: intensity inside the box.
-
-    Returns:
-      The image with the box, shape unchanged.
+      left: first column.
+      height: rows; 0 erases nothing.
+      width: columns; 0 erases nothing.
 
     Source: torchvision.transforms.functional.erase.
     """
@@ -57,8 +52,6 @@ def draw_box(
     gets erased. All ten are drawn at once, so that the program has one shape.
 
     Args:
-      key: JAX random key; one per image.
-      image_size: (height, width), pixels.
       probability: of drawing a box at all, in [0, 1].
       area: smallest and largest share of the image, uniform between them.
       aspect: smallest and largest height / width, uniform between them on a log scale.
@@ -93,18 +86,7 @@ def erase(
     aspect: Sequence[float],
     value: float,
 ) -> Image:
-    """Overwrites a random box with one value, with this probability.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      probability: in [0, 1].
-      area: smallest and largest share of the image that the box covers.
-      aspect: smallest and largest height / width of the box.
-      value: intensity inside the box.
-
-    Returns:
-      The image, with the box where one was drawn, shape unchanged.
+    """Random erasing: overwrites a box from `draw_box` with one value.
 
     Source: torchvision.transforms.RandomErasing.
     """
@@ -114,16 +96,7 @@ def erase(
 
 
 def cutout(key: Key[Array, ""], image: Image, *, side_px: int, value: float) -> Image:
-    """Overwrites a square, centred on any pixel and cut at the border.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      side_px: of the square, pixels.
-      value: intensity inside.
-
-    Returns:
-      The image with the square, shape unchanged.
+    """Cutout: overwrites a square, centred on any pixel and cut at the border, with one value.
 
     Source: DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017.
     """

@@ -1,7 +1,8 @@
-"""From the section `augment` of a config to one function of an image."""
+"""Composes what the section `augment` of a config switches on into one function of an image."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fpclass.augment import boxes, geometry, intensity, policy, warp
 from fpclass.augment.intensity import Image, normalise, unit_intensities
-from fpclass.augment.settings import check_augment, is_composed, is_on
+from fpclass.augment.settings import is_composed, is_on
 from fpclass.config import Config
 
 # Address of each operation's randomness below the image's key. Never renumber: switching one operation on or off,
@@ -45,11 +46,7 @@ def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: 
     Returns:
       A function of one key and one image, uint8 or floats in [0, 1], to the normalised float32 image of that
       shape. Every operation folds a constant of its own into the key, so that its draws depend on no other one.
-
-    Raises:
-      ConfigError: see `check_augment`.
     """
-    check_augment(augment_config)
     config = SimpleNamespace(**augment_config.to_dict())  # a copy: what is traced later is what was checked
     composes = is_composed(vars(config))
 
@@ -81,9 +78,6 @@ def make_augment_batch(
       augment_config: the section `config.augment`.
       mean: as `normalise` takes it.
       std: as `normalise` takes it.
-
-    Raises:
-      ConfigError: see `check_augment`.
     """
     augment = make_augment(augment_config, mean=mean, std=std)
     shares = tuple(augment_config.class_probability)
@@ -100,11 +94,8 @@ def make_augment_batch(
 
 
 def _change_intensity(config: Any, key: Key[Array, ""], image: Image) -> Image:
-    """All that comes before normalising; the flips too, as ever."""
-
-    def at(address: int) -> Key[Array, ""]:
-        return jax.random.fold_in(key, address)
-
+    """Flips and intensity operations, before normalising."""
+    at = functools.partial(jax.random.fold_in, key)
     if config.flip_probability:
         image = warp.flip(at(_FLIP), image, probability=config.flip_probability)
     if config.vertical_flip_probability:
@@ -127,23 +118,14 @@ def _change_intensity(config: Any, key: Key[Array, ""], image: Image) -> Image:
 
 
 def _warp_one_by_one(config: Any, key: Key[Array, ""], image: Image) -> Image:
+    at, fill = functools.partial(jax.random.fold_in, key), config.rotation_fill
     if config.max_rotation_deg:
-        image = warp.rotate(
-            jax.random.fold_in(key, _ROTATE),
-            image,
-            max_angle_deg=config.max_rotation_deg,
-            fill=config.rotation_fill,
-        )
+        image = warp.rotate(at(_ROTATE), image, max_angle_deg=config.max_rotation_deg, fill=fill)
     if tuple(config.scale) != (1, 1):
-        image = warp.scale(jax.random.fold_in(key, _SCALE), image, factor_range=config.scale, fill=config.rotation_fill)
+        image = warp.scale(at(_SCALE), image, factor_range=config.scale, fill=fill)
     if config.elastic_alpha_px:
-        image = warp.elastic(
-            jax.random.fold_in(key, _ELASTIC),
-            image,
-            alpha_px=config.elastic_alpha_px,
-            sigma_px=config.elastic_sigma_px,
-            fill=config.rotation_fill,
-        )
+        alpha_px, sigma_px = config.elastic_alpha_px, config.elastic_sigma_px
+        image = warp.elastic(at(_ELASTIC), image, alpha_px=alpha_px, sigma_px=sigma_px, fill=fill)
     return image
 
 
@@ -151,10 +133,7 @@ def _warp_once(config: Any, key: Key[Array, ""], image: Image) -> Image:
     """The same draws for what `_warp_one_by_one` has, and everything else that moves pixels, in one look-up."""
     height, width, channels = image.shape
     size, maps, shift_px = (height, width), [], None
-
-    def at(address: int) -> Key[Array, ""]:
-        return jax.random.fold_in(key, address)
-
+    at = functools.partial(jax.random.fold_in, key)
     if config.policy_operations:
         maps.append(policy.geometry_of(*_draw_policy(config, key, channels), size))
     if config.max_rotation_deg:

@@ -1,4 +1,4 @@
-"""Geometry in one pass: maps that are multiplied together, and one look-up of the image at the end.
+"""Geometric operations as 3 x 3 maps, composed into one before the image is interpolated once.
 
 A map says for every pixel of the result where in the image it comes from. It is a 3 x 3 matrix on homogeneous
 coordinates (down, right, 1) in pixels from the image's centre, which lies at (size - 1) / 2. What happens to the image
@@ -30,7 +30,7 @@ def compose(*maps: Map) -> Map:
 
 
 def rotation_map(angle_deg: Scalar) -> Map:
-    """Rotates about the centre.
+    """Map of a rotation about the centre.
 
     Args:
       angle_deg: degrees, counter-clockwise positive.
@@ -43,12 +43,11 @@ def rotation_map(angle_deg: Scalar) -> Map:
 
 
 def translation_map(down: Scalar, right: Scalar, image_size: tuple[int, int]) -> Map:
-    """Shifts the content.
+    """Map of a translation.
 
     Args:
       down: share of the height.
       right: share of the width.
-      image_size: (height, width), pixels.
 
     Source: keras.layers.RandomTranslation(height_factor, width_factor).
     """
@@ -57,12 +56,11 @@ def translation_map(down: Scalar, right: Scalar, image_size: tuple[int, int]) ->
 
 
 def shear_map(vertical: Scalar, horizontal: Scalar, image_size: tuple[int, int]) -> Map:
-    """Slants the content. The first pixel, in the corner, stays in its place: so it is shifted, too.
+    """Map of a shear. The first pixel, in the corner, stays in its place: so the content is shifted, too.
 
     Args:
       vertical: rows that a column's source lies lower than that of its left neighbour.
       horizontal: columns that a row's source lies further right than that of the row above.
-      image_size: (height, width), pixels.
 
     Source: keras.layers.RandomShear(x_factor=horizontal, y_factor=vertical).
     """
@@ -71,7 +69,7 @@ def shear_map(vertical: Scalar, horizontal: Scalar, image_size: tuple[int, int])
 
 
 def zoom_map(vertical: Scalar, horizontal: Scalar) -> Map:
-    """Zooms about the centre.
+    """Map of a zoom about the centre.
 
     Args:
       vertical: height of what is shown, as a share of the image's: below 1 enlarges, above 1 shrinks.
@@ -83,12 +81,11 @@ def zoom_map(vertical: Scalar, horizontal: Scalar) -> Map:
 
 
 def perspective_map(corners_px: Float[Array, "4 2"], image_size: tuple[int, int]) -> Map:
-    """Pulls the four corner pixels to where they are wanted, straight lines staying straight.
+    """Map of the perspective transform that takes the four corner pixels to given places.
 
     Args:
       corners_px: (row, column) that the corner pixels go to: upper left, lower left, lower right, upper right. They
         must form a convex quadrilateral.
-      image_size: (height, width), pixels.
 
     Source: keras.ops.image.perspective_transform; torchvision.transforms.functional.perspective (which places the
       pixels half a pixel off its corners). Formula for a square: Heckbert, Fundamentals of Texture Mapping and Image
@@ -112,19 +109,19 @@ def perspective_map(corners_px: Float[Array, "4 2"], image_size: tuple[int, int]
 
 
 def draw_translation(key: Key[Array, ""], factor: tuple[float, float], image_size: tuple[int, int]) -> Map:
-    """A shift by shares of height and width drawn from +-factor. Source: keras.layers.RandomTranslation."""
+    """Map of a translation by shares of the sides drawn from +-factor. Source: keras.layers.RandomTranslation."""
     down, right = jax.random.uniform(key, (2,), minval=-1.0) * jnp.array(factor)
     return translation_map(down, right, image_size)
 
 
 def draw_shear(key: Key[Array, ""], factor: tuple[float, float], image_size: tuple[int, int]) -> Map:
-    """Slants (vertical, horizontal) drawn from +-factor. Source: keras.layers.RandomShear."""
+    """Map of a shear (vertical, horizontal) drawn from +-factor. Source: keras.layers.RandomShear."""
     vertical, horizontal = jax.random.uniform(key, (2,), minval=-1.0) * jnp.array(factor)
     return shear_map(vertical, horizontal, image_size)
 
 
 def draw_zoom(key: Key[Array, ""], factor: tuple[float, ...]) -> Map:
-    """A zoom by 1 + what is drawn from +-factor: one number for both sides, or (height, width) independently.
+    """Map of a zoom by 1 + what is drawn from +-factor: one number for both sides, or (height, width) each its own.
 
     Source: keras.layers.RandomZoom(*factor).
     """
@@ -133,7 +130,7 @@ def draw_zoom(key: Key[Array, ""], factor: tuple[float, ...]) -> Map:
 
 
 def draw_perspective(key: Key[Array, ""], distortion: float, image_size: tuple[int, int]) -> Map:
-    """Every corner goes inwards by up to half of this share of height and of width.
+    """Map of a perspective: every corner goes inwards by up to half of `distortion` of height and of width.
 
     Source: torchvision.transforms.RandomPerspective(distortion, p=1), which draws whole pixels.
     """
@@ -153,19 +150,15 @@ def warp(
     interpolation: str,
     shift_px: Float[Array, "2 h w"] | None = None,
 ) -> Image:
-    """Makes the image that a map says.
+    """Warps an image by a map.
 
     Args:
-      image: any intensities.
       source: the map.
       fill: intensity outside of the image, fill_mode "constant".
       fill_mode: what lies outside: "constant", "reflect" (d c b a | a b c d | d c b a), "nearest" (a a a a | a b c d
         | d d d d) or "wrap" (a b c d | a b c d | a b c d).
       interpolation: "nearest" or "bilinear".
       shift_px: (down, right) by which each pixel of the result looks elsewhere, before the map is applied; None: 0.
-
-    Returns:
-      The warped image, shape unchanged.
 
     Source: keras.ops.image.affine_transform.
     """
@@ -190,18 +183,14 @@ def sample(
     fill_mode: str,
     interpolation: str,
 ) -> Float[Array, "y x c"]:
-    """Looks the image up between its pixels.
+    """Interpolates an image at given coordinates.
 
     Args:
-      image: any intensities.
-      row: where, in pixels from the first one.
+      row: pixels from the first one.
       column: likewise.
       fill: intensity outside of the image, fill_mode "constant".
       fill_mode: as for `warp`.
       interpolation: "nearest" (halves away from zero) or "bilinear".
-
-    Returns:
-      Intensities at these places, one by one.
 
     Source: scipy.ndimage.map_coordinates, orders 0 and 1, modes grid-constant, reflect, nearest and grid-wrap.
     """
@@ -225,18 +214,14 @@ def sample(
 
 
 def resize_and_back(image: Image, height: Int[Array, ""] | int, width: Int[Array, ""] | int) -> Image:
-    """Resizes to another height and width, and back to its own: resolution is lost, places are not.
+    """Resizes to another height and width, and back: resolution is lost, places are not.
 
     Both ways are linear, with pixel centres at halves and without anti-aliasing. The two are one matrix per axis, so
     that the size in between may be a drawn one.
 
     Args:
-      image: any intensities.
       height: in between, pixels, at least 1.
       width: likewise.
-
-    Returns:
-      The resized image, shape unchanged.
 
     Source: tf.image.resize, method bilinear, twice.
     """
@@ -251,13 +236,8 @@ def change_height_width(key: Key[Array, ""], image: Image, *, factor: tuple[floa
     """Resizes to a height and a width drawn independently of each other, and back.
 
     Args:
-      key: JAX random key; one per image.
-      image: any intensities.
       factor: x of (height, width): the size in between is the image's times a number from [1 - x, 1 + x], cut off to
         whole pixels.
-
-    Returns:
-      The resized image, shape unchanged.
 
     Source: tf.keras.layers.RandomHeight(x) and RandomWidth(x), gone since Keras 3, with the Resizing to the old size
       that has to follow them. They draw once for a batch, this once for each image.

@@ -1,4 +1,4 @@
-"""What changes the value of pixels and not their place: normalising, brightness, colour, blur, noise.
+"""Intensity operations: normalising, brightness, contrast, colour, sharpness, blur, noise.
 
 The values are those of torchvision's *float tensor* functions. Its PIL route, which the reference takes for flip
 and jitter, computes in uint8 and truncates after every operation: jittered images differ by up to 2.2 grey levels
@@ -45,7 +45,7 @@ def normalise(
     mean: float | Sequence[float],
     std: float | Sequence[float],
 ) -> Float[Array, "*n h w c"]:
-    """What every model sees: intensities in [0, 1], minus the mean, over the standard deviation.
+    """Normalises: intensities in [0, 1], minus the mean, over the standard deviation. It is what every model sees.
 
     Args:
       image: one image or any batch of them, uint8 in [0, 255], or floats in [0, 1].
@@ -70,14 +70,10 @@ def normalise(
 
 
 def adjust_brightness(image: Image, factor: Scalar) -> Image:
-    """Multiplies the intensities and clamps them to [0, 1].
+    """Adjusts the brightness: multiplies the intensities, clamped to [0, 1].
 
     Args:
-      image: intensities in [0, 1].
       factor: not negative; 0 gives black, 1 the image itself.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
 
     Source: torchvision.transforms.functional.adjust_brightness.
     """
@@ -85,14 +81,11 @@ def adjust_brightness(image: Image, factor: Scalar) -> Image:
 
 
 def adjust_contrast(image: Image, factor: Scalar) -> Image:
-    """Moves the intensities away from (or to) the mean of the grey image, and clamps them to [0, 1].
+    """Adjusts the contrast: away from (or towards) the mean of the grey image, clamped to [0, 1].
 
     Args:
       image: intensities in [0, 1], 1 channel or 3 (RGB).
       factor: not negative; 0 gives the mean grey everywhere, 1 the image itself.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
 
     Raises:
       ValueError: the image has neither 1 nor 3 channels.
@@ -113,19 +106,15 @@ def jitter(key: Key[Array, ""], image: Image, *, brightness: float, contrast: fl
     """Changes brightness and contrast by random factors, in random order.
 
     Args:
-      key: JAX random key; one per image.
       image: intensities in [0, 1], 1 channel or 3 (RGB).
       brightness: x of the factor's range [max(0, 1 - x), 1 + x]; 0 turns brightness off.
       contrast: likewise for contrast.
 
-    Returns:
-      Intensities in [0, 1], shape unchanged.
-
     Source: torchvision.transforms.ColorJitter(brightness, contrast).
     """
     draws = jax.random.uniform(key, (3,))
-    brightness_factor = between(max(0.0, 1 - brightness), 1 + brightness, draws[0])
-    contrast_factor = between(max(0.0, 1 - contrast), 1 + contrast, draws[1])
+    brightness_factor = _factor(brightness, draws[0])
+    contrast_factor = _factor(contrast, draws[1])
     if not contrast:
         return adjust_brightness(image, brightness_factor)
     if not brightness:
@@ -139,14 +128,11 @@ def jitter(key: Key[Array, ""], image: Image, *, brightness: float, contrast: fl
 
 
 def adjust_saturation(image: Image, factor: Scalar) -> Image:
-    """Moves the colours away from (or to) the grey of the same pixel, and clamps them to [0, 1].
+    """Adjusts the saturation: away from (or towards) the grey of the same pixel, clamped to [0, 1].
 
     Args:
       image: intensities in [0, 1], RGB.
       factor: not negative; 0 gives a grey image, 1 the image itself.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
 
     Raises:
       ValueError: the image is not RGB.
@@ -159,14 +145,14 @@ def adjust_saturation(image: Image, factor: Scalar) -> Image:
 
 
 def adjust_hue(image: Image, shift: Scalar) -> Image:
-    """Turns the circle of colours.
+    """Shifts the hue.
 
     Args:
       image: intensities in [0, 1], RGB.
       shift: in turns, [-0.5, 0.5]; 1/3 makes red green; 0 gives the image itself.
 
     Returns:
-      Intensities in [0, 1], shape unchanged; the largest and smallest of each pixel stay as they are.
+      Intensities in [0, 1]; the largest and smallest of each pixel stay as they are.
 
     Raises:
       ValueError: the image is not RGB.
@@ -193,13 +179,9 @@ def change_colour(key: Key[Array, ""], image: Image, *, saturation: float, hue: 
     """Changes saturation, then hue, by random amounts.
 
     Args:
-      key: JAX random key; one per image.
       image: intensities in [0, 1], RGB.
       saturation: x of the factor's range [max(0, 1 - x), 1 + x]; 0 turns it off.
       hue: x of the shift's range [-x, x], in turns; 0 turns it off.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
 
     Raises:
       ValueError: the image is not RGB.
@@ -208,19 +190,12 @@ def change_colour(key: Key[Array, ""], image: Image, *, saturation: float, hue: 
     """
     draws = jax.random.uniform(key, (2,))
     if saturation:
-        image = adjust_saturation(image, between(max(0.0, 1 - saturation), 1 + saturation, draws[0]))
+        image = adjust_saturation(image, _factor(saturation, draws[0]))
     return adjust_hue(image, between(-hue, hue, draws[1])) if hue else image
 
 
 def shift_intensity(image: Image, shift: Scalar | Float[Array, " c"]) -> Image:
-    """Adds to the intensities and clamps them to [0, 1].
-
-    Args:
-      image: intensities in [0, 1].
-      shift: one number, or one per channel.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
+    """Adds one number, or one per channel, clamped to [0, 1].
 
     Source: keras.layers.RandomBrightness(value_range=(0, 1)), whose draw this is.
     """
@@ -228,15 +203,7 @@ def shift_intensity(image: Image, shift: Scalar | Float[Array, " c"]) -> Image:
 
 
 def shift_brightness(key: Key[Array, ""], image: Image, *, limit: float) -> Image:
-    """Adds one random number to all channels.
-
-    Args:
-      key: JAX random key; one per image.
-      image: intensities in [0, 1].
-      limit: the number is drawn from [-limit, limit].
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
+    """Adds one random number from [-limit, limit] to all channels.
 
     Source: keras.layers.RandomBrightness(limit, value_range=(0, 1)).
     """
@@ -244,28 +211,15 @@ def shift_brightness(key: Key[Array, ""], image: Image, *, limit: float) -> Imag
 
 
 def shift_channels(key: Key[Array, ""], image: Image, *, limit: float) -> Image:
-    """Adds a random number of its own to every channel.
-
-    Args:
-      key: JAX random key; one per image.
-      image: intensities in [0, 1].
-      limit: the numbers are drawn from [-limit, limit].
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
-    """
+    """Adds a random number from [-limit, limit] to every channel, each its own."""
     return shift_intensity(image, jax.random.uniform(key, image.shape[-1:], minval=-limit, maxval=limit))
 
 
 def adjust_sharpness(image: Image, factor: Scalar) -> Image:
-    """Moves the image away from (or to) its smoothed version, and clamps it to [0, 1].
+    """Adjusts the sharpness: away from (or towards) the smoothed image, clamped to [0, 1]; the border stays.
 
     Args:
-      image: intensities in [0, 1].
       factor: not negative; 0 gives the smoothed image, 1 the image itself, 2 a sharpened one.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged; the border pixels as they were.
 
     Source: torchvision.transforms.functional.adjust_sharpness.
     """
@@ -281,29 +235,16 @@ def adjust_sharpness(image: Image, factor: Scalar) -> Image:
 
 
 def sharpen(key: Key[Array, ""], image: Image, *, sharpness: float) -> Image:
-    """Changes the sharpness by a random factor.
-
-    Args:
-      key: JAX random key; one per image.
-      image: intensities in [0, 1].
-      sharpness: x of the factor's range [max(0, 1 - x), 1 + x].
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
-    """
-    return adjust_sharpness(image, between(max(0.0, 1 - sharpness), 1 + sharpness, jax.random.uniform(key)))
+    """Changes the sharpness by a random factor from [max(0, 1 - sharpness), 1 + sharpness]."""
+    return adjust_sharpness(image, _factor(sharpness, jax.random.uniform(key)))
 
 
 def blur_by(image: Image, sigma_px: Scalar, reach_px: int) -> Image:
-    """Smooths by a Gaussian; beyond the border lies the mirror image, without the border pixel.
+    """Smooths any intensities by a Gaussian; beyond the border lies the mirror image, without the border pixel.
 
     Args:
-      image: any intensities.
       sigma_px: standard deviation, pixels; 0 gives the image itself.
       reach_px: pixels on either side that the Gaussian is cut off at.
-
-    Returns:
-      The smoothed image, shape unchanged.
 
     Source: torchvision.transforms.functional.gaussian_blur, kernel_size 2 reach_px + 1.
     """
@@ -322,15 +263,7 @@ def blur_by(image: Image, sigma_px: Scalar, reach_px: int) -> Image:
 
 
 def blur(key: Key[Array, ""], image: Image, *, max_sigma_px: float) -> Image:
-    """Smooths by a Gaussian of random width.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      max_sigma_px: the standard deviation is drawn from [0, this], pixels.
-
-    Returns:
-      The smoothed image, shape unchanged.
+    """Smooths by a Gaussian whose standard deviation is drawn from [0, max_sigma_px].
 
     Source: torchvision.transforms.GaussianBlur.
     """
@@ -339,15 +272,10 @@ def blur(key: Key[Array, ""], image: Image, *, max_sigma_px: float) -> Image:
 
 
 def add_noise(key: Key[Array, ""], image: Image, *, std: float | Float[Array, " c"]) -> Image:
-    """Adds Gaussian noise, every pixel and channel its own.
+    """Adds Gaussian noise to any intensities, every pixel and channel its own; they are not clamped.
 
     Args:
-      key: JAX random key; one per image.
-      image: any intensities.
       std: standard deviation, in the unit of the intensities; one number, or one per channel.
-
-    Returns:
-      The noisy image, not clamped, shape unchanged.
 
     Source: keras.layers.GaussianNoise.
     """
@@ -357,6 +285,11 @@ def add_noise(key: Key[Array, ""], image: Image, *, std: float | Float[Array, " 
 def between(low: Scalar, high: Scalar, share: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Maps [0, 1) to [low, high)."""
     return low + (high - low) * share
+
+
+def _factor(strength: float, share: Float[Array, ""]) -> Float[Array, ""]:
+    """A factor from [max(0, 1 - strength), 1 + strength]."""
+    return between(max(0.0, 1 - strength), 1 + strength, share)
 
 
 def _blend(image: Image, other: Array, factor: Scalar) -> Image:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fpclass.augment import check_augment
 from fpclass.config import Config
 
 Mixing: TypeAlias = Callable[
@@ -38,11 +37,7 @@ def make_mixing(augment_config: Config) -> Mixing | None:
 
     Returns:
       The function; None where both are off. Where both are on, a batch gets either, with equal probability.
-
-    Raises:
-      ConfigError: a negative alpha.
     """
-    check_augment(augment_config)
     mixup_alpha, cutmix_alpha = augment_config.mixup_alpha, augment_config.cutmix_alpha
     if not mixup_alpha and not cutmix_alpha:
         return None
@@ -75,7 +70,6 @@ def draw_partners(key: Key[Array, ""], is_real: Bool[Array, " b"]) -> Int[Array,
     """Draws the row that each row is mixed with: the next one in a random cyclic order of the real rows.
 
     Args:
-      key: JAX random key; one per step.
       is_real: False for padding.
 
     Returns:
@@ -96,8 +90,6 @@ def draw_mixup(
     """Draws how much of itself an image keeps: one share, everywhere.
 
     Args:
-      key: JAX random key; one per step.
-      image_size: (height, width), pixels.
       alpha: both parameters of the Beta distribution of the share, > 0.
 
     Returns:
@@ -115,8 +107,6 @@ def draw_cutmix(
     """Draws the box that an image takes from its partner: of the image's shape, centred anywhere, cut at the border.
 
     Args:
-      key: JAX random key; one per step.
-      image_size: (height, width), pixels.
       alpha: both parameters of the Beta distribution of the share outside the box, before it is cut, > 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations of one strength, drawn from a list for every image."""
+"""RandAugment: a few operations of equal strength, drawn for every image."""
 
 from __future__ import annotations
 
@@ -37,11 +37,7 @@ OPERATIONS = ("identity", *_GEOMETRY, *_INTENSITY)
 
 
 def posterize(image: Image, bits: float | Float[Array, ""]) -> Image:
-    """Keeps the leading bits of 8-bit intensities.
-
-    Args:
-      image: intensities in [0, 1].
-      bits: whole number from 0 to 8.
+    """Keeps so many leading bits, 0 to 8, of 8-bit intensities.
 
     Source: PIL.ImageOps.posterize.
     """
@@ -50,11 +46,7 @@ def posterize(image: Image, bits: float | Float[Array, ""]) -> Image:
 
 
 def solarize(image: Image, threshold: float | Float[Array, ""]) -> Image:
-    """Inverts what is at least as bright as the threshold.
-
-    Args:
-      image: intensities in [0, 1].
-      threshold: in [0, 1].
+    """Inverts what is at least as bright as the threshold in [0, 1].
 
     Source: torchvision.transforms.functional.solarize.
     """
@@ -63,9 +55,6 @@ def solarize(image: Image, threshold: float | Float[Array, ""]) -> Image:
 
 def autocontrast(image: Image) -> Image:
     """Stretches every channel to [0, 1]; one of a single value stays as it is.
-
-    Args:
-      image: intensities in [0, 1].
 
     Source: torchvision.transforms.functional.autocontrast.
     """
@@ -84,7 +73,6 @@ def draw_policy(
     """Draws which operations an image gets, and their signs.
 
     Args:
-      key: JAX random key; one per image.
       num_operations: that an image gets, one after the other; the same one may come again.
       num_names: length of the list that they are drawn from.
 
@@ -99,16 +87,12 @@ def draw_policy(
 
 
 def change_intensity(image: Image, which: Int[Array, " n"], level: Float[Array, " n"], names: Sequence[str]) -> Image:
-    """Does those of the drawn operations that change intensities.
+    """Applies those of the drawn operations that change intensities.
 
     Args:
-      image: intensities in [0, 1].
       which: operations, by their position in `names`.
       level: strength of each, in [-1, 1].
       names: the list that was drawn from.
-
-    Returns:
-      Intensities in [0, 1], shape unchanged.
     """
     branches = [_INTENSITY.get(name, lambda image, level: image) for name in names]
     for i in range(len(which)):

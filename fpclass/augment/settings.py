@@ -1,38 +1,19 @@
-"""The section `augment` of a config: which keys switch something on, and what their values may be."""
+"""The section `augment` of a config: what switches operations on, and the ranges of its values."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fpclass.augment.geometry import FILL_MODES, INTERPOLATIONS
+from fpclass.augment.geometry import INTERPOLATIONS
 from fpclass.augment.policy import MAX_MAGNITUDE, OPERATIONS
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 
-SWITCHES: dict[str, float] = {
-    "flip_probability": 0,
-    "vertical_flip_probability": 0,
-    "brightness": 0,
-    "contrast": 0,
-    "brightness_shift": 0,
-    "saturation": 0,
-    "hue": 0,
-    "channel_shift": 0,
-    "sharpness": 0,
-    "blur_sigma_px": 0,
-    "policy_operations": 0,
-    "max_rotation_deg": 0,
-    "translation": 0,
-    "shear": 0,
-    "zoom": 0,
-    "scale": 1,
-    "perspective": 0,
-    "elastic_alpha_px": 0,
-    "height_width": 0,
-    "noise": 0,
-    "erasing_probability": 0,
-    "cutout_px": 0,
-}
+SWITCHES: dict[str, float] = dict.fromkeys((
+    "flip_probability", "vertical_flip_probability", "brightness", "contrast", "brightness_shift", "saturation", "hue",
+    "channel_shift", "sharpness", "blur_sigma_px", "policy_operations", "max_rotation_deg", "translation", "shear",
+    "zoom", "scale", "perspective", "elastic_alpha_px", "height_width", "noise", "erasing_probability", "cutout_px",
+), 0.0) | {"scale": 1.0}  # fmt: skip
 """Keys that switch an operation on an image on, and the number at which (all of) it is off."""
 BY_EPOCH = ("flip_alternates",)
 """What depends on the number of the epoch: `fpclass.train.inputs`."""
@@ -99,15 +80,15 @@ def is_composed(augment_config: Config) -> bool:
 
 
 def check_augment(augment_config: Config, channels: int | None = None) -> None:
-    """Checks the values of the config section that `make_augment` and `make_mixing` read.
+    """Checks the values of the section; those that are one of a few words, `fpclass.experiment` checks.
 
     Args:
       augment_config: the section `config.augment`.
       channels: that images have; None: not known here.
 
     Raises:
-      ConfigError: a probability outside [0, 1], a negative strength, a range that is not one, a name that does not
-        exist, or colours where images are grey.
+      ConfigError: a probability outside [0, 1], a negative strength, a range that is not one, an operation that
+        does not exist, or colours where images are grey.
     """
     config = augment_config.to_dict()
     for name, (low, high) in _NUMBERS.items():
@@ -123,9 +104,6 @@ def check_augment(augment_config: Config, channels: int | None = None) -> None:
         if len(values) not in ((1, 2) if name == "zoom" else (2,)) or not all(0 <= value <= high for value in values):
             one = "(x,) for both, or " if name == "zoom" else ""
             raise ConfigError(f"config.augment.{name} is {values}; give {one}(height, width), from 0 to {high:g}")
-    for name, choices in (("fill_mode", FILL_MODES), ("interpolation", INTERPOLATION_CHOICES)):
-        if config[name] not in choices:
-            raise ConfigError(f"config.augment.{name} is {config[name]!r}; give {', '.join(choices)}")
     if config["flip_alternates"] and config["flip_probability"]:
         met = f"config.augment.flip_alternates is True and flip_probability {config['flip_probability']:g}"
         raise ConfigError(f"{met}; give config.augment.flip_probability=0, or leave flip_alternates out")

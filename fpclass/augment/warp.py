@@ -1,4 +1,4 @@
-"""The geometric operations one by one: mirror images, rotation, scale, elastic deformation.
+"""Geometric operations one by one: flips, rotation, scale, elastic deformation.
 
 `fpclass.augment.geometry` has those that are composed into one.
 """
@@ -21,15 +21,7 @@ _REACH = 3  # standard deviations at which the Gaussian of the elastic deformati
 
 
 def flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
-    """Mirrors left and right with this probability.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      probability: in [0, 1].
-
-    Returns:
-      The image or its mirror image, shape unchanged.
+    """Mirrors left and right with a probability.
 
     Source: torchvision.transforms.RandomHorizontalFlip.
     """
@@ -37,15 +29,7 @@ def flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
 
 
 def vertical_flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
-    """Mirrors top and bottom with this probability.
-
-    Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      probability: in [0, 1].
-
-    Returns:
-      The image or its mirror image, shape unchanged.
+    """Mirrors top and bottom with a probability.
 
     Source: torchvision.transforms.RandomVerticalFlip.
     """
@@ -53,15 +37,11 @@ def vertical_flip(key: Key[Array, ""], image: Image, *, probability: float) -> I
 
 
 def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
-    """Rotates about the image centre, nearest neighbour, shape unchanged.
+    """Rotates about the image centre, by nearest neighbour.
 
     Args:
-      image: any intensities.
       angle_deg: degrees, counter-clockwise positive.
       fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The rotated image: copies of its pixels, and `fill`.
 
     Source: torchvision.transforms.functional.rotate of a tensor, interpolation nearest, expand False: centre at
       (size - 1) / 2, source coordinates rounded half to even. Where a source coordinate lies half-way between two
@@ -78,16 +58,11 @@ def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
 
 
 def rotate(key: Key[Array, ""], image: Image, *, max_angle_deg: float, fill: float) -> Image:
-    """Rotates about the image centre by an angle drawn uniformly from +-max_angle_deg.
+    """Rotates about the image centre, by nearest neighbour, by an angle drawn uniformly from +-max_angle_deg.
 
     Args:
-      key: JAX random key; one per image.
-      image: any intensities.
-      max_angle_deg: largest angle, degrees, in [0, 180].
+      max_angle_deg: in [0, 180].
       fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The rotated image, nearest-neighbour sampled, shape unchanged.
 
     Source: torchvision.transforms.RandomRotation(max_angle_deg, fill=fill).
     """
@@ -100,15 +75,11 @@ def draw_angle(key: Key[Array, ""], max_angle_deg: float) -> Float[Array, ""]:
 
 
 def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
-    """Scales isotropically about the image centre, shape unchanged.
+    """Scales about the image centre, linearly interpolated, anti-aliased where it shrinks.
 
     Args:
-      image: any intensities.
       factor: above 1 enlarges, so that the border is cut off; below 1 shrinks.
       fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The scaled image, linearly interpolated, anti-aliased where it shrinks.
 
     Source: jax.image.scale_and_translate, which is two matrix products: no gather, and as fast at any factor.
     """
@@ -123,16 +94,11 @@ def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
 
 
 def scale(key: Key[Array, ""], image: Image, *, factor_range: Sequence[float], fill: float) -> Image:
-    """Scales isotropically about the image centre by a random factor.
+    """Scales about the image centre by a random factor.
 
     Args:
-      key: JAX random key; one per image.
-      image: any intensities.
       factor_range: smallest and largest factor, uniform between them on a log scale.
       fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The scaled image, shape unchanged.
     """
     return scale_by(image, draw_factor(key, factor_range), fill)
 
@@ -144,15 +110,11 @@ def draw_factor(key: Key[Array, ""], factor_range: Sequence[float]) -> Float[Arr
 
 
 def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Image:
-    """Takes every pixel from somewhere else.
+    """Warps by a displacement field, bilinearly interpolated.
 
     Args:
-      image: any intensities.
       shift_px: (down, right) from each pixel to where its value comes from.
       fill: intensity outside of the image.
-
-    Returns:
-      The displaced image, bilinearly interpolated, shape unchanged.
 
     Source: scipy.ndimage.map_coordinates, order 1, mode grid-constant.
     """
@@ -165,15 +127,13 @@ def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Imag
 def draw_shift(
     key: Key[Array, ""], image_size: tuple[int, int], *, alpha_px: float, sigma_px: float
 ) -> Float[Array, "2 h w"]:
-    """Draws a smooth displacement field: white noise, smoothed by a Gaussian.
+    """Draws a smooth displacement field of an elastic deformation: white noise, smoothed by a Gaussian.
 
     The noise lies on a grid of `sigma_px`, which after smoothing cannot be told from noise on every pixel (its
     deviation ripples by less than 1e-4 between grid points) and saves most of the random numbers. Smoothing is two
     matrix products.
 
     Args:
-      key: JAX random key; one per image.
-      image_size: (height, width), pixels.
       alpha_px: root mean square of the shift along either axis, the same at every pixel.
       sigma_px: standard deviation of the Gaussian.
 
@@ -189,17 +149,12 @@ def draw_shift(
 
 
 def elastic(key: Key[Array, ""], image: Image, *, alpha_px: float, sigma_px: float, fill: float) -> Image:
-    """Deforms by a random smooth displacement field.
+    """Deforms elastically, by a random smooth displacement field, bilinearly interpolated.
 
     Args:
-      key: JAX random key; one per image.
-      image: any intensities.
       alpha_px: root mean square of the shift along either axis.
       sigma_px: standard deviation of the Gaussian that makes it smooth.
       fill: intensity of the pixels that come from outside.
-
-    Returns:
-      The deformed image, bilinearly interpolated, shape unchanged.
 
     Source: Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003.
     """

@@ -181,7 +181,7 @@ def _network_features(
     import jax
     import jax.numpy as jnp
 
-    from fpclass.augment import normalise
+    from fpclass.augment.intensity import normalise
     from fpclass.errors import ConfigError
     from fpclass.models.build import build_model
     from fpclass.models.network import Network

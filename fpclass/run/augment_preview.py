@@ -15,7 +15,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from fpclass import files
-from fpclass.augment import check_classes, describe, make_augment_batch
+from fpclass.augment.compose import make_augment_batch
+from fpclass.augment.settings import check_classes, describe
 from fpclass.config import Config
 from fpclass.console import progress, say
 from fpclass.data.table import Table

@@ -24,7 +24,9 @@ from fpclass.flags import (
 )
 
 if TYPE_CHECKING:
+    from fpclass.run.best import BestModel
     from fpclass.run.folder import Run
+    from fpclass.run.prepare import Prepared
 
 STAGES = ("ingest", "prepare", "train", "evaluate")
 """Where `train --until` can end."""
@@ -72,7 +74,6 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.folder import Run
     from fpclass.run.predict_files import describe_model
     from fpclass.run.prepare import prepare
-    from fpclass.run.submission import submit
     from fpclass.train.summary import summarise_model
     from fpclass.train.task import require_weights
 
@@ -114,12 +115,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             say(summarise(run, prepared, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
         explain(best, prepared)
-        problem = None
-        if prepared.table.to_predict_mask.any():
-            try:
-                submit(best, prepared)
-            except DataError as error:  # what was trained and measured is told all the same
-                problem = error
+        problem = _submit(best, prepared)
     say(summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
     if problem:
         raise problem
@@ -203,6 +199,18 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     output = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
     preview(config, args.images, args.copies, output, pathlib.Path(args.save) if args.save else None)
     return 0
+
+
+def _submit(best: BestModel, prepared: Prepared) -> DataError | None:
+    """Writes the submission, if there is one to write; gives the reason why not, for after the results."""
+    from fpclass.run.submission import submit
+
+    try:
+        if prepared.table.to_predict_mask.any():
+            submit(best, prepared)
+    except DataError as error:
+        return error
+    return None
 
 
 def _ended(run: Run, *written: str) -> int:

@@ -16,7 +16,7 @@ from fpclass.run.prepare import Prepared, check_same_data
 
 def explain(best: BestModel, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
-    from fpclass.augment import normalise
+    from fpclass.augment.intensity import normalise
     from fpclass.explain.feature_maps import feature_maps
     from fpclass.explain.figures import feature_map_rows, grad_cam_grid
     from fpclass.explain.grad_cam import grad_cam, scale_maps

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from fpclass.augment import is_augmented, make_augment_batch, normalise
+from fpclass.augment.compose import make_augment_batch
+from fpclass.augment.intensity import normalise
+from fpclass.augment.settings import is_augmented
 from fpclass.config import Config
 from fpclass.console import progress, say
 from fpclass.data.decode import Images

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from fpclass.augment import make_augment_batch, normalise
+from fpclass.augment.compose import make_augment_batch
+from fpclass.augment.intensity import normalise
 from fpclass.config import Config
 from fpclass.train.keys import augmentation_keys, mirrored_in, view_in
 from fpclass.train.state import Dataset, Member

@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from fpclass.augment import normalise
+from fpclass.augment.intensity import normalise
 from fpclass.config import Config
 from fpclass.train.finetune import compute_in
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int
 
-from fpclass.augment import check_classes
+from fpclass.augment.settings import check_classes
 from fpclass.config import Config, flatten
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label

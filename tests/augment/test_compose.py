@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from configs import base
-from fpclass import augment
-from fpclass.augment import boxes, intensity, warp
+from fpclass.augment import boxes, compose, intensity, warp
+from fpclass.augment.settings import check_augment
 from fpclass.errors import ConfigError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
@@ -92,10 +92,10 @@ def test_both_orders_equal_torchvision(k):
 def test_normalise_equals_torchvision(k):
     channels = GOLDEN[f"image_{k}"].shape[-1]
     mean, std = (tuple(GOLDEN[name][:channels].tolist()) for name in ("mean", "std"))
-    normalised = augment.normalise(jnp.asarray(GOLDEN[f"image_{k}"]), mean, std)
+    normalised = intensity.normalise(jnp.asarray(GOLDEN[f"image_{k}"]), mean, std)
     assert normalised.dtype == jnp.float32
     np.testing.assert_allclose(normalised, GOLDEN[f"normalised_{k}"], rtol=1e-6, atol=5e-7)
-    np.testing.assert_allclose(augment.normalise(golden_image(k), mean, std), normalised, rtol=1e-6, atol=5e-7)
+    np.testing.assert_allclose(intensity.normalise(golden_image(k), mean, std), normalised, rtol=1e-6, atol=5e-7)
 
 
 @pytest.mark.parametrize("k", IMAGES)
@@ -323,15 +323,15 @@ def test_a_quarter_turn_goes_counter_clockwise():
 
 def test_everything_off_is_normalise():
     image = random_images(1)[0]
-    augmented = augment.make_augment(switched_off(), mean=0.5, std=0.5)(jax.random.key(0), image)
-    np.testing.assert_array_equal(augmented, augment.normalise(image, 0.5, 0.5))
+    augmented = compose.make_augment(switched_off(), mean=0.5, std=0.5)(jax.random.key(0), image)
+    np.testing.assert_array_equal(augmented, intensity.normalise(image, 0.5, 0.5))
     assert float(augmented.min()) >= -1
     assert float(augmented.max()) <= 1
 
 
 def test_what_is_off_is_not_traced():
     def operations(config):
-        function = augment.make_augment(config, mean=0.5, std=0.5)
+        function = compose.make_augment(config, mean=0.5, std=0.5)
         return str(jax.make_jaxpr(function)(jax.random.key(0), jnp.zeros((8, 8, 1))))
 
     assert "random" not in operations(switched_off())
@@ -346,7 +346,7 @@ def test_operations_run_in_the_stated_order():
     """Corners and boxes carry their values in normalised terms, and a box covers corners."""
     changes = {"max_rotation_deg": 45.0, "rotation_fill": 5.0, "erasing_probability": 1.0, "erasing_value": 7.0}
     image = random_images(1)[0]
-    function = augment.make_augment(augment_config(**changes), mean=0.5, std=0.25)
+    function = compose.make_augment(augment_config(**changes), mean=0.5, std=0.25)
     augmented = jax.jit(jax.vmap(function, (0, None)))(split_keys(64), image)
     assert {5.0, 7.0} <= set(np.unique(augmented).tolist())
     assert np.unique(augmented[augmented > 2.0]).tolist() == [5.0, 7.0]
@@ -358,7 +358,7 @@ def test_operations_run_in_the_stated_order():
 
 def test_jitter_sees_the_image_before_normalising():
     image = jnp.full((4, 4, 1), 0.5)
-    function = augment.make_augment(switched_off(brightness=0.2), mean=0.5, std=0.5)
+    function = compose.make_augment(switched_off(brightness=0.2), mean=0.5, std=0.5)
     augmented = jax.jit(jax.vmap(function, (0, None)))(split_keys(200), image)
     # Brightness of a mid grey moves it by up to 0.1, which is 0.2 after normalising; of a normalised 0 by nothing.
     assert float(jnp.abs(augmented).max()) == pytest.approx(0.2, abs=0.01)
@@ -368,11 +368,11 @@ def test_an_operation_keeps_its_draws_when_another_is_switched_on():
     image, image_keys = random_images(1)[0], split_keys(50)
 
     def run(**changes):
-        function = augment.make_augment(switched_off(**changes), mean=0.0, std=1.0)
+        function = compose.make_augment(switched_off(**changes), mean=0.0, std=1.0)
         return np.asarray(jax.jit(jax.vmap(function, (0, None)))(image_keys, image))
 
     erased = run(erasing_probability=0.5, erasing_value=9.0) == 9.0
-    mirrored = augment.normalise(image, 0.0, 1.0)[:, ::-1]
+    mirrored = intensity.normalise(image, 0.0, 1.0)[:, ::-1]
     flipped = np.isclose(run(flip_probability=0.5), mirrored, atol=1e-6).all(axis=(1, 2, 3))
     together = run(flip_probability=0.5, brightness=0.2, erasing_probability=0.5, erasing_value=9.0)
     np.testing.assert_array_equal(together == 9.0, erased)
@@ -398,7 +398,7 @@ def test_geometric_operations_are_drawn_at_their_own_address(operation, address)
 
     def run(**changes):
         config = switched_off(rotation_fill=3.0, **changes)
-        return np.asarray(jax.jit(augment.make_augment(config, mean=0.0, std=1.0))(key, image))
+        return np.asarray(jax.jit(compose.make_augment(config, mean=0.0, std=1.0))(key, image))
 
     np.testing.assert_allclose(run(**operation), draw(jax.random.fold_in(key, address)), rtol=0, atol=1e-5)
     erasing = {"erasing_probability": 1.0, "erasing_value": 9.0}
@@ -410,14 +410,14 @@ def test_geometric_operations_are_drawn_at_their_own_address(operation, address)
 
 def test_operations_draw_independently_of_each_other():
     image = jnp.asarray([[[0.2], [0.1]]])
-    function = augment.make_augment(augment_config(contrast=0.0), mean=0.0, std=1.0)
+    function = compose.make_augment(augment_config(contrast=0.0), mean=0.0, std=1.0)
     augmented = jax.jit(jax.vmap(function, (0, None)))(split_keys(2000), image)[:, 0, :, 0]
     assert stats.spearmanr(augmented[:, 0] > augmented[:, 1], augmented.max(axis=1)).pvalue > 1e-3
 
 
 def test_vmap_equals_a_loop_and_jit_equals_no_jit():
     batch, image_keys = random_images(6, channels=3), split_keys(6)
-    function = augment.make_augment(all_on(), mean=(0.4, 0.5, 0.6), std=0.5)
+    function = compose.make_augment(all_on(), mean=(0.4, 0.5, 0.6), std=0.5)
     jitted = jax.jit(function)
     looped = np.stack([jitted(key, image) for key, image in zip(image_keys, batch, strict=True)])
     assert looped.dtype == np.float32
@@ -428,7 +428,7 @@ def test_vmap_equals_a_loop_and_jit_equals_no_jit():
 
 def test_uint8_and_unit_floats_give_the_same():
     image = random_images(1)[0]
-    function = augment.make_augment(all_on(), mean=0.5, std=0.5)
+    function = compose.make_augment(all_on(), mean=0.5, std=0.5)
     function = jax.jit(function)
     from_float = function(jax.random.key(3), image.astype(jnp.float32) / 255)
     np.testing.assert_allclose(function(jax.random.key(3), image), from_float, rtol=0, atol=1e-5)
@@ -436,7 +436,7 @@ def test_uint8_and_unit_floats_give_the_same():
 
 def test_later_changes_of_the_config_do_not_reach_the_function():
     config = all_on()
-    function = augment.make_augment(config, mean=0.5, std=0.5)
+    function = compose.make_augment(config, mean=0.5, std=0.5)
     image = random_images(1)[0]
     before = function(jax.random.key(0), image)
     config.max_rotation_deg = 180.0
@@ -466,11 +466,11 @@ def test_later_changes_of_the_config_do_not_reach_the_function():
 )
 def test_values_that_make_no_sense_name_their_key(key, value):
     with pytest.raises(ConfigError, match=rf"^config\.augment\.{key} is .*; give "):
-        augment.make_augment(augment_config(**{key: value}), mean=0.5, std=0.5)
+        check_augment(augment_config(**{key: value}))
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_normalise_refuses_statistics_of_another_channel_count(name):
     statistics = {"mean": 0.5, "std": 0.5, name: (0.5, 0.4, 0.3)}
     with pytest.raises(ConfigError, match=rf"^config\.data\.{name} is .*, but images have 1 channels; give "):
-        augment.normalise(random_images(2), **statistics)
+        intensity.normalise(random_images(2), **statistics)

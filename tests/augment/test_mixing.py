@@ -10,6 +10,7 @@ from scipy import stats
 
 from configs import base
 from fpclass.augment.mixing import draw_cutmix, draw_mixup, draw_partners, make_mixing
+from fpclass.augment.settings import check_augment
 from fpclass.errors import ConfigError
 
 SIZE = (13, 9)
@@ -52,7 +53,7 @@ def test_off_is_nothing():
 
 def test_a_negative_alpha_is_named():
     with pytest.raises(ConfigError, match=r"^config\.augment\.cutmix_alpha is -1\.0; give "):
-        make_mixing(augment_config(cutmix_alpha=-1.0))
+        check_augment(augment_config(cutmix_alpha=-1.0))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from configs import base
-from fpclass.augment import geometry, make_augment, policy
+from fpclass.augment import geometry, policy
+from fpclass.augment.compose import make_augment
+from fpclass.augment.settings import check_augment
 from fpclass.errors import ConfigError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "augment.npz")
@@ -124,5 +126,7 @@ def test_grey_images_get_everything_but_colour():
 
 
 def test_a_name_that_does_not_exist_is_named():
+    config = base.get_config().augment
+    config.policy_names = ("rotate", "equalize")
     with pytest.raises(ConfigError, match=r"^config\.augment\.policy_names has 'equalize'; give some of identity, "):
-        run(golden_image(0), policy_names=("rotate", "equalize"))
+        check_augment(config)

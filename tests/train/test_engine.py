@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
 
 from configs.footprints import baseline
-from fpclass.augment import normalise
+from fpclass.augment.intensity import normalise
 from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fpclass.augment import normalise
+from fpclass.augment.intensity import normalise
 from fpclass.errors import ConfigError
 from fpclass.experiment import load_config
 from fpclass.models.layers import merge_logits
