@@ -72,19 +72,23 @@ def load_weights(
             array = transform(np.asarray(arrays[name])).astype(np.float32)
             if target == "/".join(("params", *stem_kernel)):
                 array = _fit_stem(array, shapes[target], is_bgr=is_bgr)
-            if resize and target.removeprefix("params/") in resize:
-                array = resize[target.removeprefix("params/")](array).astype(np.float32)
+            if fit := (resize or {}).get(target.removeprefix("params/")):
+                array = fit(array).astype(np.float32)
             wrong = _what_is_wrong(array, target, shapes[target])
             problems += [f"{name}: {wrong}"] if wrong else []
             filled[target] = array
     problems += [f"{path} {shapes[path]}: nothing in the file for it" for path in sorted(needed - filled.keys())]
     if problems:
-        more = f"; and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""
-        raise WeightsError(
-            f"{where}: {len(problems)} of its arrays or of the network's do not match: "
-            f"{'; '.join(problems[:MAX_SHOWN])}{more}. Is it of another architecture?"
-        )
+        raise _mismatch(problems, where)
     return unflatten_dict({tuple(path.split("/")): array for path, array in filled.items()})
+
+
+def _mismatch(problems: Sequence[str], where: str) -> WeightsError:
+    more = f"; and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""
+    return WeightsError(
+        f"{where}: {len(problems)} of its arrays or of the network's do not match: "
+        f"{'; '.join(problems[:MAX_SHOWN])}{more}. Is it of another architecture?"
+    )
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
