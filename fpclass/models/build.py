@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from configs import base
-from fpclass.config import Config
+from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.models.architecture import Published
 from fpclass.models.layers import conv_form
@@ -89,7 +88,7 @@ def build_backbone(
 
 def _refuse_unread(model_config: Config, keys: Sequence[str], when: str = "") -> None:
     """A key that nobody reads is an error."""
-    default: Config = base.get_config().model
+    default = base_config().model
     for key in keys:
         if model_config[key] != default[key]:
             raise ConfigError(f"model.{key} is {model_config[key]!r}: {model_config.name} does not read it{when}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
-from fpclass.models.build import build_model
+from fpclass.models.build import build_model, explainable_form
 from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions, predict_rows
 from fpclass.run.prepare import Prepared, check_same_data
@@ -23,10 +22,7 @@ def explain(best: BestModel, prepared: Prepared) -> None:
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
-    form = ConfigDict(config.model.to_dict())
-    if form.name == "cnn":
-        form.conv_form = "direct"  # the same network, with its convolutions as stages
-    model = build_model(form, table.num_classes, config.data.image_size)
+    model = build_model(explainable_form(config.model), table.num_classes, config.data.image_size)
     predictions = _predictions(best, prepared).select(VALIDATION)
     worst = np.argsort(-predictions.losses, kind="stable")[: config.explain.num_images]
     rows = prepared.splits.rows(VALIDATION)[worst]

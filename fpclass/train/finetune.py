@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -163,12 +164,7 @@ def compute_in(tree: PyTree, dtype: str) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def dense_penalty(groups: list[dict[Path, Any]], strength: float) -> Any:
-    """Sum of squares of the kernels of hidden dense layers, times `model.dense_l2`; Keras' kernel_regularizer."""
-    kernels = [
-        leaf
-        for group in groups
-        for path, leaf in group.items()
-        if path[-2:][0].startswith("dense") and path[-1] == "kernel"
-    ]
-    return strength * sum(jnp.sum(jnp.square(kernel)) for kernel in kernels)
+def dense_penalty(groups: list[dict[Path, Any]], kernels: Collection[Path], strength: float) -> Any:
+    """Sum of squares of some kernels, times `model.dense_l2`; Keras' kernel_regularizer."""
+    leaves = [leaf for group in groups for path, leaf in group.items() if path in kernels]
+    return strength * sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)

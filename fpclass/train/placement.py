@@ -12,13 +12,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from fpclass.config import Config
 from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import Table
 from fpclass.errors import RunError
+from fpclass.models.build import has_matrix_form, is_matrix_products, matrix_form
 from fpclass.models.network import HEAD
 from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
 from fpclass.train.engine import Engine, make_engine
@@ -116,9 +116,8 @@ def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
     """
     if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
         return False
-    is_products = config.model.name == "cnn" and config.model.conv_form != "direct"
     is_head = num_cached > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
-    return not (is_products or is_head)
+    return not (is_matrix_products(config.model) or is_head)
 
 
 def are_batched(config: Config, mesh: Mesh) -> bool:
@@ -135,14 +134,11 @@ def are_batched(config: Config, mesh: Mesh) -> bool:
     together = config.study.together
     is_on_cpu = mesh.devices.flat[0].platform == "cpu"
     is_head = config.finetune.cache_views > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
-    is_small = config.model.name == "cnn" or is_head
-    return together == "vmap" or (together == "auto" and not is_on_cpu and is_small)
+    is_fit = has_matrix_form(config.model) or is_head
+    return together == "vmap" or (together == "auto" and not is_on_cpu and is_fit)
 
 
 def batched_form(config: Config, mesh: Mesh) -> Config:
     """The section `model` of the config in a form that suits members that train at the same time."""
-    model_config = ConfigDict(config.model.to_dict())
-    if are_batched(config, mesh) and (model_config.name, model_config.conv_form) == ("cnn", "auto"):
-        # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
-        model_config.conv_form = "polyphase"
-    return model_config
+    # A convolution with a kernel per member becomes a grouped one, slow everywhere; a matrix product stays one.
+    return matrix_form(config.model) if are_batched(config, mesh) else config.model

@@ -109,6 +109,7 @@ def make_gradients(model: nn.Module, config: Config) -> Callable[..., tuple[Arra
     up to those of the whole; batch norm in mode "train" then normalises each part by itself.
     """
     dtype, num_parts, strength = config.model.compute_dtype, config.train.accumulate, config.model.dense_l2
+    hidden_dense = getattr(model, "hidden_dense", ())
 
     def loss_fn(
         groups: list[Any], resting: Any, batch_stats: PyTree, images: Array, targets: Array, weights: Array,
@@ -126,7 +127,7 @@ def make_gradients(model: nn.Module, config: Config) -> Callable[..., tuple[Arra
         logits = logits.astype(jnp.float32)
         loss = jnp.sum(optax.softmax_cross_entropy(logits, targets) * weights) / jnp.maximum(total, 1e-12)
         if strength:
-            loss += dense_penalty(groups, strength) / num_parts
+            loss += dense_penalty(groups, hidden_dense, strength) / num_parts
         return loss, (logits, updated.get("batch_stats", {}))
 
     differentiate = jax.value_and_grad(loss_fn, has_aux=True)
