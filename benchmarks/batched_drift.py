@@ -36,7 +36,7 @@ def make_config(num_images: int, num_epochs: int):
 
 def train(config, prepared: Prepared, num_seeds: int, together: str) -> tuple[list[np.ndarray], np.ndarray]:
     """Weights of all members after every epoch, flat, and their final validation accuracies."""
-    config.study.together = together
+    config.hardware.together = together
     members = []
     for seed in range(num_seeds):
         config.seed = seed

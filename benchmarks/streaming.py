@@ -55,7 +55,7 @@ def train(data: Path, scratch: Path, memory_gb: float, num_epochs: int) -> tuple
         sys.executable, str(PROJECT / "launch.py"), "train", "--config=configs/base.py", f"--workdir={workdir}",
         "--config.data.source=folder", f"--config.data.root={data}", f"--config.data.image_size=({SIDE},{SIDE})",
         "--config.data.channels=3", f"--config.data.memory_gb={memory_gb}", f"--config.train.num_epochs={num_epochs}",
-        "--config.evaluate.num_bootstrap=100",
+        "--config.evaluate.num_resamples=100",
     ]  # fmt: skip
     environment = {**os.environ, "FPCLASS_CACHE": str(scratch / "cache")}
     with (scratch / "output.txt").open("w") as output:

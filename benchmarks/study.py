@@ -45,7 +45,7 @@ SIZE = (train_epoch.HEIGHT, train_epoch.WIDTH)
 def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], None]:
     """A round of members that share every device, by the functions that `launch.py study` calls."""
     config = baseline.get_config()
-    config.study.together = together
+    config.hardware.together = together
     mesh = member_mesh()
     alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
     engine = divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))

@@ -75,13 +75,13 @@ def get_config() -> ConfigDict:
     augment.elastic_sigma_px = 8.0            # its smoothness: standard deviation of the Gaussian
     augment.fill_mode = "constant"            # what geometry finds outside: constant | reflect | nearest | wrap
     augment.interpolation = "auto"            # of geometry: auto (docs/augmentation.md) | nearest | bilinear
-    augment.rotation_fill = 0.0               # constant: normalised intensity that geometry brings in; 1: white
+    augment.fill_value = 0.0                  # constant: normalised intensity that geometry brings in; 1: white
     augment.height_width = (0.0, 0.0)         # Keras 2 RandomHeight and RandomWidth, then back to size: factors 1 +- x
     augment.noise = 0.0                       # Gaussian noise: standard deviation; black 0, white 1
     augment.erasing_probability = 0.0         # random erasing, after normalising
     augment.erasing_area = (0.02, 0.33)       # erased share of the image
     augment.erasing_aspect = (0.3, 3.3)       # height / width of the erased box, drawn on a log scale
-    augment.erasing_value = 0.0               # normalised intensity of the erased box, and of the cutout
+    augment.erased_value = 0.0                # normalised intensity of the erased box, and of the cutout
     augment.cutout_px = 0                     # cutout: side of a square anywhere, cut at the border; 0 turns it off
     augment.class_probability = ()            # share of each class's images that are augmented; empty: all of them
     augment.mixup_alpha = 0.0                 # mixup: share drawn from Beta(x, x) once per batch; 0 turns it off
@@ -101,7 +101,7 @@ def get_config() -> ConfigDict:
     model.batch_norm = False                  # cnn: after the ReLU of the first dense layer; blocks: before each pool
     model.head = "own"                        # own (cnn: flatten; blocks: gap) | flatten | gap (average) | moments
     model.output = "softmax"                  # softmax | sigmoid: of two classes, one output; see layers.Logits
-    model.subclasses = ()                     # how many classes data.merge puts into each: these are learnt; () for not
+    model.subclasses = False                  # the classes that data.merge puts together are learnt one by one
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off
     model.conv_form = "auto"                  # auto | polyphase | direct: how conv+pool is computed; same result
 
@@ -109,8 +109,8 @@ def get_config() -> ConfigDict:
     model.compute_dtype = "float32"           # float32 | bfloat16: what the network computes in; weights are float32
 
     finetune = config.finetune = ConfigDict()  # read by networks of stages: blocks and backbones
-    finetune.freeze_until = ""                # stages before this one keep their weights; head: all; empty: none
-    finetune.freeze_till = 0                  # the same by count: so many leading stages (layers, in VGG and AlexNet)
+    finetune.freeze_before = ""               # stages before this one keep their weights; head: all; empty: none
+    finetune.num_frozen = 0                   # the same by count: so many leading stages (layers, in VGG and AlexNet)
     finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): after 5 epochs, layer4 and all behind it
     finetune.batch_norm = "auto"              # auto (frozen_stats with weights, train without) |
                                               # train (where stages learn) | train_all | frozen_stats | frozen
@@ -150,22 +150,23 @@ def get_config() -> ConfigDict:
     predict = config.predict = ConfigDict()
     predict.flip = False                      # average over the image and its mirror image
     predict.shift_px = 0                      # average over shifts by so many pixels up, down, left and right; 0: none
-    predict.average = "probabilities"         # probabilities | logits: what is averaged
+    predict.averaging = "probabilities"       # probabilities | logits: over views of an image, over members
 
     study = config.study = ConfigDict()
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier
-    study.alpha = 0.05                        # family-wise error rate of the comparisons; intervals cover 1 - alpha
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
     study.calibration = "temperature"         # of the ensemble, fitted out of fold: none | temperature | vector
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
     study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
     study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing
-    study.together = "auto"                   # members of a config: auto (measured) | vmap (batched) | sequential
-    study.memory_gb = 0.0                     # budget for members that train together; 0: what the device has
+
+    hardware = config.hardware = ConfigDict()
+    hardware.together = "auto"                # members of a config: auto (measured) | vmap (batched) | sequential
+    hardware.memory_gb = 0.0                  # budget for members that train together; 0: what the device has
 
     evaluate = config.evaluate = ConfigDict()
-    evaluate.num_bootstrap = 2000             # resamples of people behind every interval
-    evaluate.confidence = 0.95                # coverage of the intervals
+    evaluate.num_resamples = 2000             # resamples of people behind every interval
+    evaluate.confidence = 0.95                # coverage of intervals; studies err with 1 - this, family-wise
 
     explain = config.explain = ConfigDict()
     explain.num_images = 5                    # worst-loss validation images that are shown

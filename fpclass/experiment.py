@@ -21,7 +21,7 @@ from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
 from fpclass.stats.intervals import OVERALL_METRICS
 
-AFTER_TRAINING = ("study.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
+AFTER_TRAINING = ("study.", "hardware.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -41,10 +41,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.class_weights": ("none", "balanced"),
     "train.early_stopping": ("none", "restore_best", "patience"),
     "train.selection_metric": ("accuracy", "loss", "macro_f1"),
-    "predict.average": ("probabilities", "logits"),
+    "predict.averaging": ("probabilities", "logits"),
     "study.metric": OVERALL_METRICS,
     "study.calibration": METHODS,
-    "study.together": ("auto", "vmap", "sequential"),
+    "hardware.together": ("auto", "vmap", "sequential"),
     "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
 }
 """Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
@@ -52,10 +52,20 @@ CHOICES: dict[str, tuple[str, ...]] = {
 FORMAT = 2
 """Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "augment.rotation_fill": "augment.fill_value",
+    "augment.erasing_value": "augment.erased_value",
+    "finetune.freeze_until": "finetune.freeze_before",
+    "finetune.freeze_till": "finetune.num_frozen",
+    "predict.average": "predict.averaging",
+    "study.together": "hardware.together",
+    "study.memory_gb": "hardware.memory_gb",
+    "study.alpha": "evaluate.confidence",
+    "evaluate.num_bootstrap": "evaluate.num_resamples",
+}
 """Keys of format 1, and what they are called now."""
 
-CONVERTED: dict[str, Callable[[Any], Any]] = {}
+CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
 """Keys of format 1, renamed or not, and what makes of their old value the new one."""
 
 ADDED: tuple[str, ...] = ()
@@ -68,8 +78,8 @@ Conditions = dict[str, tuple[bool, str]]
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
-        "data.memory_gb model.squeeze_excitation model.dense_l2 finetune.freeze_till optim.weight_decay "
-        "optim.gradient_clip_norm train.num_devices study.margin study.memory_gb evaluate.num_bootstrap",
+        "data.memory_gb model.squeeze_excitation model.dense_l2 finetune.num_frozen optim.weight_decay "
+        "optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb evaluate.num_resamples",
     ),
     "at least 1": (
         lambda x: x >= 1,
@@ -86,7 +96,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "in (0, 1)": (
         lambda x: 0 < x < 1,
-        "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate evaluate.confidence",
+        "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate",
     ),
 }
 """Plain ranges of numbers: in words, as a test, and the keys that they are of."""
@@ -219,6 +229,11 @@ def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]
     return {key: pair for key, pair in differences(old, new).items() if not key.startswith(AFTER_TRAINING)}
 
 
+def subclass_counts(config: Config) -> tuple[int, ...]:
+    """How many classes `data.merge` puts into each, where `model.subclasses` has them learnt one by one; else ()."""
+    return tuple(len(members) for _, members in config.data.merge) if config.model.subclasses else ()
+
+
 def needs_selection(config: Config) -> bool:
     """Whether training chooses anything (the epoch, the learning rate) and so needs data to choose on."""
     return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
@@ -307,13 +322,12 @@ def _is_merged_class(pair: Any) -> bool:
 
 
 def _model_conditions(config: Any) -> Conditions:
-    model, merge = config.model, config.data.merge
-    lengths = tuple(len(members) for _, members in merge)
+    model = config.model
     return {
         "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
         "model.subclasses": (
-            not model.subclasses or (model.output == "softmax" and tuple(model.subclasses) == lengths),
-            "() or how many classes data.merge puts into each, with model.output=softmax",
+            not model.subclasses or (model.output == "softmax" and bool(config.data.merge)),
+            "False, or True with classes in data.merge and model.output=softmax",
         ),
         "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
     }
@@ -321,7 +335,7 @@ def _model_conditions(config: Any) -> Conditions:
 
 def _finetune_conditions(config: Any) -> Conditions:
     finetune, is_cached = config.finetune, config.finetune.cache_views > 0
-    is_frozen = bool(finetune.freeze_until or finetune.freeze_till)
+    is_frozen = bool(finetune.freeze_before or finetune.num_frozen)
     return {
         "finetune.batch_norm": (
             finetune.batch_norm != "train_all" or not is_cached,
@@ -338,7 +352,7 @@ def _finetune_conditions(config: Any) -> Conditions:
         ),
         "finetune.cache_views": (
             finetune.cache_views >= 0 and (is_frozen or not is_cached),
-            "0, or at least 1 where stages are frozen (finetune.freeze_until)",
+            "0, or at least 1 where stages are frozen (finetune.freeze_before)",
         ),
     }
 
@@ -384,8 +398,8 @@ def _conditions_after_training(config: Any) -> Conditions:
             0 <= predict.shift_px < min(config.data.image_size),
             "at least 0, and less than both sides of data.image_size",
         ),
-        "study.alpha": (0 < study.alpha < 0.5, "in (0, 0.5)"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
+        "evaluate.confidence": (0.5 < config.evaluate.confidence < 1, "in (0.5, 1)"),
     }
 
 

@@ -26,7 +26,7 @@ SMALL = [
     "--config.train.num_epochs=4",
     "--config.train.eval_every_epochs=2",
     "--config.train.checkpoint_every_epochs=1",
-    "--config.evaluate.num_bootstrap=50",
+    "--config.evaluate.num_resamples=50",
     "--config.explain.num_images=2",
 ]
 EXP04 = "--config=configs/footprints/exp04_early_stopping_dropout.py"
@@ -117,7 +117,7 @@ def test_commands_alone_give_what_the_training_gave(run, own_run):
 
 
 def test_what_comes_after_training_may_be_chosen_again(own_run):
-    assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_bootstrap=20"]) == 0
+    assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_resamples=20"]) == 0
     assert "20 resamples" in json.loads((own_run / "metrics.json").read_text())["validation"]["interval"]
     assert cli.main(["explain", f"--workdir={own_run}", "--config.explain.stage=conv1/pool"]) == 0
     assert np.load(own_run / "grad_cam.npz")["raw"].shape == (2, 28, 18)

@@ -79,8 +79,8 @@ OUR_OWN: dict[str, dict[str, Any]] = {
     "exp15_label_smoothing": {"train.label_smoothing": 0.1},
     "exp16_large_input": {"data.image_size": (240, 160)},
     "exp17_wide": {"model.conv_features": (24, 64)},
-    "exp18_elastic": {"augment.elastic_alpha_px": 1.5, "augment.rotation_fill": 1.0},
-    "exp19_scale": {"augment.rotation_fill": 1.0, "augment.scale": (0.9, 1.1)},
+    "exp18_elastic": {"augment.elastic_alpha_px": 1.5, "augment.fill_value": 1.0},
+    "exp19_scale": {"augment.fill_value": 1.0, "augment.scale": (0.9, 1.1)},
     "exp20_gap_head": {"model.head": "gap"},
     "exp21_squeeze_excitation": {"model.squeeze_excitation": 2},
     "exp22_keep_aspect_ratio": {"data.resize": "pad"},
@@ -118,8 +118,8 @@ BASELINE = {
     "augment.erasing_probability": 0.0,
     "augment.erasing_area": (0.02, 0.33),
     "augment.erasing_aspect": (0.3, 3.3),
-    "augment.erasing_value": 0.0,
-    "augment.rotation_fill": 0.0,
+    "augment.erased_value": 0.0,
+    "augment.fill_value": 0.0,
     "augment.scale": (1.0, 1.0),
     "augment.elastic_alpha_px": 0.0,
     "augment.mixup_alpha": 0.0,
@@ -183,7 +183,7 @@ def test_the_pretrained_experiments_are_those_of_the_reference_and_one_with_care
     reference, proper = (load_config(f"configs/footprints/{name}{end}.py") for end in ("", "_proper"))
     for config in (reference, proper):
         assert config.model.name == config.model.weights == name
-        assert config.finetune.freeze_until == "head"
+        assert config.finetune.freeze_before == "head"
     assert (reference.finetune.new_stem, reference.finetune.batch_norm) == (True, "train_all")
     assert (proper.finetune.new_stem, proper.finetune.batch_norm) == (False, "auto")
     assert not reference.finetune.unfreeze

@@ -14,7 +14,7 @@ import fpclass
 from configs import base
 from fpclass import cli
 from fpclass.flags import Command
-from fpclass.models.build import MODELS
+from fpclass.models.registry import ARCHITECTURES
 
 PACKAGE = pathlib.Path(fpclass.__file__).parent
 CONFIGS = pathlib.Path(configs.__file__).parent
@@ -74,6 +74,6 @@ def test_architectures_are_declared_in_one_file_each() -> None:
         for file in (PACKAGE / "models").rglob("*.py")
         if "pretrained" not in file.relative_to(PACKAGE).parts
     }
-    for name in MODELS:
+    for name in ARCHITECTURES:
         files = [str(file.relative_to(PACKAGE)) for file, text in texts.items() if f'"{name}"' in text]
         assert len(files) == 1, f"{name} is declared in {files}"

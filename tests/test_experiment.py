@@ -54,7 +54,7 @@ def test_without_overrides_the_file_is_the_config() -> None:
         (["--config.data.image_size=(60,40)"], {"data.image_size": (60, 40)}),
         (["--config.data.image_size=60,40", "--config.seed=3"], {"data.image_size": (60, 40), "seed": 3}),
         (["--config.data.root=/some where/with=signs"], {"data.root": "/some where/with=signs"}),
-        (["--config.augment.rotation_fill", "-1.0"], {"augment.rotation_fill": -1.0}),
+        (["--config.augment.fill_value", "-1.0"], {"augment.fill_value": -1.0}),
         (["--config.model.batch_norm=True"], {"model.batch_norm": True}),
         (["--config.model.batch_norm"], {"model.batch_norm": True}),
         (["--noconfig.split.grouped"], {"split.grouped": False}),
@@ -130,14 +130,14 @@ OUT_OF_RANGE = {
     "train.ema_decay": ("1", "-0.1"),
     "train.num_devices": ("-1",),
     "predict.shift_px": ("-1", "80"),
-    "study.alpha": ("0", "1"),
+    "evaluate.confidence": ("0.5", "1"),
     "study.margin": ("-0.1",),
     "study.max_risk": ("-0.1", "2"),
     "study.miss_rate": ("0", "1"),
-    "study.memory_gb": ("-1",),
+    "hardware.memory_gb": ("-1",),
     "augment.flip_probability": ("-0.1", "1.5", "nan"),
     "augment.brightness": ("-0.1", "inf"),
-    "augment.rotation_fill": ("nan",),
+    "augment.fill_value": ("nan",),
     "augment.erasing_area": ("(0.1,'b')", "(0.1,1e999)"),
     "data.synthetic.image_size": ("tall",),
     "model.conv_features": ("()", "(6,0)", "(6,1.5)"),
@@ -156,7 +156,7 @@ OUT_OF_RANGE = {
     "train.patience": ("0",),
     "train.eval_every_epochs": ("0",),
     "train.checkpoint_every_epochs": ("0",),
-    "evaluate.num_bootstrap": ("-1",),
+    "evaluate.num_resamples": ("-1",),
     "evaluate.confidence": ("0", "1"),
     "explain.num_images": ("0",),
 }
@@ -213,7 +213,7 @@ def test_every_optimiser_and_schedule_can_be_built() -> None:
 
 
 def test_values_at_the_edge_of_their_range_are_fine() -> None:
-    changed("--config.train.label_smoothing=0", "--config.evaluate.num_bootstrap=0", "--config.model.dense_features=()")
+    changed("--config.train.label_smoothing=0", "--config.evaluate.num_resamples=0", "--config.model.dense_features=()")
     changed("--config.split.num_folds=2", "--config.split.fold=1", "--config.seed=4294967295")
     changed("--config.optim.schedule=cosine", "--config.optim.warmup_epochs=49.5")
 
@@ -324,10 +324,10 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         choice = {
             "study.metric": "brier",
             "study.calibration": "vector",
-            "study.together": "vmap",
+            "hardware.together": "vmap",
             "submit.threshold_for": "f1",
         }
-        other = {str: "other", float: "0.25", tuple: "(2,3)"}
+        other = {str: "other", float: "0.75", tuple: "(2,3)"}
         new = choice.get(key) or text or other.get(type(value)) or str(value + 1)
         if is_allowed:
             assert set(differences(config, override(config, [f"--config.{key}={new}"]))) == {key}
@@ -337,7 +337,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
         "data.memory_gb",
         "data.root",
-        "evaluate.num_bootstrap",
+        "evaluate.num_resamples",
         "evaluate.confidence",
         "explain.num_images",
         "explain.stage",

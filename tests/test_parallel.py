@@ -36,7 +36,7 @@ STUDY = [
     "--config.train.batch_size=8",
     "--config.train.num_epochs=2",
     "--config.train.eval_every_epochs=1",
-    "--config.evaluate.num_bootstrap=50",
+    "--config.evaluate.num_resamples=50",
 ]
 MEMBERS = [f"members/exp04_early_stopping_dropout/fold-{fold}-seed-0" for fold in range(3)]
 SECONDS = 240
@@ -77,7 +77,7 @@ def eight_devices(file: str) -> None:
     data = Dataset(images, rng.integers(0, 2, 40, dtype=np.int32))
     people = [member(seed, rows=range(seed, 21)) for seed in range(5)]  # of 3 steps per epoch
     people[4] = member(4, rows=range(12))  # of 2
-    config = small_config(model__dropout_rate=0.3, augment__flip_probability=0.5, study__together="sequential")
+    config = small_config(model__dropout_rate=0.3, augment__flip_probability=0.5, hardware__together="sequential")
     one = Mesh(np.array(jax.devices()[:1]), (parallel.MEMBER,), axis_types=(AxisType.Auto,))
     saved = {}
     for name, mesh in (("eight", parallel.member_mesh()), ("one", one)):

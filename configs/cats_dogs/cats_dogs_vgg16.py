@@ -28,7 +28,7 @@ CHANGES = (
     "data.image_size",
     "data.source",
     "finetune.cache_views",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "model.head",
     "model.name",
     "model.weights",
@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
     config.model.name = "vgg16"
     config.model.weights = "vgg16.keras_notop"
     config.model.head = "flatten"
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.cache_views = 4
     config.train.num_epochs = 20
     config.train.early_stopping = "restore_best"

@@ -26,7 +26,7 @@ CHANGES = (
     "data.interpolation",
     "data.source",
     "finetune.cache_views",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "model.dense_features",
     "model.dropout_rate",
     "model.head",
@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.model.head = "gap"
     config.model.dense_features = (256, 128)
     config.model.dropout_rate = 0.2
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.cache_views = 8
     config.optim.learning_rate = 1e-5
     config.train.num_epochs = 100

@@ -13,7 +13,7 @@ from configs.footprints import baseline
 
 CHANGES = (
     "finetune.batch_norm",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "finetune.new_stem",
     "model.dense_features",
     "model.name",
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.model.dense_features = ()
     config.model.name = "efficientnet_b0"
     config.model.weights = "efficientnet_b0"
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.new_stem = True
     config.finetune.batch_norm = "train_all"
     config.train.early_stopping = "restore_best"

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from configs.footprints import baseline
 
-CHANGES = ("augment.elastic_alpha_px", "augment.rotation_fill")
+CHANGES = ("augment.elastic_alpha_px", "augment.fill_value")
 
 
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "exp18_elastic"
     config.augment.elastic_alpha_px = 1.5
-    config.augment.rotation_fill = 1.0
+    config.augment.fill_value = 1.0
     return config

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from configs.footprints import baseline
 
-CHANGES = ("augment.rotation_fill", "augment.scale")
+CHANGES = ("augment.fill_value", "augment.scale")
 
 
 def get_config() -> ConfigDict:
     config = baseline.get_config()
     config.name = "exp19_scale"
-    config.augment.rotation_fill = 1.0
+    config.augment.fill_value = 1.0
     config.augment.scale = (0.9, 1.1)
     return config

@@ -14,7 +14,7 @@ from configs.footprints import baseline
 
 CHANGES = (
     "finetune.batch_norm",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "finetune.new_stem",
     "model.dense_features",
     "model.name",
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.model.dense_features = ()
     config.model.name = "resnet18"
     config.model.weights = "resnet18"
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.new_stem = True
     config.finetune.batch_norm = "train_all"
     config.train.early_stopping = "restore_best"

@@ -12,7 +12,7 @@ from configs.footprints import baseline
 
 CHANGES = (
     "finetune.backbone_rate",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "finetune.unfreeze",
     "model.dense_features",
     "model.name",
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.model.dense_features = ()
     config.model.name = "resnet18"
     config.model.weights = "resnet18"
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.unfreeze = (("layer4", 5), ("layer3", 15))
     config.finetune.backbone_rate = 0.1
     config.train.early_stopping = "restore_best"

@@ -14,7 +14,7 @@ CHANGES = (
     "data.mean",
     "data.std",
     "finetune.cache_views",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "model.conv_features",
     "model.dense_features",
     "model.dropout_rate",
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config.model.conv_features = base.get_config().model.conv_features
     config.model.dense_features = (1024,)
     config.model.dropout_rate = 0.2
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.cache_views = 1
     config.optim.learning_rate = 1e-5
     return config

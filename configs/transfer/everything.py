@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from configs.transfer import linear_probe
 
-CHANGES = ("finetune.cache_views", "finetune.freeze_until", "optim.learning_rate")
+CHANGES = ("finetune.cache_views", "finetune.freeze_before", "optim.learning_rate")
 
 
 def get_config() -> ConfigDict:
     config = linear_probe.get_config()
     config.name = "everything"
-    config.finetune.freeze_until = ""
+    config.finetune.freeze_before = ""
     config.finetune.cache_views = 0
     config.optim.learning_rate = 3e-4
     return config

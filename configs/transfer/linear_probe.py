@@ -15,7 +15,7 @@ CHANGES = (
     "data.image_size",
     "data.source",
     "finetune.cache_views",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "model.name",
     "model.weights",
     "train.early_stopping",
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.model.name = "efficientnet_lite0"
     config.model.weights = "efficientnet_lite0"
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.cache_views = 4
     config.train.num_epochs = 30
     config.train.early_stopping = "restore_best"

@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.augment.interpolation = "nearest"
     config.model.name = "airbench"
     config.model.conv_features = (64, 256, 256)
-    config.model.subclasses = (4, 6)
+    config.model.subclasses = True
     for key in ("batch_norm", "block_dropout_rate", "dense_features", "dense_l2", "output"):
         config.model[key] = unset.model[key]
     config.optim.name = "sgd"

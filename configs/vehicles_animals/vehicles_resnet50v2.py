@@ -13,7 +13,7 @@ from configs.vehicles_animals import vehicles_model1
 CHANGES = (
     "data.image_size",
     "finetune.cache_views",
-    "finetune.freeze_until",
+    "finetune.freeze_before",
     "model.batch_norm",
     "model.block_dropout_rate",
     "model.conv_features",
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.model.block_dropout_rate = 0.0
     config.model.head = "gap"
     config.model.dense_features = (512, 256)
-    config.finetune.freeze_until = "head"
+    config.finetune.freeze_before = "head"
     config.finetune.cache_views = 1
     config.optim.learning_rate = 1e-4
     return config

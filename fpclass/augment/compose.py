@@ -118,7 +118,7 @@ def _change_intensity(config: Any, key: Key[Array, ""], image: Image) -> Image:
 
 
 def _warp_one_by_one(config: Any, key: Key[Array, ""], image: Image) -> Image:
-    at, fill = functools.partial(jax.random.fold_in, key), config.rotation_fill
+    at, fill = functools.partial(jax.random.fold_in, key), config.fill_value
     if config.max_rotation_deg:
         image = warp.rotate(at(_ROTATE), image, max_angle_deg=config.max_rotation_deg, fill=fill)
     if tuple(config.scale) != (1, 1):
@@ -156,7 +156,7 @@ def _warp_once(config: Any, key: Key[Array, ""], image: Image) -> Image:
     return geometry.warp(
         image,
         geometry.compose(*maps),
-        fill=config.rotation_fill,
+        fill=config.fill_value,
         fill_mode=config.fill_mode,
         interpolation="bilinear" if config.interpolation == "auto" else config.interpolation,
         shift_px=shift_px,
@@ -171,11 +171,11 @@ def _overwrite(config: Any, key: Key[Array, ""], image: Image) -> Image:
             probability=config.erasing_probability,
             area=config.erasing_area,
             aspect=config.erasing_aspect,
-            value=config.erasing_value,
+            value=config.erased_value,
         )
     if config.cutout_px:
         at = jax.random.fold_in(key, _CUTOUT)
-        image = boxes.cutout(at, image, side_px=config.cutout_px, value=config.erasing_value)
+        image = boxes.cutout(at, image, side_px=config.cutout_px, value=config.erased_value)
     return image
 
 

@@ -20,8 +20,8 @@ BY_EPOCH = ("flip_alternates",)
 MIXING = ("mixup_alpha", "cutmix_alpha")
 """Those of what sees a whole batch: `fpclass.augment.mixing`."""
 PARAMETERS = (
-    "policy_magnitude", "policy_names", "elastic_sigma_px", "fill_mode", "interpolation", "rotation_fill",
-    "erasing_area", "erasing_aspect", "erasing_value", "class_probability",
+    "policy_magnitude", "policy_names", "elastic_sigma_px", "fill_mode", "interpolation", "fill_value",
+    "erasing_area", "erasing_aspect", "erased_value", "class_probability",
 )  # fmt: skip
 """Those that change nothing as long as all switches are off."""
 ONE_BY_ONE = ("max_rotation_deg", "scale", "elastic_alpha_px")

@@ -143,7 +143,7 @@ def _look_at_labels(
             config.split.seed,
         )
     labels = table.labels[judgement.rows]
-    accuracy = judgement.accuracy(labels, Bootstrap(config.evaluate.num_bootstrap, config.evaluate.confidence))
+    accuracy = judgement.accuracy(labels, Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence))
     baseline = float(np.bincount(labels).max() / len(labels))
     advice = "give the predictions of a study (--predictions)"
     if judgement.is_quick and not (features and features.is_pretrained):

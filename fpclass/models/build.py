@@ -18,13 +18,16 @@ from fpclass.models.network import Network, dense_head, stages_through
 from fpclass.models.registry import declaration
 
 
-def build_model(model_config: Config, num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+def build_model(
+    model_config: Config, num_classes: int, image_size: tuple[int, int], subclasses: Sequence[int] = ()
+) -> nn.Module:
     """Builds the architecture that `model.name` names.
 
     Args:
       model_config: the section `model` of the config.
       num_classes: K.
       image_size: (height, width) in pixels.
+      subclasses: number of subclasses of every class that are learnt one by one; () where the classes are learnt.
 
     Raises:
       ConfigError: no such architecture, one output for other than two classes, a key that the network does not read, or
@@ -35,8 +38,14 @@ def build_model(model_config: Config, num_classes: int, image_size: tuple[int, i
         raise ConfigError(f"model.output is 'sigmoid': that is for two classes, and there are {num_classes}")
     _refuse_unread(model_config, architecture.unread)
     if isinstance(architecture, Published):
-        return build_backbone(architecture, model_config, num_classes, image_size)
-    return architecture.build(model_config, num_classes, image_size)
+        model: Any = build_backbone(architecture, model_config, num_classes, image_size)
+    else:
+        model = architecture.build(model_config, num_classes, image_size)
+    if not subclasses:
+        return model
+    learnt: dict[str, Any] = {"subclasses": tuple(subclasses)}
+    head = model.head if isinstance(model, Network) else None
+    return model.clone(head=head.clone(**learnt)) if head else model.clone(**learnt)
 
 
 def build_backbone(

@@ -17,7 +17,7 @@ from fpclass.errors import ConfigError
 from fpclass.models.layers import BatchNorm, Logits, stage
 
 HEAD = "head"
-"""Name of the head beside the stages; as `finetune.freeze_until` it means that all of these are frozen."""
+"""Name of the head beside the stages; as `finetune.freeze_before` it means that all of these are frozen."""
 Path = tuple[str, ...]
 """Where a parameter lies, below `params`."""
 OUTPUT = ":out"
@@ -261,6 +261,5 @@ def dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
         tuple(model_config.dense_features),
         model_config.dropout_rate,
         model_config.output,
-        tuple(model_config.subclasses),
         name=HEAD,
     )

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 
 from fpclass.data.decode import Images
 from fpclass.errors import RunError
-from fpclass.models.build import build_model, variable_shapes
+from fpclass.models.build import variable_shapes
 from fpclass.run.folder import Run
 from fpclass.train import checkpoints
 from fpclass.train.placement import engine_for
+from fpclass.train.task import build_network
 
 
 class BestModel:
@@ -29,7 +30,7 @@ class BestModel:
     def __init__(self, run: Run, num_classes: int):
         self.run = run
         self.num_classes = num_classes
-        self.model: nn.Module = build_model(run.config.model, num_classes, run.config.data.image_size)
+        self.model: nn.Module = build_network(run.config, num_classes)
 
     @cached_property
     def variables(self) -> dict[str, Any]:

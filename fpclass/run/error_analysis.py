@@ -69,7 +69,7 @@ def _count_by_original_class(
         predictions.logits,
         Cohort(predictions.labels, groups, class_names=prepared.table.class_names),
         np.array(prepared.table.rows["original"], str)[rows],
-        Bootstrap(evaluate.num_bootstrap, evaluate.confidence),
+        Bootstrap(evaluate.num_resamples, evaluate.confidence),
         suffix="" if split == VALIDATION else f"_{split}",
         note=prepared.note,
     )

@@ -50,7 +50,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
             continue
         groups = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
         cohort = Cohort(part.labels, groups, class_names=table.class_names)
-        bootstrap = Bootstrap(config.evaluate.num_bootstrap, config.evaluate.confidence)
+        bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
     report = classification_report(metrics[VALIDATION])
     files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")

@@ -7,10 +7,11 @@ import numpy as np
 
 from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
-from fpclass.models.build import build_model, explainable_form
+from fpclass.models.build import explainable_form
 from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions, predict_rows
 from fpclass.run.prepare import Prepared, check_same_data
+from fpclass.train.task import build_network
 
 
 def explain(best: BestModel, prepared: Prepared) -> None:
@@ -22,7 +23,7 @@ def explain(best: BestModel, prepared: Prepared) -> None:
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
-    model = build_model(explainable_form(config.model), table.num_classes, config.data.image_size)
+    model = build_network(config, table.num_classes, explainable_form(config.model))
     predictions = _predictions(best, prepared).select(VALIDATION)
     worst = np.argsort(-predictions.losses, kind="stable")[: config.explain.num_images]
     rows = prepared.splits.rows(VALIDATION)[worst]

@@ -87,7 +87,7 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
 
 def bootstrap_of(settings: Config) -> Bootstrap:
     """The bootstrap behind all intervals of a study, from the config of its baseline."""
-    return Bootstrap(settings.evaluate.num_bootstrap, 1 - settings.study.alpha)
+    return Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
 
 
 def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> list[StudyRow]:
@@ -116,7 +116,7 @@ def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, 
       The ensemble; and its scores, calibration and decisions, for JSON.
     """
     cohort, bootstrap, method = predictions.cohort, bootstrap_of(settings), settings.study.calibration
-    ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.average)
+    ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
     log_probabilities = ensemble.log_probabilities
     calibrated, _, _ = cross_fitted_calibration(log_probabilities, cohort, method)
     return ensemble, {
@@ -165,7 +165,7 @@ def write_ensemble(
         study.path("ensemble.json"),
         {
             "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
-            "average": settings.predict.average,
+            "average": settings.predict.averaging,
             "calibration": reports["calibration"]["final"],
             "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
             **described,

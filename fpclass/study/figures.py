@@ -86,7 +86,7 @@ def sweep_figure(
     """Scores against the number of frozen stages: the mean, its interval, and the range of the members.
 
     Args:
-      frame: one row per cut point: num_frozen, freeze_until, and METRIC with _low, _high, _members_low, _members_high.
+      frame: one row per cut point: num_frozen, freeze_before, and METRIC with _low, _high, _members_low, _members_high.
       metrics: one panel each.
       title: what was swept.
       confidence: coverage of the intervals.
@@ -101,7 +101,7 @@ def sweep_figure(
         errors = np.abs(np.stack([mean - frame[f"{metric}_low"], frame[f"{metric}_high"] - mean]).astype(float))
         axes.errorbar(x, mean, errors, color=BLUE, marker="o", markersize=5, capsize=3, label=f"mean, {confidence:.0%}")
         axes.set_title(metric.replace("_", " "), loc="left", color=GREY)
-        names = [f"{n}: {until or 'nothing'}" for n, until in zip(x, frame["freeze_until"], strict=True)]
+        names = [f"{n}: {until or 'nothing'}" for n, until in zip(x, frame["freeze_before"], strict=True)]
         axes.set_xticks(x, [shorten(name, 22) for name in names], rotation=60, ha="right", fontsize=8)
         axes.set_xlabel("frozen stages, and the first that learns")
         axes.grid(axis="y")

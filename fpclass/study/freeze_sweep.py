@@ -61,7 +61,7 @@ def plan_sweep(
     for stage, num_frozen in frozen.items():
         cut: Config = ConfigDict(config.to_dict())
         cut.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
-        cut.finetune.freeze_until, cut.finetune.freeze_till = stage if num_frozen else "", 0
+        cut.finetune.freeze_before, cut.finetune.num_frozen = stage if num_frozen else "", 0
         cut.finetune.unfreeze = ()
         if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
             cut.finetune.cache_views = 0
@@ -88,13 +88,13 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
     predictions = collect(study, trained)
     settings = study.arms[study.baseline]
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
-    bootstrap = Bootstrap(settings.evaluate.num_bootstrap, 1 - settings.study.alpha)
+    bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     rows = []
     for name in trained:
         row: dict[str, Any] = {
             "config": name,
             "num_frozen": int(name.partition("-")[0]),
-            "freeze_until": study.arms[name].finetune.freeze_until,
+            "freeze_before": study.arms[name].finetune.freeze_before,
         }
         for metric in METRICS:
             logits = predictions.logits[name]

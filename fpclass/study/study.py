@@ -271,10 +271,10 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
 
 def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
     """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
-    keys = ["data.classes", "split.seed", "split.grouped", "evaluate.num_bootstrap", "predict.average"]
+    keys = ["data.classes", "split.seed", "split.grouped", "predict.averaging"]
     settings = {name: flatten(config) for name, config in arms.items()}
     reference = settings[baseline]
-    keys += [key for key in reference if key.startswith("study.") and key not in ("study.together", "study.memory_gb")]
+    keys += [key for key in reference if key.startswith(("study.", "evaluate."))]
     for name, values in settings.items():
         for key in keys:
             if values[key] != reference[key]:
@@ -289,5 +289,5 @@ def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
             )
     if not reference["split.grouped"]:
         raise ConfigError("split.grouped is False, which leaks people; use --compare-splits to see by how much")
-    if not reference["evaluate.num_bootstrap"]:
-        raise ConfigError("evaluate.num_bootstrap is 0: a study needs resamples of people; 2000 is the default")
+    if not reference["evaluate.num_resamples"]:
+        raise ConfigError("evaluate.num_resamples is 0: a study needs resamples of people; 2000 is the default")

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fpclass.data.splits import VALIDATION
-from fpclass.models.build import build_model
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.metrics import compute_metrics
 from fpclass.study.out_of_fold import OutOfFold, logit_columns, read_member
 from fpclass.study.study import Study, StudyMember
 from fpclass.train import checkpoints
 from fpclass.train.summary import count_parameters
+from fpclass.train.task import build_network
 
 SCORES = ("train_accuracy", "train_loss", "train_precision", "accuracy", "loss", "precision", "gap")
 
@@ -41,7 +41,7 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
         members = study.members(name)
         config = members[0].run.config
         shape = (*config.data.image_size, config.data.channels)
-        model = build_model(config.model, len(class_names), config.data.image_size)
+        model = build_network(config, len(class_names))
         scores = pd.DataFrame([_scores(member, class_names) for member in members])
         record: dict[str, Any] = {
             "config": name,

@@ -96,21 +96,21 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
         _refuse_finetuning(config)
         return Plan()
     names = model.stage_names
-    until, till = finetune.freeze_until, finetune.freeze_till
-    if until and till:
-        raise ConfigError(f"finetune.freeze_until is {until!r} and finetune.freeze_till is {till}: give one of them")
-    if till > len(names) + num_cached:
-        raise ConfigError(f"finetune.freeze_till is {till}: the network has {len(names)} stages: {', '.join(names)}")
-    starts, frozen = [0], [max(0, till - num_cached)]
-    if until:
-        frozen = [_frozen_before(names, until, "finetune.freeze_until")]
-    for stage, epoch in finetune.unfreeze:
+    stage, count = finetune.freeze_before, finetune.num_frozen
+    if stage and count:
+        raise ConfigError(f"finetune.freeze_before is {stage!r} and finetune.num_frozen is {count}: give one of them")
+    if count > len(names) + num_cached:
+        raise ConfigError(f"finetune.num_frozen is {count}: the network has {len(names)} stages: {', '.join(names)}")
+    starts, frozen = [0], [max(0, count - num_cached)]
+    if stage:
+        frozen = [_frozen_before(names, stage, "finetune.freeze_before")]
+    for name, epoch in finetune.unfreeze:
         starts.append(epoch)
-        frozen.append(_frozen_before(names, stage, "finetune.unfreeze"))
+        frozen.append(_frozen_before(names, name, "finetune.unfreeze"))
     if starts != sorted(set(starts)) or frozen != sorted(set(frozen), reverse=True):
         raise ConfigError(
             f"finetune.unfreeze is {finetune.unfreeze!r}: expected (stage, epoch) pairs with rising epochs from 1, "
-            "each of a stage before that of the last pair, and the first of one before finetune.freeze_until"
+            "each of a stage before that of the last pair, and the first of one before finetune.freeze_before"
         )
     free = (model.stem_kernel,) if finetune.new_stem else ()
     fixed = (model.stem_kernel,) if model.stem_of_images else ()

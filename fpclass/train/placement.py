@@ -82,7 +82,7 @@ def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -
     if is_streamed(placement.dataset.images):
         return [[position] for position in range(len(members))]
     assert isinstance(placement.engine, MemberEngine)
-    return plan_rounds(placement.engine, members, placement.dataset, config.study.memory_gb)
+    return plan_rounds(placement.engine, members, placement.dataset, config.hardware.memory_gb)
 
 
 def engine_for(
@@ -116,7 +116,7 @@ def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
     """
     if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
         return False
-    is_head = num_cached > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
+    is_head = num_cached > 0 and config.finetune.freeze_before == HEAD and not config.finetune.unfreeze
     return not (is_matrix_products(config.model) or is_head)
 
 
@@ -128,12 +128,12 @@ def are_batched(config: Config, mesh: Mesh) -> bool:
     would become grouped ones, with a kernel per member: batched only where a head learns behind cached features.
 
     Args:
-      config: the whole config; `study.together` decides.
+      config: the whole config; `hardware.together` decides.
       mesh: from `parallel.member_mesh`.
     """
-    together = config.study.together
+    together = config.hardware.together
     is_on_cpu = mesh.devices.flat[0].platform == "cpu"
-    is_head = config.finetune.cache_views > 0 and config.finetune.freeze_until == HEAD and not config.finetune.unfreeze
+    is_head = config.finetune.cache_views > 0 and config.finetune.freeze_before == HEAD and not config.finetune.unfreeze
     is_fit = has_matrix_form(config.model) or is_head
     return together == "vmap" or (together == "auto" and not is_on_cpu and is_fit)
 

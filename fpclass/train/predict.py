@@ -52,7 +52,7 @@ def make_predict(
         each = [apply(variables, view(inputs)) for view in views]
         if len(each) == 1:
             return each[0]
-        if config.predict.average == "logits":
+        if config.predict.averaging == "logits":
             return jnp.mean(jnp.stack(each), axis=0)
         return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from fpclass.augment.mixing import make_mixing
 from fpclass.config import Config
+from fpclass.experiment import subclass_counts
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, compute_in, dense_penalty, divide, model_of_phase, unite
 from fpclass.train.inputs import Inputs
@@ -40,7 +41,7 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
     optimizer = make_optimizer(config.optim)
     schedule = make_schedule(config.optim, config.train.num_epochs)
     gradients_of = make_gradients(model_of_phase(model, config, plan, phase), config)
-    draw_batch = make_draw_batch(config, inputs)
+    draw_batch, subclasses = make_draw_batch(config, inputs), subclass_counts(config)
 
     def train_step(
         state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
@@ -71,7 +72,7 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
             opt_state=opt_state,
             average=average,
         )
-        logits = merge_logits(logits, config.model.subclasses)
+        logits = merge_logits(logits, subclasses)
         predicted = jax.nn.one_hot(jnp.argmax(logits, -1), logits.shape[-1]) * mask[:, None]
         correct = predicted * jax.nn.one_hot(labels, logits.shape[-1])
         loss = jnp.where(mask[0], loss, 0)  # of nothing but padding it may be anything
@@ -83,7 +84,7 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
 
 def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array, Float[Array, "B K"]]]:
     """Makes `draw_batch(state, member, dataset, rows) -> (inputs of the network, targets)`: augmented and mixed."""
-    mix = make_mixing(config.augment)
+    mix, subclasses = make_mixing(config.augment), subclass_counts(config)
 
     def draw_batch(
         state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
@@ -92,7 +93,7 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
         if dataset.sublabels is None:
             targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
         else:
-            targets = jax.nn.one_hot(dataset.sublabels[rows], sum(config.model.subclasses))
+            targets = jax.nn.one_hot(dataset.sublabels[rows], sum(subclasses))
         targets = optax.smooth_labels(targets, config.train.label_smoothing)
         if mix:
             images, targets = mix(address(member.seed, MIXING, state.step), images, targets, rows != PADDING)

@@ -8,10 +8,11 @@ import flax.linen as nn
 import jax
 
 from fpclass.config import Config
-from fpclass.models.build import build_model, variable_shapes
+from fpclass.models.build import variable_shapes
 from fpclass.models.network import OUTPUT
 from fpclass.report.text_tables import align_columns
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.task import build_network
 
 
 def summarise_model(config: Config, num_classes: int) -> str:
@@ -24,7 +25,7 @@ def summarise_model(config: Config, num_classes: int) -> str:
     Raises:
       ConfigError: a network or a stage that does not exist.
     """
-    model = build_model(config.model, num_classes, config.data.image_size)
+    model = build_network(config, num_classes)
     plan = make_plan(model, config)
     size = (*config.data.image_size, config.data.channels)
     variables = variable_shapes(model, size)

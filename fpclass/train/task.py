@@ -14,7 +14,7 @@ from fpclass.config import Config, flatten
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
-from fpclass.experiment import decided_by_weights
+from fpclass.experiment import decided_by_weights, subclass_counts
 from fpclass.models.build import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
@@ -59,7 +59,7 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
       WeightsError: the weights cannot be had, or do not fit.
     """
     check_classes(config.augment, table.num_classes)
-    model = build_model(model_config or config.model, table.num_classes, config.data.image_size)
+    model = build_network(config, table.num_classes, model_config)
     labels, sublabels = table.labels.astype(np.int32), subclass_labels(config, table)
     plan = make_plan(model, config)
 
@@ -80,6 +80,20 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     # What processes compute may differ in the last bit, and what they share must not.
     features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config))
     return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
+
+
+def build_network(config: Config, num_classes: int, model_config: Config | None = None) -> nn.Module:
+    """The network of a config.
+
+    Args:
+      config: the whole config.
+      num_classes: K.
+      model_config: the section `model`, where it is another one than the config's.
+
+    Raises:
+      ConfigError: as `build_model`.
+    """
+    return build_model(model_config or config.model, num_classes, config.data.image_size, subclass_counts(config))
 
 
 def subclass_labels(config: Config, table: Table) -> Int[np.ndarray, " N"] | None:

@@ -344,7 +344,7 @@ def test_what_is_off_is_not_traced():
 
 def test_operations_run_in_the_stated_order():
     """Corners and boxes carry their values in normalised terms, and a box covers corners."""
-    changes = {"max_rotation_deg": 45.0, "rotation_fill": 5.0, "erasing_probability": 1.0, "erasing_value": 7.0}
+    changes = {"max_rotation_deg": 45.0, "fill_value": 5.0, "erasing_probability": 1.0, "erased_value": 7.0}
     image = random_images(1)[0]
     function = compose.make_augment(augment_config(**changes), mean=0.5, std=0.25)
     augmented = jax.jit(jax.vmap(function, (0, None)))(split_keys(64), image)
@@ -371,10 +371,10 @@ def test_an_operation_keeps_its_draws_when_another_is_switched_on():
         function = compose.make_augment(switched_off(**changes), mean=0.0, std=1.0)
         return np.asarray(jax.jit(jax.vmap(function, (0, None)))(image_keys, image))
 
-    erased = run(erasing_probability=0.5, erasing_value=9.0) == 9.0
+    erased = run(erasing_probability=0.5, erased_value=9.0) == 9.0
     mirrored = intensity.normalise(image, 0.0, 1.0)[:, ::-1]
     flipped = np.isclose(run(flip_probability=0.5), mirrored, atol=1e-6).all(axis=(1, 2, 3))
-    together = run(flip_probability=0.5, brightness=0.2, erasing_probability=0.5, erasing_value=9.0)
+    together = run(flip_probability=0.5, brightness=0.2, erasing_probability=0.5, erased_value=9.0)
     np.testing.assert_array_equal(together == 9.0, erased)
     alone = run(brightness=0.2)
     expected = np.where(flipped[:, None, None, None], alone[:, :, ::-1], alone)
@@ -397,11 +397,11 @@ def test_geometric_operations_are_drawn_at_their_own_address(operation, address)
     }[address]
 
     def run(**changes):
-        config = switched_off(rotation_fill=3.0, **changes)
+        config = switched_off(fill_value=3.0, **changes)
         return np.asarray(jax.jit(compose.make_augment(config, mean=0.0, std=1.0))(key, image))
 
     np.testing.assert_allclose(run(**operation), draw(jax.random.fold_in(key, address)), rtol=0, atol=1e-5)
-    erasing = {"erasing_probability": 1.0, "erasing_value": 9.0}
+    erasing = {"erasing_probability": 1.0, "erased_value": 9.0}
     np.testing.assert_array_equal(run(**operation, **erasing) == 9.0, run(**erasing) == 9.0)
     mirrored = run(flip_probability=1.0, **operation)
     image = image[:, ::-1]

@@ -107,7 +107,7 @@ def test_only_the_names_given_are_drawn():
     assert (is_same | is_inverted).all()
     assert is_same.any()
     assert is_inverted.any()
-    moved = run(image, policy_names=("translate_x",), interpolation="nearest", rotation_fill=0.5)
+    moved = run(image, policy_names=("translate_x",), interpolation="nearest", fill_value=0.5)
     assert set(moved.ravel().tolist()) <= values | {0.5}
 
 

@@ -46,10 +46,10 @@ OTHER = {  # of the parameters: a value other than the default, and a switch tha
     "elastic_sigma_px": (3.0, {"elastic_alpha_px": 2.0}),
     "fill_mode": ("reflect", {"max_rotation_deg": 30.0}),
     "interpolation": ("bilinear", {"max_rotation_deg": 30.0}),
-    "rotation_fill": (3.0, {"max_rotation_deg": 30.0}),
+    "fill_value": (3.0, {"max_rotation_deg": 30.0}),
     "erasing_area": ((0.4, 0.5), {"erasing_probability": 1.0}),
     "erasing_aspect": ((3.0, 3.3), {"erasing_probability": 1.0}),
-    "erasing_value": (0.7, {"erasing_probability": 1.0}),
+    "erased_value": (0.7, {"erasing_probability": 1.0}),
     "class_probability": ((0.0, 0.0), {"noise": 0.1}),
 }
 GOLDEN = Path(__file__).parents[1] / "golden" / "augment_draws.npz"

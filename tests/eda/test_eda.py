@@ -59,7 +59,7 @@ class Page(html.parser.HTMLParser):
 
 def eda(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> tuple[int, Page, dict]:
     code = cli.main(["eda", BASE, f"--config.data.root={data}", f"--workdir={workdir}",
-                     "--config.data.image_size=(60,40)", "--config.evaluate.num_bootstrap=200", *more])  # fmt: skip
+                     "--config.data.image_size=(60,40)", "--config.evaluate.num_resamples=200", *more])  # fmt: skip
     page = Page((workdir / "eda.html").read_text(encoding="utf-8"))
     return code, page, json.loads((workdir / "eda.json").read_text(encoding="utf-8"))
 
@@ -274,7 +274,7 @@ def test_the_first_command_of_the_help_does_it(tmp_path, monkeypatch, capsys):
             Image.fromarray(pixels).save(tmp_path / "DIR" / name / f"{k}.png")
     monkeypatch.chdir(tmp_path)
     command = shlex.split(commands.EPILOG.split("launch.py eda")[1].split("\n")[0])
-    assert cli.main(["eda", *command, "--workdir=run", "--config.evaluate.num_bootstrap=100"]) == 0
+    assert cli.main(["eda", *command, "--workdir=run", "--config.evaluate.num_resamples=100"]) == 0
     said = capsys.readouterr().out
     found = json.loads(pathlib.Path("run/eda.json").read_text(encoding="utf-8"))["label_errors"]
     assert found["accuracy_of_the_commonest_class"] == 0.5

@@ -30,7 +30,7 @@ def test_features_come_from_the_frozen_network():
 
 def test_the_page_names_the_network(blobs, tmp_path):
     network = ["--config.model.weights=tiny", "--config.model.dense_features=()", "--config.data.channels=3"]
-    small = ["--config.data.image_size=(32,24)", "--config.evaluate.num_bootstrap=50"]
+    small = ["--config.data.image_size=(32,24)", "--config.evaluate.num_resamples=50"]
     place = [f"--config.data.root={blobs}", f"--workdir={tmp_path / 'run'}"]
     args = ["eda", "--config=configs/footprints/baseline.py", *place, *network, *small]
     assert cli.main(args) == 0

@@ -101,7 +101,7 @@ def test_the_whitening_kernel_is_made_of_the_training_images_and_does_not_learn(
     """Neither does weight decay shrink it; nor does it depend on how many rows a member is padded to."""
     config = load_config(
         "configs/vehicles_animals/vehicles_airbench.py",
-        ["--config.model.conv_features=(4,)", "--config.train.batch_size=12", "--config.model.subclasses=()"],
+        ["--config.model.conv_features=(4,)", "--config.train.batch_size=12", "--config.model.subclasses=False"],
     )
     monkeypatch.setattr(train, "NUM_STEM_IMAGES", 40)
     model = build_model(config.model, 2, (8, 8))

@@ -27,7 +27,7 @@ SMALL = [
     "--config.model.conv_features=(4,8)",
     "--config.train.num_epochs=2",
     "--config.train.batch_size=16",
-    "--config.evaluate.num_bootstrap=50",
+    "--config.evaluate.num_resamples=50",
     "--config.explain.num_images=2",
     "--config.data.merge=(('vehicle',('ship','truck')),('animal',('cat','dog')))",
 ]

@@ -89,7 +89,7 @@ def test_another_config_is_refused_with_every_key_its_old_and_new_value(tmp_path
 def test_what_does_not_touch_the_training_may_change_and_is_kept(tmp_path: pathlib.Path) -> None:
     trained(tmp_path, config_with())
     other = config_with(
-        "--config.evaluate.num_bootstrap=10",
+        "--config.evaluate.num_resamples=10",
         "--config.explain.num_images=2",
         "--config.submit.fill_unreadable=True",
         "--config.data.root=/elsewhere",

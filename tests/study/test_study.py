@@ -29,7 +29,7 @@ SMALL = [
     "--config.train.num_epochs=4",
     "--config.train.eval_every_epochs=2",
     "--config.train.checkpoint_every_epochs=1",
-    "--config.evaluate.num_bootstrap=50",
+    "--config.evaluate.num_resamples=50",
 ]
 
 

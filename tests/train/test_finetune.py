@@ -82,13 +82,13 @@ STAGES = {"stem", "layer1_0", "layer1_1", "layer2_0"}
     ("changes", "learns"),
     [
         ({}, STAGES | {"head"}),
-        ({"finetune__freeze_until": "layer1"}, STAGES - {"stem"} | {"head"}),
-        ({"finetune__freeze_until": "layer1_1"}, {"layer1_1", "layer2_0", "head"}),
-        ({"finetune__freeze_until": "layer2"}, {"layer2_0", "head"}),
-        ({"finetune__freeze_till": 3}, {"layer2_0", "head"}),
-        ({"finetune__freeze_until": "head"}, {"head"}),
-        ({"finetune__freeze_till": 4}, {"head"}),
-        ({"finetune__freeze_until": "head", "finetune__new_stem": True}, {"stem", "head"}),
+        ({"finetune__freeze_before": "layer1"}, STAGES - {"stem"} | {"head"}),
+        ({"finetune__freeze_before": "layer1_1"}, {"layer1_1", "layer2_0", "head"}),
+        ({"finetune__freeze_before": "layer2"}, {"layer2_0", "head"}),
+        ({"finetune__num_frozen": 3}, {"layer2_0", "head"}),
+        ({"finetune__freeze_before": "head"}, {"head"}),
+        ({"finetune__num_frozen": 4}, {"head"}),
+        ({"finetune__freeze_before": "head", "finetune__new_stem": True}, {"stem", "head"}),
     ],
 )
 def test_what_is_frozen_stays_bit_identical(changes, learns):
@@ -101,14 +101,14 @@ def test_what_is_frozen_stays_bit_identical(changes, learns):
 
 
 def test_the_new_stem_learns_its_kernel_only():
-    states = trained(config_of(finetune__freeze_until="head", finetune__new_stem=True))
+    states = trained(config_of(finetune__freeze_before="head", finetune__new_stem=True))
     before, after = flatten_dict(states[0].params["stem"]), flatten_dict(states[-1].params["stem"])
     assert {path for path in before if not np.array_equal(before[path], after[path])} == {("conv", "kernel")}
 
 
 def test_batch_norm_modes():
     def moved(mode: str, until: str = "") -> tuple[set[str], set[str]]:
-        states = trained(config_of(finetune__batch_norm=mode, finetune__freeze_until=until))
+        states = trained(config_of(finetune__batch_norm=mode, finetune__freeze_before=until))
         before, after = flatten_dict(states[0].params), flatten_dict(states[-1].params)
         norms = {path[0] for path in before if "bn" in path and not np.array_equal(before[path], after[path])}
         return changed(states[0].batch_stats, states[-1].batch_stats), norms
@@ -124,7 +124,7 @@ def test_batch_norm_modes():
 
 def test_stages_unfreeze_one_after_the_other_with_fresh_optimisers():
     config = config_of(
-        finetune__freeze_until="head", finetune__unfreeze=(("layer2", 1), ("layer1", 3)), finetune__batch_norm="frozen"
+        finetune__freeze_before="head", finetune__unfreeze=(("layer2", 1), ("layer1", 3)), finetune__batch_norm="frozen"
     )
     states = trained(config, num_epochs=4)
     steps = [changed(a.params, b.params) for a, b in itertools.pairwise(states)]
@@ -150,7 +150,7 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     """States of the same training, with the frozen stages computed at every step, and once."""
     model = network()
     model = model.clone(head=model.head.clone(dropout_rate=dropout_rate))
-    config = config_of(finetune__freeze_until=until, finetune__batch_norm="frozen_stats")
+    config = config_of(finetune__freeze_before=until, finetune__batch_norm="frozen_stats")
     data = dataset()
     plain = trained(config, model, data)
     num_cached = make_plan(model, config).num_frozen[-1]
@@ -235,11 +235,11 @@ def test_the_penalty_is_on_hidden_dense_kernels():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"finetune__freeze_until": "layer9"}, "stem, layer1_0, layer1_1, layer2_0, head"),
-        ({"finetune__freeze_till": 5}, "stem, layer1_0"),
-        ({"finetune__freeze_until": "stem", "finetune__freeze_till": 1}, "one of them"),
-        ({"finetune__freeze_until": "head", "finetune__unfreeze": (("layer1", 1), ("layer2", 2))}, "rising"),
-        ({"finetune__freeze_until": "head", "finetune__unfreeze": (("layer2", 2), ("layer1", 1))}, "rising"),
+        ({"finetune__freeze_before": "layer9"}, "stem, layer1_0, layer1_1, layer2_0, head"),
+        ({"finetune__num_frozen": 5}, "stem, layer1_0"),
+        ({"finetune__freeze_before": "stem", "finetune__num_frozen": 1}, "one of them"),
+        ({"finetune__freeze_before": "head", "finetune__unfreeze": (("layer1", 1), ("layer2", 2))}, "rising"),
+        ({"finetune__freeze_before": "head", "finetune__unfreeze": (("layer2", 2), ("layer1", 1))}, "rising"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(changes, said):
@@ -248,6 +248,6 @@ def test_a_plan_that_cannot_be_is_refused(changes, said):
 
 
 def test_a_network_without_stages_has_nothing_to_freeze():
-    with pytest.raises(ConfigError, match=r"finetune\.freeze_until.*no stages"):
-        make_plan(nn.Dense(2), config_of(finetune__freeze_until="layer1"))
+    with pytest.raises(ConfigError, match=r"finetune\.freeze_before.*no stages"):
+        make_plan(nn.Dense(2), config_of(finetune__freeze_before="layer1"))
     assert make_plan(nn.Dense(2), config_of()) == Plan()

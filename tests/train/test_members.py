@@ -60,7 +60,7 @@ FILLER = member(0).replace(
 @functools.cache
 def engine_of(together, **changes):
     """Each compiles once; the config comes with it."""
-    config, mesh = small_config(**changes, study__together=together), member_mesh()
+    config, mesh = small_config(**changes, hardware__together=together), member_mesh()
     alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
     return config, divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
 
@@ -187,7 +187,9 @@ def state_bytes(engine, dataset):
 def with_budget(config, dataset, state_bytes, num_states):
     """A budget for the data set, so many states, each of them twice, and the one that is training."""
     changed = ConfigDict(config.to_dict())
-    changed.study.memory_gb = (dataset.images.nbytes + dataset.labels.nbytes + 2 * state_bytes * (num_states + 2)) / 1e9
+    changed.hardware.memory_gb = (
+        dataset.images.nbytes + dataset.labels.nbytes + 2 * state_bytes * (num_states + 2)
+    ) / 1e9
     return changed
 
 
@@ -197,7 +199,7 @@ def test_rounds_fit_into_the_memory(dataset, num_members, num_devices, num_state
     config, engine = engine_of("sequential")
     config = with_budget(config, dataset, state_bytes(engine, dataset), num_states)
     spread = dataclasses.replace(engine, mesh=types.SimpleNamespace(size=num_devices))
-    rounds = plan_rounds(spread, [PEOPLE[0]] * num_members, dataset, config.study.memory_gb)
+    rounds = plan_rounds(spread, [PEOPLE[0]] * num_members, dataset, config.hardware.memory_gb)
     assert [m for members in rounds for m in members] == list(range(num_members)), "every member once"
     sizes = [len(members) for members in rounds]
     assert max(sizes) <= max(1, int(num_states + 1e-6)) * num_devices, "what fits, and at least one per device"
@@ -210,8 +212,8 @@ def test_what_a_step_needs_counts_where_members_are_batched(dataset):
     sequential = dataclasses.replace(batched, is_batched=False)
     config = with_budget(config, dataset, state_bytes(batched, dataset), 4.5)
     who = [PEOPLE[0]] * (4 * batched.mesh.size)
-    assert len(plan_rounds(sequential, who, dataset, config.study.memory_gb)) == 1
-    assert len(plan_rounds(batched, who, dataset, config.study.memory_gb)) > 1
+    assert len(plan_rounds(sequential, who, dataset, config.hardware.memory_gb)) == 1
+    assert len(plan_rounds(batched, who, dataset, config.hardware.memory_gb)) > 1
 
 
 def test_nobody_to_train_is_no_round(dataset):

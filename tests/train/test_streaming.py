@@ -295,7 +295,7 @@ def test_killed_and_started_again_is_the_same(resident_run, blobs, tmp_path):
 @pytest.mark.slow
 def test_a_study_is_the_same(blobs, tmp_path, capsys):
     tables = []
-    for name, more in (("resident", ["--config.study.together=sequential"]), ("streamed", [STREAM])):
+    for name, more in (("resident", ["--config.hardware.together=sequential"]), ("streamed", [STREAM])):
         folder = tmp_path / name
         assert cli.main(study_args(blobs, folder, *more, configs=(EXP04.partition("=")[2],), folds=2, seeds=1)) == 0
         tables.append([(folder / table).read_bytes() for table in ("out_of_fold.csv", "test_predictions.csv")])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fpclass.augment.intensity import normalise
 from fpclass.errors import ConfigError
-from fpclass.experiment import load_config
+from fpclass.experiment import load_config, subclass_counts
 from fpclass.models.layers import merge_logits
 from fpclass.run.prepare import prepare
 from fpclass.train.placement import engine_for
@@ -20,7 +20,7 @@ MERGE = "--config.data.merge=(('vehicle',('truck','ship')),('animal',('cat','dog
 SMALL = [
     MERGE,
     "--config.model.output=softmax",
-    "--config.model.subclasses=(2,2)",
+    "--config.model.subclasses=True",
     "--config.model.conv_features=(8,)",
     "--config.model.block_dropout_rate=0",
     "--config.train.batch_size=16",
@@ -81,10 +81,11 @@ def test_probabilities_of_subclasses_add_up():
     assert merge_logits(logits, ()) is logits
 
 
-@pytest.mark.parametrize("merge", ["(('vehicle',('truck','ship','dog')),('animal',('cat',)))", "()"])
-def test_a_config_that_merges_otherwise_is_refused(merge):
-    with pytest.raises(ConfigError, match=r"how many classes data\.merge puts into each"):
-        load_config(CONFIG, [f"--config.data.merge={merge}", *SMALL[1:]])
+def test_subclasses_are_those_of_the_merged_classes():
+    merge = "(('vehicle',('truck','ship','dog')),('animal',('cat',)))"
+    assert subclass_counts(load_config(CONFIG, [f"--config.data.merge={merge}", *SMALL[1:]])) == (3, 1)
+    with pytest.raises(ConfigError, match=r"with classes in data\.merge"):
+        load_config(CONFIG, ["--config.data.merge=()", *SMALL[1:]])
 
 
 def test_one_output_has_no_subclasses():

@@ -90,14 +90,14 @@ def flags(blobs: pathlib.Path, **changes: object) -> list[str]:
     values = {
         "data.root": blobs, "data.image_size": "(32,24)", "model.name": "tiny", "model.weights": "tiny",
         "model.dense_features": "()", "train.num_epochs": 4, "train.batch_size": 8, "train.eval_every_epochs": 1,
-        "train.early_stopping": "restore_best", "evaluate.num_bootstrap": 50, "explain.num_images": 1,
-        "train.checkpoint_every_epochs": 1, "study.together": "sequential",
+        "train.early_stopping": "restore_best", "evaluate.num_resamples": 50, "explain.num_images": 1,
+        "train.checkpoint_every_epochs": 1, "hardware.together": "sequential",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
     return [f"--config.{key}={value}" for key, value in values.items()]
 
 
 BASELINE = "configs/footprints/baseline.py"
-CACHED = {"finetune__freeze_until": "head", "finetune__cache_views": 2}
+CACHED = {"finetune__freeze_before": "head", "finetune__cache_views": 2}
 GRADUAL = CACHED | {"finetune__unfreeze": "(('layer3',2),)"}
 
 
@@ -223,7 +223,7 @@ def test_views_are_of_augmented_images_and_take_turns(blobs):
 
 
 REFUSED = {
-    "nothing frozen": ({"finetune__cache_views": 1}, r"finetune\.cache_views.*freeze_until"),
+    "nothing frozen": ({"finetune__cache_views": 1}, r"finetune\.cache_views.*freeze_before"),
     "nothing frozen to the end": (CACHED | {"finetune__unfreeze": "(('stem',1),)"}, "no stage stays frozen"),
     "random weights": (CACHED | {"model__weights": ""}, "random weights differ"),
     "views of a prediction": (CACHED | {"predict__flip": True}, r"predict\.flip"),
@@ -232,7 +232,7 @@ REFUSED = {
     "drifting statistics": (CACHED | {"finetune__batch_norm": "train_all"}, r"finetune\.batch_norm"),
     "a new stem": (CACHED | {"finetune__new_stem": True}, r"finetune\.new_stem"),
     "too large": (CACHED | {"finetune__cache_gb": 1e-6}, r"finetune\.cache_gb"),
-    "no such stage": ({"finetune__freeze_until": "layer9"}, "stem, layer1_0, layer2_0, layer3_0"),
+    "no such stage": ({"finetune__freeze_before": "layer9"}, "stem, layer1_0, layer2_0, layer3_0"),
     "unfrozen too late": (CACHED | {"finetune__unfreeze": "(('layer3',4),)"}, r"train\.num_epochs"),
     "not a pair": ({"finetune__unfreeze": "(5,)"}, r"finetune\.unfreeze"),
     "a key of another network": ({"model__squeeze_excitation": 2}, r"model\.squeeze_excitation.*does not read"),
@@ -259,7 +259,7 @@ def test_the_freeze_sweep(blobs, tmp_path, capsys):
     assert "freeze_sweep.png" in capsys.readouterr().out
     frame = pd.read_csv(folder / "freeze_sweep.csv")
     assert frame["num_frozen"].tolist() == [2, 3, 6]
-    assert frame["freeze_until"].tolist() == ["layer2", "layer3", "head"]
+    assert frame["freeze_before"].tolist() == ["layer2", "layer3", "head"]
     assert frame["accuracy"].between(0, 1).all()
     assert (frame["accuracy_members_low"] <= frame["accuracy_members_high"]).all()
     assert (folder / "figures" / "freeze_sweep.png").stat().st_size > 5000
@@ -272,7 +272,7 @@ def test_a_sweep_down_to_the_stem_compares_like_with_like(blobs, tmp_path):
     from fpclass.study.freeze_sweep import plan_sweep
 
     study = plan_sweep(tmp_path, BASELINE, flags(blobs, **CACHED), num_folds=2, num_seeds=1)
-    assert [arm.finetune.freeze_until for arm in study.arms.values()] == ["head", "", *STAGES[1:]]
+    assert [arm.finetune.freeze_before for arm in study.arms.values()] == ["head", "", *STAGES[1:]]
     assert {arm.finetune.cache_views for arm in study.arms.values()} == {0}
     assert study.baseline == "06-frozen-before-head"
     with pytest.raises(ConfigError, match="no stages to freeze"):
@@ -300,7 +300,7 @@ def test_weights_are_asked_for_before_the_data(blobs, tmp_path, capsys):
         "from configs.footprints import resnet18\n\n\ndef get_config():\n"
         "    config = resnet18.get_config()\n    config.name = 'missing'\n    return config\n"
     )
-    values = {"train.num_epochs": 1, "evaluate.num_bootstrap": 50, "data.root": blobs}
+    values = {"train.num_epochs": 1, "evaluate.num_resamples": 50, "data.root": blobs}
     small = [f"--config.{key}={value}" for key, value in values.items()]
     command = ["study", "--configs", BASELINE, str(missing), "--folds=2", f"--workdir={tmp_path / 'study'}", *small]
     assert main(command) == 1

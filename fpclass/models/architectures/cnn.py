@@ -119,7 +119,6 @@ def build(model_config: Config, num_classes: int, image_size: tuple[int, int]) -
         squeeze_excitation=model_config.squeeze_excitation,
         conv_form=conv_form(model_config.conv_form),
         output=model_config.output,
-        subclasses=tuple(model_config.subclasses),
     )
 
 
