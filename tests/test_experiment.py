@@ -130,7 +130,6 @@ OUT_OF_RANGE = {
     "train.ema_decay": ("1", "-0.1"),
     "train.num_devices": ("-1",),
     "predict.shift_px": ("-1", "80"),
-    "evaluate.confidence": ("0.5", "1"),
     "study.margin": ("-0.1",),
     "study.max_risk": ("-0.1", "2"),
     "study.miss_rate": ("0", "1"),
@@ -157,7 +156,7 @@ OUT_OF_RANGE = {
     "train.eval_every_epochs": ("0",),
     "train.checkpoint_every_epochs": ("0",),
     "evaluate.num_resamples": ("-1",),
-    "evaluate.confidence": ("0", "1"),
+    "evaluate.confidence": ("0.5", "1"),
     "explain.num_images": ("0",),
 }
 

@@ -199,7 +199,7 @@ def test_a_study_of_the_first_format_opens(tmp_path: pathlib.Path) -> None:
     values = {"folds": 2, "seeds": 1, "baseline": "exp04", "configs": {"exp04": json.loads(GOLDEN.read_text())}}
     files.write_json(tmp_path / "study.json", values)
     study = Study.open(tmp_path)
-    assert study.arms["exp04"].data.image_size == (60, 40)
+    assert study.configs["exp04"].data.image_size == (60, 40)
     values["configs"]["exp04"]["model"]["depth"] = 3
     files.write_json(tmp_path / "study.json", values)
     with pytest.raises(ConfigError, match=r"study\.json: exp04: no such key model\.depth.*written by fpclass 0\.1\.0"):

@@ -194,7 +194,7 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     source = f"the study {folder.name}: {len(every)} times out of fold, averaged, by {some}"
     missing = len(study.names) - len(names)
     notes = [f"{missing} configs of the study are not finished and have no say"] if missing else []
-    return frame, source, notes + _leaks([study.arms[name] for name in names])
+    return frame, source, notes + _leaks([study.configs[name] for name in names])
 
 
 def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:

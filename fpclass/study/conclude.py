@@ -52,7 +52,7 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
     if not trained:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
-    settings = study.arms[study.baseline]
+    settings = study.configs[study.baseline]
     bootstrap, metric = bootstrap_of(settings), settings.study.metric
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
     predictions = collect(study, trained, described["class_names"])
@@ -138,7 +138,7 @@ def judge_splits(
 ) -> dict[str, Inflation]:
     """How much folds that divide people flatter each config that was trained on both kinds."""
     inflations = {}
-    for name in study.arms:
+    for name in study.configs:
         grouped = name.removesuffix(IMAGE_RANDOM)
         if grouped == name or {name, grouped} & failures.keys():
             continue
@@ -179,7 +179,7 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
     Returns:
       The section's text by its title; nothing where no classes were put together.
     """
-    settings = study.arms[study.baseline]
+    settings = study.configs[study.baseline]
     if not settings.data.merge:
         return {}
     rows = Run(study.folder, settings).read_csv("table.csv").set_index("filename")

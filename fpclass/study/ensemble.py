@@ -34,7 +34,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
       DataError: nothing to predict; the data have changed; or as `make_submission`.
     """
     ensemble = files.read_json(study.path("ensemble.json"))
-    config = study.arms[study.baseline]
+    config = study.configs[study.baseline]
     first = study.members(next(iter(ensemble["weights"])))[0].run
     prepared = prepare(first.config)
     check_same_data(first, prepared)

@@ -86,7 +86,7 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
     if not trained:
         return "no cut point could be trained"
     predictions = collect(study, trained)
-    settings = study.arms[study.baseline]
+    settings = study.configs[study.baseline]
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
     bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     rows = []
@@ -94,7 +94,7 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
         row: dict[str, Any] = {
             "config": name,
             "num_frozen": int(name.partition("-")[0]),
-            "freeze_before": study.arms[name].finetune.freeze_before,
+            "freeze_before": study.configs[name].finetune.freeze_before,
         }
         for metric in METRICS:
             logits = predictions.logits[name]

@@ -20,7 +20,7 @@ from fpclass.study.training import train_config
 from fpclass.train.task import require_weights
 
 Failures = dict[str, str]
-"""Why an arm could not be trained, by its name."""
+"""Reasons why configs could not be trained, by name."""
 
 
 def train_study(study: Study, interruption: Interruption, *, strict: bool = False) -> Failures | None:
@@ -42,16 +42,16 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
     data = StudyData(study, strict=strict)
     prepared = data.of(study.baseline)
     if is_first_process():
-        check_same_data(Run(study.folder, study.arms[study.baseline]), prepared)
+        check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
     if study.compares_splits and not any(prepared.table.rows["group"]):
         raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
     num_classes = prepared.table.num_classes
-    cost = study.arms[study.baseline].study.cost
+    cost = study.configs[study.baseline].study.cost
     if cost:  # known to fit before hours of training, not after
         check_cost(cost, num_classes)
     with Progress(study) as progress:
-        for name in study.arms:
-            with progress.arm(name):
+        for name in study.configs:
+            with progress.timed(name):
                 if name in failures:
                     progress.failed(failures[name])
                     continue
@@ -71,9 +71,9 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
 
 
 def missing_weights(study: Study) -> Failures:
-    """The arms whose pretrained weights are neither here nor to be fetched; the others' are fetched."""
+    """The configs whose pretrained weights are neither here nor to be fetched; the others' are fetched."""
     failures: Failures = {}
-    for name, config in study.arms.items():
+    for name, config in study.configs.items():
         try:
             require_weights(config)
         except WeightsError as error:
@@ -92,7 +92,7 @@ class StudyData:
         self._sha256 = ""
 
     def of(self, name: str) -> Prepared:
-        """The audited table and decoded images of an arm; roles are those of the first fold.
+        """The audited table and decoded images of a config; roles are those of the first fold.
 
         Raises:
           DataError: as `prepare`; or another data set than the baseline's.
@@ -123,7 +123,7 @@ class Progress:
 
     def __init__(self, study: Study):
         self._study = study
-        self._left = {name: self._epochs_left(name) for name in study.arms}
+        self._left = {name: self._epochs_left(name) for name in study.configs}
         self._seconds, self._epochs = 0.0, 0
 
     def __enter__(self) -> Progress:
@@ -137,8 +137,8 @@ class Progress:
         self._bar.close()
 
     @contextlib.contextmanager
-    def arm(self, name: str) -> Iterator[None]:
-        """Times an arm and says how it went."""
+    def timed(self, name: str) -> Iterator[None]:
+        """Times a config and says how it went."""
         self._name, self._started, self._added, self._failure = name, time.perf_counter(), 0, ""
         self._bar.set_description_str(name[:24])
         yield
@@ -154,13 +154,13 @@ class Progress:
         self._bar.update(num_members)
 
     def failed(self, reason: str) -> None:
-        """Remembers why the arm at hand failed, for its line."""
+        """Remembers why the config at hand failed, for its line."""
         self._failure = reason
 
     def _say(self, seconds: float) -> None:
         if not is_first_process():
             return
-        names = list(self._study.arms)
+        names = list(self._study.configs)
         width = max(map(len, names))
         head = f"[{names.index(self._name) + 1:>{len(str(len(names)))}}/{len(names)}] {self._name:<{width}}"
         if self._failure:
@@ -177,7 +177,7 @@ class Progress:
         self._bar.write(f"{head}  {len(members)} members in {_duration(seconds)}{rest}")
 
     def _epochs_left(self, name: str) -> int:
-        return sum(self._study.arms[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
+        return sum(self._study.configs[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
 
 
 def _duration(seconds: float) -> str:

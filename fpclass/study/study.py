@@ -22,7 +22,7 @@ from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
 
 IMAGE_RANDOM = "@image-random"
-"""Ends the name of the arm of a config whose folds divide images instead of people: the leak, shown."""
+"""Ends the name of a config's twin whose folds divide images instead of people: the leak, shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Study:
 
     Attributes:
       folder: `--workdir`.
-      arms: config by name, in the order of the table; with `compare_splits` each has a second arm.
+      configs: config by name, in the order of the table; with `compare_splits` each has a twin.
       num_folds: parts that the people are divided into; each validates once.
       num_seeds: trainings per fold.
-      baseline: name of the arm that the others are compared with.
+      baseline: name of the config that the others are compared with.
     """
 
     folder: pathlib.Path
-    arms: dict[str, Config]
+    configs: dict[str, Config]
     num_folds: int
     num_seeds: int
     baseline: str
@@ -71,26 +71,26 @@ class Study:
     @property
     def names(self) -> list[str]:
         """Names of the configs that are compared with each other."""
-        return [name for name in self.arms if not name.endswith(IMAGE_RANDOM)]
+        return [name for name in self.configs if not name.endswith(IMAGE_RANDOM)]
 
     @property
     def compares_splits(self) -> bool:
         """Whether each config is also trained on image-random folds."""
-        return len(self.names) < len(self.arms)
+        return len(self.names) < len(self.configs)
 
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this study."""
         return self.folder / name
 
     def members(self, name: str) -> list[StudyMember]:
-        """The members of an arm: all folds of the first seed, then of the next."""
-        first_seed = self.arms[name].seed
+        """The members of a config: all folds of the first seed, then of the next."""
+        first_seed = self.configs[name].seed
         return [
             self._member(name, fold, first_seed + i) for i in range(self.num_seeds) for fold in range(self.num_folds)
         ]
 
     def _member(self, name: str, fold: int, seed: int) -> StudyMember:
-        config: Config = ConfigDict(self.arms[name].to_dict())
+        config: Config = ConfigDict(self.configs[name].to_dict())
         config.split.num_folds, config.split.fold, config.seed = self.num_folds, fold, seed
         folder = self.folder / "members" / name / f"fold-{fold}-seed-{seed}"
         return StudyMember(fold, seed, Run(folder, config.lock()))
@@ -109,7 +109,7 @@ class Study:
             "folds": self.num_folds,
             "seeds": self.num_seeds,
             "baseline": self.baseline,
-            "configs": {name: config.to_dict() for name, config in self.arms.items()},
+            "configs": {name: config.to_dict() for name, config in self.configs.items()},
         }
 
     @classmethod
@@ -124,16 +124,16 @@ class Study:
             raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
         values = files.read_json(path)
         written = experiment.read_format(values, str(path))
-        arms = {
+        by_name = {
             name: experiment.config_of_format(config, f"{path}: {name}", *written)
             for name, config in values["configs"].items()
         }
-        return cls(folder, arms, values["folds"], values["seeds"], values["baseline"])
+        return cls(folder, by_name, values["folds"], values["seeds"], values["baseline"])
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
         """The same study with what may still be chosen after training, and perhaps more seeds."""
-        arms = {name: experiment.override(config, overrides) for name, config in self.arms.items()}
-        return dataclasses.replace(self, arms=arms, num_seeds=num_seeds or self.num_seeds)
+        by_name = {name: experiment.override(config, overrides) for name, config in self.configs.items()}
+        return dataclasses.replace(self, configs=by_name, num_seeds=num_seeds or self.num_seeds)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -155,20 +155,20 @@ class Study:
 
         A study may grow by configs and seeds, and a config that failed may be corrected or left out.
         """
-        is_begun = {name: any(member.is_done for member in there.members(name)) for name in there.arms}
+        is_begun = {name: any(member.is_done for member in there.members(name)) for name in there.configs}
         changed, stale = [], []
         if any(is_begun.values()):
             if there.num_folds != self.num_folds:
                 changed.append(f"--folds: {there.num_folds} there, {self.num_folds} now")
             if there.num_seeds > self.num_seeds:
                 changed.append(f"--seeds: {there.num_seeds} there, {self.num_seeds} now")
-        for name, config in there.arms.items():
-            if name not in self.arms:
+        for name, config in there.configs.items():
+            if name not in self.configs:
                 found = [f"config only there: {name}"]
             else:
                 found = [
                     f"{name} {key}: {old!r} there, {new!r} now"
-                    for key, (old, new) in experiment.training_differences(config, self.arms[name]).items()
+                    for key, (old, new) in experiment.training_differences(config, self.configs[name]).items()
                 ]
             changed += found if is_begun[name] else []
             stale += [name] if found and not is_begun[name] else []
@@ -205,28 +205,28 @@ def plan_study(
     Raises:
       ConfigError: no such config, two of one name, or configs that do not divide the people alike.
     """
-    arms: dict[str, Config] = {}
+    by_name: dict[str, Config] = {}
     for file in find_configs(patterns):
         config = experiment.load_config(file, overrides)
-        if config.name in arms:
+        if config.name in by_name:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"
             )
         if not config.name or set(config.name) & set('/\\:*?"<>|@') or config.name.startswith("."):
             raise ConfigError(f"{file}: config.name is {config.name!r}: it must be fit for the name of a folder")
-        arms[config.name] = config
+        by_name[config.name] = config
     if baseline is None:
-        baseline = "baseline" if "baseline" in arms else next(iter(arms))
-    if baseline not in arms:
-        raise ConfigError(f"--baseline={baseline}: no config of that name; there are {', '.join(arms)}")
+        baseline = "baseline" if "baseline" in by_name else next(iter(by_name))
+    if baseline not in by_name:
+        raise ConfigError(f"--baseline={baseline}: no config of that name; there are {', '.join(by_name)}")
     return assemble(
-        folder, arms, num_folds=num_folds, num_seeds=num_seeds, baseline=baseline, compare_splits=compare_splits
+        folder, by_name, num_folds=num_folds, num_seeds=num_seeds, baseline=baseline, compare_splits=compare_splits
     )
 
 
 def assemble(
     folder: pathlib.Path,
-    arms: dict[str, Config],
+    by_name: dict[str, Config],
     *,
     num_folds: int,
     num_seeds: int,
@@ -238,14 +238,14 @@ def assemble(
     Raises:
       ConfigError: configs that do not divide the people alike.
     """
-    _check_comparable(arms, baseline)
-    arms = {baseline: arms.pop(baseline)} | arms
+    _check_comparable(by_name, baseline)
+    by_name = {baseline: by_name.pop(baseline)} | by_name
     if compare_splits:
-        for name, config in list(arms.items()):
+        for name, config in list(by_name.items()):
             leaking: Config = ConfigDict(config.to_dict())
             leaking.split.grouped = False
-            arms[name + IMAGE_RANDOM] = leaking.lock()
-    return Study(folder, arms, num_folds, num_seeds, baseline)
+            by_name[name + IMAGE_RANDOM] = leaking.lock()
+    return Study(folder, by_name, num_folds, num_seeds, baseline)
 
 
 def find_configs(patterns: Sequence[str]) -> list[str]:
@@ -269,10 +269,10 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
+def _check_comparable(by_name: dict[str, Config], baseline: str) -> None:
     """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
     keys = ["data.classes", "split.seed", "split.grouped", "predict.averaging"]
-    settings = {name: flatten(config) for name, config in arms.items()}
+    settings = {name: flatten(config) for name, config in by_name.items()}
     reference = settings[baseline]
     keys += [key for key in reference if key.startswith(("study.", "evaluate."))]
     for name, values in settings.items():
@@ -282,7 +282,7 @@ def _check_comparable(arms: dict[str, Config], baseline: str) -> None:
                     f"{name}: {key} is {values[key]!r}, that of {baseline} is {reference[key]!r}: a study compares "
                     f"on the same folds and by the same rules; give one value for all with --config.{key}=…"
                 )
-        if values["split.selection"] == "validation" and experiment.needs_selection(arms[name]):
+        if values["split.selection"] == "validation" and experiment.needs_selection(by_name[name]):
             raise ConfigError(
                 f"{name}: split.selection is 'validation', which chooses on the people that report and would be "
                 "compared with configs that do not; set it to 'inner'"

@@ -47,7 +47,7 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
       RunError: the folder cannot be written to, or the data have changed.
       TrainingError: the loss of a member is not finite.
     """
-    config = study.arms[name]
+    config = study.configs[name]
     members = study.members(name)
     is_done = agree(np.array([member.is_done for member in members]))
     missing = [member for member, done in zip(members, is_done, strict=True) if not done]

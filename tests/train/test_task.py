@@ -272,8 +272,8 @@ def test_a_sweep_down_to_the_stem_compares_like_with_like(blobs, tmp_path):
     from fpclass.study.freeze_sweep import plan_sweep
 
     study = plan_sweep(tmp_path, BASELINE, flags(blobs, **CACHED), num_folds=2, num_seeds=1)
-    assert [arm.finetune.freeze_before for arm in study.arms.values()] == ["head", "", *STAGES[1:]]
-    assert {arm.finetune.cache_views for arm in study.arms.values()} == {0}
+    assert [arm.finetune.freeze_before for arm in study.configs.values()] == ["head", "", *STAGES[1:]]
+    assert {arm.finetune.cache_views for arm in study.configs.values()} == {0}
     assert study.baseline == "06-frozen-before-head"
     with pytest.raises(ConfigError, match="no stages to freeze"):
         plan_sweep(tmp_path, BASELINE, [], num_folds=2, num_seeds=1)
