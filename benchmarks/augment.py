@@ -24,7 +24,7 @@ from configs import base
 from configs.footprints import baseline
 from fpclass.augment.compose import make_augment
 from fpclass.models.build import build_model
-from fpclass.train.engine import make_engine
+from fpclass.train.device_engine import make_engine
 
 NUM_IMAGES, BATCH_SIZE = 1258, 32
 PLAIN, USUAL, BASELINE = "normalise only", "flip + jitter", "training epoch of the baseline"

@@ -18,7 +18,7 @@ import numpy as np
 
 from configs.footprints import baseline
 from fpclass.models.build import build_model
-from fpclass.train.engine import make_engine
+from fpclass.train.device_engine import make_engine
 from fpclass.train.state import Dataset, Member
 
 NUM_TRAIN, NUM_VALIDATION = 1258, 315

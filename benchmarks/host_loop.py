@@ -17,7 +17,8 @@ import numpy as np
 
 from fpclass.experiment import load_config
 from fpclass.models.build import build_model
-from fpclass.train.engine import Engine, make_engine
+from fpclass.train.device_engine import make_engine
+from fpclass.train.engine import Engine
 from fpclass.train.host_engine import make_host_engine
 from fpclass.train.state import Dataset, Member
 

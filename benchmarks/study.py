@@ -31,7 +31,8 @@ from engine import make_dataset, make_members
 from configs.footprints import baseline
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh, put, use_all_cores
-from fpclass.train.engine import Engine, make_engine
+from fpclass.train.device_engine import make_engine
+from fpclass.train.engine import Engine
 from fpclass.train.members import divide_over_devices, stack_members, take_member
 from fpclass.train.placement import are_batched, batched_form
 from fpclass.train.state import Member, TrainState

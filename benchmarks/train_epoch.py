@@ -46,7 +46,7 @@ def project_epoch() -> Callable[[], None]:
 
     from configs.footprints import baseline
     from fpclass.models.build import build_model
-    from fpclass.train.engine import make_engine
+    from fpclass.train.device_engine import make_engine
     from fpclass.train.state import Dataset, Member
 
     config = baseline.get_config()

@@ -20,7 +20,7 @@ from test_engine import SIZE, member, small_config
 from fpclass import parallel
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
-from fpclass.train.engine import make_engine
+from fpclass.train.device_engine import make_engine
 from fpclass.train.members import divide_over_devices, stack_members
 from fpclass.train.placement import batched_form
 from fpclass.train.state import PADDING, Dataset

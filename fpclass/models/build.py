@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fpclass.config import Config, base_config
@@ -128,9 +126,3 @@ def _with_form(model_config: Config, form: str) -> Config:
     changed = ConfigDict(model_config.to_dict())
     changed.conv_form = form
     return changed
-
-
-def variable_shapes(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Shapes of everything that a network has, for images of (height, width, channels), without computing any of it."""
-    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -263,3 +264,9 @@ def dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
         model_config.output,
         name=HEAD,
     )
+
+
+def variable_shapes(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Shapes of everything that a network has, for images of (height, width, channels), without computing any of it."""
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 
 from fpclass.data.decode import Images
 from fpclass.errors import RunError
-from fpclass.models.build import variable_shapes
+from fpclass.models.network import variable_shapes
 from fpclass.run.folder import Run
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.train import checkpoints
 from fpclass.train.placement import engine_for
 from fpclass.train.task import build_network
@@ -61,3 +63,16 @@ class BestModel:
         params, batch_stats = self.variables["params"], self.variables["batch_stats"]
         engine = engine_for(images, self.model, self.run.config)
         return np.asarray(engine.predict(params, batch_stats, images, rows))
+
+    def predict_rows(self, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
+        """Predicts the rows of these roles of the splits and writes them as a table into the run folder.
+
+        Raises:
+          RunError: the data have changed since the run began.
+        """
+        check_same_data(self.run, prepared)
+        rows = np.concatenate([prepared.splits.rows(role) for role in roles])
+        logits = self.predict(prepared.images, rows)
+        predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{self.run.config.seed}")
+        self.run.write_csv(filename, predictions.frame)
+        return predictions

@@ -72,8 +72,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.explain import explain
     from fpclass.run.folder import Run
-    from fpclass.run.predict_files import describe_model
-    from fpclass.run.prepare import prepare
+    from fpclass.run.prepare import describe_model, prepare
     from fpclass.train.summary import summarise_model
     from fpclass.train.task import require_weights
 

@@ -14,7 +14,6 @@ from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
-from fpclass.run.predictions import predict_rows
 from fpclass.run.prepare import Prepared
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
@@ -32,7 +31,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
-    predictions = predict_rows(best, prepared, (VALIDATION, TEST), "predictions.csv")
+    predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
     history = run.history()
     metrics: dict[str, Any] = {
         "experiment": config.name,

@@ -9,7 +9,7 @@ from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.models.build import explainable_form
 from fpclass.run.best import BestModel
-from fpclass.run.predictions import Predictions, predict_rows
+from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.train.task import build_network
 
@@ -59,4 +59,4 @@ def _predictions(best: BestModel, prepared: Prepared) -> Predictions:
         rows = np.concatenate([prepared.splits.rows(role) for role in (VALIDATION, TEST)])
         if predictions.frame["filename"].tolist() == prepared.table.rows["filename"].iloc[rows].tolist():
             return predictions
-    return predict_rows(best, prepared, (VALIDATION, TEST), "predictions.csv")
+    return best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")

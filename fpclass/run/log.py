@@ -14,7 +14,7 @@ import numpy as np
 from fpclass.console import is_terminal, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
-from fpclass.train.engine import epoch_batches
+from fpclass.train.device_engine import epoch_batches
 from fpclass.train.state import Member
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,16 +18,6 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.stats.metrics import log_softmax
 from fpclass.train.streaming import memory_for_images
-
-
-def describe_model(table: Table) -> dict[str, Any]:
-    """The contents of model.json: the classes, which `predict_files` needs beside the config and the weights."""
-    return {
-        "classes": list(table.classes),
-        "class_names": list(table.class_names),
-        "trained_on": table.source,
-        "is_synthetic": table.is_synthetic,
-    }
 
 
 def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:

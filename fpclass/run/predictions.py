@@ -10,9 +10,7 @@ from jaxtyping import Float, Int
 
 from fpclass.data.splits import Splits
 from fpclass.data.table import Table
-from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
-from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.stats.metrics import log_softmax
 
 
@@ -80,24 +78,3 @@ class Predictions:
         """Log-loss of each row in nats, NaN where the label is unknown, [n]."""
         losses = -log_softmax(self.logits)[np.arange(len(self.frame)), self.labels]
         return np.where(self.labels >= 0, losses, np.nan)
-
-
-def predict_rows(best: BestModel, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
-    """Predicts the rows of these roles with the best weights of a run and writes them as a table.
-
-    Args:
-      best: the network.
-      prepared: the data of the run.
-      roles: of the splits.
-      filename: predictions.csv or test_predictions.csv.
-
-    Raises:
-      RunError: the data have changed since the run began.
-    """
-    run = best.run
-    check_same_data(run, prepared)
-    rows = np.concatenate([prepared.splits.rows(role) for role in roles])
-    logits = best.predict(prepared.images, rows)
-    predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{run.config.seed}")
-    run.write_csv(filename, predictions.frame)
-    return predictions

@@ -156,3 +156,13 @@ def check_same_start(run: Run, prepared: Prepared) -> None:
     check_same_data(run, prepared)
     if files.read_json(path).get("weights_sha256") != digest:
         raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")
+
+
+def describe_model(table: Table) -> dict[str, Any]:
+    """The contents of model.json: the classes, which `predict_files` needs beside the config and the weights."""
+    return {
+        "classes": list(table.classes),
+        "class_names": list(table.class_names),
+        "trained_on": table.source,
+        "is_synthetic": table.is_synthetic,
+    }

@@ -14,7 +14,7 @@ from fpclass.data.splits import PREDICT
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
-from fpclass.run.predictions import Predictions, predict_rows
+from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 
 
@@ -98,5 +98,5 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     Raises:
       DataError: as `make_submission`.
     """
-    predictions = predict_rows(best, prepared, (PREDICT,), "test_predictions.csv")
+    predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv")
     return write_submission(best.run.folder, best.run.config, prepared.table, predictions)

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.errors import ConfigError
-from fpclass.models.build import build_model, variable_shapes
-from fpclass.models.network import HEAD, Network, stages_before
+from fpclass.models.build import build_model
+from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
 from fpclass.run.prepare import note_of
 from fpclass.stats.intervals import Bootstrap

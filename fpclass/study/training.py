@@ -16,9 +16,8 @@ from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
 from fpclass.experiment import needs_selection
 from fpclass.parallel import agree, fetch, is_first_process, put
 from fpclass.run.folder import Run
-from fpclass.run.predict_files import describe_model
 from fpclass.run.predictions import Predictions
-from fpclass.run.prepare import Prepared, check_same_start
+from fpclass.run.prepare import Prepared, check_same_start, describe_model
 from fpclass.run.train import Trainee, make_member, save_best, train_together
 from fpclass.study.study import Study, StudyMember
 from fpclass.train.engine import epochs_passed

@@ -1,8 +1,7 @@
-"""The training engine: a state, pure steps over it, and the loop that calls them.
+"""The engine of a config: its interface, and the loop over epochs that calls it.
 
-An epoch is one jitted scan over batches that are gathered from the data set on the device. Every random number has an
-address, key = f(seed, purpose, epoch, example), so a result depends neither on the order in which things run nor on
-an interruption.
+Two modules make one: `device_engine`, whose loops over batches are compiled, and `host_engine`, whose loops run on the
+host; `placement` decides. `members.MemberEngine` trains several members at the same time.
 """
 
 from __future__ import annotations
@@ -11,44 +10,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
-from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from fpclass.config import Config
-from fpclass.models.network import Network
 from fpclass.parallel import agree, fetch, put
-from fpclass.train.finetune import Plan, make_plan
-from fpclass.train.inputs import Inputs, feature_inputs, image_inputs
-from fpclass.train.keys import ORDER, PARAMS, address
-from fpclass.train.optim import make_optimizer, make_plateau
-from fpclass.train.predict import Predict, make_predict, scores_of
-from fpclass.train.state import PADDING, Best, Dataset, Member, TrainState, select
-from fpclass.train.step import TrainStep, make_train_step
-
-NUM_STEM_IMAGES = 5000
-"""Training images that a first kernel is made of, where it is not drawn."""
-
-
-def epoch_batches(member: Member, epoch: Int[Array, ""], batch_size: int) -> Int[Array, "steps B"]:
-    """Shuffles the training rows of an epoch into batches; `PADDING` comes last.
-
-    Every row draws its own number, so a row's place relative to another does not depend on who else is there.
-    """
-    rows = member.train_rows
-    key = address(member.seed, ORDER, epoch)
-    draws = jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(key, row)))(rows)
-    _, _, rows = lax.sort((rows == PADDING, draws, rows), num_keys=2)
-    return jnp.pad(rows, (0, -len(rows) % batch_size), constant_values=PADDING).reshape(-1, batch_size)
-
+from fpclass.train.finetune import Plan
+from fpclass.train.predict import Predict
+from fpclass.train.state import Dataset, Member, TrainState
 
 Epoch = Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
-Judge = Callable[[TrainState, Member, Array, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,193 +79,6 @@ class Engine:
         """
         del fresh
         return put(jax.tree.map(agree, restored), self.mesh)
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What an engine is put together from, not compiled: `init`, a step for every phase of the plan, and `predict`."""
-
-    init: Callable[[Member, Dataset], TrainState]
-    train_steps: tuple[TrainStep, ...]
-    predict: Predict
-    plan: Plan
-
-
-def make_engine(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Engine:
-    """Compiles one program per epoch, over images on the device; arguments as `make_parts` takes them."""
-    parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
-    return Engine(
-        init=jax.jit(parts.init),
-        train_epochs=tuple(jax.jit(make_train_epoch(step, config), donate_argnums=0) for step in parts.train_steps),
-        evaluate_epoch=jax.jit(make_evaluate_epoch(parts.predict, make_judge(config), config)),
-        predict=jax.jit(parts.predict),
-        batch_size=config.train.batch_size,
-        plan=parts.plan,
-        mesh=batch_mesh,
-    )
-
-
-def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Parts:
-    """Makes the functions of an engine that know nothing of epochs.
-
-    Args:
-      model: the network; or its part behind cached features.
-      config: the whole config.
-      batch_mesh: devices that share every batch, a mesh with the one axis "batch"; None: one device.
-      num_cached: leading stages of the whole network whose features are the data set; 0: it has images.
-
-    Raises:
-      ConfigError: values of `optim` or `finetune` that do not fit the network or each other.
-    """
-
-    def shard(batch: Array) -> Array:
-        if batch_mesh is None:
-            return batch
-        spread = jax.sharding.NamedSharding(batch_mesh, jax.sharding.PartitionSpec("batch"))
-        return lax.with_sharding_constraint(batch, spread)
-
-    plan = make_plan(model, config, num_cached)
-    inputs = feature_inputs(shard) if num_cached else image_inputs(config, shard)
-    return Parts(
-        init=make_init(model, config, inputs, plan),
-        train_steps=tuple(make_train_step(model, config, inputs, plan, phase) for phase in range(plan.num_phases)),
-        predict=make_predict(model, config, inputs.plain),
-        plan=plan,
-    )
-
-
-def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> Callable[[Member, Dataset], TrainState]:
-    """Makes `Engine.init`: random weights by the member's seed, under those that are pretrained."""
-    optimizer, plateau = make_optimizer(config.optim), make_plateau(config.optim)
-
-    def copied(tree: PyTree) -> PyTree:  # donated buffers must not appear twice
-        return jax.tree.map(jnp.copy, tree)
-
-    def init(member: Member, dataset: Dataset) -> TrainState:
-        example = jnp.zeros((1, *inputs.shape(dataset)), jnp.float32)
-        variables = model.init(address(member.seed, PARAMS), example, train=False)
-        flat: dict[str, Any] = {kind: flatten_dict(variables.get(kind, {})) for kind in ("params", "batch_stats")}
-        if isinstance(model, Network) and model.stem_of_images:
-            flat["params"][model.stem_kernel] = model.stem_of_images(inputs.plain(dataset.images, stem_rows(member)))
-        for kind, tree in dataset.pretrained.items():
-            flat[kind] |= flatten_dict(tree)
-        params, batch_stats = unflatten_dict(flat["params"]), unflatten_dict(flat["batch_stats"])
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(
-            step=zero,
-            epoch=zero,
-            params=copied(params),
-            batch_stats=copied(batch_stats),
-            opt_state=tuple(optimizer.init(group) for group in plan.groups(params)),
-            plateau=plateau.init(params),
-            average=copied((params, batch_stats)) if config.train.ema_decay else (),
-            best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf, jnp.float32), zero),
-            stale_evaluations=zero,
-            # A member without rows only fills up the devices: it has stopped before it began.
-            is_stopped=jnp.all(member.train_rows == PADDING),
-        )
-
-    return init
-
-
-def stem_rows(member: Member) -> Int[Array, " n"]:
-    """The training rows whose images the first kernel is made of, where it is: drawn, and again if there are fewer.
-
-    Always as many, so that they do not depend on the padding of a member's rows.
-    """
-    drawn = epoch_batches(member, jnp.zeros((), jnp.int32), 1)[:, 0]
-    return drawn[jnp.arange(NUM_STEM_IMAGES) % jnp.sum(drawn != PADDING)]
-
-
-def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
-    """Makes one of `Engine.train_epochs`: one scan over the batches of an epoch."""
-
-    def train_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
-        batches = epoch_batches(member, state.epoch, config.train.batch_size)
-
-        def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
-            return dataclasses.replace(state, epoch=state.epoch + 1), epoch_record(sums)
-
-        def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            return state, no_record(len(batches))
-
-        return lax.cond(state.is_stopped, wait, train, state)
-
-    return train_epoch
-
-
-def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
-    """What is recorded of an epoch, from what its steps gave [steps, …]; precision is the mean over the classes.
-
-    A class that was never predicted has the precision 0 here.
-    """
-    correct, predicted = jnp.sum(sums["correct"], axis=0), jnp.sum(sums["predicted"], axis=0)
-    return {
-        "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
-        "accuracy": jnp.sum(correct) / jnp.sum(predicted),
-        "precision": jnp.mean(correct / jnp.maximum(predicted, 1)),
-        "step_loss": sums["loss"],
-    }
-
-
-def no_record(num_steps: int) -> dict[str, Array]:
-    """What is recorded of an epoch in which a member, having stopped, waits."""
-    nothing = jnp.array(jnp.nan)
-    return {"loss": nothing, "accuracy": nothing, "precision": nothing, "step_loss": jnp.full(num_steps, jnp.nan)}
-
-
-def judged_rows(member: Member) -> dict[str, Int[Array, " n"]]:
-    """The rows that an evaluation looks at, by their role."""
-    rows = {"validation": member.validation_rows, "selection": member.selection_rows}
-    return {role: of_role for role, of_role in rows.items() if len(of_role)}
-
-
-def judged_weights(state: TrainState, config: Config) -> tuple[PyTree, PyTree]:
-    """The params and batch_stats that an evaluation looks at."""
-    return state.average if config.train.ema_decay else (state.params, state.batch_stats)
-
-
-def make_evaluate_epoch(predict: Predict, judge: Judge, config: Config) -> Epoch:
-    """Makes `Engine.evaluate_epoch`: predicts what is judged, and judges it."""
-
-    def evaluate_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
-        weights = judged_weights(state, config)
-        logits = {role: predict(*weights, dataset.images, rows) for role, rows in judged_rows(member).items()}
-        return judge(state, member, dataset.labels, logits)
-
-    return evaluate_epoch
-
-
-def make_judge(config: Config) -> Judge:
-    """Makes `judge(state, member, labels, logits by role)`: scores, the best weights, the plateau, the early stop."""
-    train_config, plateau = config.train, make_plateau(config.optim)
-
-    def judge(
-        state: TrainState, member: Member, labels: Int[Array, " N"], logits: dict[str, Array]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        params, batch_stats = judged_weights(state, config)
-        record = {}
-        for role, rows in judged_rows(member).items():
-            scores = scores_of(logits[role], labels[rows], rows != PADDING)
-            record |= {f"{role}_{name}": value for name, value in scores.items()}
-        score, is_better = jnp.array(jnp.nan), jnp.array(True)
-        if train_config.early_stopping != "none":
-            score = record[f"selection_{train_config.selection_metric}"]
-            score = -score if train_config.selection_metric == "loss" else score
-            is_better = score > state.best.score
-        best = select(is_better, Best(params, batch_stats, score, state.epoch), state.best)
-        stale = jnp.where(is_better, 0, state.stale_evaluations + 1)
-        lr_plateau = state.plateau
-        if config.optim.schedule == "plateau":
-            _, lr_plateau = plateau.update({}, state.plateau, value=record["selection_loss"])
-        is_stopped = (train_config.early_stopping == "patience") & (stale >= train_config.patience)
-        evaluated = dataclasses.replace(
-            state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped
-        )
-        return select(state.is_stopped, state, evaluated), record
-
-    return judge
 
 
 def fit(

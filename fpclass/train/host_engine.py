@@ -22,9 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from fpclass.config import Config
 from fpclass.parallel import fetch, put
-from fpclass.train.engine import (
-    Engine,
-    Epoch,
+from fpclass.train.device_engine import (
     epoch_batches,
     epoch_record,
     make_evaluate_epoch,
@@ -33,6 +31,7 @@ from fpclass.train.engine import (
     no_record,
     stem_rows,
 )
+from fpclass.train.engine import Engine, Epoch
 from fpclass.train.predict import Predict, eval_batch
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
 from fpclass.train.step import TrainStep

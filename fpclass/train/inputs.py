@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -12,22 +11,7 @@ from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
 from fpclass.train.keys import augmentation_keys, mirrored_in, view_in
-from fpclass.train.state import Dataset, Member
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """Functions from rows of a data set to inputs of a network.
-
-    Attributes:
-      draw: (member, epoch, dataset, rows [B]) -> batch for training.
-      plain: (images of the data set, rows [n]) -> batch for evaluation.
-      shape: data set -> shape of one example.
-    """
-
-    draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
-    plain: Callable[[Array, Int[Array, " n"]], Array]
-    shape: Callable[[Dataset], tuple[int, ...]]
+from fpclass.train.state import Dataset, Inputs, Member
 
 
 def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:

@@ -21,7 +21,8 @@ from fpclass.errors import RunError
 from fpclass.models.build import has_matrix_form, is_matrix_products, matrix_form
 from fpclass.models.network import HEAD
 from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
-from fpclass.train.engine import Engine, make_engine
+from fpclass.train.device_engine import make_engine
+from fpclass.train.engine import Engine
 from fpclass.train.host_engine import make_host_engine
 from fpclass.train.members import MemberEngine, divide_over_devices, one_after_the_other, plan_rounds
 from fpclass.train.state import Dataset, Member

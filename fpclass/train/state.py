@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -47,6 +50,21 @@ class Member:
     selection_rows: Int[Array, " s"]
     validation_rows: Int[Array, " v"]
     class_weights: Float[Array, " K"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Functions from rows of a data set to inputs of a network.
+
+    Attributes:
+      draw: (member, epoch, dataset, rows [B]) -> batch for training.
+      plain: (images of the data set, rows [n]) -> batch for evaluation.
+      shape: data set -> shape of one example.
+    """
+
+    draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
+    plain: Callable[[Array, Int[Array, " n"]], Array]
+    shape: Callable[[Dataset], tuple[int, ...]]
 
 
 @flax.struct.dataclass

@@ -18,10 +18,9 @@ from fpclass.config import Config
 from fpclass.experiment import subclass_counts
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, compute_in, dense_penalty, divide, model_of_phase, unite
-from fpclass.train.inputs import Inputs
 from fpclass.train.keys import DROPOUT, MIXING, address
 from fpclass.train.optim import clip_gradients, make_optimizer, make_schedule
-from fpclass.train.state import PADDING, Dataset, Member, TrainState, select
+from fpclass.train.state import PADDING, Dataset, Inputs, Member, TrainState, select
 
 TrainStep = Callable[[TrainState, Member, Dataset, Array], tuple[TrainState, dict[str, Array]]]
 

@@ -8,8 +8,7 @@ import flax.linen as nn
 import jax
 
 from fpclass.config import Config
-from fpclass.models.build import variable_shapes
-from fpclass.models.network import OUTPUT
+from fpclass.models.network import OUTPUT, variable_shapes
 from fpclass.report.text_tables import align_columns
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.task import build_network

@@ -21,7 +21,7 @@ from configs import base
 from fpclass.errors import RunError
 from fpclass.models.architectures.cnn import CNN
 from fpclass.train import checkpoints
-from fpclass.train.engine import make_engine
+from fpclass.train.device_engine import make_engine
 from fpclass.train.state import Dataset, Member, TrainState
 
 ROOT = pathlib.Path(checkpoints.__file__).parents[2]

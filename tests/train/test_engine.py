@@ -17,7 +17,8 @@ from fpclass.augment.intensity import normalise
 from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
-from fpclass.train.engine import epoch_batches, fit, make_engine
+from fpclass.train.device_engine import epoch_batches, make_engine
+from fpclass.train.engine import fit
 from fpclass.train.predict import scores_of
 from fpclass.train.state import PADDING, Dataset, Member
 

@@ -15,7 +15,8 @@ from test_engine import SIZE, assert_equal_trees, member, small_config
 
 from fpclass.models.build import build_model
 from fpclass.parallel import fetch, member_mesh
-from fpclass.train.engine import fit, make_engine
+from fpclass.train.device_engine import make_engine
+from fpclass.train.engine import fit
 from fpclass.train.members import divide_over_devices, plan_rounds, stack_members, take_member
 from fpclass.train.placement import are_batched, batched_form
 from fpclass.train.state import PADDING, Dataset

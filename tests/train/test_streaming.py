@@ -25,7 +25,8 @@ from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh
 from fpclass.train import streaming
-from fpclass.train.engine import epoch_batches, fit
+from fpclass.train.device_engine import epoch_batches
+from fpclass.train.engine import fit
 from fpclass.train.host_engine import make_host_engine, make_host_predict, make_host_train_epoch
 from fpclass.train.members import one_after_the_other, stack_members
 from fpclass.train.placement import needs_host_loop

@@ -6,9 +6,9 @@ Source: Krizhevsky, One weird trick for parallelizing convolutional neural netwo
 from __future__ import annotations
 
 from fpclass.models.architecture import Parity, Published, Variant
-from fpclass.models.architectures.vgg import AdaptiveFlatten, ConvRelu, DenseRelu, MaxPool
 from fpclass.models.mapping import torch_conv, torch_dense, torch_dense_after_flatten, torch_layer
 from fpclass.models.network import Backbone, Dropout
+from fpclass.models.plain_stages import AdaptiveFlatten, ConvRelu, DenseRelu, MaxPool
 
 
 def alexnet(variant: str) -> Backbone:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fpclass.models.build import variable_shapes
-from fpclass.models.network import HEAD, DenseHead, Network
+from fpclass.models.network import HEAD, DenseHead, Network, variable_shapes
 from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.manifest import Weights
 from fpclass.models.registry import published

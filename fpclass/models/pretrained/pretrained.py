@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from fpclass.errors import ConfigError
-from fpclass.models.build import variable_shapes
 from fpclass.models.mapping import Transform
-from fpclass.models.network import HEAD, Network
+from fpclass.models.network import HEAD, Network, variable_shapes
 from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.source import open_arrays
 from fpclass.models.registry import published
