@@ -76,3 +76,8 @@ def cache_dir() -> pathlib.Path:
 
     chosen = os.environ.get("FPCLASS_CACHE", "")
     return pathlib.Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("fpclass")
+
+
+def is_offline() -> bool:
+    """Whether the environment variable FPCLASS_OFFLINE forbids the network."""
+    return os.environ.get("FPCLASS_OFFLINE", "") not in ("", "0")

@@ -10,8 +10,6 @@ import argparse
 import dataclasses
 import inspect
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,19 +89,6 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     add("--coordinator", metavar="HOST:PORT", help="distributed: address of the first process")
     add("--num-processes", type=at_least(1), metavar="N", help="distributed: how many there are")
     add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
-
-
-def join_processes(args: argparse.Namespace) -> bool:
-    """Joins the other processes, if there are any; whether this is the first one, which writes and speaks."""
-    if not args.distributed:
-        return True
-    from fpclass import parallel
-
-    parallel.start_processes(args.coordinator, args.num_processes, args.process_id)
-    if parallel.is_first_process():
-        return True
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    return False
 
 
 def refuse(rest: Sequence[str], command: str) -> None:

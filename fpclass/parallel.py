@@ -7,8 +7,10 @@ Several processes run the same program on the same data; each holds the devices 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,21 @@ def use_all_cores() -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def join_processes(args: argparse.Namespace) -> bool:
+    """Joins the other processes, as the flags of `flags.add_process_flags` say.
+
+    Returns:
+      Whether this is the first one, which writes and speaks; the others are silent from here on.
+    """
+    if not args.distributed:
+        return True
+    start_processes(args.coordinator, args.num_processes, args.process_id)
+    if is_first_process():
+        return True
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    return False
 
 
 def start_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

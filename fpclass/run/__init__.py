@@ -1,1 +1,8 @@
-"""run."""
+"""One run folder: what a command reads, does and leaves behind in it.
+
+In the order of the data flow: `folder` (files, lock, format), `prepare` (audited table, images, roles), `train` and
+`log` (the trainer, also of studies), `best` (the weights that are used), `predictions`, `evaluate`, `error_analysis`,
+`original_classes`, `explain`, `submission`, `predict_files`, `augment_preview`; `commands` has their command line.
+
+From elsewhere: `folder.Run`, `prepare.Prepared`, `train.train_together`, `best.BestModel`, `predictions.Predictions`.
+"""

@@ -20,7 +20,6 @@ from fpclass.flags import (
     add_run_flag,
     add_strict_flag,
     at_least,
-    join_processes,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import files
     from fpclass.experiment import load_config
+    from fpclass.parallel import join_processes
     from fpclass.run import train as trainer
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise

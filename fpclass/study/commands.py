@@ -15,7 +15,6 @@ from fpclass.flags import (
     add_strict_flag,
     add_study_workdir_flag,
     at_least,
-    join_processes,
 )
 
 DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
@@ -48,7 +47,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.study.study import Study, plan_study
 
     parallel.use_all_cores()
-    is_first = join_processes(args)
+    is_first = parallel.join_processes(args)
     folder = pathlib.Path(args.workdir)
     there = Study.open(folder) if args.resume else None
     if there and not args.configs:

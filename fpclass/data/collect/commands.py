@@ -45,7 +45,7 @@ def collect(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.data.collect.plan import make_plan
     from fpclass.data.collect.provenance import Provenance
     from fpclass.data.collect.search import search
-    from fpclass.models.pretrained.fetch import is_offline
+    from fpclass.files import is_offline
 
     refuse(overrides, "collect")
     if is_offline():

@@ -30,7 +30,7 @@ import filelock
 from fpclass import files
 from fpclass.console import is_terminal, say
 from fpclass.errors import RunError, WeightsError
-from fpclass.files import cache_dir
+from fpclass.files import cache_dir, is_offline
 from fpclass.models.pretrained import package
 from fpclass.models.pretrained.manifest import Weights
 
@@ -58,11 +58,6 @@ def folder() -> pathlib.Path:
 def cached_path(entry: Weights) -> pathlib.Path:
     """Where the published file of an entry is, once it has been fetched."""
     return folder() / entry.filename
-
-
-def is_offline() -> bool:
-    """Whether the environment variable FPCLASS_OFFLINE forbids the network."""
-    return os.environ.get("FPCLASS_OFFLINE", "") not in ("", "0")
 
 
 def file_digest(path: pathlib.Path, kind: str = "sha256") -> str:
