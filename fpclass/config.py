@@ -17,10 +17,14 @@ from typing import Any, TypeAlias
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from fpclass.errors import ConfigError, one_line
+from fpclass import __version__
+from fpclass.errors import ConfigError, RunError, one_line
 
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
+
+FORMAT = 2
+"""Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
 
 def base_config() -> Config:
@@ -171,3 +175,25 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     close = close or [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
     return f", did you mean {close[0]}?" if close else ""
+
+
+def folder_format() -> dict[str, Any]:
+    """What config.json and study.json begin with."""
+    return {"format": FORMAT, "fpclass": __version__}
+
+
+def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
+    """The format of config.json or study.json, and the version of fpclass that wrote it.
+
+    Raises:
+      RunError: a later version wrote it, or it is something else.
+    """
+    if not isinstance(values, dict):
+        raise RunError(f"{where}: cannot be read; train again into a new --workdir")
+    number, version = values.get("format", 1), values.get("fpclass", "0.1.0")
+    if number not in range(1, FORMAT + 1):
+        raise RunError(
+            f"{where}: was written by fpclass {version} in format {number}, and this is {__version__}, which reads "
+            f"formats up to {FORMAT}: install that version, or train again into a new --workdir"
+        )
+    return number, version

@@ -9,13 +9,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass import __version__
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
-from fpclass.config import Config, apply_overrides, base_config, differences, flatten, from_values, read_config_file
+from fpclass.config import (
+    Config,
+    apply_overrides,
+    base_config,
+    differences,
+    flatten,
+    folder_format,
+    from_values,
+    read_config_file,
+    read_format,
+)
 from fpclass.data.resize import RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
-from fpclass.errors import ConfigError, RunError
+from fpclass.errors import ConfigError
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
@@ -48,9 +57,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
 }
 """Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
-
-FORMAT = 2
-"""Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
 RENAMED: dict[str, str] = {
     "augment.rotation_fill": "augment.fill_value",
@@ -154,28 +160,6 @@ def from_json(values: dict[str, Any], where: str) -> Config:
     number, version = read_format(values, where)
     config = values if number == 1 else values.get("config")
     return config_of_format(config if isinstance(config, dict) else {}, where, number, version)
-
-
-def folder_format() -> dict[str, Any]:
-    """What config.json and study.json begin with."""
-    return {"format": FORMAT, "fpclass": __version__}
-
-
-def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
-    """The format of config.json or study.json, and the version of fpclass that wrote it.
-
-    Raises:
-      RunError: a later version wrote it, or it is something else.
-    """
-    if not isinstance(values, dict):
-        raise RunError(f"{where}: cannot be read; train again into a new --workdir")
-    number, version = values.get("format", 1), values.get("fpclass", "0.1.0")
-    if number not in range(1, FORMAT + 1):
-        raise RunError(
-            f"{where}: was written by fpclass {version} in format {number}, and this is {__version__}, which reads "
-            f"formats up to {FORMAT}: install that version, or train again into a new --workdir"
-        )
-    return number, version
 
 
 def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:

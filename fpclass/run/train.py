@@ -162,15 +162,9 @@ def train_together(
     with Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext() as log:
 
         def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
-            seconds = clock()
-            own = engine.split(record, len(trainees))
-            # Of no image: it has stopped early, before this epoch.
-            trained = [i for i, part in enumerate(own) if not math.isnan(part["train_accuracy"])]
-            for i in trained:
-                _check_finite(own[i], trainees[i], engine.batch_size, checkpoint)
-            lines = {i: log_record(own[i]) for i in trained}
+            lines = _lines_of(engine.split(record, len(trainees)), trainees, engine.batch_size, checkpoint)
             if log:
-                log(lines, seconds, is_batched=engine.is_batched)
+                log(lines, clock(), is_batched=engine.is_batched)
             on_epoch(list(lines.values()))
             if record["epoch"] % config.train.checkpoint_every_epochs == 0 and record["epoch"] < num_epochs:
                 save(state)
@@ -181,6 +175,22 @@ def train_together(
     if keeps_checkpoint or not is_finished:
         save(state)
     return state, is_finished
+
+
+def _lines_of(
+    records: list[dict[str, Any]], trainees: Sequence[Trainee], batch_size: int, checkpoint: pathlib.Path
+) -> dict[int, dict[str, Any]]:
+    """The log lines of an epoch, by position: of the trainees that have not stopped early before it.
+
+    Raises:
+      TrainingError: the loss of a step was not a number; names the files of its batch.
+    """
+    lines = {}
+    for i, (record, trainee) in enumerate(zip(records, trainees, strict=True)):
+        if not math.isnan(record["train_accuracy"]):  # of no image
+            _check_finite(record, trainee, batch_size, checkpoint)
+            lines[i] = log_record(record)
+    return lines
 
 
 def save_best(trainees: Sequence[Trainee], placement: Placement, best_of_all: Best) -> None:

@@ -1,8 +1,9 @@
 """Studies: many configs on every fold with every seed, and which differences between them are real.
 
 `study` (the folder and its configs), `run` and `training` (their members, each a run folder), `out_of_fold` (what
-members that never saw a person predict of their images), `conclude` with `report`, `figures` and `training_table` (what it
-amounts to), `ensemble` (its submission), `freeze_sweep` (a study over cut points); `commands` has the command line.
+members that never saw a person predict of their images), `conclude` with `report`, `figures` and `training_table` (its
+tables, figures and verdicts), `ensemble` (its submission), `freeze_sweep` (a study over cut points); `commands` has the
+command line.
 
 From elsewhere: `study.Study`, `out_of_fold.collect`.
 """

@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fpclass import experiment, files
-from fpclass.config import Config, config_homes, flatten
+from fpclass.config import Config, config_homes, flatten, folder_format, read_format
 from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
 
@@ -105,7 +105,7 @@ class Study:
 
     def to_json(self) -> dict[str, Any]:
         """What study.json holds."""
-        return experiment.folder_format() | {
+        return folder_format() | {
             "folds": self.num_folds,
             "seeds": self.num_seeds,
             "baseline": self.baseline,
@@ -123,7 +123,7 @@ class Study:
         if not path.is_file():
             raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
         values = files.read_json(path)
-        written = experiment.read_format(values, str(path))
+        written = read_format(values, str(path))
         by_name = {
             name: experiment.config_of_format(config, f"{path}: {name}", *written)
             for name, config in values["configs"].items()
