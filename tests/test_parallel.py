@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.sharding import AxisType, Mesh
-from test_engine import SIZE, member, small_config
+from small_training import SIZE, member, small_config
 
 from fpclass import parallel
 from fpclass.errors import ConfigError
@@ -45,8 +45,9 @@ SECONDS = 240
 
 def start(*args: str, **environment: str) -> subprocess.Popen:
     """Python in a process of its own, in the folder of the tests."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), str(TESTS / "support")])
     return subprocess.Popen(
-        [sys.executable, *args], cwd=TESTS / "train", env={**os.environ, **environment}, text=True,
+        [sys.executable, *args], cwd=TESTS, env={**os.environ, "PYTHONPATH": path, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,9 +16,8 @@ def test_cores_are_those_of_this_process() -> None:
 
 
 def test_results_come_in_order() -> None:
-    with ThreadPoolExecutor(4) as pool:
-        assert list(in_threads(pool, lambda row: row * row, 2500)) == [row * row for row in range(2500)]
-        assert list(in_threads(pool, lambda row: row, 0)) == []
+    assert list(in_threads(lambda row: row * row, 2500, 4)) == [row * row for row in range(2500)]
+    assert list(in_threads(lambda row: row, 0)) == []
 
 
 def test_an_error_is_raised_and_the_rest_is_not_begun() -> None:
@@ -32,8 +30,8 @@ def test_an_error_is_raised_and_the_rest_is_not_begun() -> None:
             raise ValueError("three")
         return row
 
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ValueError, match="three"):
-        list(in_threads(pool, work, 1000))
+    with pytest.raises(ValueError, match="three"):
+        list(in_threads(work, 1000, 2))
     assert len(begun) < 500
 
 
@@ -43,12 +41,11 @@ def test_what_is_closed_is_not_gone_on_with() -> None:
     def work(row: int) -> int:
         begun.append(row)
         if row:
-            may_go_on.wait(10)
+            may_go_on.wait(0.5)
         return row
 
-    with ThreadPoolExecutor(2) as pool:
-        results = in_threads(pool, work, 1000)
-        assert next(results) == 0
-        results.close()
-        may_go_on.set()
+    results = in_threads(work, 1000, 2)
+    assert next(results) == 0
+    results.close()
+    may_go_on.set()
     assert len(begun) < 10

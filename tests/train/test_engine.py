@@ -1,7 +1,6 @@
 """The training engine: what a step computes, what an epoch visits, what is kept; other members change nothing."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -11,39 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
+from small_training import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
 
-from configs.footprints import baseline
 from fpclass.augment.intensity import normalise
-from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
-from fpclass.train.device_engine import epoch_batches, make_engine
-from fpclass.train.engine import fit
+from fpclass.train.device_engine import epoch_batches
 from fpclass.train.predict import scores_of
-from fpclass.train.state import PADDING, Dataset, Member
-
-SIZE = (24, 20)
-NUM_TRAIN = 21
-EVERYTHING = {
-    "model__dropout_rate": 0.3,
-    "model__batch_norm": True,
-    "augment__flip_probability": 0.5,
-    "optim__schedule": "plateau",
-    "train__early_stopping": "restore_best",
-}
-
-
-def small_config(**changes):
-    """The baseline on images of 24 x 20, batches of 8, 4 epochs, without augmentation."""
-    config = baseline.get_config()
-    config.data.image_size = SIZE
-    config.model.conv_features, config.model.dense_features = (4,), (8, 6)
-    config.train.batch_size, config.train.num_epochs, config.train.eval_every_epochs = 8, 4, 1
-    config.augment.flip_probability = config.augment.brightness = config.augment.contrast = 0.0
-    for key, value in changes.items():
-        section, name = key.split("__")
-        config[section][name] = value
-    return config
+from fpclass.train.state import PADDING, Dataset
 
 
 @pytest.fixture(scope="module")
@@ -54,44 +28,6 @@ def dataset():
     images = rng.integers(80, 256, (40, *SIZE, 1))
     images[labels == 1, : SIZE[0] // 2] -= 60
     return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
-
-
-def member(seed=0, rows=range(NUM_TRAIN), weights=(1.0, 1.0)):
-    return Member(
-        seed=jnp.asarray(seed, jnp.uint32),
-        train_rows=jnp.asarray(list(rows), jnp.int32),
-        selection_rows=jnp.arange(21, 30),
-        validation_rows=jnp.arange(30, 40),
-        class_weights=jnp.asarray(weights, jnp.float32),
-    )
-
-
-@functools.cache
-def engine_of_json(text):
-    config = from_json(json.loads(text), "test")
-    return make_engine(build_model(config.model, 2, SIZE), config)
-
-
-def engine_of(config):
-    """Engines by config, so that tests of one config compile once."""
-    return engine_of_json(config.to_json())
-
-
-def run(config, dataset, who=None, state=None, until=None):
-    """Trains and returns the state and the records."""
-    engine, who, records = engine_of(config), who or member(), []
-
-    def on_epoch(state, record):
-        del state
-        records.append(record)
-        return until is None or record["epoch"] < until
-
-    state = engine.init(who, dataset) if state is None else state
-    return fit(engine, state, who, dataset, config.train, on_epoch), records
-
-
-def assert_equal_trees(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @given(st.integers(0, 50), st.sampled_from([1, 7, 8, 40]), st.sampled_from([1, 8, 16]))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from test_engine import assert_equal_trees, member, small_config
+from small_training import assert_equal_trees, member, small_config
 
 from fpclass.errors import ConfigError
 from fpclass.models.layers import Conv

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from test_engine import SIZE, assert_equal_trees, member, small_config
+from small_training import SIZE, assert_equal_trees, member, small_config
 
 from fpclass.models.build import build_model
 from fpclass.parallel import fetch, member_mesh

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from small_training import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
 from test_cli import EXP04, WRITTEN, launch, train_args
-from test_engine import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
 from test_study import fails, study_args
 
 from fpclass import cli
