@@ -15,6 +15,7 @@ lint: .venv/bin/python
 	.venv/bin/pip install -e '.[dev]'
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
 	.venv/bin/pyright
 
 .venv/bin/python:
