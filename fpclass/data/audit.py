@@ -1,7 +1,4 @@
-"""Audit of a data set: findings with file and reason, and the quarantine of unusable images.
-
-Nothing is deleted or repaired: a row that cannot be used goes into quarantine, a column of the table.
-"""
+"""Audit of a data set: findings, and the quarantine of unusable images, a column of the table; nothing is repaired."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ WARNING = "warning"
 """A person should look at it; nothing is left out."""
 
 MISSING = "missing file"
-"""The error in the facts of a row that has no file."""
+"""Error of a row that has no file."""
 NEAR_BLANK_STD = 2.0
 """Standard deviation of the grey levels, of 255, below which an image shows next to nothing (chosen)."""
 NUM_NAMES = 3
@@ -57,13 +54,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """The judgement on a data set.
-
-    Attributes:
-      table: the audited table: quarantine filled in, the facts of decoding added as columns.
-      findings: the fatal ones first, then the quarantined, then the warnings.
-      summary: counts and sizes, JSON-serialisable.
-    """
+    """A table with its quarantine and the facts of decoding, the findings in it, fatal ones first, and a summary."""
 
     table: Table
     findings: tuple[Finding, ...]
@@ -114,17 +105,13 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
     """Judges a data set by what its source says and what decoding every image showed.
 
     Args:
-      table: as its source gives it.
-      facts: one row per row of the table, in its order: error ("" if decoded, `MISSING` without a file),
-        num_bytes, sha256 and pixel_sha256 (of the file, of the decoded pixels; "" if there are none), width
-        and height (pixels), mode, format, num_frames, mean and std (grey levels, of 255), note ("" or what
-        decoding had to do); and where near-duplicates are looked for, phash, dhash and thumbnail.
-      near_duplicates: correlation of the thumbnails that makes two images copies of one another; 0 to find only
-        identical ones.
+      facts: one row per row of the table, in its order, with the columns of `decode.FACT_DTYPES`; phash, dhash and
+        thumbnail are needed only for near-duplicates. `MISSING` is the error without a file.
+      near_duplicates: correlation of the thumbnails from which two images are copies; 0 for identical ones only.
 
     Returns:
-      The findings, and the table with quarantine reasons and facts as columns (without the thumbnails), and the
-      column near_duplicates: the cluster of a labelled image that has near copies among the labelled ones, or "".
+      The findings, and the table with quarantine reasons, facts (without thumbnails) and the column near_duplicates:
+      the cluster of a labelled image that has near copies among the labelled ones, or "".
     """
     if len(facts) != len(table):
         raise ValueError(f"{len(facts)} facts for {len(table)} images")
@@ -267,7 +254,6 @@ def _group_findings(table: Table) -> Iterator[Finding]:
 
 
 def _look_findings(table: Table) -> Iterator[Finding]:
-    """Images that decode but are odd."""
     rows = table.rows[table.usable_mask]
     blank = rows[rows["std"] < NEAR_BLANK_STD]
     if len(blank):

@@ -39,15 +39,10 @@ _STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to a process t
 
 
 class StoredImages:
-    """Images in a file, indexed by row like an array: only what is read is in memory. Any thread may read and write.
+    """Images [N, H, W, C], uint8, in a file, indexed by row like an array; any thread may read and write.
 
-    It has an array's `shape`, `dtype`, `nbytes`, `len` and indexing of the first axis. What tells it from an array is
-    `is_resident`, so that nobody needs to ask for the type: `getattr(images, "is_resident", True)`.
-
-    Attributes:
-      shape: (N, H, W, C).
-      dtype: uint8.
-      is_resident: False: the images are not in memory and should be read a batch at a time.
+    They have an array's shape, dtype, nbytes and len, but are not in memory and should be read a batch at a time. What
+    tells them from an array, without asking for the type, is `getattr(images, "is_resident", True)`.
     """
 
     is_resident = False
@@ -81,7 +76,6 @@ class StoredImages:
         return images.reshape(*rows.shape, *self.shape[1:])
 
     def __setitem__(self, row: int, image: UInt8[np.ndarray, "H W C"]) -> None:
-        """Writes one image."""
         with self._lock:
             self._file.seek(self._place(row))
             if self._file.write(image.tobytes()) != self._image_bytes:
@@ -109,13 +103,12 @@ class StoredImages:
 def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages, Facts] | None:
     """The set of these very files, or else the one that was used last, with the same settings.
 
+    None if there is no such set that is whole.
+
     Args:
       folder: of the cache; need not exist.
       settings: everything but the files that the arrays depend on, the shape of an image among it.
       contents: per row, in order, the digest of its bytes, or why it has none.
-
-    Returns:
-      The images and the facts of each; None if there is no such set that is whole.
     """
     kept = _load(_path(folder, settings, contents))
     if kept is None:
@@ -141,12 +134,10 @@ def store(
     shape: tuple[int, ...],
     fill: Callable[[StoredImages], Facts],
 ) -> tuple[StoredImages, Facts]:
-    """Makes a set on disk that would be too large for memory, and leaves it there.
+    """Makes a set on disk that would be too large for memory, and leaves it there; `settings` and `contents` as `find`.
 
     Args:
       folder: of the cache; None for a temporary file that goes with the images.
-      settings: as `find` takes them; likewise `contents`.
-      contents: per row, the digest of its bytes, or why it has none.
       shape: (N, H, W, C).
       fill: writes the images, which are zeros before, and gives their facts.
 
@@ -194,7 +185,6 @@ def _open_images(path: Path) -> StoredImages:
 
 
 def _finish(file: BinaryIO, facts: Facts) -> None:
-    """Writes what comes behind the images."""
     np.save(file, np.frombuffer(json.dumps(facts).encode(), np.uint8))
     file.write(_checksum(file, file.tell()))
 

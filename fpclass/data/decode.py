@@ -31,7 +31,6 @@ from fpclass.errors import DecodeError, one_line
 from fpclass.threads import in_threads
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
-"""Decoded images, in memory or on disk."""
 
 VERSION = 2
 """Part of the key of cached arrays: raise it whenever the same bytes give other pixels or other facts."""
@@ -68,7 +67,6 @@ _WANTED = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM",
 
 Image.init()  # here, not in the threads that would all start it
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-"""Formats that are read, as far as this build of Pillow can."""
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the facts say what is wrong with a file
 
@@ -87,12 +85,7 @@ _ORIENTATION = 274  # tag of TIFF 6.0
 
 @dataclass(frozen=True)
 class Decoded:
-    """One decoded image.
-
-    Attributes:
-      image: resized, uint8 [H, W, C].
-      facts: what the file was: the keys of `FACT_DTYPES` but `error`.
-    """
+    """A decoded and resized image, and the facts of its file: the keys of `FACT_DTYPES` but `error`."""
 
     image: UInt8[np.ndarray, "H W C"]
     facts: dict[str, Any]
@@ -123,9 +116,8 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
 def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     """Decodes one image at its full size: first frame, upright, transparency over white, scaled to 8 bits.
 
-    Returns:
-      The picture, mode L if all its pixels are grey, else RGB; and its mode, format, num_frames and note, as in
-      `FACT_DTYPES`.
+    It is of mode L if all its pixels are grey, else RGB. With it come its mode, format, num_frames, width, height and
+    note, as in `FACT_DTYPES`.
 
     Raises:
       DecodeError: as `decode_bytes`.
@@ -150,21 +142,19 @@ def decode_table(
     progress: Progress | None = None,
     num_threads: int | None = None,
 ) -> tuple[Images, pd.DataFrame]:
-    """Decodes every image of a table once, on all cores; what cannot be decoded is listed, and the rest goes on.
+    """Decodes every image of a table of N rows once, on all cores; what cannot be decoded is listed in the facts.
 
     Args:
-      table: N rows; `table.read` is called from several threads.
-      decoding: what to.
-      cache_dir: folder that decoded sets are kept in, by content; None for no cache. One that cannot be written to
-        is not used.
-      memory_bytes: a larger decoded set never is in memory: it is written to the cache, or where there is none to a
-        temporary file, and used from there.
+      table: its `read` is called from several threads.
+      cache_dir: folder of decoded sets, by content; None for no cache. One that cannot be written to is not used.
+      memory_bytes: a larger decoded set is never in memory, but used from the cache, or without one from a temporary
+        file.
       progress: not called when the cache has everything.
       num_threads: None for one per core.
 
     Returns:
-      images: uint8 [N, H, W, C], zeros where decoding failed; `StoredImages` where they are more than memory_bytes.
-      facts: one row per row of the table, in its order, with the columns of `FACT_DTYPES`.
+      Images, zeros where decoding failed, `StoredImages` where they are more than memory_bytes; and the facts of each
+      row of the table, in its order, with the columns of `FACT_DTYPES`.
 
     Raises:
       RunError: there is no room on the disk for a set that is more than memory_bytes.
@@ -213,14 +203,12 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _cache_settings(decoding: Decoding) -> str:
-    """The settings that cached arrays depend on, beside the files."""
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {decoding.shape} {decoding.interpolation}"
     # The key of "stretch" is older than the choice: sets that were kept then are still found.
     return settings if decoding.resize == "stretch" else f"{settings} {decoding.resize} {decoding.pad_value}"
 
 
 def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> dict[str, Any]:
-    """Decodes one row into its place in `images`; gives its facts."""
     facts = {name: "" if kind is object else 0 for name, kind in FACT_DTYPES.items()}
     facts |= {"mean": math.nan, "std": math.nan}
     data, error = _read(table, row)
@@ -314,7 +302,6 @@ def _as_decode_error(data: bytes) -> Iterator[None]:
 
 
 def _reason(error: Exception, data: bytes) -> str:
-    """Says in a few words what Pillow's exception means for the file."""
     if isinstance(error, PIL.UnidentifiedImageError):
         return f"not an image of a format that is read here; it begins with {data[:16]!r}"
     if isinstance(error, Image.DecompressionBombError):

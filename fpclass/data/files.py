@@ -70,17 +70,11 @@ def some_of(values: Sequence[object], limit: int = 8) -> str:
 class ImageIndex:
     """Finds the file that a cell means: by its path, by its name, or by either without the extension.
 
-    Attributes:
-      images: files with an image's extension below the searched folder, as POSIX paths relative to the root.
+    `images` are the files with an image's extension below the searched folder, as POSIX paths relative to the root.
     """
 
     def __init__(self, root: Path, folder: Path):
-        """Lists the files.
-
-        Args:
-          root: the data set's folder; relative paths start here or in `folder`.
-          folder: the only folder that is searched, at any depth.
-        """
+        """Lists the files at any depth below `folder`; relative paths start there or in `root`, the data set's."""
         self._folder = folder
         self.images: list[str] = []
         # In this order: a relative path is exact, a bare name or stem may stand in several folders.
@@ -101,14 +95,9 @@ class ImageIndex:
                     self._by_stem[stem].append(from_root)
 
     def find(self, cell: str, place: str) -> str:
-        """Looks a cell of the filename column up.
+        """The file's POSIX path relative to the root, or "" if there is none.
 
-        Args:
-          cell: relative path or bare name, with or without the extension.
-          place: where the cell stands, for the message.
-
-        Returns:
-          The file's POSIX path relative to the root, or "" if there is none.
+        `cell` is a relative path or bare name, with or without the extension; `place` is for the message.
 
         Raises:
           DataError: several files could be meant.

@@ -1,8 +1,7 @@
-"""Perceptual fingerprints of images, and the clusters of near-duplicates that they show.
+"""Perceptual fingerprints of images, and clusters of copies: the same picture in another format, quality or size.
 
-A copy is the same picture saved again: in another format or quality, or at another size. Two hashes find the pairs that
-could be copies, without comparing all with all; comparing their thumbnails tells copies from images that are only
-alike. docs/dedupe.md has the measurements behind the constants.
+Two hashes find the pairs that could be copies, without comparing all with all; comparing their thumbnails tells copies
+from images that are only alike. docs/dedupe.md has the measurements behind the constants.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ from PIL import Image
 from fpclass.data.resize import Box
 
 THUMBNAIL_PX = 32
-"""Side of the thumbnails."""
 MAX_DISTANCE = 8
-"""Largest number of bits, of 64, in which the pHash of a copy differs."""
 MAX_DHASH_DISTANCE = 16
-"""The same for the dHash."""
+"""Largest numbers of bits, of 64, in which the pHash and the dHash of a copy differ."""
 FINEST_PX, COARSEST_PX = 1.0, 3.0
 """Thumbnails are compared between these scales, standard deviations of a Gaussian. Finer is the noise of compression;
 coarser is what prints of different people have in common: a dark oval on white."""
@@ -39,15 +36,10 @@ NUM_PAIRS = 1 << 16
 
 
 def fingerprint(picture: Image.Image, box: Box | None = None) -> dict[str, str]:
-    """Hashes and thumbnail of a picture.
+    """Hashes and thumbnail of a picture of any size, mode L or RGB, or of the part of it in `box`.
 
-    Args:
-      picture: at any size, mode L or RGB.
-      box: the part of it that counts; None: the whole.
-
-    Returns:
-      phash and dhash: 64 bits as 16 hexadecimal digits; thumbnail: grey, `THUMBNAIL_PX` squared whatever the picture's
-      aspect ratio, in base64.
+    phash and dhash are 64 bits as 16 hexadecimal digits; thumbnail is grey, `THUMBNAIL_PX` squared whatever the
+    picture's aspect ratio, in base64.
 
     Source: the hashes are those of the package imagehash.
     """
@@ -67,13 +59,10 @@ def hashes(thumbnail: Image.Image) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """Perceptual hashes and thumbnails of images.
+    """Perceptual hashes and grey thumbnails of images, row by row.
 
-    Attributes:
-      phash: 64 bits each.
-      thumbnails: grey, row by row.
-      details: the thumbnails between two scales, row by row, with a sum of squares of 1, or all 0 where there is next
-        to nothing to see.
+    `details` are the thumbnails between two scales, with a sum of squares of 1, or all 0 where there is next to nothing
+    to see.
     """
 
     phash: UInt64[np.ndarray, " n"]
@@ -136,17 +125,10 @@ def similarity(
 
 
 def near_pairs(codes: UInt64[np.ndarray, " n"], max_distance: int) -> Iterator[Int[np.ndarray, "2 p"]]:
-    """All pairs of positions whose codes differ in at most so many bits; a pair can come several times.
+    """Yields, a few at a time, all pairs of positions whose codes differ in at most so many bits, 0 to 63.
 
     Codes that differ in d bits agree in at least one of d + 1 groups of bits. So the codes are sorted by one group
-    after the other, and compared with those that agree with them there.
-
-    Args:
-      codes: 64 bits each.
-      max_distance: largest number of bits that differ, in [0, 63].
-
-    Yields:
-      A few pairs at a time.
+    after the other, and compared with those that agree with them there. A pair can come several times.
     """
     for group in range(max_distance + 1):
         mask = np.uint64(sum(1 << bit for bit in range(group, 64, max_distance + 1)))
@@ -188,10 +170,8 @@ def hamming(
 def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
     """Clusters images that are copies of one another, or of copies; mirror images, too, if `mirrored`.
 
-    A pair with near hashes is one of copies from a correlation of the thumbnails of `min_similarity`.
-
-    Returns:
-      The cluster of each image, a number below n; images that have no copy have one of their own.
+    A pair with near hashes is one of copies from a correlation of the thumbnails of `min_similarity`. Clusters are
+    numbers below n; images that have no copy have one of their own.
     """
     num_images = len(prints)
     cluster = np.arange(num_images)

@@ -18,13 +18,10 @@ RESAMPLING = {
 
 RESIZE = ("stretch", "pad")
 """Whether the aspect ratio is ignored, or kept and the rest filled."""
-
 REDUCING_GAP = 3
 """A large JPEG is decoded at a reduced size that is still so many times the one wanted; see docs/streaming.md."""
-
 MIN_WANTED_PX = 32
 """Side that is wanted in any case: that of the thumbnails which copies are found by."""
-
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, upper, right and lower border of a part of a picture, pixels."""
@@ -67,14 +64,11 @@ class Decoding:
 
 
 def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
-    """Lets libjpeg decode a large picture at a half, a quarter or an eighth; other formats stay as they are.
+    """Lets libjpeg decode a large picture, opened, not loaded, at a half, a quarter or an eighth; other formats stay.
 
     What it leaves out are frequencies that resizing would average away. The Huffman code is read to its end all the
-    same, so that a damaged file is found out.
-
-    Args:
-      image: opened, not loaded.
-      enough_for: (height, width) that it will be resized to, pixels; turned upright or not.
+    same, so that a damaged file is noticed. `enough_for` is the (height, width) that the picture will be resized to,
+    turned upright or not.
 
     Returns:
       The part of the reduced picture that the whole one fills: its last pixels may reach over the border. None if it is
@@ -87,13 +81,7 @@ def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
 
 
 def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """The box from `reduce_jpeg` after the picture was turned upright.
-
-    Args:
-      box: in the picture as it is stored, from its upper left corner.
-      size: (width, height) of that picture.
-      orientation: tag 274 of EXIF 2.3.
-    """
+    """The box from `reduce_jpeg` after the picture, of (width, height) as stored, was turned by tag 274 of EXIF 2.3."""
     width, height = box[2:]
     beyond_x, beyond_y = size[0] - width, size[1] - height
     if orientation > 4:
@@ -106,11 +94,7 @@ def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
 def resize_picture(
     picture: Image.Image, decoding: Decoding, box: Box | None = None
 ) -> tuple[UInt8[np.ndarray, "H W C"], Image.Image]:
-    """Resizes a picture of mode L or RGB, or the part of it in `box`.
-
-    Returns:
-      The image, uint8 [H, W, C], and the resized picture in it, without what was filled.
-    """
+    """Resizes a picture of mode L or RGB, or its part in `box`; gives the image, and the content without padding."""
     height, width, channels = decoding.shape
     mode = {1: "L", 3: "RGB"}[channels]
     shape = (box[2] - box[0], box[3] - box[1]) if box else picture.size

@@ -23,10 +23,7 @@ SYNTHETIC_MARK = "SYNTHETIC.txt"
 
 
 def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Table:
-    """Lists the images of a data set with what its source says about them; opens none of them.
-
-    Returns:
-      One row per image, nothing in quarantine yet.
+    """Lists the images of a data set with what its source says about them; opens and quarantines none.
 
     Raises:
       ConfigError: a key of the section makes no sense.
@@ -139,14 +136,9 @@ def _csv_path(root: Path, name: str) -> Path:
 
 
 def _read_columns(path: Path, wanted: dict[str, str]) -> tuple[list[int], list[list[str]]]:
-    """Reads some columns of a CSV as stripped text.
+    """The line number of each row of a CSV, and the stripped cells of some columns (config key -> name of the column).
 
-    Args:
-      path: the file; UTF-8, with or without a byte order mark, separated by commas, with a header.
-      wanted: config key -> name of the column.
-
-    Returns:
-      The line number of each row, and the cells of each wanted column.
+    The file is UTF-8, with or without a byte order mark, separated by commas, with a header.
 
     Raises:
       DataError: the file cannot be read as this, lacks a column or has no rows.
@@ -262,7 +254,6 @@ def _class_folders(folder: Path, *, is_optional: bool) -> list[Path]:
 
 
 def _class_images(folder: Path) -> list[Path]:
-    """The images of a class folder, of which there must be some."""
     files = image_files(folder)
     if not files:
         raise DataError(f"{folder}: no image in this class folder; fill it or remove it")
@@ -289,7 +280,6 @@ def _load_synthetic(data: Any, progress: Progress | None) -> Table:
 
 
 def _load_tfds(data: Any, progress: Progress | None) -> Table:
-    """An image classification set of TensorFlow Datasets."""
     from fpclass.data.tfds_source import load_tfds
 
     return load_tfds(data, progress)

@@ -112,7 +112,7 @@ def partition(
     seed: str,
     class_names: tuple[str, ...],
 ) -> Int[np.ndarray, " n"]:
-    """Divides images into parts of given shares, class by class, never dividing a group.
+    """Divides images into parts 0 … b - 1 of given shares, class by class, never dividing a group.
 
     Groups go one by one, the large ones first and shuffled among equals, to the part that lacks most images of the
     group's class (of its classes, weighted by its images); the last ones go where a class would otherwise be absent.
@@ -120,13 +120,8 @@ def partition(
 
     Args:
       groups: group of each image, [n].
-      labels: class index of each image, [n].
-      shares: share of each part, summing to 1, [b].
-      seed: text that the shuffling depends on.
+      shares: of the parts, summing to 1.
       class_names: for the error message.
-
-    Returns:
-      The part of each image, in [0, b).
 
     Raises:
       DataError: there are no images, or a class cannot be in every part.

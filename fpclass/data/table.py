@@ -30,21 +30,19 @@ class Table:
     """One row per image; a row's position is its identity (`example id`) in every array of a run.
 
     Attributes:
-      rows: a data frame with a range index and at least these columns:
-        filename (str, unique: the key of every table a run writes), path (str; "" when no file was found),
-        label (int64: class index, `UNLABELLED` or `OUT_OF_RANGE`), raw_label (str: as the source has it),
-        group (str: the person; "" where there is none), split (str: "" or "train", "validation" as the source
-        gives it), quarantine (str: "" or why the row takes no part in training and evaluation).
-        Where classes were put together there is original (str: the class as the source has it; "" without a label).
-        The audit adds what it measured: sha256, pixel_sha256, width, height, mode, ….
+      rows: a data frame with a range index and at least these columns, of str where not given:
+        filename (unique: the key of every table a run writes), path ("" without a file), label (int64: class index,
+        `UNLABELLED` or `OUT_OF_RANGE`), raw_label (as the source has it), group (the person; "" for none), split ("" or
+        "train", "validation", "test" as the source gives it), quarantine ("" or why the row takes no part).
+        After merging also original (the class as the source has it; "" without a label); after the audit also what it
+        measured: sha256, pixel_sha256, width, height, mode, ….
       classes: label values in the source's own coding, in the order of the class indices.
-      class_names: what figures and reports call them; as long as `classes`.
-      originals: the classes of the source that `classes` were put together from, in its order; empty where they are
-        the source's own.
+      class_names: their names in figures and reports.
       read: gives the encoded bytes of the row at a position. Raises OSError.
       source: one line that says where the data come from, for reports.
       is_synthetic: the images were drawn, not taken; every result has to say so.
       unlisted: files below the data root that no row names.
+      originals: the source's classes in its order, where `classes` were merged from them; else empty.
     """
 
     rows: Any  # a data frame; to pandas' own annotations nearly every expression may be anything
@@ -103,14 +101,9 @@ def canonical_label(value: object) -> str:
 
 
 def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:
-    """The label values in the order of the class indices.
+    """The label values in the order of the class indices: the configured ones, or else those of the source.
 
-    Args:
-      configured: `data.classes`; empty to take what there is.
-      values: canonical label texts that the source holds; "" is none.
-
-    Returns:
-      The configured classes, or the distinct values, sorted as numbers if all of them are numbers.
+    Those are the distinct canonical texts but "", sorted as numbers if all of them are numbers.
 
     Raises:
       ConfigError: a class is configured twice or is empty.

@@ -23,10 +23,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def load_tfds(data: Any, progress: Progress | None = None) -> Table:
-    """Lists the examples of a prepared set; their images stay encoded until they are read.
-
-    Returns:
-      One row per example of the splits train, validation and test; a label of -1 is a row to predict.
+    """Lists the examples of the splits `SPLITS` of a prepared set; images stay encoded, a label of -1 is to predict.
 
     Raises:
       ConfigError: no name, or a group column.
@@ -111,7 +108,6 @@ def _prepared_builder(name: str, root: str, place: str) -> Any:
 
 
 def _feature_keys(info: Any, place: str) -> tuple[str, str]:
-    """Names of the image and of the label among the features."""
     import tensorflow_datasets as tfds
 
     image_key, label_key = (info.supervised_keys or ("image", "label"))[:2]

@@ -32,7 +32,6 @@ class Labels:
     """Suspected label errors, and the predictions behind them.
 
     Attributes:
-      judgement: the predictions that the suspicion rests on.
       accuracy: how often they agree with the labels as given.
       baseline: how often the commonest class alone would.
       verdict: what to make of weak predictions, in a sentence; "" where they are good.
@@ -50,13 +49,10 @@ class Exploration:
     """Results of the exploration of a data set.
 
     Attributes:
-      audit: findings, and the table with its facts.
-      images: decoded and resized, all rows of the table.
-      feature_rows: usable rows, which features and distances are about, [n].
-      features: what images were compared by; None where there are fewer than three.
-      labels: None where there is nothing to predict by …
-      why_no_labels: … and why.
-      strangeness: of `feature_rows`; None with `features`.
+      images: of all rows of the table.
+      feature_rows: usable rows, which features and strangeness are about.
+      features: what images were compared by; None, as strangeness, where there are fewer than three.
+      labels: None where there is nothing to predict by; `why_no_labels` says why.
       extremes: by row, what is extreme about size, shape, brightness or contrast.
     """
 
@@ -89,7 +85,7 @@ def printable(text: str) -> str:
 
 
 def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.Path | None) -> Exploration:
-    """Looks for label errors and outliers in an audited data set; says what it is doing.
+    """Looks for label errors and outliers in an audited data set.
 
     `predictions` is the folder of a study or a run; None for the quick built-in predictions.
 
@@ -240,7 +236,6 @@ def _suspected(frame: Any) -> list[dict[str, Any]]:
 
 
 def _spreads(table: Table) -> dict[str, Any]:
-    """Quantiles of brightness, contrast, shape and size in each class."""
     result = {}
     for k, value in enumerate(table.classes):
         rows = table.rows[table.labelled_mask & (table.labels == k)]

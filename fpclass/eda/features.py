@@ -25,14 +25,12 @@ _CHUNK = 256
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Vectors by which images are compared.
+    """Vectors by which images are compared, float32.
 
     Attributes:
-      values: principal components of the images asked for, in falling order of their variance, float32 [n, d]. One
-        unit is the same on every axis; the mean square length of a vector is 1.
-      statistics: brightness, contrast, sharpness, colours and layout of the pictures, float32 [n, s].
+      values: principal components, in falling order of their variance, in one unit; the mean square length is 1.
+      statistics: brightness, contrast, sharpness, colours and layout of the pictures.
       description: what `values` were made of, for the page.
-      is_pretrained: whether a pretrained network made them.
     """
 
     values: Float[np.ndarray, "n d"]
@@ -44,7 +42,7 @@ class Features:
 def make_features(config: Config, images: Images, rows: Int[np.ndarray, " n"]) -> Features:
     """The features of some images: of the config's pretrained network if it has one, else simple ones.
 
-    No label has any influence on them. At least two rows are needed.
+    No label has any influence on them; it takes two rows.
 
     Raises:
       WeightsError: the weights cannot be had.
@@ -71,11 +69,10 @@ def simple_features(images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.nda
 
 
 def picture_statistics(images: UInt8[np.ndarray, "n H W C"]) -> Float[np.ndarray, "n s"]:
-    """Ten numbers about the greys of each picture, and for colour pictures three about its colours.
+    """Ten numbers about the greys of each picture, and for colour pictures three about its colours, float32.
 
-    Returns:
-      Brightness, contrast, edges, sharpness, sharpness of the edges, entropy, saturation, upper minus lower half,
-      centre minus whole, skewness of the greys, and each colour minus grey; float32.
+    Brightness, contrast, edges, sharpness, sharpness of the edges, entropy, saturation, upper minus lower half, centre
+    minus whole, skewness of the greys, and each colour minus grey.
     """
     grey = images.mean(axis=-1, dtype=np.float32)
     height, width = grey.shape[1:]
@@ -108,7 +105,6 @@ def picture_statistics(images: UInt8[np.ndarray, "n H W C"]) -> Float[np.ndarray
 def _in_chunks(
     rows: Int[np.ndarray, " n"], compute: Callable[[np.ndarray], list[np.ndarray]], what: str
 ) -> list[np.ndarray]:
-    """Computes blocks of features of a few images at a time, on all cores."""
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     with contextlib.closing(in_threads(lambda i: compute(chunks[i]), len(chunks))) as results:
         parts = list(progress(results, len(chunks), f"{what}, {_CHUNK} at a time"))
@@ -116,7 +112,6 @@ def _in_chunks(
 
 
 def _blocks(images: UInt8[np.ndarray, "n H W C"]) -> list[Float[np.ndarray, "n d"]]:
-    """The blocks of features of a few images, not yet scaled against each other."""
     grey = np.stack([_resized(image, _SIDE, "L") for image in images]).astype(np.float32)
     mode = "RGB" if images.shape[-1] == 3 else "L"
     small = np.stack([_resized(image, _THUMBNAIL, mode) for image in images]).reshape(len(images), -1)

@@ -33,12 +33,10 @@ class Judgement:
     """Out-of-fold predictions of some rows of a table.
 
     Attributes:
-      rows: positions in the table, ascending, [n].
-      log_probabilities: of the classes of the table, float64 [n, K].
-      units: the person of each, with everybody who shares an identical image, [n].
-      source: who predicted, in a line.
-      is_quick: whether that was the built-in classifier.
-      notes: what a reader should know, one line each.
+      rows: positions in the table, ascending.
+      log_probabilities: of the classes of the table, float64.
+      units: the person of each row, with everybody who shares an identical image, [n].
+      source: who predicted, in a line; `is_quick` if the built-in classifier did.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -50,7 +48,7 @@ class Judgement:
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n K"]:
-        """Probabilities of the classes, float64 [n, K]."""
+        """Probabilities of the classes."""
         return np.exp(self.log_probabilities)
 
     def accuracy(self, labels: Int[np.ndarray, " n"], bootstrap: Bootstrap) -> Interval:
@@ -68,17 +66,14 @@ def quick_judgement(
     what: str,
     seed: int,
 ) -> Judgement:
-    """Cross-validates a regularised logistic regression on the features; nobody is in two folds.
+    """Cross-validates a regularised logistic regression on features of labelled rows; nobody is in two folds.
 
     The strength of the regularisation is chosen inside the training part of each fold.
 
     Args:
-      features: of the rows, scaled to unit mean square length.
-      table: the data set.
-      rows: its labelled rows, in the order of the features, [n].
+      features: scaled to unit mean square length.
       units: what must not be divided, [n].
       what: the features in words.
-      seed: of the folds.
 
     Raises:
       DataError: fewer than two classes have two people (or independent images) each.
@@ -198,7 +193,6 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
 
 
 def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
-    """The logits of the images that a training held out."""
     from fpclass.run.folder import Run
 
     run = Run.open(folder)
@@ -209,7 +203,6 @@ def _read_run(folder: pathlib.Path) -> tuple[Any, str, list[str]]:
 
 
 def _leaks(trained: Sequence[Config]) -> list[str]:
-    """Warnings of information about held-out images that training may have had."""
     notes = []
     if not all(config.split.grouped for config in trained):
         notes.append("LEAK: trained with split.grouped=False, so the person of an image may have been seen")
@@ -221,7 +214,6 @@ def _leaks(trained: Sequence[Config]) -> list[str]:
 def _match(
     frame: Any, table: Table, units: np.ndarray, source: str, notes: Sequence[str], folder: pathlib.Path
 ) -> Judgement:
-    """Puts predictions beside the rows of the table that they are about."""
     columns = [f"logit_{value}" for value in table.classes]
     there = [column for column in frame.columns if column.startswith("logit_")]
     if sorted(there) != sorted(columns):

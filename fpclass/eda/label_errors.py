@@ -18,10 +18,10 @@ class LabelErrors:
     """Suspicion of each label by the predictions.
 
     Attributes:
-      quality: predicted probability of the given label ("self-confidence"), [n] in [0, 1]; low is bad.
-      suggested: the most probable class other than the given one, [n].
-      is_suspected: where confident learning counts the label as wrong, [n].
-      order: all positions, the suspected ones first, then by quality, worst first, [n].
+      quality: predicted probability of the given label ("self-confidence"); low is bad.
+      suggested: the most probable class other than the given one.
+      is_suspected: where confident learning counts the label as wrong.
+      order: all positions, the suspected ones first, then by quality, worst first.
     """
 
     quality: Float[np.ndarray, " n"]

@@ -9,12 +9,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 METHOD = "an isolation forest on statistics of the picture: brightness, contrast, sharpness, colours, layout"
-"""How images are compared, for the page."""
 MAX_Z = 3.5
 """Robust standard deviations from the median beyond which a value is an outlier.
-
-Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993.
-"""
+Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993."""
 EXTREMES = {"longer side": (2.0, "{:.0f} px"), "width / height": (1.5, "{:.2f}")}
 """Quantities compared by ratio: the smallest ratio to the median that is extreme (chosen), and how it is shown."""
 MAX_EXTREME_SHARE = 0.1
@@ -28,10 +25,9 @@ class Strangeness:
     """Outlier scores of images.
 
     Attributes:
-      percentile: share of the images that are less strange, [n] in [0, 100).
-      z: robust standard deviations of the score above its median, [n].
-      is_suspected: z beyond `MAX_Z`, [n].
-      order: positions, the strangest first, [n].
+      percentile: share of the images that are less strange, in [0, 100).
+      z: robust standard deviations of the score above its median; suspected beyond `MAX_Z`.
+      order: positions, the strangest first.
     """
 
     percentile: Float[np.ndarray, " n"]
@@ -41,10 +37,7 @@ class Strangeness:
 
 
 def find_strange(statistics: Float[np.ndarray, "n s"]) -> Strangeness:
-    """Says how easily random cuts tell an image from the others, by its statistics.
-
-    Args:
-      statistics: of the pictures; at least two images.
+    """Scores of how easily random cuts tell an image from the others, two at least, by its statistics.
 
     Source: Liu, Ting and Zhou, "Isolation Forest", ICDM 2008; scikit-learn's.
     """
@@ -74,12 +67,7 @@ def extreme_looks(facts: pd.DataFrame) -> dict[int, list[str]]:
     """Images whose size, shape, brightness or contrast is far from what the others have.
 
     Extreme is what is beyond `MAX_Z` robust standard deviations, differs by a margin that a person sees, and is rare.
-
-    Args:
-      facts: usable rows of an audited table: width and height in pixels, mean and std of the grey levels.
-
-    Returns:
-      By index of the data frame, what is extreme, in words; the most extreme images first.
+    `facts` are usable rows of an audited table; the result says by their index what is extreme, the most extreme first.
     """
     if facts.empty:
         return {}

@@ -61,7 +61,6 @@ class _Page:
         self.cards: list[tuple[int, _Card]] = []
 
     def context(self) -> dict[str, Any]:
-        """Everything that the template names."""
         exploration, summary = self.exploration, self.exploration.audit.summary
         labels, outliers, extremes = self._labels(), self._outliers(), self._extremes()
         copies, people = self._copies(), self._people()

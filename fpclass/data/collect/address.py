@@ -18,7 +18,6 @@ _UNICAST = ipaddress.IPv6Network("2000::/3")
 _DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
 """RFC 9637, which older Pythons do not know."""
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
-"""Names and numeric addresses, in small letters."""
 MAX_URL = 8000
 """Characters of an address; longer ones no server takes."""
 _KEPT = "!$&'()*+,;=:@/%~"
@@ -26,11 +25,7 @@ _KEPT = "!$&'()*+,;=:@/%~"
 
 
 class Refused(Exception):
-    """Something that will not be fetched, now or later; the message says why.
-
-    Attributes:
-      status: the server's answer, such as 404; 0 if it was not asked.
-    """
+    """Something that will not be fetched, now or later; `status` is the server's, such as 404, or 0 if never asked."""
 
     def __init__(self, reason: str, status: int = 0):
         super().__init__(reason)
@@ -42,10 +37,7 @@ class NotPublic(Refused):
 
 
 def normal_url(text: str) -> str:
-    """One spelling of an address: ASCII, quoted, without fragment.
-
-    Args:
-      text: as a page or a person has it, perhaps with spaces and letters of any language.
+    """One spelling of an address, which may have spaces and letters of any language: ASCII, quoted, without fragment.
 
     Raises:
       Refused: not http or https, no host, a bad host or port, with a user and password, or endless.
@@ -78,8 +70,7 @@ def normal_url(text: str) -> str:
 def is_public(address: str) -> bool:
     """Whether a numeric address is of the public internet, and not of this machine, its network or its cloud.
 
-    Args:
-      address: IPv4 or IPv6. Those IPv6 addresses that stand for an IPv4 one are as public as that.
+    IPv6 addresses that stand for an IPv4 one are as public as that.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -99,9 +90,7 @@ class Connection(http.client.HTTPConnection):
     The name is looked up once, and what was looked up is what is connected to: a name server that gives another answer
     the second time gains nothing. Proxies of the environment are not used, because behind one nobody can check this.
 
-    Attributes:
-      opened: the socket, which stays known here after the response has taken it over; None before.
-      is_ended: whether `hang_up` was called.
+    `opened` is the socket, which stays known here after the response has taken it over; None before.
     """
 
     def __init__(self, url: str, timeout_seconds: float, is_allowed: Callable[[str], bool]):
@@ -145,7 +134,6 @@ class Connection(http.client.HTTPConnection):
 
 
 def _connect(addresses: list[tuple], timeout_seconds: float | None) -> socket.socket:
-    """Connects to the first of the looked up addresses that answers."""
     failure = OSError("no address")
     for family, kind, protocol, _, address in addresses:
         sock = socket.socket(family, kind, protocol)

@@ -41,10 +41,9 @@ _PAGE_SIZE = 20
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A search query.
+    """A search query for pictures of a class.
 
     Attributes:
-      class_name: the class, and folder, of what is found.
       text: what a person would type; empty for a list of addresses.
       language: code such as "ja"; empty for none.
     """
@@ -86,7 +85,7 @@ class Backend(Protocol):
     settings: str
 
     def search(self, query: Query, page: int) -> Page:
-        """A page of results, from 1.
+        """One page of results, from 1.
 
         Raises:
           Refused, Later: there is none, for good or for now.

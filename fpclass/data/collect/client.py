@@ -44,11 +44,7 @@ OPT_OUTS = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none"))
 
 
 class Later(Exception):
-    """Something that cannot be had now; a later run may get it.
-
-    Attributes:
-      wait_seconds: how long to wait before it makes sense to ask again.
-    """
+    """Something that cannot be had now; a later run may get it, after `wait_seconds` at the earliest."""
 
     def __init__(self, reason: str, wait_seconds: float = 0.0):
         super().__init__(reason)
@@ -61,11 +57,7 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Answer of a server.
-
-    Attributes:
-      content_type: what the server calls it, which need not be true.
-    """
+    """Answer of a server; `content_type` is what the server calls it, which need not be true."""
 
     data: bytes
     content_type: str
@@ -80,11 +72,7 @@ class _Origin:
 
 
 class Client:
-    """Fetches from several threads.
-
-    Attributes:
-      stop: whether `halt` was called.
-    """
+    """An HTTP client for several threads; `stop` is set when `halt` was called."""
 
     def __init__(
         self, *, user_agent: str = AGENT, delay_seconds: float = 1.0, is_allowed: Callable[[str], bool] | None = None
@@ -92,9 +80,8 @@ class Client:
         """Fetches nothing yet.
 
         Args:
-          user_agent: what servers are told who asks.
-          delay_seconds: from the start of one request to that of the next one to the same host, at least; a longer
-            Crawl-delay of its robots.txt counts.
+          delay_seconds: between the starts of two requests to a host, at least; a longer Crawl-delay of its robots.txt
+            counts.
           is_allowed: which numeric addresses may be connected to; None for those of the public internet.
         """
         self.stop = threading.Event()
@@ -278,7 +265,6 @@ def _time_limit(connection: address.Connection) -> Iterator[None]:
 
 
 def _as_outcome(error: Exception) -> Refused | Later:
-    """The outcome of a failed connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refused(f"its certificate is not right: {error.verify_message}")
     if isinstance(error, socket.gaierror):

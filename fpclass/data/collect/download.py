@@ -71,12 +71,7 @@ class Find:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """The bytes of a file that is a picture.
-
-    Attributes:
-      suffix: the extension that its content deserves.
-      measured: width, height, num_bytes, sha256 and pixel_sha256, as `Row` has them.
-    """
+    """The bytes of a picture file, the extension of its format, and its measurements, as `Row` names them."""
 
     data: bytes
     suffix: str
@@ -115,11 +110,7 @@ def examine(data: bytes, min_side_px: int, content_type: str = "") -> Picture:
 
 
 class Downloads:
-    """Fills a folder.
-
-    Attributes:
-      left: host -> addresses left for a later run, because it did not answer.
-    """
+    """Downloads to a folder; `left` counts by host the addresses left for a later run, because it did not answer."""
 
     def __init__(
         self, folder: pathlib.Path, provenance: Provenance, client: Client, *, min_side_px: int, max_bytes: int
@@ -185,7 +176,6 @@ class Downloads:
             return error
 
     def _store(self, find: Find, result: Picture | Exception) -> Row:
-        """Writes the file, if it is one to keep, and then its row."""
         if not isinstance(result, Picture):
             status = REFUSED if isinstance(result, Refused) else LATER
             row = find.row(status=status, reason=str(result))

@@ -24,12 +24,7 @@ _EXPECTED = "expected {class: {language: [text, …], urls: [address, …]}, …
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Queries and addresses to collect.
-
-    Attributes:
-      queries: each once, in the order given.
-      urls: class -> addresses that the user gives, each once.
-    """
+    """Queries to search for, in the order given, and addresses by class; each once."""
 
     queries: tuple[Query, ...]
     urls: Mapping[str, tuple[str, ...]]
@@ -41,10 +36,10 @@ class Plan:
 
 
 def make_plan(file: pathlib.Path | None = None, queries: Sequence[str] = (), url_files: Sequence[str] = ()) -> Plan:
-    """Puts together what a YAML file and the command line say.
+    """The plan of a YAML file and the command line together.
 
     Queries are such as "heel_hook:ja=ヒールフック"; files such as "heel_hook=addresses.txt" have an address
-    a line; those with # are comments.
+    or # comment a line.
 
     Raises:
       DataError: none of them, or one that cannot be understood.

@@ -26,12 +26,10 @@ class Row:
       filename: below the folder; empty unless it was kept.
       page: that it is shown on.
       class_name: the class it was searched for; column `class`.
-      query: the text it was found by.
-      source: which backend found it.
+      source: name of the backend.
       time: when it was fetched, UTC.
       licence: as the source has it; empty where that does not say. Check it at the page before you publish.
-      width: pixels, upright; 0 where it did not decode, as all that follows.
-      height: likewise.
+      width: pixels, upright; 0 where it did not decode, and so are height, num_bytes and digests empty.
       pixel_sha256: of the picture, which is the same for two files that hold the same one.
       status: `KEPT`, `DUPLICATE`, `REFUSED` or `LATER`.
       reason: why it was not kept.
@@ -63,8 +61,7 @@ _NUMBERS = ("width", "height", "num_bytes")
 class Provenance:
     """The table of a folder: read when it is opened, appended to row by row, put in order when it is closed.
 
-    Attributes:
-      rows: address -> its last row.
+    `rows` has the last row of each address.
     """
 
     def __init__(self, folder: pathlib.Path):

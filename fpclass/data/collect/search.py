@@ -20,12 +20,9 @@ from fpclass.data.collect.download import Find
 def search(
     backend: Backend, queries: Sequence[Query], per_query: int, memory: pathlib.Path
 ) -> tuple[list[list[Find]], int]:
-    """Asks a backend for all queries, one after the other; the folder `memory` keeps the pages there were.
+    """Asks a backend for all queries in turn: the finds of each, and how many queries broke off.
 
-    At most `per_query` addresses of each are taken, but a list of the user whole.
-
-    Returns:
-      The finds of each query, and how many queries broke off.
+    At most `per_query` addresses of each are taken, but a list of the user whole. The folder `memory` keeps the pages.
     """
     finds, num_failed = [], 0
     for query in queries:
@@ -53,7 +50,6 @@ def search(
 
 
 def _page(backend: Backend, query: Query, number: int, memory: pathlib.Path) -> Page:
-    """A page from the memory, or from the backend."""
     if not backend.is_remembered:
         return backend.search(query, number)
     what = [backend.name, backend.settings, query.language, query.text, number]

@@ -27,12 +27,11 @@ WOMAN, MAN = 0, 1
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One measurement of a foot: (class 0, class 1) means and standard deviations between people.
+    """One measurement of a foot, with its distribution by class.
 
     Attributes:
       name: column of the truth file; the unit is its suffix, ratios have none.
-      mean: by class.
-      between_sd: standard deviation between people of one class, by class.
+      between_sd: standard deviation between people of one class.
       within_sd: standard deviation between the prints of one person.
       shown_when_cropped: whether a print whose heel the page cuts off still shows it.
     """
@@ -121,7 +120,7 @@ class PrintParameters:
       toe_out_deg: turn of the foot away from the body's midline.
       center_mm: (x, y) of the middle of the print on the page, from the page's upper left corner.
       ink: darkness of the ink, 1 is the usual.
-      defects: which of `DEFECTS` the print has.
+      defects: some of `DEFECTS`.
     """
 
     measurements: np.ndarray
@@ -177,14 +176,11 @@ def log_density(prints: np.ndarray, sex: int, shown: np.ndarray) -> np.ndarray:
 
 
 def bayes_accuracy(seed: int = 0, num_people: int = 200_000) -> tuple[float, float]:
-    """Accuracy of the best possible classifier of a single print, by Monte Carlo over the generating densities.
+    """Accuracy of the best possible classifier of a single print and its standard error, by Monte Carlo.
 
     It knows the distributions and reads every measurement off the print without error; where the page cuts the heel
     off, not those that need the heel (what such a print still hints at is neglected). Everything else in a print is
     drawn alike for both classes, so nothing that learns from images can be better in expectation.
-
-    Returns:
-      The accuracy and the standard error of this estimate of it.
     """
     rng = np.random.default_rng(seed)
     prior = np.array(CLASS_COUNTS) / sum(CLASS_COUNTS)

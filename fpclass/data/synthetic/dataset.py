@@ -44,12 +44,9 @@ _SIDES = ("left", "right")
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """A synthetic person. Class and number are the address of all their random numbers, in a data set of any size.
+    """A synthetic person, of 1 or 2 prints.
 
-    Attributes:
-      number: counts the people of a class.
-      num_prints: 1 or 2.
-      labelled: whether the data set tells the class.
+    Class and number, which counts the people of a class, address all their random numbers, in a data set of any size.
     """
 
     sex: int
@@ -61,8 +58,7 @@ class Person:
 def plan_people(num_images: int, seed: int) -> list[Person]:
     """Plans the people of the data set, in the order of its rows.
 
-    Returns:
-      People whose prints number exactly num_images, in the competition's proportions of class and of labelled rows.
+    Their prints number exactly num_images, in the competition's proportions of class and of labelled rows.
     """
     exact = np.array(list(_SHARES.values())) * num_images / sum(_SHARES.values())
     counts = np.floor(exact).astype(int)
@@ -81,12 +77,9 @@ def plan_people(num_images: int, seed: int) -> list[Person]:
 def draw_person_print(
     person: Person, k: int, *, image_size: tuple[int, int], seed: int
 ) -> tuple[np.ndarray, anatomy.PrintParameters]:
-    """Draws the k-th print of a person; the result depends on nothing but these arguments.
+    """Draws print k of a person, 0 or, of the other foot, 1: grey levels, uint8 [H, W], and its parameters.
 
-    The first print has k = 0, that of the other foot k = 1.
-
-    Returns:
-      Grey levels, uint8 [H, W], and what the print was drawn from.
+    The result depends on nothing but these arguments.
     """
     rng = np.random.default_rng([seed, person.sex, person.number, 0])
     measurements = anatomy.sample_people(rng, person.sex, 1)[0]
@@ -178,7 +171,6 @@ def _cannot_write(root: pathlib.Path, error: OSError) -> DataError:
 
 
 def _write_dataset(root: pathlib.Path, parameters: dict[str, Any], progress: Progress | None) -> None:
-    """Draws and writes every file of the data set below root, which exists."""
     seed, num_images = parameters["seed"], parameters["num_images"]
     image_size = (parameters["image_size"][0], parameters["image_size"][1])
     folder = root / "processed" / "processed"
@@ -206,7 +198,6 @@ def _write_dataset(root: pathlib.Path, parameters: dict[str, Any], progress: Pro
 
 
 def _truth(filename: str, person_id: int, person: Person, print_: anatomy.PrintParameters) -> dict[str, Any]:
-    """One row of the truth file."""
     return {
         "filename": filename,
         "ID": person_id,

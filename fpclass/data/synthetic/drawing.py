@@ -41,9 +41,8 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np
 def make_grain(image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Two sheets of texture that all prints of a size take their windows from: it is the paper's, not the foot's.
 
-    Returns:
-      (edge, ink): how ragged edges are, and the speckle of the ink with hints of the skin's ridges where the
-      resolution shows them; float32, standard deviation 1, larger than the image by a margin.
+    (edge, ink): how ragged edges are, and the speckle of the ink with hints of the skin's ridges where the resolution
+    shows them; float32, standard deviation 1, larger than the image by a margin.
     """
     rng = np.random.default_rng(20120)
     scale = mm_per_px(image_size)
@@ -99,7 +98,6 @@ class _Page:
         return np.asarray(canvas, np.float32) / 255
 
     def noise(self, rng: np.random.Generator, blob_mm: float) -> np.ndarray:
-        """Smooth noise on the grid, see `_smooth`."""
         return _smooth(rng, self.grid, blob_mm / self.cell_mm)
 
     def enlarge(self, field: np.ndarray) -> np.ndarray:

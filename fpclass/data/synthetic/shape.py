@@ -1,8 +1,8 @@
 """Outlines of a footprint from its measurements: the sole as a smooth closed curve, five toe pads, the creases.
 
 Lengths are millimetres in the foot's own axes: u across, from the big toe's side (negative) to the outer side, and v
-along, from the heel (0) to the tips of the toes. Proportions that `footprint_anatomy` does not list are chosen, with
-published prints at hand.
+along, from the heel (0) to the tips of the toes. Proportions that `anatomy` does not list are chosen, with published
+prints at hand.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ class Shape:
       toes: five pads, the big toe first.
       neck: the stalk between the big toe's pad and the ball.
       arch: the hollow of the midfoot between the sole's inner edge and the foot's.
-      length_mm: of the print, heel to the tip of the longest toe.
+      length_mm: heel to the tip of the longest toe.
       isthmus_mm: (u, v) of the middle of the narrowest place.
-      isthmus_breadth_mm: breadth there.
     """
 
     sole: np.ndarray
@@ -120,12 +119,7 @@ def _toes(rng: np.random.Generator, print_: PrintParameters, shift: float) -> li
 
 
 def make_shape(rng: np.random.Generator, print_: PrintParameters) -> Shape:
-    """Outlines of a print.
-
-    Returns:
-      The shape. From the heel's end to the tip of the longest toe it measures exactly the length on paper, and across
-      the ball exactly the breadth of the ball on paper.
-    """
+    """Outlines of a print that measures exactly its length on paper, heel to longest toe, and its ball's breadth."""
     ball, length = print_.on_paper_mm("ball_breadth_mm"), print_.on_paper_mm("foot_length_mm")
     shift = print_["ball_position"] - 0.64
     u, v = _sole_landmarks(print_, _wobble(rng))

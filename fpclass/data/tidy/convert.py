@@ -27,9 +27,7 @@ from fpclass.errors import DataError, DecodeError, RunError
 from fpclass.threads import in_threads
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
-"""Format -> the files' extension."""
 CHANNELS = {"grey": 1, "rgb": 3}
-"""Mode -> channels."""
 MAX_JPEG_PX = 65_500
 """Longest side that libjpeg writes."""
 SETTINGS = "convert.json"
@@ -67,10 +65,9 @@ def convert_folder(
     The output gets the same folders. It is new, empty, or of an earlier start with the same settings.
 
     Returns:
-      report: one row per file: filename, output ("" if it could not be read), num_bytes, output_bytes, note (what was
-        done to it that its owner may not expect), is_new (False: it was there already), error. Also in the output as
-        `REPORT`.
-      notes: on the copies of the CSV files.
+      The report, also in the output as `REPORT`, a row per file: filename, output ("" if it could not be read),
+      num_bytes, output_bytes, note (what was done to it that its owner may not expect), is_new (False: it was there
+      already), error. And notes on the copies of the CSV files.
 
     Raises:
       DataError: no images, folders inside one another, or a size that could not be read again.
@@ -101,9 +98,7 @@ def convert_folder(
 def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
     """The name of each image after conversion: another extension; where two would be the same, it is put behind.
 
-    Returns:
-      Source -> name; no two of them are the same, also where case makes no difference (unless it makes the only one
-      between two sources).
+    No two names are the same, also where case makes no difference (unless it makes the only one between two sources).
     """
     names = {source: str(PurePosixPath(source).with_suffix(suffix)) for source in sources}
     while True:  # again, because 1.jpg.png may be the name of another one already
@@ -115,11 +110,7 @@ def output_names(sources: Iterable[str], suffix: str) -> dict[str, str]:
 
 
 def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None]) -> list[str]:
-    """Copies what makes a folder of images a data set: its CSV files, and the mark of drawn images.
-
-    Returns:
-      Notes on the copies.
-    """
+    """Copies the CSV files of a data set and the mark of drawn images; gives notes on the copies."""
     if (folder / SYNTHETIC_MARK).exists():  # what was drawn stays marked as such
         shutil.copyfile(folder / SYNTHETIC_MARK, output / SYNTHETIC_MARK)
     notes = [copy_csv(path, output / path.name, folder, names) for path in csv_files(folder)]
@@ -127,14 +118,10 @@ def copy_companions(folder: Path, output: Path, names: Mapping[str, str | None])
 
 
 def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | None]) -> str:
-    """Copies a CSV of a data set so that it names the images of the new folder.
+    """Copies a CSV of a data set so that it names the images of the new folder; gives a note on the copy, or "".
 
-    The column that names images is the one in which most cells do; a CSV without one is copied as it is.
-
-    `names` has the new path of each image by that below `root` (POSIX paths), or None to leave the row out.
-
-    Returns:
-      "", or what a person should know about the copy.
+    The column that names images is the one in which most cells do; a CSV without one is copied as it is. `names` has
+    the new path of each image by that below `root` (POSIX paths), or None to leave the row out.
 
     Raises:
       DataError: not a CSV that can be read.

@@ -32,7 +32,6 @@ COLUMNS = (
     *("cluster", "decision", "filename", "how", "similarity", "phash_distance", "dhash_distance"),
     *("width", "height", "num_bytes", "format", "label", "split", "contradiction"),
 )
-"""Of the list."""
 
 
 def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
@@ -78,14 +77,12 @@ def find_duplicates(
     The best image of a cluster is kept: one with a class before those without, test before validation before others,
     then the largest, then the one with most bytes, which is the least compressed. Its copies are dropped, but for those
     without a class where others have one: they are to be predicted. What is only a copy of a copy, and not like the
-    image that is kept, goes on by the same rule.
-
-    Images with near hashes are copies from a correlation of their thumbnails of `min_similarity`.
+    kept image, goes on by the same rule. Near hashes mean copies from a correlation of thumbnails of `min_similarity`.
 
     Returns:
-      One row per image, cluster by cluster, the best one first, clusters with contradictory classes before the others,
-      with `COLUMNS`: cluster (from 1), decision, filename, how ("" for the best one), similarity, phash_distance and
-      dhash_distance (to the best one), contradiction ("", or the classes), and what the image is.
+      One row per image with `COLUMNS`, clusters with contradictory classes first, in each the best image first: cluster
+      (from 1), how ("" for the best one), similarity, phash_distance and dhash_distance (to the best one),
+      contradiction ("", or the classes).
     """
     decoded = np.flatnonzero((facts["error"] == "").to_numpy())
     columns = ["width", "height", "num_bytes", "format", "sha256", "pixel_sha256"]
@@ -122,10 +119,7 @@ def find_duplicates(
 
 
 def write_clean(folder: Path, output: Path, table: Table, dropped: set[str], progress: Progress) -> list[str]:
-    """Copies the images that are not dropped, and the CSV files without the rows of the others, to output/`CLEAN`.
-
-    Returns:
-      Notes on the copies of the CSV files.
+    """Copies the images that are not dropped, and the CSV files without the others, to output/`CLEAN`; gives notes.
 
     Raises:
       RunError: it cannot be written.
@@ -201,7 +195,6 @@ def summary_text(table: Table, facts: pd.DataFrame, duplicates: Any) -> str:
 
 
 def _cluster_lines(duplicates: Any, num_shown: int = 5) -> list[str]:
-    """The first clusters, one a line: the kept image and its copies."""
     clusters = [members["filename"].tolist() for _, members in duplicates.groupby("cluster", sort=False)]
     lines = [f"  {first} (kept) = {some_of(others, limit=4)}" for first, *others in clusters[:num_shown]]
     return lines + [f"  and {len(clusters) - num_shown} more"] * (len(clusters) > num_shown)
@@ -213,10 +206,7 @@ def _compare(
     """Images beside the first of `rows`: which are copies of it, how, and how near. The first is one, if any is.
 
     `prints` are of all N images, and behind them those of their mirror images if `mirrored`; `exact` has equal numbers
-    for equal pixels (first row) and equal files (second row), [2, N].
-
-    Returns:
-      The copies as a mask [n], and columns of what is said of each of them.
+    for equal pixels (first row) and equal files (second row), [2, N]. Gives a mask of the copies [n], and columns.
     """
     against = np.full(len(rows), rows[0])
     kind = np.where(perceptual.is_copy(prints, against, rows, min_similarity), HOW.index(NEAR), 0)

@@ -26,13 +26,7 @@ ALARM, GOOD = COLOURS[1], COLOURS[2]
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of a cluster.
-
-    Attributes:
-      filename: below the data set's folder.
-      lines: what stands below it.
-      label: its class, or "".
-    """
+    """One image of a cluster, with the lines below it and its class, or ""."""
 
     image: UInt8[np.ndarray, "h w c"]
     filename: str
@@ -42,12 +36,9 @@ class Panel:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One row of the sheet.
+    """One row of the sheet: a cluster of `num_images`, of which the kept one and the first of its copies are shown.
 
-    Attributes:
-      panels: the kept image, then the first of its copies.
-      num_images: of the whole cluster.
-      is_contradictory: whether its copies have different classes.
+    It is contradictory where copies have different classes.
     """
 
     number: int
@@ -77,7 +68,6 @@ def write_sheets(folder: Path, target: Path, copies: Any) -> int:
 
 
 def _sheet_row(folder: Path, members: Any) -> Cluster:
-    """One cluster with its pictures."""
     panels = []
     for image in members.head(COLUMNS).itertuples():
         picture, _ = open_picture((folder / image.filename).read_bytes())
