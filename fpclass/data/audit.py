@@ -36,7 +36,7 @@ class Finding:
     """A problem of the data set, with the files it is about.
 
     Attributes:
-      kind: e.g. unreadable, byte_identical; what findings are counted by.
+      kind: what findings are counted by, e.g. byte_identical.
       severity: `FATAL`, `QUARANTINE` or `WARNING`.
       filenames: keys of the table's rows, or files that no row names; empty where it is about the whole set.
       reason: one line that says what is wrong and what follows from it.
@@ -184,10 +184,9 @@ def _file_findings(table: Table) -> Iterator[Finding]:
 
 
 def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column: str = "") -> list[Finding]:
-    """Images that are there more than once: one finding per cluster, the loud ones first.
+    """One finding per cluster of images with the same `column`, unless it is "", in words `what`; the loud ones first.
 
-    Copies have `column` in common, unless it is ""; `what` says that in words. Clusters that have `exact_column` in
-    common as well are no news: another kind of finding says so.
+    Clusters that have `exact_column` in common as well are left to another kind of finding.
     """
     rows = table.rows[table.usable_mask]
     copies = rows[(rows[column] != "") & rows[column].duplicated(keep=False)]

@@ -68,11 +68,8 @@ def reduce_jpeg(image: Image.Image, enough_for: tuple[int, int]) -> Box | None:
 
     What it leaves out are frequencies that resizing would average away. The Huffman code is read to its end all the
     same, so that a damaged file is noticed. `enough_for` is the (height, width) that the picture will be resized to,
-    turned upright or not.
-
-    Returns:
-      The part of the reduced picture that the whole one fills: its last pixels may reach over the border. None if it is
-      not reduced.
+    turned upright or not. The result is the part of the reduced picture that the whole one fills, as its last pixels
+    may reach over the border; None if it is not reduced.
     """
     side = REDUCING_GAP * max(*enough_for, MIN_WANTED_PX)
     size = image.size

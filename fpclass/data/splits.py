@@ -112,16 +112,11 @@ def partition(
     seed: str,
     class_names: tuple[str, ...],
 ) -> Int[np.ndarray, " n"]:
-    """Divides images into parts 0 … b - 1 of given shares, class by class, never dividing a group.
+    """Divides images into parts 0 … b - 1 of given shares, summing to 1, class by class, never dividing a group.
 
     Groups go one by one, the large ones first and shuffled among equals, to the part that lacks most images of the
     group's class (of its classes, weighted by its images); the last ones go where a class would otherwise be absent.
     With groups of one class each, the images of a class in a part differ from its share by less than one group.
-
-    Args:
-      groups: group of each image, [n].
-      shares: of the parts, summing to 1.
-      class_names: for the error message.
 
     Raises:
       DataError: there are no images, or a class cannot be in every part.

@@ -17,7 +17,6 @@ from fpclass.data.decode import Images
 from fpclass.threads import in_threads
 
 MAX_COMPONENTS = 256
-"""Principal components that are kept, at most."""
 
 _SIDE, _CELL, _NUM_ANGLES, _THUMBNAIL, _LEVELS = 64, 8, 9, 12, 4
 _CHUNK = 256

@@ -71,7 +71,7 @@ def quick_judgement(
     The strength of the regularisation is chosen inside the training part of each fold.
 
     Args:
-      features: scaled to unit mean square length.
+      features: of `rows`, scaled to unit mean square length.
       units: what must not be divided, [n].
       what: the features in words.
 

@@ -1,8 +1,4 @@
-"""Suspected label errors: confident learning on predictions that were made without seeing the image's own label.
-
-The method is Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of
-Artificial Intelligence Research 70, 2021; the implementation is its authors' library, cleanlab.
-"""
+"""Suspected label errors: confident learning on predictions that were made without seeing the image's own label."""
 
 from __future__ import annotations
 
@@ -49,8 +45,9 @@ def find_label_errors(labels: Int[np.ndarray, " n"], probabilities: Float[np.nda
     Raises:
       ValueError: shapes or ranges do not fit.
 
-    Source: Northcutt et al. 2021, section 3.1, method C_confusion with the confident joint; cleanlab's
-      `filter_by="confident_learning"`.
+    Source: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of
+      Artificial Intelligence Research 70, 2021, section 3.1, method C_confusion with the confident joint;
+      `filter_by="confident_learning"` of cleanlab, its authors' library.
     """
     from cleanlab.filter import find_label_issues
 

@@ -75,7 +75,6 @@ class Backend(Protocol):
     """A source of addresses.
 
     Attributes:
-      name: what the provenance table calls it.
       is_remembered: whether a page that was asked for once is kept, so that a resumed run does not ask again.
       settings: what else than the query the results depend on.
     """

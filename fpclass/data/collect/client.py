@@ -80,8 +80,7 @@ class Client:
         """Fetches nothing yet.
 
         Args:
-          delay_seconds: between the starts of two requests to a host, at least; a longer Crawl-delay of its robots.txt
-            counts.
+          delay_seconds: between the starts of two requests to a host, unless its robots.txt has a longer Crawl-delay.
           is_allowed: which numeric addresses may be connected to; None for those of the public internet.
         """
         self.stop = threading.Event()
@@ -107,7 +106,6 @@ class Client:
         """Fetches an address, follows its redirects, and tries again where that may help.
 
         Args:
-          url: http or https.
           max_bytes: a longer body is refused, as soon as that is known.
           headers: sent to the first host only, not to where it redirects.
           is_crawling: obeys robots.txt and opt-out headers; False for interfaces that are made for programs.
@@ -240,10 +238,7 @@ class Client:
 
 @contextlib.contextmanager
 def _time_limit(connection: address.Connection) -> Iterator[None]:
-    """Ends the connection where it takes longer than `TOTAL_SECONDS`.
-
-    The time-out of a socket begins anew with every byte, so that a server could drip for years.
-    """
+    """Ends a connection after `TOTAL_SECONDS`: the time-out of a socket begins anew with every byte."""
     is_over = threading.Event()
 
     def end() -> None:

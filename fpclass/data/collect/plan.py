@@ -14,7 +14,6 @@ from fpclass.data.table import canonical_label
 from fpclass.errors import DataError
 
 URLS = "urls"
-"""Key of a class that stands beside its languages."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")
 _CLASS = re.compile(r"\w[\w .+-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

@@ -32,7 +32,6 @@ class Row:
       width: pixels, upright; 0 where it did not decode, and so are height, num_bytes and digests empty.
       pixel_sha256: of the picture, which is the same for two files that hold the same one.
       status: `KEPT`, `DUPLICATE`, `REFUSED` or `LATER`.
-      reason: why it was not kept.
     """
 
     filename: str
@@ -59,10 +58,7 @@ _NUMBERS = ("width", "height", "num_bytes")
 
 
 class Provenance:
-    """The table of a folder: read when it is opened, appended to row by row, put in order when it is closed.
-
-    `rows` has the last row of each address.
-    """
+    """The last row of each address: read when the table is opened, appended to, put in order when it is closed."""
 
     def __init__(self, folder: pathlib.Path):
         """Reads what there is.

@@ -77,10 +77,7 @@ def plan_people(num_images: int, seed: int) -> list[Person]:
 def draw_person_print(
     person: Person, k: int, *, image_size: tuple[int, int], seed: int
 ) -> tuple[np.ndarray, anatomy.PrintParameters]:
-    """Draws print k of a person, 0 or, of the other foot, 1: grey levels, uint8 [H, W], and its parameters.
-
-    The result depends on nothing but these arguments.
-    """
+    """Grey levels, uint8 [H, W], and parameters of print k of a person (1: the other foot), by the arguments alone."""
     rng = np.random.default_rng([seed, person.sex, person.number, 0])
     measurements = anatomy.sample_people(rng, person.sex, 1)[0]
     side = _SIDES[(rng.integers(2) + k) % 2]

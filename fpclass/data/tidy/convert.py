@@ -31,7 +31,6 @@ CHANNELS = {"grey": 1, "rgb": 3}
 MAX_JPEG_PX = 65_500
 """Longest side that libjpeg writes."""
 SETTINGS = "convert.json"
-"""File with the settings of a converted folder."""
 REPORT = ".convert.csv"
 """Table of the files. Hidden: `data.source=csv` takes the only CSV that it sees for that of the labels."""
 
@@ -165,7 +164,7 @@ def check_apart(folder: Path, output: Path) -> None:
 
 
 def report_text(report: Any, notes: Iterable[str], folder: Path, output: Path) -> str:
-    """Summary of what `convert_folder` gives, for the terminal."""
+    """Summary of a conversion for the terminal."""
     broken = report[report["error"] != ""]
     done = report[report["error"] == ""]
     num_new = int(done["is_new"].sum())

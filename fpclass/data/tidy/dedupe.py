@@ -119,7 +119,7 @@ def find_duplicates(
 
 
 def write_clean(folder: Path, output: Path, table: Table, dropped: set[str], progress: Progress) -> list[str]:
-    """Copies the images that are not dropped, and the CSV files without the others, to output/`CLEAN`; gives notes.
+    """Copies the images that are not dropped, and the CSV files, to output/`CLEAN`; gives notes on the CSV files.
 
     Raises:
       RunError: it cannot be written.

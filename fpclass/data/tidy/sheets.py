@@ -36,10 +36,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Cluster:
-    """One row of the sheet: a cluster of `num_images`, of which the kept one and the first of its copies are shown.
-
-    It is contradictory where copies have different classes.
-    """
+    """A cluster of `num_images`, of which the kept one and some copies are shown; contradictory if classes differ."""
 
     number: int
     panels: tuple[Panel, ...]
