@@ -101,9 +101,7 @@ class StoredImages:
 
 
 def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages, Facts] | None:
-    """The set of these very files, or else the one that was used last, with the same settings.
-
-    None if there is no such set that is whole.
+    """The set of these very files, or else the one used last with the same settings; None if none of them is whole.
 
     Args:
       folder: of the cache; need not exist.

@@ -190,10 +190,7 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
 
 
 def cluster_names(facts: pd.DataFrame, filenames: np.ndarray, mask: np.ndarray, min_similarity: float) -> np.ndarray:
-    """The cluster of each image among those of the mask, all of which decoded, called after its first file.
-
-    "" where an image has no copy or is not looked at, object [N].
-    """
+    """Cluster of each image in the mask, all decoded, by its first file; "" without a copy or outside of it, [N]."""
     rows = np.flatnonzero(mask)
     names = np.full(len(facts), "", object)
     cluster = find_clusters(Fingerprints.from_facts(facts.iloc[rows]), min_similarity)

@@ -1,7 +1,4 @@
-"""Image classification sets of TensorFlow Datasets, read without TensorFlow.
-
-A set has to be prepared once as array_record; for the public sets that takes TensorFlow (the extra `tfds`).
-"""
+"""Image sets of TensorFlow Datasets as array_record, read without TensorFlow; preparing takes it (extra `tfds`)."""
 
 from __future__ import annotations
 

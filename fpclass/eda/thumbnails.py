@@ -24,10 +24,7 @@ PIXELATED_PX = 64
 
 
 def make_thumbnails(table: Table, images: Images, rows: Iterable[int]) -> dict[int, str]:
-    """Data URIs of small pictures of some rows, in their own shape; "" where an image cannot be used.
-
-    They are made of the files, and of the decoded images where a file cannot be read any more.
-    """
+    """Data URIs of small pictures of some rows, by file or else decoded image; "" where an image cannot be used."""
     usable = table.usable_mask
     wanted = sorted(set(rows))
     shown = [row for row in wanted if usable[row]]

@@ -68,10 +68,7 @@ def normal_url(text: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether a numeric address is of the public internet, and not of this machine, its network or its cloud.
-
-    IPv6 addresses that stand for an IPv4 one are as public as that.
-    """
+    """Whether a numeric address is of the public internet; IPv6 addresses for an IPv4 one are as public as that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -89,7 +86,6 @@ class Connection(http.client.HTTPConnection):
 
     The name is looked up once, and what was looked up is what is connected to: a name server that gives another answer
     the second time gains nothing. Proxies of the environment are not used, because behind one nobody can check this.
-
     `opened` is the socket, which stays known here after the response has taken it over; None before.
     """
 

@@ -41,12 +41,7 @@ _PAGE_SIZE = 20
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A search query for pictures of a class.
-
-    Attributes:
-      text: what a person would type; empty for a list of addresses.
-      language: code such as "ja"; empty for none.
-    """
+    """A search query: a text, empty for a list of addresses, and the code of its language, such as "ja", or ""."""
 
     class_name: str
     text: str = ""
