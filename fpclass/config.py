@@ -51,14 +51,11 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def read_config_file(path: str, renamed: Mapping[str, str]) -> Config:
-    """Runs `get_config()` of a config file.
+    """Runs `get_config()` of a file: a config of every key of configs/base.py and no other, not locked.
 
     Args:
       path: a Python file. Those below `configs/` are found from any folder.
       renamed: for keys of earlier versions, what to say of each.
-
-    Returns:
-      A config that has every key of configs/base.py and no other, not locked.
 
     Raises:
       ConfigError: no such file, no config in it, unknown or missing keys, or a value of another type.
@@ -80,13 +77,7 @@ def read_config_file(path: str, renamed: Mapping[str, str]) -> Config:
 
 
 def from_values(values: dict[str, Any], where: str, advice: str, renamed: Mapping[str, str]) -> Config:
-    """Makes a config of values by dotted key, every one of which must be there and of its type.
-
-    Args:
-      values: lists stand for tuples.
-      where: the file that they come from, for messages.
-      advice: what to do, for messages.
-      renamed: for keys of earlier versions, what to say of each.
+    """Makes a config of values by dotted key (lists for tuples), every one of which must be there and of its type.
 
     Raises:
       ConfigError: unknown or missing keys, or a value of another type.
@@ -113,12 +104,10 @@ def from_values(values: dict[str, Any], where: str, advice: str, renamed: Mappin
 
 
 def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[str, str]) -> Config:
-    """Puts the values of the command line into a config, and locks it.
+    """Puts the values of the command line into a config, which is changed, and locks it.
 
     Args:
-      config: is changed.
       overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts.
-      renamed: for keys of earlier versions, what to say of each.
 
     Raises:
       ConfigError: an unknown key, or a value of another type.

@@ -21,13 +21,7 @@ def is_terminal() -> bool:
 
 
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:
-    """Wraps an iterable in a progress bar on a terminal; elsewhere it is silent.
-
-    Args:
-      items: anything iterable.
-      total: how many there are.
-      what: label of the bar.
-    """
+    """Wraps an iterable in a progress bar on a terminal; elsewhere it is silent."""
     from tqdm import tqdm
 
     return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_terminal())

@@ -109,14 +109,11 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """Loads a config file and applies what the command line says.
+    """Loads the config of a file, applies the overrides of the command line, completes, checks and locks it.
 
     Args:
       path: a Python file with `get_config()`. Files below `configs/` are found from any folder.
       overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts.
-
-    Returns:
-      The locked, checked config.
 
     Raises:
       ConfigError: no such file, unknown key, a value of another type, or one that makes no sense.
@@ -151,7 +148,6 @@ def from_json(values: dict[str, Any], where: str) -> Config:
 
     Args:
       values: from `to_json`, after JSON made lists of its tuples, or what format 1 held instead.
-      where: the file, for messages.
 
     Raises:
       ConfigError: keys that this version does not know, or lacks, or values that make no sense.
@@ -189,7 +185,6 @@ def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed_notes() -> dict[str, str]:
-    """What to say of a key of an earlier version."""
     notes = {key: f"is called {new} now" for key, new in RENAMED.items()}
     return {
         key: f"{note}, and takes other values: see configs/base.py" if key in CONVERTED else note

@@ -67,11 +67,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def cache_dir() -> pathlib.Path:
-    """The user's cache folder of fpclass, for what can be made again; it need not exist yet.
-
-    Returns:
-      The folder that the environment variable FPCLASS_CACHE names, or the platform's usual place.
-    """
+    """The folder, perhaps not there yet, of what can be made again: FPCLASS_CACHE, or the platform's usual place."""
     import platformdirs
 
     chosen = os.environ.get("FPCLASS_CACHE", "")

@@ -23,11 +23,8 @@ class Command:
     """A command of `launch.py`.
 
     Attributes:
-      name: as it is typed.
       function: does it, of the parsed flags and of what they left, which is for the config; returns the exit code. Its
         docstring is the help of the command.
-      add_arguments: adds its flags to a parser.
-      epilog: examples below its help.
     """
 
     name: str

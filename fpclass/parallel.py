@@ -42,11 +42,7 @@ def use_all_cores() -> None:
 
 
 def join_processes(args: argparse.Namespace) -> bool:
-    """Joins the other processes, as the flags of `flags.add_process_flags` say.
-
-    Returns:
-      Whether this is the first one, which writes and speaks; the others are silent from here on.
-    """
+    """Joins the processes that the flags name; returns whether this is the first, which alone writes and prints."""
     if not args.distributed:
         return True
     start_processes(args.coordinator, args.num_processes, args.process_id)
@@ -62,8 +58,7 @@ def start_processes(coordinator: str | None, num_processes: int | None, process_
     Args:
       coordinator: host:port of the first process; None: JAX finds all three by itself under SLURM, Open MPI, on Cloud
         TPU and in Kubernetes.
-      num_processes: how many there are; None as above.
-      process_id: which of them this is, from 0; None as above.
+      process_id: which of them this is, from 0; None, as of `num_processes`: as above.
 
     Raises:
       ConfigError: the processes do not find each other.
@@ -97,13 +92,10 @@ def member_mesh(num_members: int | None = None) -> Mesh:
 
 
 def batch_mesh(num_devices: int) -> Mesh | None:
-    """Devices that share every batch of one training.
+    """Devices that share every batch of one training; None where it comes to one device.
 
     Args:
       num_devices: of this process; 0: all devices of all processes.
-
-    Returns:
-      None where it comes to one device.
 
     Raises:
       ConfigError: there are not so many.
@@ -168,7 +160,6 @@ def over_members(function: Callable, num_mapped: int, *, is_batched: bool, mesh:
     """Maps a function over the first axis of its first arguments, divided over the devices of a mesh.
 
     Args:
-      function: of members and of what they share.
       num_mapped: how many of its arguments have that axis; the others are shared.
       is_batched: all members of a device in one program step (`vmap`), or one after the other (`lax.map`).
       mesh: from `member_mesh`; its size divides the number of members.

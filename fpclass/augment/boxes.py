@@ -22,16 +22,7 @@ def erase_box(
     width: int | Int[Array, ""],
     value: float,
 ) -> Image:
-    """Overwrites a box with one value.
-
-    Args:
-      top: first row of the box, pixels.
-      left: first column.
-      height: rows; 0 erases nothing.
-      width: columns; 0 erases nothing.
-
-    Source: torchvision.transforms.functional.erase.
-    """
+    """Overwrites a box (pixels; of size 0: nothing) with one value. Source: torchvision.transforms.functional.erase."""
     row, column = jnp.arange(image.shape[0]), jnp.arange(image.shape[1])
     row_mask = (row >= top) & (row < top + height)
     column_mask = (column >= left) & (column < left + width)
@@ -52,7 +43,6 @@ def draw_box(
     gets erased. All ten are drawn at once, so that the program has one shape.
 
     Args:
-      probability: of drawing a box at all, in [0, 1].
       area: smallest and largest share of the image, uniform between them.
       aspect: smallest and largest height / width, uniform between them on a log scale.
 
@@ -86,10 +76,7 @@ def erase(
     aspect: Sequence[float],
     value: float,
 ) -> Image:
-    """Random erasing: overwrites a box from `draw_box` with one value.
-
-    Source: torchvision.transforms.RandomErasing.
-    """
+    """Random erasing: overwrites a box from `draw_box` with one value. Source: torchvision.transforms.RandomErasing."""
     height, width, _ = image.shape
     box = draw_box(key, (height, width), probability=probability, area=area, aspect=aspect)
     return erase_box(image, *box, value)

@@ -29,6 +29,9 @@ AugmentBatch = Callable[[Key[Array, " b"], UInt8[Array, "b h w c"], Int[Array, "
 def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: float | Sequence[float]) -> Augment:
     """Makes the training counterpart of `normalise`: all that the config switches on, in one order.
 
+    It maps a key and an image, uint8 or floats in [0, 1], to the normalised float32 image of that shape. Every
+    operation folds a constant of its own into the key, so that its draws depend on no other one.
+
     Flips, brightness and contrast, shift of brightness, saturation and hue, shift of channels, sharpness, blur, the
     intensities of the policy; normalising; geometry; height and width; noise, erasing, cutout. What the config turns
     off is not traced. The geometric operations come after normalising, in whose terms their fill is stated; they only
@@ -37,15 +40,6 @@ def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: 
     Rotation, scale and elastic deformation are done one after the other, each with its own interpolation. With any
     other geometric operation, fill mode or interpolation all of them become one map and one look-up: policy,
     rotation, translation, shear, zoom, scale, perspective, elastic deformation, in this order.
-
-    Args:
-      augment_config: the section `config.augment`.
-      mean: as `normalise` takes it.
-      std: as `normalise` takes it.
-
-    Returns:
-      A function of one key and one image, uint8 or floats in [0, 1], to the normalised float32 image of that
-      shape. Every operation folds a constant of its own into the key, so that its draws depend on no other one.
     """
     config = SimpleNamespace(**augment_config.to_dict())  # a copy: what is traced later is what was checked
     composes = is_composed(vars(config))
@@ -73,11 +67,6 @@ def make_augment_batch(
 
     Where `class_probability` is set, an image is augmented with the probability of its class, and only normalised
     otherwise; what is drawn for those that are augmented stays the same.
-
-    Args:
-      augment_config: the section `config.augment`.
-      mean: as `normalise` takes it.
-      std: as `normalise` takes it.
     """
     augment = make_augment(augment_config, mean=mean, std=std)
     shares = tuple(augment_config.class_probability)

@@ -30,10 +30,7 @@ def compose(*maps: Map) -> Map:
 
 
 def rotation_map(angle_deg: Scalar) -> Map:
-    """Map of a rotation about the centre.
-
-    Args:
-      angle_deg: degrees, counter-clockwise positive.
+    """Map of a rotation about the centre by degrees, counter-clockwise positive.
 
     Source: keras.layers.RandomRotation, whose factor is in turns.
     """
@@ -43,11 +40,7 @@ def rotation_map(angle_deg: Scalar) -> Map:
 
 
 def translation_map(down: Scalar, right: Scalar, image_size: tuple[int, int]) -> Map:
-    """Map of a translation.
-
-    Args:
-      down: share of the height.
-      right: share of the width.
+    """Map of a translation by shares of height and width.
 
     Source: keras.layers.RandomTranslation(height_factor, width_factor).
     """
@@ -72,8 +65,7 @@ def zoom_map(vertical: Scalar, horizontal: Scalar) -> Map:
     """Map of a zoom about the centre.
 
     Args:
-      vertical: height of what is shown, as a share of the image's: below 1 enlarges, above 1 shrinks.
-      horizontal: width of what is shown, likewise.
+      vertical: height of what is shown, as a share of the image's: below 1 enlarges, above 1 shrinks; as `horizontal`.
 
     Source: keras.layers.RandomZoom(height_factor=vertical - 1, width_factor=horizontal - 1).
     """
@@ -153,7 +145,6 @@ def warp(
     """Warps an image by a map.
 
     Args:
-      source: the map.
       fill: intensity outside of the image, fill_mode "constant".
       fill_mode: what lies outside: "constant", "reflect" (d c b a | a b c d | d c b a), "nearest" (a a a a | a b c d
         | d d d d) or "wrap" (a b c d | a b c d | a b c d).
@@ -186,10 +177,8 @@ def sample(
     """Interpolates an image at given coordinates.
 
     Args:
-      row: pixels from the first one.
-      column: likewise.
-      fill: intensity outside of the image, fill_mode "constant".
-      fill_mode: as for `warp`.
+      row: pixels from the first one, as `column`.
+      fill, fill_mode: as for `warp`.
       interpolation: "nearest" (halves away from zero) or "bilinear".
 
     Source: scipy.ndimage.map_coordinates, orders 0 and 1, modes grid-constant, reflect, nearest and grid-wrap.
@@ -214,14 +203,10 @@ def sample(
 
 
 def resize_and_back(image: Image, height: Int[Array, ""] | int, width: Int[Array, ""] | int) -> Image:
-    """Resizes to another height and width, and back: resolution is lost, places are not.
+    """Resizes to a height and width in pixels, at least 1, and back: resolution is lost, places are not.
 
     Both ways are linear, with pixel centres at halves and without anti-aliasing. The two are one matrix per axis, so
     that the size in between may be a drawn one.
-
-    Args:
-      height: in between, pixels, at least 1.
-      width: likewise.
 
     Source: tf.image.resize, method bilinear, twice.
     """

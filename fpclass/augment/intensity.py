@@ -27,14 +27,7 @@ BLUR_REACH = 3
 
 
 def unit_intensities(image: UInt8[Array, "*n h w c"] | Float[Array, "*n h w c"]) -> Float[Array, "*n h w c"]:
-    """Intensities in [0, 1]: uint8 divided by 255, floats returned as they are.
-
-    Args:
-      image: uint8 in [0, 255], or floats that already lie in [0, 1].
-
-    Returns:
-      float32, shape unchanged.
-    """
+    """Intensities in [0, 1]: uint8 divided by 255, as float32; floats, which lie there already, as they are."""
     if image.dtype == jnp.uint8:
         return image.astype(jnp.float32) / 255
     return image
@@ -45,15 +38,11 @@ def normalise(
     mean: float | Sequence[float],
     std: float | Sequence[float],
 ) -> Float[Array, "*n h w c"]:
-    """Normalises: intensities in [0, 1], minus the mean, over the standard deviation. It is what every model sees.
+    """Normalises intensities in [0, 1] by mean and standard deviation, to float32: what every model sees.
 
     Args:
       image: one image or any batch of them, uint8 in [0, 255], or floats in [0, 1].
-      mean: subtracted from the intensities in [0, 1]; one number, or one per channel.
-      std: what the difference is divided by; likewise.
-
-    Returns:
-      float32, shape unchanged.
+      mean: subtracted from the intensities in [0, 1]; one number, or one per channel, as is `std`.
 
     Raises:
       ConfigError: mean or std is neither one number nor one per channel.
@@ -70,10 +59,7 @@ def normalise(
 
 
 def adjust_brightness(image: Image, factor: Scalar) -> Image:
-    """Adjusts the brightness: multiplies the intensities, clamped to [0, 1].
-
-    Args:
-      factor: not negative; 0 gives black, 1 the image itself.
+    """Multiplies intensities by a factor of at least 0 (0: black, 1: the image itself), clamped to [0, 1].
 
     Source: torchvision.transforms.functional.adjust_brightness.
     """
@@ -84,7 +70,6 @@ def adjust_contrast(image: Image, factor: Scalar) -> Image:
     """Adjusts the contrast: away from (or towards) the mean of the grey image, clamped to [0, 1].
 
     Args:
-      image: intensities in [0, 1], 1 channel or 3 (RGB).
       factor: not negative; 0 gives the mean grey everywhere, 1 the image itself.
 
     Raises:
@@ -106,9 +91,7 @@ def jitter(key: Key[Array, ""], image: Image, *, brightness: float, contrast: fl
     """Changes brightness and contrast by random factors, in random order.
 
     Args:
-      image: intensities in [0, 1], 1 channel or 3 (RGB).
-      brightness: x of the factor's range [max(0, 1 - x), 1 + x]; 0 turns brightness off.
-      contrast: likewise for contrast.
+      brightness: x of the factor's range [max(0, 1 - x), 1 + x]; 0 turns it off; likewise `contrast`.
 
     Source: torchvision.transforms.ColorJitter(brightness, contrast).
     """
@@ -131,7 +114,6 @@ def adjust_saturation(image: Image, factor: Scalar) -> Image:
     """Adjusts the saturation: away from (or towards) the grey of the same pixel, clamped to [0, 1].
 
     Args:
-      image: intensities in [0, 1], RGB.
       factor: not negative; 0 gives a grey image, 1 the image itself.
 
     Raises:
@@ -145,14 +127,10 @@ def adjust_saturation(image: Image, factor: Scalar) -> Image:
 
 
 def adjust_hue(image: Image, shift: Scalar) -> Image:
-    """Shifts the hue.
+    """Shifts the hue; the largest and the smallest intensity of each pixel stay as they are.
 
     Args:
-      image: intensities in [0, 1], RGB.
       shift: in turns, [-0.5, 0.5]; 1/3 makes red green; 0 gives the image itself.
-
-    Returns:
-      Intensities in [0, 1]; the largest and smallest of each pixel stay as they are.
 
     Raises:
       ValueError: the image is not RGB.
@@ -179,7 +157,6 @@ def change_colour(key: Key[Array, ""], image: Image, *, saturation: float, hue: 
     """Changes saturation, then hue, by random amounts.
 
     Args:
-      image: intensities in [0, 1], RGB.
       saturation: x of the factor's range [max(0, 1 - x), 1 + x]; 0 turns it off.
       hue: x of the shift's range [-x, x], in turns; 0 turns it off.
 
@@ -218,10 +195,8 @@ def shift_channels(key: Key[Array, ""], image: Image, *, limit: float) -> Image:
 def adjust_sharpness(image: Image, factor: Scalar) -> Image:
     """Adjusts the sharpness: away from (or towards) the smoothed image, clamped to [0, 1]; the border stays.
 
-    Args:
-      factor: not negative; 0 gives the smoothed image, 1 the image itself, 2 a sharpened one.
-
-    Source: torchvision.transforms.functional.adjust_sharpness.
+    Factors are not negative: 0 gives the smoothed image, 1 the image itself, 2 a sharpened one. Source:
+    torchvision.transforms.functional.adjust_sharpness.
     """
     height, width, _ = image.shape
     # XLA would compute whatever made the image again for each of the nine neighbours.
@@ -263,10 +238,7 @@ def blur_by(image: Image, sigma_px: Scalar, reach_px: int) -> Image:
 
 
 def blur(key: Key[Array, ""], image: Image, *, max_sigma_px: float) -> Image:
-    """Smooths by a Gaussian whose standard deviation is drawn from [0, max_sigma_px].
-
-    Source: torchvision.transforms.GaussianBlur.
-    """
+    """Gaussian blur, standard deviation drawn from [0, max_sigma_px]. Source: torchvision.transforms.GaussianBlur."""
     sigma_px = jax.random.uniform(key, maxval=max_sigma_px)
     return blur_by(image, sigma_px, math.ceil(BLUR_REACH * max_sigma_px))
 
@@ -274,10 +246,7 @@ def blur(key: Key[Array, ""], image: Image, *, max_sigma_px: float) -> Image:
 def add_noise(key: Key[Array, ""], image: Image, *, std: float | Float[Array, " c"]) -> Image:
     """Adds Gaussian noise to any intensities, every pixel and channel its own; they are not clamped.
 
-    Args:
-      std: standard deviation, in the unit of the intensities; one number, or one per channel.
-
-    Source: keras.layers.GaussianNoise.
+    `std` is in the unit of the intensities; one number, or one per channel. Source: keras.layers.GaussianNoise.
     """
     return image + std * jax.random.normal(key, image.shape, image.dtype)
 

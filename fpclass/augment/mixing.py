@@ -26,17 +26,12 @@ _PARTNERS, _WHICH, _MIXUP, _CUTMIX = range(4)
 
 
 def make_mixing(augment_config: Config) -> Mixing | None:
-    """Makes `(key, images [B, H, W, C], targets [B, K], weights [B]) -> (images, targets)`.
+    """Makes `(key, images [B, H, W, C], targets [B, K], weights [B]) -> (images, targets)`; None where both are off.
 
-    Every row is mixed with one other, in a proportion that is drawn once for the batch, as the authors of both do. The
-    key is one per step; images are normalised; targets are the distributions that the loss compares with; a row of
-    weight 0 is padding and comes back as it was. The weight of a row in the loss stays its own.
-
-    Args:
-      augment_config: the section `augment` of the config.
-
-    Returns:
-      The function; None where both are off. Where both are on, a batch gets either, with equal probability.
+    Every row is mixed with one other, in a proportion that is drawn once for the batch, as the authors of both do;
+    where both are on, a batch gets either, with equal probability. The key is one per step; images are normalised;
+    targets are the distributions that the loss compares with; a row of weight 0 is padding and comes back as it was.
+    The weight of a row in the loss stays its own.
     """
     mixup_alpha, cutmix_alpha = augment_config.mixup_alpha, augment_config.cutmix_alpha
     if not mixup_alpha and not cutmix_alpha:
@@ -69,12 +64,8 @@ def make_mixing(augment_config: Config) -> Mixing | None:
 def draw_partners(key: Key[Array, ""], is_real: Bool[Array, " b"]) -> Int[Array, " b"]:
     """Draws the row that each row is mixed with: the next one in a random cyclic order of the real rows.
 
-    Args:
-      is_real: False for padding.
-
-    Returns:
-      Row numbers. A real row's partner is another real row (itself where there is only one), and is independent of
-      the padding behind it; padding is its own partner.
+    A real row's partner is another real row (itself where there is only one), and is independent of the padding behind
+    it; padding is its own partner.
     """
     rows = jnp.arange(len(is_real))
     # Every row draws its own number, so that the order of the real ones does not depend on how many rows there are.
@@ -87,13 +78,7 @@ def draw_partners(key: Key[Array, ""], is_real: Bool[Array, " b"]) -> Int[Array,
 def draw_mixup(
     key: Key[Array, ""], image_size: tuple[int, int], alpha: float
 ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
-    """Draws how much of itself an image keeps: one share, everywhere.
-
-    Args:
-      alpha: both parameters of the Beta distribution of the share, > 0.
-
-    Returns:
-      The share that each pixel keeps, in [0, 1], and the share of the target.
+    """Draws the share in [0, 1] that every pixel keeps, of Beta(alpha, alpha), alpha > 0; and the target's, the same.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
     """
@@ -106,11 +91,8 @@ def draw_cutmix(
 ) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
     """Draws the box that an image takes from its partner: of the image's shape, centred anywhere, cut at the border.
 
-    Args:
-      alpha: both parameters of the Beta distribution of the share outside the box, before it is cut, > 0.
-
-    Returns:
-      The share that each pixel keeps, 0 or 1, and the share of the target: that of the pixels that are kept.
+    Before it is cut, the share outside of it is of Beta(alpha, alpha), alpha > 0. Returned are the share that each
+    pixel keeps, 0 or 1, and that of the target: the share of the pixels that are kept.
 
     Source: Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features, ICCV
       2019.

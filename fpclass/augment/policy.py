@@ -37,27 +37,18 @@ OPERATIONS = ("identity", *_GEOMETRY, *_INTENSITY)
 
 
 def posterize(image: Image, bits: float | Float[Array, ""]) -> Image:
-    """Keeps so many leading bits, 0 to 8, of 8-bit intensities.
-
-    Source: PIL.ImageOps.posterize.
-    """
+    """Keeps so many leading bits, 0 to 8, of 8-bit intensities. Source: PIL.ImageOps.posterize."""
     step = 2.0 ** (8 - bits)
     return jnp.floor(jnp.round(image * 255) / step) * step / 255
 
 
 def solarize(image: Image, threshold: float | Float[Array, ""]) -> Image:
-    """Inverts what is at least as bright as the threshold in [0, 1].
-
-    Source: torchvision.transforms.functional.solarize.
-    """
+    """Inverts intensities from a threshold in [0, 1] on. Source: torchvision.transforms.functional.solarize."""
     return jnp.where(image >= threshold, 1 - image, image)
 
 
 def autocontrast(image: Image) -> Image:
-    """Stretches every channel to [0, 1]; one of a single value stays as it is.
-
-    Source: torchvision.transforms.functional.autocontrast.
-    """
+    """Stretches every channel that varies to [0, 1]. Source: torchvision.transforms.functional.autocontrast."""
     low, high = image.min((0, 1)), image.max((0, 1))
     return jnp.where(high > low, (image - low) / jnp.where(high > low, high - low, 1), image)
 
@@ -70,14 +61,7 @@ def default_operations(channels: int) -> tuple[str, ...]:
 def draw_policy(
     key: Key[Array, ""], *, num_operations: int, num_names: int
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Draws which operations an image gets, and their signs.
-
-    Args:
-      num_operations: that an image gets, one after the other; the same one may come again.
-      num_names: length of the list that they are drawn from.
-
-    Returns:
-      Positions in the list, and -1 or 1.
+    """Draws operations, as positions in a list of `num_names` (one may come again), and signs, -1 or 1.
 
     Source: Cubuk et al., RandAugment: Practical Automated Data Augmentation with a Reduced Search Space, 2020.
     """
@@ -87,13 +71,7 @@ def draw_policy(
 
 
 def change_intensity(image: Image, which: Int[Array, " n"], level: Float[Array, " n"], names: Sequence[str]) -> Image:
-    """Applies those of the drawn operations that change intensities.
-
-    Args:
-      which: operations, by their position in `names`.
-      level: strength of each, in [-1, 1].
-      names: the list that was drawn from.
-    """
+    """Applies those of the operations, positions in `names`, that change intensities, by levels in [-1, 1]."""
     branches = [_INTENSITY.get(name, lambda image, level: image) for name in names]
     for i in range(len(which)):
         image = lax.switch(which[i], branches, image, level[i])

@@ -83,7 +83,6 @@ def check_augment(augment_config: Config, channels: int | None = None) -> None:
     """Checks the values of the section; those that are one of a few words, `fpclass.experiment` checks.
 
     Args:
-      augment_config: the section `config.augment`.
       channels: that images have; None: not known here.
 
     Raises:

@@ -1,6 +1,6 @@
 """Geometric operations one by one: flips, rotation, scale, elastic deformation.
 
-`fpclass.augment.geometry` has those that are composed into one.
+`fill` is the intensity of what comes from outside. `fpclass.augment.geometry` has those that are composed into one.
 """
 
 from __future__ import annotations
@@ -21,27 +21,17 @@ _REACH = 3  # standard deviations at which the Gaussian of the elastic deformati
 
 
 def flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
-    """Mirrors left and right with a probability.
-
-    Source: torchvision.transforms.RandomHorizontalFlip.
-    """
+    """Mirrors left and right with a probability. Source: torchvision.transforms.RandomHorizontalFlip."""
     return jnp.where(jax.random.uniform(key) < probability, image[:, ::-1], image)
 
 
 def vertical_flip(key: Key[Array, ""], image: Image, *, probability: float) -> Image:
-    """Mirrors top and bottom with a probability.
-
-    Source: torchvision.transforms.RandomVerticalFlip.
-    """
+    """Mirrors top and bottom with a probability. Source: torchvision.transforms.RandomVerticalFlip."""
     return jnp.where(jax.random.uniform(key) < probability, image[::-1], image)
 
 
 def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
-    """Rotates about the image centre, by nearest neighbour.
-
-    Args:
-      angle_deg: degrees, counter-clockwise positive.
-      fill: intensity of the pixels that come from outside.
+    """Rotates about the image centre by degrees, counter-clockwise positive, by nearest neighbour.
 
     Source: torchvision.transforms.functional.rotate of a tensor, interpolation nearest, expand False: centre at
       (size - 1) / 2, source coordinates rounded half to even. Where a source coordinate lies half-way between two
@@ -58,11 +48,7 @@ def rotate_by(image: Image, angle_deg: Scalar, fill: float) -> Image:
 
 
 def rotate(key: Key[Array, ""], image: Image, *, max_angle_deg: float, fill: float) -> Image:
-    """Rotates about the image centre, by nearest neighbour, by an angle drawn uniformly from +-max_angle_deg.
-
-    Args:
-      max_angle_deg: in [0, 180].
-      fill: intensity of the pixels that come from outside.
+    """Rotates about the centre, by nearest neighbour, by an angle drawn uniformly from +-max_angle_deg (at most 180).
 
     Source: torchvision.transforms.RandomRotation(max_angle_deg, fill=fill).
     """
@@ -75,11 +61,7 @@ def draw_angle(key: Key[Array, ""], max_angle_deg: float) -> Float[Array, ""]:
 
 
 def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
-    """Scales about the image centre, linearly interpolated, anti-aliased where it shrinks.
-
-    Args:
-      factor: above 1 enlarges, so that the border is cut off; below 1 shrinks.
-      fill: intensity of the pixels that come from outside.
+    """Scales about the image centre, linearly interpolated, anti-aliased where it shrinks (factor below 1).
 
     Source: jax.image.scale_and_translate, which is two matrix products: no gather, and as fast at any factor.
     """
@@ -94,12 +76,7 @@ def scale_by(image: Image, factor: Scalar, fill: float) -> Image:
 
 
 def scale(key: Key[Array, ""], image: Image, *, factor_range: Sequence[float], fill: float) -> Image:
-    """Scales about the image centre by a random factor.
-
-    Args:
-      factor_range: smallest and largest factor, uniform between them on a log scale.
-      fill: intensity of the pixels that come from outside.
-    """
+    """Scales about the image centre by a random factor, uniform on a log scale over `factor_range`."""
     return scale_by(image, draw_factor(key, factor_range), fill)
 
 
@@ -110,11 +87,7 @@ def draw_factor(key: Key[Array, ""], factor_range: Sequence[float]) -> Float[Arr
 
 
 def displace(image: Image, shift_px: Float[Array, "2 h w"], fill: float) -> Image:
-    """Warps by a displacement field, bilinearly interpolated.
-
-    Args:
-      shift_px: (down, right) from each pixel to where its value comes from.
-      fill: intensity outside of the image.
+    """Warps by a displacement field, (down, right) to where each value comes from, bilinearly interpolated.
 
     Source: scipy.ndimage.map_coordinates, order 1, mode grid-constant.
     """
@@ -131,14 +104,11 @@ def draw_shift(
 
     The noise lies on a grid of `sigma_px`, which after smoothing cannot be told from noise on every pixel (its
     deviation ripples by less than 1e-4 between grid points) and saves most of the random numbers. Smoothing is two
-    matrix products.
+    matrix products. Values d apart correlate by exp(-d^2 / (4 sigma_px^2)).
 
     Args:
       alpha_px: root mean square of the shift along either axis, the same at every pixel.
       sigma_px: standard deviation of the Gaussian.
-
-    Returns:
-      (down, right) shift of every pixel. Values d apart correlate by exp(-d^2 / (4 sigma_px^2)).
 
     Source: Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003, whose noise is uniform and
       whose alpha is the amplitude before smoothing.
@@ -149,12 +119,7 @@ def draw_shift(
 
 
 def elastic(key: Key[Array, ""], image: Image, *, alpha_px: float, sigma_px: float, fill: float) -> Image:
-    """Deforms elastically, by a random smooth displacement field, bilinearly interpolated.
-
-    Args:
-      alpha_px: root mean square of the shift along either axis.
-      sigma_px: standard deviation of the Gaussian that makes it smooth.
-      fill: intensity of the pixels that come from outside.
+    """Deforms elastically, by a displacement field of `draw_shift`, bilinearly interpolated.
 
     Source: Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003.
     """

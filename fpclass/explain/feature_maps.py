@@ -25,7 +25,6 @@ class FeatureMaps:
     """Some channels of a stage's output for one image, as pictures.
 
     Attributes:
-      stage: its name.
       shape: (height, width, channels) of the whole.
       channels: numbers of the channels that are shown, those first that vary most; none that is the same everywhere.
       maps: the channels from `scale_channels`, [shown, height, width] in [0, 1].
@@ -70,10 +69,7 @@ def feature_maps(
 
 
 def most_varied(maps: Float[np.ndarray, "h w c"], num_channels: int) -> Int[np.ndarray, " shown"]:
-    """The channels with the largest standard deviation over the places, largest first.
-
-    None that is the same everywhere. Where two are alike the one with the lower number comes first.
-    """
+    """Numbers of the channels that vary over the places, largest standard deviation first; of equals the first."""
     spread = np.where(np.ptp(maps, axis=(0, 1)) > 0, maps.std(axis=(0, 1), dtype=np.float64), 0)
     order = np.argsort(-spread, kind="stable")
     return order[spread[order] > 0][:num_channels]
@@ -91,6 +87,5 @@ def scale_channels(maps: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "c h w
 
 @partial(jax.jit, static_argnames=("model",))
 def _record(model: nn.Module, variables: dict[str, Any], images: Array) -> dict[tuple[str, ...], Array]:
-    """The outputs of all named stages."""
     _, recorded = model.apply(variables, images, train=False, mutable=["stages"])
     return flatten_dict(recorded["stages"])  # pyright: ignore[reportReturnType]

@@ -18,18 +18,11 @@ from fpclass.explain.stages import as_maps, find_stages, has_places
 def grad_cam(
     model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w c"], classes: Int[Array, " n"], stage: str
 ) -> Float[Array, "n h2 w2"]:
-    """Computes how much each place of a stage speaks for a class.
+    """Computes how much each place of a stage speaks for a class, from normalised images.
 
     The channels of the stage are weighted by the gradient of the class's logit, averaged over places, and added up;
     what is negative is cut off. Of tokens only the patches are places, the class token is none. (Where the
     classifier reads the class token alone, the patches have no say behind the last attention: there the map is zero.)
-
-    Args:
-      model: the network, in a form that has this stage.
-      variables: params and batch_stats.
-      images: normalised, as the model takes them.
-      classes: class index to explain, one per image.
-      stage: one of `stage_names`.
 
     Returns:
       Raw maps at the stage's (height, width), at least 0, in units of the logit per place; see `scale_maps`. Tokens

@@ -44,7 +44,6 @@ class Variant:
 
     Attributes:
       name: "torchvision", "keras" …
-      mapping: rules from published names to places in the network.
       parity: comparison with the original; the tests want one of every variant.
       other_mappings: where files name the same arrays differently, and a name alone does not tell which it is.
     """
@@ -64,7 +63,6 @@ class Architecture:
     """Network of our own, built as the config says.
 
     Attributes:
-      name: what `model.name` calls it.
       build: from the section `model` of the config, the number of classes and the images' (height, width).
       unread: keys of `model` that it does not read: a value other than the default is an error.
       has_matrix_form: `model.conv_form` can write its convolutions as matrix products, with the same parameters and
@@ -82,7 +80,6 @@ class Published:
     """Port of a published network; its head is built as the config says, see `build.build_backbone`.
 
     Attributes:
-      name: what `model.name` calls it.
       stages: from the name of a variant to its stages.
       variants: the usual one first.
     """

@@ -22,8 +22,6 @@ def build_model(
     """Builds the architecture that `model.name` names.
 
     Args:
-      model_config: the section `model` of the config.
-      num_classes: K.
       image_size: (height, width) in pixels.
       subclasses: number of subclasses of every class that are learnt one by one; () where the classes are learnt.
 

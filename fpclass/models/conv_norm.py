@@ -43,7 +43,6 @@ class ConvNorm(nn.Module):
 
     Attributes:
       kernel_size: (height, width), pixels.
-      strides: step in both directions, pixels.
       padding: as in `layers.Conv`; None: as the origin pads.
     """
 

@@ -21,16 +21,10 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 def depthwise(
     x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw 1 c"], strides: int, padding: Padding
 ) -> Float[Array, "n h2 w2 c"]:
-    """Convolves every channel by itself.
+    """Convolves every channel by itself, as `lax.conv_general_dilated` with as many groups as channels does.
 
     Args:
-      x: images.
-      kernel: one filter per channel.
-      strides: step in both directions, pixels.
       padding: zeros ((top, bottom), (left, right)), pixels.
-
-    Returns:
-      What `lax.conv_general_dilated` gives with as many groups as channels.
     """
     return cast(Array, _depthwise(x, kernel, strides, padding))
 

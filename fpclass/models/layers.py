@@ -35,7 +35,6 @@ class ConvReluPool(nn.Module):
     """Valid convolution, ReLU, 2x2 max-pool with stride 2 (a last odd row or column is dropped).
 
     Attributes:
-      kernel_size: side of the square kernel, pixels.
       form: "direct" (lax.conv) or "polyphase" (one matrix product: the same parameters and the same result, without
         the stages before the pool).
 
@@ -67,7 +66,6 @@ class Conv(nn.Module):
 
     Attributes:
       kernel_size: (height, width), pixels.
-      strides: step in both directions, pixels.
       padding: zeros at each side, pixels: one number, ((top, bottom), (left, right)), or "SAME" as TensorFlow does it
         (at stride 2 and even sizes more at the bottom and the right).
       groups: of channels that do not see each other; the number of input channels makes it depthwise.
@@ -119,10 +117,7 @@ def patches(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 f"]:
 
 
 class StochasticDepth(nn.Module):
-    """Leaves a residual branch out, image by image, in training; the others are scaled up to the same expectation.
-
-    Attributes:
-      rate: probability that an image goes without the branch.
+    """Leaves a residual branch out at a rate, image by image, in training; the others keep the expectation, scaled up.
 
     Source: Huang et al., Deep Networks with Stochastic Depth, ECCV 2016; torchvision.ops.StochasticDepth, mode "row".
     """
@@ -157,19 +152,16 @@ class SqueezeExcitation(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with its mode said aloud.
+    """Batch normalisation over all axes but the last: statistics in float32, the result in the type of the input.
 
     Attributes:
       mode: in training, "train" normalises by the batch and updates the running statistics; "frozen_stats" uses the
         running statistics and leaves them, while scale and bias still learn; "frozen" learns nothing at all.
         Evaluation always uses the running statistics.
       momentum: share of the old running statistics that is kept at an update (1 - PyTorch's momentum).
-      epsilon: added to the variance.
       unbiased: whether the running variance is the unbiased one, as in PyTorch; Keras keeps the biased one. Batches
         are normalised by the biased variance in both.
       use_scale: whether there is a scale; the bias always is.
-
-    Statistics are computed in float32, the result has the type of the input.
 
     Source: Ioffe and Szegedy, ICML 2015.
     """
@@ -226,8 +218,7 @@ class Logits(nn.Module):
     probabilities, the same cross-entropy and gradients, and whatever reads logits need not know.
 
     Attributes:
-      num_classes: K; 2 with "sigmoid".
-      output: "softmax" or "sigmoid".
+      output: "softmax" or, of two classes, "sigmoid".
       subclasses: number of subclasses of every class, or (). Training sees a logit per subclass, everything else the
         classes, whose probabilities are the sums of theirs.
 
@@ -251,10 +242,9 @@ class Logits(nn.Module):
 
 
 def merge_logits(logits: Float[Array, "n s"], subclasses: Sequence[int]) -> Float[Array, "n k"]:
-    """Logits of classes from those of their subclasses: a softmax then gives the sums of the probabilities.
+    """Logits of classes from those of their subclasses in order: a softmax then gives the sums of the probabilities.
 
     Args:
-      logits: of all subclasses, class by class.
       subclasses: how many every class has; (): these are the classes.
     """
     if not subclasses:

@@ -84,10 +84,8 @@ class Network(nn.Module):
       num_frozen: so many leading stages run in evaluation mode also in training; but with "train_all" in training
         mode: that is how frozen backbones go wrong elsewhere, and has to be reproducible.
       remat: keep only the outputs of stages for the backward pass, and compute what is between them again.
-      min_size: (height, width) in pixels of the smallest image.
-      patch_size: see `Backbone`.
+      min_size, patch_size, stem_kernel: as in `Backbone`.
       cam_stage: the stage that Grad-CAM looks at unless told otherwise; "" where there is none.
-      stem_kernel: see `Backbone`.
       stem_of_images: makes this kernel of normalised training images, so that it is not drawn; None: it is drawn.
 
     Stages: the names of `stages`.
@@ -123,7 +121,6 @@ class Network(nn.Module):
         Args:
           x: normalised images, or what the stage before the first one of this network gives.
           train: whether to drop out (needs the rng `dropout`) and to let batch norm do what its mode says.
-          mask: rows that count in the batch statistics.
         """
         is_everywhere = self.batch_norm == "train_all"
         mode = Mode(train, "train" if is_everywhere else self.batch_norm, mask)
@@ -148,12 +145,7 @@ def _apply(module: nn.Module, x: Array, mode: Mode) -> Array:
 
 
 def stages_before(names: Sequence[str], until: str, key: str) -> int:
-    """How many stages come before one, which is named in full or by its beginning ("layer3" is "layer3_0", …).
-
-    Args:
-      names: stages in order.
-      until: the first stage that does not count.
-      key: where the name comes from, for the message.
+    """How many stages come before `until`, which is named in full or by its beginning ("layer3" is "layer3_0", …).
 
     Raises:
       ConfigError: no such stage; lists those that exist.
@@ -209,13 +201,11 @@ class DenseHead(nn.Module):
     """A classifier of our own on the last features.
 
     Attributes:
-      num_classes: K.
       pool: "gap" (average over places), "moments" (average and standard deviation: also how much a feature varies over
         the image, as of a texture), "flatten", or "none" (the input is a vector already).
       dense_features: width of each hidden layer, with ReLU.
       dropout_rate: after every hidden layer; where there is none, before the one dense layer.
-      output: "softmax" or "sigmoid"; see `layers.Logits`.
-      subclasses: likewise.
+      output, subclasses: see `layers.Logits`.
     """
 
     num_classes: int

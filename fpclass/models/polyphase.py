@@ -30,17 +30,9 @@ NO_PHASE = 4
 def conv_relu_pool(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], bias: Float[Array, " f"]
 ) -> Float[Array, "n h2 w2 f"]:
-    """Computes max_pool_2x2(relu(conv_valid(x, kernel) + bias)); a last odd row or column is dropped.
+    """Computes max_pool_2x2(relu(conv_valid(x, kernel) + bias)); h2 = (h - k + 1) // 2, w2 = (w - k + 1) // 2.
 
     Differentiable in reverse mode in all three arguments; where outputs tie, the first of the four gets the gradient.
-
-    Args:
-      x: images or activations.
-      kernel: square kernel of any size.
-      bias: added before the ReLU.
-
-    Returns:
-      The pooled activations; h2 = (h - k + 1) // 2, w2 = (w - k + 1) // 2.
 
     Raises:
       ValueError: images too small for a single pooled pixel.

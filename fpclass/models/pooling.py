@@ -13,27 +13,16 @@ from jaxtyping import Array, Float
 
 
 def max_pool(x: Float[Array, "n h w c"], size: int, strides: int, padding: int = 0) -> Float[Array, "n h2 w2 c"]:
-    """Largest value of every window.
-
-    Args:
-      x: maps.
-      size: side of the window, pixels.
-      strides: step in both directions, pixels.
-      padding: rows and columns around the maps that never win, pixels.
-    """
+    """Largest value of every window; rows and columns of padding never win. All sizes are in pixels."""
     return _reduce(_pad(x, padding, -jnp.inf), size, strides, jnp.maximum)
 
 
 def avg_pool(
     x: Float[Array, "n h w c"], size: int, strides: int, padding: int = 0, *, counts_padding: bool = True
 ) -> Float[Array, "n h2 w2 c"]:
-    """Average of every window.
+    """Average of every window; the padding is zeros. All sizes are in pixels.
 
     Args:
-      x: maps.
-      size: side of the window, pixels.
-      strides: step in both directions, pixels.
-      padding: zeros around the maps, pixels.
       counts_padding: whether they count, as in PyTorch, or windows at the edge divide by fewer values, as in Keras.
     """
     total = _reduce(_pad(x, padding, 0), size, strides, jnp.add)

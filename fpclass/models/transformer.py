@@ -57,7 +57,6 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention among the tokens of the second last axis.
 
     Attributes:
-      num_heads: parts of the channels that attend by themselves.
       kernel_init: of both kernels; queries, keys and values have one in common.
 
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.

@@ -104,10 +104,7 @@ def roc_curves(
 
     Args:
       logits: unnormalised log-probabilities [N, K]; finite.
-      labels: class index of each image [N], in [0, K).
-      class_names: name of each class.
       auc: area under the curve (mean area for more than two classes) with its interval; by default without one.
-      note: small print at the foot.
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 

@@ -9,11 +9,10 @@ from fpclass.stats.intervals import Interval
 
 
 def align_columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
-    """One line per row, columns two spaces apart.
+    """One line per row, columns two spaces apart; `right` aligns all but the first, as of numbers.
 
     Args:
       rows: cells, equally many in each; the header first, if there is one.
-      right: align all columns but the first to the right, as numbers are.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     align = str.rjust if right else str.ljust
@@ -31,14 +30,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def classification_report(metrics: dict[str, Any]) -> str:
-    """The metrics as a plain text table, with intervals where there are any.
-
-    Args:
-      metrics: from `compute_metrics` or `fpclass.stats.intervals.evaluate_predictions`.
-
-    Returns:
-      Several lines, no trailing line break.
-    """
+    """The metrics of `compute_metrics` or `evaluate_predictions` as lines of text, with intervals if there are any."""
 
     def cell(value: float | dict[str, float | None] | None) -> str:
         return str(Interval.of(value) if isinstance(value, dict) else Interval(value))

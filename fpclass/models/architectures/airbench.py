@@ -27,10 +27,7 @@ PATCH = 2
 
 
 class Whiten(nn.Module):
-    """Convolution with kernels that whiten the patches of the training images, and their negatives; then GELU.
-
-    The kernels are not drawn: `whitening_kernel` makes them of images.
-    """
+    """Convolution with the kernels of `whitening_kernel`, which are made of images and not drawn; then GELU."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], mode: Mode) -> Float[Array, "n h2 w2 f"]:
@@ -39,9 +36,7 @@ class Whiten(nn.Module):
 
 
 class Group(nn.Module):
-    """Convolution, 2x2 max-pool, batch norm, GELU; convolution, batch norm, GELU.
-
-    A last odd row or column is dropped.
+    """Convolution, 2x2 max-pool (drops a last odd row or column), batch norm, GELU; convolution, batch norm, GELU.
 
     Stages: gelu1, gelu2.
     """
@@ -59,11 +54,7 @@ class Group(nn.Module):
 
 
 class MaxPlaces(nn.Module):
-    """Maximum over the places of maps, scaled: [n, h, w, f] -> [n, f].
-
-    Attributes:
-      scale: that logits begin small.
-    """
+    """Maximum over the places of maps, scaled so that logits begin small: [n, h, w, f] -> [n, f]."""
 
     scale: float = 1 / 9
 
@@ -87,15 +78,10 @@ def identity_first(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.floa
 
 
 def whitening_kernel(images: Float[Array, "n h w c"], epsilon: float = 5e-4) -> Float[Array, "p p c f"]:
-    """The kernels that make the patches of these images white, and their negatives.
+    """Kernels [2, 2, C, 8 C] that make the patches of these normalised images white, and their negatives.
 
-    Args:
-      images: normalised training images.
-      epsilon: added to the variances, so that directions of next to no variance are not blown up.
-
-    Returns:
-      The eigenvectors of the covariance of all patches, each divided by the square root of its variance; then the
-      same negated: [2, 2, C, 8 C].
+    They are the eigenvectors of the covariance of all patches, each divided by the square root of its variance, to
+    which `epsilon` is added so that directions of next to no variance are not blown up; then the same negated.
     """
     channels = images.shape[-1]
     patches = jnp.stack(

@@ -14,13 +14,7 @@ from fpclass.models.pooling import max_pool
 
 
 class Block(nn.Module):
-    """3x3 convolutions with ReLU that keep the size, batch norm after the last, 2x2 max-pool, dropout.
-
-    A last odd row or column is dropped.
-
-    Attributes:
-      num_convs: convolutions before the pool.
-      dropout_rate: share of the pooled features that is dropped in training.
+    """3x3 convolutions with ReLU and padding, batch norm after the last, 2x2 max-pool (odd ends dropped), dropout.
 
     Stages: relu1, relu2, …: after each convolution.
 

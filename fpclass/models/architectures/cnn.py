@@ -19,15 +19,11 @@ class CNN(nn.Module):
 
     Attributes:
       image_size: (height, width) in pixels of the images it accepts.
-      kernel_size: side of a convolution's kernel, pixels.
-      dense_features: width of each hidden dense layer.
       dropout_rate: share of the features that is dropped in training, before the first dense layer.
       batch_norm: normalise after the ReLU of the first hidden dense layer.
       head: "flatten" or "gap" (global average pooling: the dense layers see channels only).
       squeeze_excitation: reduction ratio of the channel weights after each convolution with its pool; 0 for none.
       conv_form: "polyphase" or "direct"; see `ConvReluPool`.
-      output: "softmax" or "sigmoid"; see `Logits`.
-      subclasses: likewise.
 
     Stages: conv1/conv, conv1/relu, conv1/pool, squeeze_excitation1/scaled, conv2/conv, … (conv and relu in the direct
     form only).
@@ -66,12 +62,7 @@ class CNN(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"] | None = None
     ) -> Float[Array, "n k"]:
-        """Computes logits.
-
-        Args:
-          x: normalised images; (h, w) must be `image_size`: 80 x 120 would flatten to the same length as 120 x 80.
-          train: whether to drop out (needs the rng `dropout`) and to use batch statistics.
-          mask: rows that count in the batch statistics.
+        """Computes logits; (h, w) must be `image_size`: 80 x 120 would flatten to the same length as 120 x 80.
 
         Raises:
           ValueError: images of another size.

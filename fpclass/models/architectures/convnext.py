@@ -42,11 +42,7 @@ class Downsample(nn.Module):
 
 
 class Block(nn.Module):
-    """Depthwise 7x7 convolution, layer norm and MLP, scaled by channel and added to what came in.
-
-    Attributes:
-      stochastic_depth_rate: probability in training that an image goes without the branch.
-    """
+    """Depthwise 7x7 convolution, layer norm and MLP, scaled by channel and added to what came in."""
 
     stochastic_depth_rate: float = 0.0
 

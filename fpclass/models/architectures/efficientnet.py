@@ -82,13 +82,9 @@ class SqueezeExcitation(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted residual block: widen (1x1), convolve each channel, weigh the channels, narrow (1x1).
-
-    Added to what came in where shapes allow it.
+    """Inverted residual: widen (1x1), convolve each channel, weigh channels, narrow (1x1); residual where shapes allow.
 
     Attributes:
-      kernel_size: side of the depthwise kernel, pixels.
-      strides: of the depthwise convolution.
       expansion: channels inside, as a multiple of those that come in; 1: there is no widening.
       stochastic_depth_rate: how often an image goes without the branch in training, where there is a shortcut.
     """
@@ -126,14 +122,7 @@ def block_counts(depth: float) -> tuple[int, ...]:
 
 
 def efficientnet(style: Style, *, width: float, depth: float, dropout_rate: float) -> Backbone:
-    """An EfficientNet.
-
-    Args:
-      style: of the implementation.
-      width: multiple of the channels of B0.
-      depth: multiple of its blocks per group.
-      dropout_rate: before the last dense layer.
-    """
+    """EfficientNet of `width` times the channels of B0 and `depth` times its blocks; dropout before the last layer."""
     counts = block_counts(depth)
     blocks = []
     for group, ((expansion, size, strides, channels, _), number) in enumerate(zip(BASE_BLOCKS, counts, strict=True), 1):

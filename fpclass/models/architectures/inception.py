@@ -51,11 +51,7 @@ class MaxPool(nn.Module):
 
 
 class Mixed(nn.Module):
-    """What the blocks have in common.
-
-    Attributes:
-      features: the number of channels by which blocks of one kind differ.
-    """
+    """What the blocks have in common; `features` are the channels by which blocks of one kind differ."""
 
     details: Inception
     features: int = 0

@@ -85,9 +85,7 @@ class Squeeze(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 convolution to many channels, depthwise convolution, 1x1 convolution to few.
-
-    Added to what came in where both have the same shape by design (stride 1).
+    """Inverted residual: 1x1 expansion, depthwise convolution, 1x1 projection; at stride 1 added to an equal shape.
 
     Attributes:
       hidden: channels in between; as many as come in: there is no first convolution.

@@ -58,9 +58,7 @@ class Block(nn.Module):
     """Attention inside windows, then an MLP, both behind a layer norm and added to what came in.
 
     Attributes:
-      num_heads: of the attention.
       is_shifted: windows lie half a window further down and right than those of the block before.
-      stochastic_depth_rate: probability in training that an image goes without a branch.
     """
 
     num_heads: int

@@ -26,12 +26,7 @@ VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def vgg16(*, is_normalised: bool, dropout_rate: float | None) -> Backbone:
-    """VGG-16.
-
-    Args:
-      is_normalised: whether there is batch norm after every convolution.
-      dropout_rate: after each hidden dense layer; None: there is no dropout.
-    """
+    """VGG-16, with or without batch norm, and dropout after each hidden dense layer (None: there is none)."""
     features: list[nn.Module] = []
     for block, (channels, number) in enumerate(VGG16_BLOCKS, start=1):
         features += [

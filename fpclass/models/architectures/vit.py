@@ -23,11 +23,7 @@ glorot_uniform = nn.initializers.glorot_uniform()
 
 
 class Stem(nn.Module):
-    """Patches as tokens row by row, a class token before them, and a learnt position added.
-
-    Attributes:
-      patch_size: side of a patch in pixels; a rest of the image at its bottom and right is not seen.
-    """
+    """Patches as tokens row by row (a rest at bottom and right is not seen), a class token first, learnt positions."""
 
     features: int
     patch_size: int
@@ -85,16 +81,11 @@ def resize_positions(
     """Makes the position embedding of square images fit others, bicubically.
 
     Corner patches keep their positions (align_corners=True), as in torchvision; it resizes to squares only, this along
-    each axis by itself.
+    each axis by itself. The class token keeps its own; where the grid is the same, the array itself is returned.
 
     Args:
       positions: of the class token, then of square-many patches, row by row; any float type. Another array is left as
         it is, for the loader to refuse.
-      image_size: (height, width) in pixels that is wanted.
-      patch_size: side of a patch in pixels.
-
-    Returns:
-      The class token's position as it was, then those of the patches; the array itself where the grid is the same.
 
     Source: torchvision.models.vision_transformer.interpolate_embeddings.
     """

@@ -36,13 +36,9 @@ def convert(path: pathlib.Path, entry: Weights, out: pathlib.Path | None = None)
     The arrays keep their published names and layout, so that the same mapping table serves both files.
 
     Args:
-      path: the file.
       entry: what it is said to be; only its numbers can prove it, and a file that is not the published one is marked.
       out: where to; None: into the cache. There the name of the entry finds what is made of the published file; what
         is made of any other must be given by its path.
-
-    Returns:
-      The file that was written.
 
     Raises:
       WeightsError: not of this network, known to be another set or converted as one, or unreadable.

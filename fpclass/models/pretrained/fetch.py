@@ -116,10 +116,7 @@ def _met_digest(
 
 
 def verify(path: pathlib.Path, entry: Weights) -> str:
-    """Checks that a file is the published one.
-
-    Returns:
-      All digits of its sha256.
+    """Checks that a file is the published one, and returns all digits of its sha256.
 
     Raises:
       WeightsError: it is another one, or cannot be read.

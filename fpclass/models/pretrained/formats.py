@@ -81,7 +81,6 @@ def _guarded(path: pathlib.Path, read: Callable[[pathlib.Path], Any]) -> Any:
 
 
 def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], Arrays]:
-    """The reader of a file's format."""
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -31,9 +31,7 @@ def load_weights(
 
     Args:
       arrays: by their published names.
-      rules: the mapping table of the architecture.
       like: params and batch_stats of the network, arrays or their shapes.
-      where: the file, for messages.
       left_out: what may be without a partner, by name: stages, or "head"; or the path of a parameter below `params`,
         joined by "/". What they have in the network stays unfilled; what the file has for them is not used.
       stem_kernel: path, below `params`, of the kernel that sees the image. Where the network takes grey images it is

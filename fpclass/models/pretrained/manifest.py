@@ -18,24 +18,19 @@ class Weights:
     """One published set of weights.
 
     Attributes:
-      name: what a config calls it.
-      architecture: name of the network in `fpclass.models.build`.
       variant: whose details it was trained with: "torchvision", "keras" …; chooses network variant and mapping table.
       url: where it is published: an address, or "pypi:NAME==VERSION" for a Python package.
       digest: "sha256:…" (all 64 hex digits, or as many as the publisher gives, at least 8), or "md5:…" where the
         publisher gives nothing better.
       license: of the numbers.
       image_size: (height, width) in pixels that it was evaluated at.
-      resize: shorter side in pixels that images were resized to before the central crop.
-      interpolation: of that resize.
-      mean: subtracted from intensities in [0, 1], by colour, red first.
-      std: what the difference is divided by, likewise.
+      resize: shorter side in pixels that images were resized to, by `interpolation`, before the central crop.
+      mean: subtracted from intensities in [0, 1], by colour, red first; `std` divides the difference, likewise.
       is_bgr: the published network sees blue, green, red; the loader turns its first kernel round.
       top1: published accuracy on the ImageNet validation images; None where nobody published it.
       num_classes: of the classifier that is part of it; 0 where there is none.
       left_out: stages that are not in the file.
       member: path of the file inside the archive, or package, at `url`; the digest is the file's. "": no archive.
-      note: what else one has to know.
     """
 
     name: str
@@ -274,4 +269,3 @@ _ALL = (
 )
 
 MANIFEST: dict[str, Weights] = {entry.name: entry for entry in _ALL}
-"""By name."""

