@@ -27,10 +27,6 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
     and the training loss is what was minimised: with class weights, label smoothing and the L2 penalty. Validation
     scores are of that epoch's weights, the loss is the plain cross-entropy; precision is the mean over the classes.
 
-    Args:
-      study: whose members of these configs are all trained.
-      names: of the configs.
-      class_names: of the data.
 
     Returns:
       config, image_size, parameters, seconds_per_epoch (of one member, the median; None where it was not logged),
