@@ -29,7 +29,7 @@ class Log(contextlib.ExitStack):
         self._events = [self.enter_context(SummaryWriter(str(run.path("tensorboard")))) for run in runs]
 
     def __call__(self, lines: dict[int, dict[str, Any]], seconds: float, *, is_batched: bool) -> None:
-        """Writes an epoch of the trainings in it: lines by position, as `log_record` gives them, and its seconds.
+        """Writes an epoch: the lines of the trainings in it by position, from `log_record`, and the seconds of all.
 
         In a batched step trainings that have stopped cost what they did before; one after the other nothing.
         """

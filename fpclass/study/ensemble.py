@@ -24,7 +24,7 @@ from fpclass.study.study import Study
 
 
 def submit_ensemble(study: Study) -> pathlib.Path:
-    """Writes submission.csv and ensemble_predictions.csv of a finished study.
+    """Writes submission.csv, whose path it returns, and ensemble_predictions.csv of a finished study.
 
     Raises:
       RunError: the study is not finished.
@@ -52,7 +52,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
 def combine(
     logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
 ) -> LogProbabilities:
-    """The ensemble's log-probabilities [N, K] of rows that no fold holds, by what ensemble.json says.
+    """The ensemble's log-probabilities [N, K] of rows that no fold holds, as ensemble.json weighs and calibrates.
 
     Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
     calibrated probabilities of the folds are then averaged. The members of a config are in the order of all folds of
@@ -71,10 +71,9 @@ def decide(
 ) -> Float[np.ndarray, "n k"]:
     """Scores whose largest is the decision that `submit.threshold_for` asks for.
 
-
     Args:
       log_probabilities: calibrated, [N, K].
-      config: of the study's baseline.
+      config: of the study's baseline; `study.cost` is the cost matrix.
       thresholds: probability of the second class above which it is chosen, by objective.
 
     Raises:

@@ -25,7 +25,7 @@ from fpclass.train.placement import Placement, place_members, rounds_of
 from fpclass.train.state import TrainState
 
 OnEpoch = Callable[[int], None]
-"""Is told after every epoch how many members trained in it."""
+"""Called after every epoch with the number of members that trained in it."""
 
 
 def train_config(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
