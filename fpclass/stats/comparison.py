@@ -178,7 +178,8 @@ def corrected_t_test(
     people, so they are no independent trials.
 
     Args:
-      fold_differences: candidate minus baseline in each of the F folds, at least two of them defined; nan is left out.
+      fold_differences: candidate minus baseline in each of the F folds; undefined ones, nan, are left out, and with
+        fewer than two others the standard error is None.
       group_variance: of the mean difference when people (and seeds) are drawn anew, such as the variance of its
         bootstrap replicates; None leaves the test on the folds alone.
       num_groups: number of people behind that variance.

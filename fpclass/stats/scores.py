@@ -141,8 +141,8 @@ def inflation(
 ) -> Inflation:
     """What a config's score gains when a person's images fall on both sides of a split.
 
-    The random folds are those of the members of `random_logits`, the cohort's, which are person-grouped, those of
-    `grouped_logits`; the cohort's groups are drawn for both at once.
+    `random_logits` are of members of the image-random folds `random_folds`, `grouped_logits` of members of the
+    person-grouped folds of the cohort, whose groups are drawn for both at once.
     """
     points, replicates = [], []
     for logits, of_folds in ((random_logits, cohort.with_folds(random_folds)), (grouped_logits, cohort)):

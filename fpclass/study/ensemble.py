@@ -52,7 +52,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
 def combine(
     logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
 ) -> LogProbabilities:
-    """The ensemble's log-probabilities [N, K] of rows that no fold holds, as ensemble.json weighs and calibrates.
+    """The ensemble's log-probabilities [N, K] of rows that no fold holds, weighted and calibrated by ensemble.json.
 
     Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
     calibrated probabilities of the folds are then averaged. The members of a config are in the order of all folds of

@@ -53,7 +53,7 @@ def latest_epoch(folder: pathlib.Path) -> int | None:
 
 
 def restore(folder: pathlib.Path, like: State) -> State:
-    """The newest checkpoint, on the default device: a tree like `like`, of arrays or of their shapes.
+    """Restores the newest checkpoint onto the default device, as a tree like `like`, which holds arrays or shapes.
 
     Raises:
       RunError: no checkpoint, a damaged one, or one of another model.

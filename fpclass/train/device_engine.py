@@ -161,7 +161,7 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
 
 
 def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
-    """Record of an epoch from the sums of its steps [steps, …]; precision, 0 if never predicted, is the class mean."""
+    """Record of an epoch from its steps' sums [steps, …]; precision: mean over classes, 0 for one never predicted."""
     correct, predicted = jnp.sum(sums["correct"], axis=0), jnp.sum(sums["predicted"], axis=0)
     return {
         "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),

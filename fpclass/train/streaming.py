@@ -31,7 +31,7 @@ NUM_AHEAD = 2
 def memory_for_images(memory_gb: float) -> float:
     """Bytes of decoded images that stay in memory; more of them are streamed.
 
-    0 stands for a quarter of what members may take on a device, or on the host if that is less.
+    A budget of 0 stands for a quarter of what members may take on a device, or on the host if that is less.
     """
     if memory_gb:
         return memory_gb * 1e9
