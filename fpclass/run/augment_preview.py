@@ -36,12 +36,9 @@ _BATCH_SIZE = 64
 def preview(
     config: Config, num_images: int, num_copies: int, output: pathlib.Path, folder: pathlib.Path | None
 ) -> None:
-    """Writes a sheet of training images beside their augmented copies, and the copies as files.
+    """Writes a sheet of training images, evenly over the classes, beside their augmented copies, and these as files.
 
     Args:
-      config: the whole config.
-      num_images: training images, evenly over the classes.
-      num_copies: of each.
       output: where the sheet goes.
       folder: a new one for the copies and their table; None: they are not kept.
 
@@ -86,13 +83,7 @@ def preview(
 def choose_rows(rows: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num: int) -> Int[np.ndarray, " m"]:
     """Chooses rows evenly over the classes, and within a class evenly over the table.
 
-    Args:
-      rows: to choose from.
-      labels: class of each of them.
-      num: how many are wanted.
-
-    Returns:
-      At most so many of them, class by class; fewer where a class has too few.
+    At most `num`, class by class; fewer where a class has too few.
     """
     classes = np.unique(labels)
     chosen = []
@@ -111,18 +102,10 @@ def make_copies(
     labels: Int[np.ndarray, " n"],
     num_copies: int,
 ) -> UInt8[np.ndarray, "n k h w c"]:
-    """Augments images as the training of a config does, and undoes the normalising.
+    """Augments images as the training of a config does in its first epochs, and undoes the normalising.
 
-    Args:
-      config: the whole config.
-      seed: of the member that trains.
-      rows: positions of the images in the table.
-      images: uint8 [n, H, W, C].
-      labels: class of each.
-      num_copies: of each image, those of the first epochs.
-
-    Returns:
-      uint8 [n, num_copies, H, W, C]; what lies outside of black and white is cut off.
+    What lies outside of black and white is cut off. `seed` is that of the member that trains, `rows` are the positions
+    of the images in the table.
     """
     mean, std, num_views = np.array(config.data.mean), np.array(config.data.std), config.finetune.cache_views
     augment_view = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
@@ -153,7 +136,6 @@ def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndar
     Args:
       folder: new, or empty.
       frame: from `copies_table`.
-      copies: uint8 [n, K, H, W, C].
 
     Raises:
       DataError: the folder holds something, or cannot be written.
@@ -182,14 +164,8 @@ def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndar
 def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
     """One row per copy: filename, label, group, original, copy, synthetic.
 
-    Args:
-      table: of the originals.
-      units: what splits of the originals keep together, of every row: people with everybody who shares an image.
-      rows: position of each original.
-      num_copies: of each.
-
-    Returns:
-      The labels are those of the source, also where the config puts classes together.
+    The labels are those of the source, also where the config puts classes together. `units` is what splits of the
+    originals keep together, of every row of the table: people with everybody who shares an image.
     """
     labels = table.rows["original" if table.originals else "raw_label"]
     lines = []

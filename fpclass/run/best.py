@@ -21,13 +21,7 @@ from fpclass.train.task import build_network
 
 
 class BestModel:
-    """The network of a run with its best weights.
-
-    Attributes:
-      run: the run folder.
-      num_classes: K.
-      model: the network.
-    """
+    """The network of a run with its best weights."""
 
     def __init__(self, run: Run, num_classes: int):
         self.run = run

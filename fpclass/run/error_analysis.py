@@ -24,9 +24,7 @@ def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[
     """Writes a grid of validation images with their predictions, and the errors by original class, where there are any.
 
     Labelled test images are counted by original class, but not shown: who looks at them begins to choose by them.
-
-    Returns:
-      The findings, a line each.
+    Returns the findings, a line each.
     """
     on_validation, on_test = predictions.select(VALIDATION), predictions.select(TEST)
     _draw_grid(run, prepared, on_validation)

@@ -23,11 +23,7 @@ SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "r
 
 
 def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
-    """Measures the best weights on the validation images (and on labelled test images): metrics.json and figures.
-
-    Returns:
-      What metrics.json holds.
-    """
+    """Writes figures and metrics.json, which it returns, of the best weights on validation and labelled test images."""
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table

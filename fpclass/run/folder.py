@@ -21,12 +21,7 @@ from fpclass.errors import RunError
 
 
 class Run:
-    """A run folder and the config it belongs to.
-
-    Attributes:
-      folder: the folder, `--workdir`.
-      config: the config that everything in it was made with.
-    """
+    """A run folder (`--workdir`) and the config that everything in it was made with."""
 
     def __init__(self, folder: pathlib.Path, config: Config):
         self.folder = folder
@@ -59,11 +54,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: pathlib.Path | str, overrides: Sequence[str] = ()) -> Run:
-        """Opens the folder of an earlier run.
-
-        Args:
-          folder: of the run.
-          overrides: from the command line, of keys that may change after training.
+        """Opens the folder of an earlier run; overrides are of keys that may change after training.
 
         Raises:
           RunError: it is not one.
@@ -169,15 +160,12 @@ class Run:
 
 
 def make_folder(folder: pathlib.Path, marker: str, kind: str) -> bool:
-    """Makes the folder of a command, or accepts one that is empty or has the marker.
+    """Makes the folder of a command, or accepts one that is empty or has the marker; returns whether it had it.
 
     Args:
       folder: `--workdir`.
-      marker: the file that says whose folder it is, such as config.json.
+      marker: the file that tells whose folder it is, such as config.json.
       kind: what such a folder is called.
-
-    Returns:
-      Whether the marker was there.
 
     Raises:
       RunError: it holds something else, or cannot be written to.

@@ -29,12 +29,9 @@ class Log(contextlib.ExitStack):
         self._events = [self.enter_context(SummaryWriter(str(run.path("tensorboard")))) for run in runs]
 
     def __call__(self, lines: dict[int, dict[str, Any]], seconds: float, *, is_batched: bool) -> None:
-        """Writes an epoch.
+        """Writes an epoch: the lines of the trainings in it by position, from `log_record`, and the seconds of all.
 
-        Args:
-          lines: of the trainings that took part in it, by position, as `log_record` gives them.
-          seconds: that it took all of them.
-          is_batched: in a batched step those that have stopped cost what they did; one after the other nothing.
+        In a batched step trainings that have stopped cost what they did before; one after the other nothing.
         """
         share = round(seconds / (len(self._runs) if is_batched else max(len(lines), 1)), 5)
         for position, line in lines.items():

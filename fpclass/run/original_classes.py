@@ -24,19 +24,9 @@ def write_original_classes(
     suffix: str = "",
     note: str = "",
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Writes both tables and the figure.
+    """Writes both tables and the figure; returns the tables and their findings, a line each.
 
-    Args:
-      folder: of the run or study.
-      logits: as `class_table`, like the next three.
-      cohort: see there.
-      originals: see there.
-      bootstrap: see there.
-      suffix: goes before the ending of each file name.
-      note: small print at the foot of the figure.
-
-    Returns:
-      Both tables, and their findings, a line each.
+    Arguments as `class_table`; the suffix goes before the ending of each file name.
     """
     from fpclass.report.grids import original_classes
     from fpclass.report.style import save_figure

@@ -21,11 +21,7 @@ from fpclass.train.streaming import memory_for_images
 
 
 def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
-    """Predicts image files with the best checkpoint.
-
-    Args:
-      run: the run folder.
-      inputs: image files, or folders whose images are taken, at any depth.
+    """Predicts image files, or the images of folders at any depth, with the best checkpoint.
 
     Returns:
       One row per image: filename, predicted (the source's coding), name, probability_<class> …, error ("" if

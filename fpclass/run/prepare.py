@@ -28,12 +28,10 @@ from fpclass.train.streaming import memory_for_images
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The data of a run: audited table, decoded images, roles.
+    """The data of a run: audited table with its quarantine, decoded images, role of every row.
 
     Attributes:
-      audit: findings, and the table with its quarantine.
       images: all rows, also those in quarantine (zeros); on disk where they are more than `data.memory_gb`.
-      splits: the role of every row.
     """
 
     audit: Audit
@@ -84,7 +82,6 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
     """The data of a run, fit to train on.
 
     Args:
-      config: the whole config.
       audit_folder: where to write the audit, which happens also if it ends in an error; None to write nothing.
       strict: whether an image in quarantine is an error.
 

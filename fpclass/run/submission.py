@@ -66,10 +66,7 @@ def check_submission(submission: pd.DataFrame, wanted: list[str], labels: set[ob
 
 
 def write_submission(folder: pathlib.Path, config: Config, table: Table, predictions: Predictions) -> pathlib.Path:
-    """Writes submission.csv into a folder, and beside it that the data are synthetic, if they are.
-
-    Returns:
-      Its path.
+    """Writes submission.csv into a folder, and beside it that the data are synthetic, if they are; returns its path.
 
     Raises:
       DataError: as `make_submission`.
@@ -90,10 +87,7 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
 
 
 def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
-    """Predicts the rows without a label with the best weights of a run and writes submission.csv.
-
-    Returns:
-      Its path.
+    """Predicts the rows without a label with the best weights of a run; writes submission.csv and returns its path.
 
     Raises:
       DataError: as `make_submission`.

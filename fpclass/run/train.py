@@ -36,11 +36,7 @@ FOLD_STRIDE = 0x9E3779B1
 
 @dataclasses.dataclass(frozen=True)
 class Trainee:
-    """One training: its run folder, its data with their roles, its seed and rows.
-
-    Attributes:
-      name: for messages; "" where there is only one.
-    """
+    """One training: run folder, data with their roles, seed and rows; the name, for messages, may be ""."""
 
     run: Run
     prepared: Prepared
@@ -79,13 +75,7 @@ def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> F
 def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     """Trains from the last checkpoint of the run folder, or from the start, and keeps `last` and `best`.
 
-    Args:
-      run: the run folder.
-      prepared: its data.
-      interruption: asked after every epoch.
-
-    Returns:
-      Whether training came to its end; False if it was interrupted (the same command goes on from there).
+    Returns whether training came to its end; False if it was interrupted (the same command goes on from there).
 
     Raises:
       RunError: the data have changed since the folder was begun, or it cannot be written to.
@@ -128,12 +118,10 @@ def train_together(
 
     Args:
       trainees: as many as the engine of the placement takes at once.
-      placement: of the config.
       config: theirs, but for fold and seed.
       checkpoint: folder of the checkpoint that a resume goes on from.
-      interruption: asked after every epoch.
-      on_start: is told the state and the epochs that it has behind it.
-      on_epoch: is told the log lines of an epoch, one for each member that trained in it.
+      on_start: is given the state and the epochs that it has behind it.
+      on_epoch: is given the log lines of an epoch, one for each member that trained in it.
       keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
 
     Returns:

@@ -2,9 +2,9 @@
 
 A classifier is calibrated where, of all images that it calls with 80 % confidence, 80 % are called rightly. Temperature
 scaling divides the logits by one number, which changes no decision; vector scaling stretches and shifts each class,
-which may. Both are fitted on predictions for people whom the network has not seen, and here cross-fitted: the images
-of fold k are calibrated by what was fitted on the other folds, so the numbers after calibration are not those of the
-data that chose it. `fpclass.stats.reliability` has these numbers.
+which may. Both are fitted on predictions for people whom the network has not seen, and the images of fold k calibrated
+by what was fitted on the other folds, so the numbers after calibration (`fpclass.stats.reliability`) are not those of
+the data that chose it.
 """
 
 from __future__ import annotations
@@ -82,14 +82,9 @@ class Calibration:
 
 
 def fit_temperature(logits: Logits, labels: Labels) -> float:
-    """The temperature T that makes softmax(logits / T) most likely.
+    """The temperature T in `TEMPERATURE_RANGE` that makes softmax(logits / T) most likely; 1 where no other is better.
 
-    Args:
-      logits: of images that the network was not trained on.
-      labels: of these.
-
-    Returns:
-      T, in `TEMPERATURE_RANGE`; 1 where no other is better.
+    The network must not have been trained on these images.
 
     Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """
@@ -110,18 +105,11 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
 def fit_vector_scaling(
     logits: Logits, labels: Labels, ridge: float = VECTOR_RIDGE
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Scale and bias of each class's log-probability that make softmax(scale * log p + bias) most likely.
+    """Scale [K], not negative, and bias [K] that make softmax(scale * log p + bias) most likely.
 
     Not of raw logits: those have a free constant per image, which scales of the classes would turn into another
-    answer. For two classes this is beta calibration (Kull et al., AISTATS 2017).
-
-    Args:
-      logits: as `fit_temperature`, like the labels.
-      labels: see there.
-      ridge: weight of half the squared distance from the identity, against the log-loss summed over images.
-
-    Returns:
-      Scale [K], not negative, and bias [K].
+    answer. For two classes this is beta calibration (Kull et al., AISTATS 2017). The images are as `fit_temperature`
+    takes them; `ridge` weighs half the squared distance from the identity against the log-loss summed over images.
 
     Source: Guo, Pleiss, Sun and Weinberger, ICML 2017, section 4.2; the ridge and the bound on the scale are ours.
     """
@@ -162,16 +150,10 @@ def fit_calibration(logits: Logits, labels: Labels, method: str) -> Calibration:
 def cross_fitted_calibration(
     logits: Logits, cohort: Cohort, method: str
 ) -> tuple[Logits, dict[int, Calibration], Calibration]:
-    """Calibrates each fold by what was fitted on the other folds.
-
-    Args:
-      logits: out-of-fold.
-      cohort: with two folds or more.
-      method: one of `METHODS`.
+    """Calibrates each fold by what was fitted on the other folds, by one of `METHODS`.
 
     Returns:
-      Calibrated log-probabilities [N, K], the calibration that each fold got, and the one fitted on all images, which
-      is for new ones.
+      Calibrated log-probabilities [N, K], the calibration of each fold, and the one fitted on all images, for new ones.
 
     Raises:
       DataError: as `check_predictions`, or there are not two folds.

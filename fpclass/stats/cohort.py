@@ -40,7 +40,7 @@ class Cohort:
           labels: class index of each image [N].
           groups: the group of each image [N]; "", None and nan make the image a group of its own, as does no argument.
           folds: fold of each image [N], numbered 0, 1, …
-          class_names: name of each class, distinct.
+          class_names: distinct.
 
         Raises:
           ValueError: there are not as many groups or folds as labels, or folds are not numbered without a gap.
@@ -97,12 +97,7 @@ class Cohort:
     def cross_fit(
         self, fit: Callable[[Rows], Fitted], apply: Callable[[Fitted, Rows], np.ndarray], out: np.ndarray
     ) -> tuple[np.ndarray, dict[int, Fitted], Fitted]:
-        """Fits for each fold on the images of the others, and applies that to its own images.
-
-        Args:
-          fit: of the images at the given rows.
-          apply: of what was fitted, to the images at the given rows [n]; gives values [n, ...].
-          out: array of the right shape and type [N, ...], which is overwritten.
+        """Fits for each fold on the images of the others, and applies that to its own images, into `out` [N, ...].
 
         Returns:
           The values [N, ...]; what each fold got; and what all images together give, which is for new ones.

@@ -1,12 +1,11 @@
 """Which differences between configs are real: paired comparisons with a baseline, and a verdict in words.
 
 Two things make the error of a difference larger than a plain test over folds or images believes: a person's images are
-alike, and the training sets of the folds overlap, so that folds are not independent. The bootstrap draws people, which
-answers the first; it takes the trained members as given, so it is silent about the second and, with one seed, about
-the noise of training. The correction of Nadeau and Bengio answers the second, and the spread of the fold differences
-holds the noise of training, but with five folds it is known poorly. The verdict's test takes the larger of both
-variances, with the degrees of freedom of the one it takes, and corrects it: `corrected_t_test`. The fold test and the
-bootstrap stand beside it. docs/statistics.md says how often each of them is wrong.
+alike, and the training sets of the folds overlap. The bootstrap draws people, which answers the first; it takes the
+trained members as given, so it is silent about the second and, with one seed, about the noise of training. The
+correction of Nadeau and Bengio answers the second, and the spread of the fold differences holds the noise of training,
+but with five folds it is known poorly. The verdict's test, `corrected_t_test`, takes the larger of both variances, with
+its degrees of freedom, and corrects it. docs/statistics.md says how often each of the three tests is wrong.
 
 Sources:
   Nadeau and Bengio, Inference for the Generalization Error, Machine Learning 52 (2003) 239-281.
@@ -40,16 +39,13 @@ class Comparison:
 
     Attributes:
       difference: of the mean scores, with the interval of the paired bootstrap over groups (and seeds).
-      tested: the same with the interval of the verdict's test, `corrected_t_test`, which also knows of the overlapping
-        training sets and of the noise of training.
-      standard_error: of the verdict's test.
-      p_value: of the verdict's test, two-sided.
-      p_holm: the same, adjusted for the family of comparisons; the verdict rests on it.
+      tested: the same with the interval of the verdict's test, `corrected_t_test`, like standard_error and p_value
+        (two-sided); it also knows of the overlapping training sets and of the noise of training.
+      p_holm: p_value adjusted for the family of comparisons; the verdict rests on it.
       p_folds: of the corrected t-test on the folds alone (Nadeau and Bengio), two-sided, not adjusted.
       p_bootstrap: of the paired bootstrap, two-sided, not adjusted.
       groups_needed: how many more groups would show a difference as large as the observed one, or the margin if that
         is larger, with 80 % power; two significant digits. None also where no number would do: more seeds are needed.
-      verdict: in words.
     """
 
     difference: Interval = UNDEFINED
@@ -81,7 +77,7 @@ class Comparison:
 def compare_all(
     logits: Mapping[str, SeedLogits], baseline: str, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, margin: float
 ) -> dict[str, Comparison]:
-    """Compares every other config with the baseline, as one family of tests.
+    """Compares every other config with the baseline, as one family of tests; the comparisons keep the order given.
 
     The error of the family, alpha, is 1 - confidence. Better or worse: the p value of `corrected_t_test`, adjusted by
     Holm, is below alpha. No difference that matters: the (1 - 2 alpha) interval of that test lies within the margin
@@ -94,9 +90,6 @@ def compare_all(
       metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
       bootstrap: its confidence, in (0.5, 1), is that of the tests too.
       margin: largest difference that does not matter, in units of the metric, at least 0.
-
-    Returns:
-      By name of every config but the baseline, in the order given.
 
     Raises:
       As `member_scores`.
@@ -185,13 +178,11 @@ def corrected_t_test(
     people, so they are no independent trials.
 
     Args:
-      fold_differences: candidate minus baseline in each of the F folds; nan where undefined, such folds are left out.
+      fold_differences: candidate minus baseline in each of the F folds; undefined ones, nan, are left out, and with
+        fewer than two others the standard error is None.
       group_variance: of the mean difference when people (and seeds) are drawn anew, such as the variance of its
         bootstrap replicates; None leaves the test on the folds alone.
-      num_groups: whom that variance is from.
-
-    Returns:
-      Difference and standard error, None with fewer than two folds.
+      num_groups: number of people behind that variance.
 
     Source: Nadeau and Bengio (2003), the corrected resampled t-test. That the larger variance is taken is this
       project's own, checked by simulation: docs/statistics.md.
@@ -234,9 +225,7 @@ def bootstrap_p_value(replicates: Float[np.ndarray, " b"]) -> float | None:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusts p values so that rejecting those below alpha errs anywhere in the family with probability alpha at most.
 
-    None or nan (a config that failed) does not belong to the family and gives None.
-
-    Source: Holm (1979).
+    None or nan (a config that failed) does not belong to the family and gives None. Source: Holm (1979).
     """
     family = sorted((p, i) for i, p in enumerate(p_values) if p is not None and not math.isnan(p))
     adjusted: list[float | None] = [None] * len(p_values)
@@ -254,9 +243,8 @@ def groups_needed(test: CorrectedTTest, num_groups: int, margin: float, alpha: f
     The test is two-sided at alpha / num_tests, Holm's hardest step, with its present degrees of freedom and 80 %
     power by the noncentral t distribution.
 
-    Returns:
-      A whole number, rounded up to two significant digits; 0 where there are enough; infinite where the noise of
-      training alone hides the difference; None where nothing is known or there is no difference to look for.
+    Rounded up to two significant digits; 0 where there are enough; infinite where the noise of training alone hides
+    the difference; None where nothing is known or there is no difference to look for.
     """
     size = max(abs(test.difference or 0.0), margin)
     if test.standard_error is None or size == 0:

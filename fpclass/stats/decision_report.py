@@ -46,8 +46,6 @@ def decision_report(
 
     Args:
       logits: out-of-fold, best calibrated.
-      cohort: with two folds or more.
-      bootstrap: of all intervals.
       cost: [K, K], rows true classes, columns decisions; None for no part about costs.
       max_risk: error rate wanted among the images that are decided, in [0, 1].
       miss_rate: of conformal sets, in (0, 1).

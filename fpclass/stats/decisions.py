@@ -1,13 +1,13 @@
 """From probabilities to decisions: thresholds, costs, abstention and sets of classes, all fitted out of fold.
 
 What is fitted (a threshold, the confidence below which to abstain, a conformal quantile) is fitted for fold k on the
-other folds and judged on fold k; the one for new images is fitted on all. Logits may be
-calibrated first (`fpclass.stats.calibration`); costs need that, the rest only gains from it.
+other folds and judged on fold k; the one for new images is fitted on all. Logits may be calibrated first
+(`fpclass.stats.calibration`); costs need that, the rest only gains from it.
 
-Conformal sets hold the true class with a promised probability. The images of one person resemble each other more than
-those of others, so people, not images, are exchangeable: each person weighs the same, and the promise is about a
-random image of a new person. It is exact for a network fixed beforehand. Across folds, whose networks differ, it is an
-approximation, which is why the coverage reached is reported too.
+Conformal sets hold the true class with a promised probability. The images of one person resemble each other, so
+people, not images, are exchangeable: each person weighs the same, and the promise is about a random image of a new
+person. It is exact for a network fixed beforehand. Across folds, whose networks differ, it is an approximation, which
+is why the coverage reached is reported too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cost_decisions(probabilities: Float[np.ndarray, "n k"], cost: Any) -> Decisi
     """The decision of least expected cost for each image [N], the first on a tie.
 
     Args:
-      probabilities: calibrated [N, K], rows sum to 1.
+      probabilities: calibrated [N, K].
       cost: [K, K], rows true classes, columns decisions.
 
     Raises:
@@ -72,7 +72,6 @@ def binary_score(
     Args:
       counts: confusion matrices [B, 2, 2], rows true, columns decided.
       objective: one of `OBJECTIVES`, f1 being that of class 1; or "cost", minus the mean cost.
-      cost: for "cost" alone.
     """
     right, total = counts[:, [0, 1], [0, 1]], counts.sum(axis=(1, 2))
     if objective == "accuracy":
@@ -88,19 +87,10 @@ def binary_score(
 
 
 def fit_threshold(logits: Logits, labels: Labels, objective: str, cost: Cost | None = None) -> float:
-    """The threshold t for which "class 1 where its probability is above t" scores best.
+    """The threshold t in [0, 1] for which "class 1 where its probability is above t" is best, as `binary_score` has it.
 
     Every split of the images is tried. Of equal ones the threshold nearest to 0.5 is taken, and 0.5 where no other is
     better.
-
-    Args:
-      logits: of two classes.
-      labels: 0 or 1.
-      objective: as `binary_score`, like the cost.
-      cost: see there.
-
-    Returns:
-      A probability in [0, 1].
     """
     logits, labels = check_predictions(logits, labels)
     scores = _second_class(logits)
@@ -138,7 +128,7 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
 
     Returns:
       A function from weights [B, N] to risk [B, `CURVE_POINTS`], the error rate at each coverage, and aurc [B], its
-      mean over coverages; the error rate if confidences said nothing about errors.
+      mean over coverages; the error rate if confidences are unrelated to errors.
 
     Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017.
     """
@@ -165,12 +155,11 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
 
 
 def coverage_at_risk(logits: Logits, labels: Labels, max_risk: float) -> tuple[float, float]:
-    """The largest share of images that can be decided with an error rate of at most max_risk.
+    """The largest share of images, in [0, 1], that can be decided with an error rate of at most max_risk.
 
-    Returns:
-      The share, in [0, 1], and the confidence (probability of the predicted class) from which on to decide. 0 and 2,
-      which no confidence reaches, where even the most confident ones are wrong too often. Chosen and judged on the
-      same images: `cross_fitted_abstention` is the honest version.
+    With it the confidence (probability of the predicted class) from which on to decide; 0 and 2, which no confidence
+    reaches, where even the most confident ones are wrong too often. Chosen and judged on the same images:
+    `cross_fitted_abstention` is the honest version.
     """
     logits, labels = check_predictions(logits, labels)
     confidences = confidences_of(logits)
@@ -199,15 +188,13 @@ def cross_fitted_abstention(
 def conformal_quantile(scores: PerImage, groups: Sequence[Hashable] | np.ndarray, miss_rate: float) -> float:
     """The score that a random image of a new person does not exceed with probability 1 - miss_rate or more.
 
-    Each of G people weighs 1 / (G + 1), shared by their images; the new one, who may be worse than all, the rest.
+    Each of G people weighs 1 / (G + 1), shared by their images; the new one, who may be worse than all, the rest. The
+    quantile is 1, which lets every class in, where there are too few people for the promise.
 
     Args:
       scores: 1 - p(true class) of each image [N], in [0, 1].
       groups: person of each image [N]; all "" gives the quantile of split-conformal prediction for single images.
       miss_rate: in (0, 1).
-
-    Returns:
-      The quantile, in [0, 1]; 1, which lets every class in, where there are too few people for the promise.
 
     Source: Dunn, Wasserman and Ramdas, Distribution-Free Prediction Sets for Two-Layer Hierarchical Models, JASA 2022;
     weights as Lee, Barber and Willett, Distribution-free inference with hierarchical data, 2023; score (LAC) of

@@ -42,10 +42,7 @@ class Ensemble:
 
 
 def average_members(logits: SeedLogits, how: Average) -> LogProbabilities:
-    """Averages the seeds of one config.
-
-    The mean of logits is that of log-probabilities, so that a member's offsets do not count.
-    """
+    """Averages the seeds of one config; logits as log-probabilities, so that a member's offsets do not count."""
     equal = np.full(len(logits), 1 / len(logits))
     return _average([log_softmax(of_seed) for of_seed in logits], equal, how)
 
@@ -66,20 +63,15 @@ def greedy_weights(
     average: Average = "probabilities",
     max_rounds: int = 50,
 ) -> dict[str, float]:
-    """Weights by greedy forward selection with replacement.
+    """Weight of every config by greedy forward selection with replacement: multiples of 1 / rounds, summing to 1.
 
     The best config comes first; each round adds the one, perhaps again, that makes the average best, and the search
     ends where none makes it better. On a tie the earlier name is taken.
 
     Args:
       log_probabilities: of each config by name, from `average_members`.
-      labels: of the images.
       metric: what is to become best, one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
-      average: what is averaged.
       max_rounds: configs in the average at most, at least 1.
-
-    Returns:
-      Weight of every config by name, multiples of 1 / rounds, summing to 1.
 
     Raises:
       DataError: a log-probability is not finite.
@@ -116,16 +108,8 @@ def cross_fitted_ensemble(
 ) -> Ensemble:
     """A greedy ensemble whose reported predictions come from weights that the fold's people had no say in.
 
-    Args:
-      logits: [S, N, K] of each config by name; the seeds of a config are averaged first.
-      cohort: with two folds or more.
-      metric: what the weights make best, see `greedy_weights`.
-      average: what is averaged, over seeds and over configs.
-      max_rounds: see `greedy_weights`.
-
-    Returns:
-      Weights to use, weights per fold, and out-of-fold log-probabilities: `log_probabilities[None]` has the shape
-      [1, N, K] of a config of one seed.
+    Arguments as `greedy_weights`, but the logits are [S, N, K] of each config by name: its seeds are averaged first.
+    `log_probabilities[None]` of the ensemble has the shape [1, N, K] of a config of one seed.
 
     Raises:
       As `greedy_weights`; DataError: there is a single fold.

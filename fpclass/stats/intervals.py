@@ -1,17 +1,16 @@
 """Intervals that resample groups: a person's images are not independent, so people are drawn, not images.
 
-A resample draws G of the G groups with replacement; an image counts as often as its group was drawn. Every
-metric is therefore an array program of weights [B, N], one row per resample, and all come from one set of
-resamples: that is what keeps differences between metrics, and between models on the same images, paired.
+A resample draws G of the G groups with replacement; an image counts as often as its group was drawn. Every metric is
+an array program of weights [B, N], one row per resample, and all come from one set of resamples: that is what keeps
+differences between metrics, and between models on the same images, paired.
 
-The bounds are percentiles of the resampled values (Efron and Tibshirani, An Introduction to the Bootstrap,
-1993, chapter 13). Three cases have rules of their own:
+The bounds are percentiles of the resampled values (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13). Three cases have rules of their own:
   - A resample in which a metric is undefined is left out for that metric.
-  - Where every resample gives 0, or every one gives 1, the percentiles have no width and claim a certainty
-    that is not there. The interval is then Wilson's, with the number of groups that the metric rests on as
-    the number of trials: all groups for accuracy, those with images of the class for recall and F1, those
-    with images predicted as the class for precision, and, an approximation, those of the smallest class for
-    the other metrics.
+  - Where every resample gives 0, or every one 1, percentiles claim a certainty that is not there. The interval is then
+    Wilson's, with the number of groups that the metric rests on as the number of trials: all groups for accuracy,
+    those with images of the class for recall and F1, those with images predicted as the class for precision, and, an
+    approximation, those of the smallest class for the other metrics.
   - A metric that rests on fewer than two groups has no interval.
 """
 
@@ -91,9 +90,9 @@ class Bootstrap:
     """A percentile bootstrap over the groups of a cohort.
 
     Attributes:
-      num_resamples: how many; 0 gives no intervals.
+      num_resamples: 0 gives no intervals.
       confidence: coverage of the intervals, in (0, 1).
-      seed: of the drawing; the same groups and seed give the same resamples, so that all values are paired.
+      seed: the same groups and seed give the same resamples, so that all values are paired.
     """
 
     num_resamples: int
@@ -103,8 +102,7 @@ class Bootstrap:
     def weights(self, cohort: Cohort) -> Iterator[Weights]:
         """Draws groups with replacement, as many as there are, in chunks that fit into memory.
 
-        Yields:
-          How often each image counts, float64 [b, N], until the b add up to num_resamples; whatever the chunks.
+        Yields how often each image counts, float64 [b, N], until the b add up to num_resamples; whatever the chunks.
         """
         num_groups = cohort.num_groups
         chunk_size = max(1, WEIGHTS_PER_CHUNK // len(cohort))
@@ -135,13 +133,9 @@ class Bootstrap:
         num_groups: int | None = None,
         is_proportion: bool = True,
     ) -> Interval:
-        """The value of the cohort itself and its interval.
+        """The value of the cohort itself and its interval, by the values [B] that `evaluate` gives of weights [B, N].
 
-        Args:
-          evaluate: from weights [B, N] to values [B].
-          cohort: whose groups are drawn.
-          num_groups: groups that the value rests on; by default all.
-          is_proportion: as `percentile_bounds`.
+        `num_groups` is of the groups that the value rests on, by default all; `is_proportion` as `percentile_bounds`.
         """
         value = float(evaluate(np.ones((1, len(cohort))))[0])
         num_groups = cohort.num_groups if num_groups is None else num_groups
@@ -152,9 +146,8 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -
     """Point values and intervals together: what `metrics.json` holds.
 
     Returns:
-      The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or
-      None); and num_groups; and interval, one line that says what the intervals are, None where there are
-      none.
+      The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or None);
+      num_groups; and interval, one line that says what the intervals are, None where there are none.
 
     Raises:
       DataError: as `check_predictions`.
@@ -181,10 +174,7 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -
 def metric_bounds(
     logits: Logits, cohort: Cohort, bootstrap: Bootstrap, metrics: Sequence[str] = ALL_METRICS
 ) -> dict[str, Any]:
-    """Intervals of metrics, all from the same resamples.
-
-    Returns:
-      `Bounds` of each metric; for those of `PER_CLASS_METRICS` a list of such, one per class.
+    """`Bounds` of metrics, all from the same resamples; for `PER_CLASS_METRICS` a list of such, one per class.
 
     Raises:
       DataError: as `check_predictions`.

@@ -2,12 +2,10 @@
 
 Definitions that leave room for choice, the same here and in `fpclass.stats.intervals`:
   - The predicted class is the one with the largest logit, the first of them on a tie.
-  - A value whose denominator is zero is undefined, never 0: precision of a class that is never predicted,
-    recall and F1 of a class without images, ROC AUC where a class has no images. Undefined is None here, nan
-    in arrays.
+  - A value whose denominator is zero is undefined, never 0: precision of a class that is never predicted, recall and F1
+    of a class without images, ROC AUC where a class has no images. Undefined is None here, nan in arrays.
   - Balanced accuracy and macro F1 are means over the classes that have images.
-  - ROC AUC is that of class 1 where there are two classes, else the mean over classes of one against the
-    rest.
+  - ROC AUC is that of class 1 where there are two classes, else the mean over classes of one against the rest.
   - Log-loss is the mean of -log p(true class), natural logarithm, from the logits: nothing is clipped.
   - Brier score as scikit-learn has it: for two classes the mean of (p_1 - y)^2, in [0, 1]; for more, the mean
     over images of the sum over classes of (p_k - y_k)^2, in [0, 2].

@@ -24,7 +24,6 @@ def class_table(logits: Logits, cohort: Cohort, originals: np.ndarray, bootstrap
       logits: of the merged classes [N, K].
       cohort: with merged classes and their names.
       originals: original class of each image [N].
-      bootstrap: of the accuracies.
 
     Returns:
       One row per original class: original, class, num_images, num_wrong, accuracy, low, high (the interval; None for

@@ -28,9 +28,8 @@ NUM_SIMULATIONS = 500  # of a perfectly calibrated model
 def confidence_bins(confidences: PerImage, num_bins: int | None = None) -> Int[np.ndarray, " n"]:
     """Bin of each image, 0 the least confident [N]; bins hold about equally many images.
 
-    Args:
-      confidences: probability of the predicted class [N]; equal ones share a bin, so there may be fewer bins.
-      num_bins: at most so many; by default one per `IMAGES_PER_BIN` images, in [1, `MAX_BINS`].
+    Equal confidences share a bin, so there may be fewer than `num_bins`, by default one per `IMAGES_PER_BIN` images, in
+    [1, `MAX_BINS`].
     """
     num_bins = num_bins or min(max(len(confidences) // IMAGES_PER_BIN, 1), MAX_BINS)
     edges = np.quantile(confidences, np.arange(1, num_bins) / num_bins)
@@ -40,9 +39,7 @@ def confidence_bins(confidences: PerImage, num_bins: int | None = None) -> Int[n
 def reliability_bins(
     logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
 ) -> list[dict[str, Any]]:
-    """What a reliability diagram shows.
-
-    Args as `expected_calibration_error`.
+    """What a reliability diagram shows; arguments as `expected_calibration_error`.
 
     Returns:
       Per bin, from the least confident: confidence (mean probability of the predicted class), accuracy (an `Interval`
@@ -65,18 +62,17 @@ def reliability_bins(
 def expected_calibration_error(
     logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
 ) -> dict[str, Any]:
-    """Mean distance between confidence and accuracy over bins of about equally many images.
+    """Mean distance between confidence and accuracy over the bins of `confidence_bins`.
 
     The percentile interval of other metrics will not do: a resample is noisier than the sample, so its ECE is larger,
     and that of a calibrated model lies wholly above the truth. The lower bound here is the ECE less what resampling
     groups alone can make of gaps that are not there (a quantile of sum |gap* - gap|), and 0 where that is all; the
     upper bound is the percentile less the mean excess of the resampled ECE over the ECE.
 
-    The seed of the bootstrap is that of the simulation too; bins are those of `confidence_bins`.
-
     Returns:
       value, low, high; num_bins; expected_if_calibrated: the mean ECE of a model with these confidences that is
-      perfectly calibrated, images independent (with several images per person it would be somewhat more).
+      perfectly calibrated, images independent (with several images per person it would be somewhat more), simulated
+      with the bootstrap's seed.
 
     Source: Guo et al., ICML 2017, equation 3, with bins of equal mass as Nixon et al., Measuring Calibration in Deep
     Learning, CVPR Workshops 2019.

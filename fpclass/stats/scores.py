@@ -33,12 +33,9 @@ NEGLIGIBLE = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How good one config is. None where undefined.
+    """How good one config is: mean over members (folds x seeds), with its bootstrap interval, and standard deviation.
 
-    Attributes:
-      mean: over members (folds x seeds), with its bootstrap interval.
-      sd: standard deviation over members.
-      num_members: folds x seeds.
+    None where undefined.
     """
 
     mean: Interval = UNDEFINED
@@ -58,8 +55,7 @@ class Inflation:
     Attributes:
       random: mean score with folds that split people.
       grouped: mean score with folds that keep them together.
-      difference: random minus grouped, with its bootstrap interval; for log-loss and Brier score a leak makes it
-        negative.
+      difference: random minus grouped, with its bootstrap interval; negative for a leak in log-loss and Brier score.
     """
 
     random: float | None
@@ -73,10 +69,7 @@ class Inflation:
 
 
 def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.ndarray, "f s"]:
-    """The metric of each member on its own fold.
-
-    Returns:
-      [F, S]; nan where undefined.
+    """The metric of each member on its own fold [F, S]; nan where undefined.
 
     Raises:
       DataError: a logit is not finite or a label out of range.
@@ -91,14 +84,11 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
 def resampled_fold_scores(
     logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
 ) -> Float[np.ndarray, "b f"]:
-    """Bootstrap replicates of each fold's score, the mean over its seeds; errors as `member_scores`.
+    """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
 
     A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
     S of the S seeds, the same ones in every fold. The draws depend on the groups, S and the bootstrap's seed alone:
-    replicates of configs of one study are paired.
-
-    Returns:
-      [B, F]; nan where the metric is undefined in that resample of the fold.
+    replicates of configs of one study are paired. nan where the metric is undefined in that resample of the fold.
     """
     logits, rows_of_fold = _by_fold(logits, cohort)
     members = [
@@ -151,13 +141,8 @@ def inflation(
 ) -> Inflation:
     """What a config's score gains when a person's images fall on both sides of a split.
 
-    Args:
-      random_logits: of members of image-random folds.
-      random_folds: those folds.
-      grouped_logits: of members of person-grouped folds.
-      cohort: with person-grouped folds; its groups are drawn for both at once.
-      metric: of the scores.
-      bootstrap: of the difference.
+    `random_logits` are of members of the image-random folds `random_folds`, `grouped_logits` of members of the
+    person-grouped folds of the cohort, whose groups are drawn for both at once.
     """
     points, replicates = [], []
     for logits, of_folds in ((random_logits, cohort.with_folds(random_folds)), (grouped_logits, cohort)):

@@ -2,12 +2,11 @@
 
 The best of several scores is too good: part of what made it the best is luck that new people will not repeat. Cross-
 fitting takes that part away. For each fold the choice is made from the scores of the other folds' people and scored on
-the people of the fold, who had no say in it; the mean over folds is what to expect of the procedure "choose the best".
+the people of the fold; the mean over folds is what to expect of the procedure "choose the best".
 
-The members of the other folds were trained on the people of the fold that reports, as always in cross-validation; what
-is kept apart is the choosing from the reporting. So a little of the bias remains: a config that suits the people of a
-fold does better elsewhere for having learnt from them. `pytest -m slow -n 0 -s tests/stats/test_selection.py` prints
-how little.
+A little of the bias remains, as always in cross-validation: the members of the other folds were trained on the people
+of the fold that reports, and a config that suits these does better elsewhere for having learnt from them.
+`pytest -m slow -n 0 -s tests/stats/test_selection.py` prints how little.
 """
 
 from __future__ import annotations
@@ -62,14 +61,9 @@ class Selection:
 
 
 def choose(scores: Mapping[str, np.ndarray | float], metric: str) -> str:
-    """The config with the best mean score, the first of them on a tie.
+    """Name of the config with the best mean score (of log-loss and Brier score the smallest), the first on a tie.
 
-    Args:
-      scores: of each config by name, any shape, for example [F, S] of its members; nan is left out.
-      metric: what they are; of log-loss and Brier score the smallest is best.
-
-    Returns:
-      Its name.
+    The scores of a config have any shape, for example [F, S] of its members; nan is left out.
 
     Raises:
       ValueError: there is no config, or none has a defined score.

@@ -37,8 +37,7 @@ def make_weighted_metrics(
 ) -> Callable[[Weights], MetricValues]:
     """Does once what does not depend on the weights.
 
-    Returns:
-      A function from weights [B, N] to [B] for each overall metric, [B, K] for each per-class one; nan where undefined.
+    Returns a function from weights [B, N] to [B] for each overall metric, [B, K] per class; nan where undefined.
 
     Raises:
       DataError: as `check_predictions`.
@@ -93,15 +92,9 @@ def metric_value(logits: Logits, labels: Labels, metric: str) -> float:
 def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
     """Area under the ROC curve for B weightings; for more than two classes the mean of one against the rest.
 
-    The area is the share of pairs (positive, negative), by weight, that the scores order rightly, a tie
-    counting half. With the negatives sorted once, the weight below each positive is a cumulative sum.
-
-    Args:
-      scores: [N, K], larger means more of the class; from `one_vs_rest_scores`.
-      labels: of the images.
-
-    Returns:
-      A function from weights [B, N] to areas [B] (of class 1 for two classes), nan where a class has no weight.
+    The area is the share of pairs (positive, negative), by weight, that the scores (`one_vs_rest_scores`) order
+    rightly, a tie counting half; of class 1 for two classes, and nan where a class has no weight. With the negatives
+    sorted once, the weight below each positive is a cumulative sum.
     """
     num_classes = scores.shape[1]
     plans = []

@@ -36,14 +36,9 @@ TRAINING_NOTE = (
 
 
 def conclude(study: Study, failures: dict[str, str]) -> str:
-    """Judges the trained members of a study and writes everything about them into its folder.
+    """Judges the trained members of a study, writes everything about them, and returns a summary for the terminal.
 
-    Args:
-      study: all of whose members are trained, except those of the failed configs.
-      failures: reason by config.
-
-    Returns:
-      What to tell a person: the table, the choice, the ensemble, where things are.
+    The members of all configs but the failed ones (reason by config) have to be trained.
 
     Raises:
       RunError: a member's files are missing or damaged, or the folder cannot be written to.
@@ -110,11 +105,7 @@ def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settin
 
 
 def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
-    """The greedy ensemble over the configs, and what can be expected of it, all of it fitted out of fold.
-
-    Returns:
-      The ensemble; and its scores, calibration and decisions, for JSON.
-    """
+    """The greedy ensemble over the configs; and its scores, calibration and decisions, out of fold, for JSON."""
     cohort, bootstrap, method = predictions.cohort, bootstrap_of(settings), settings.study.calibration
     ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
     log_probabilities = ensemble.log_probabilities
@@ -176,8 +167,7 @@ def write_ensemble(
 def describe_originals(study: Study, report: StudyReport, filenames: list[str]) -> dict[str, str]:
     """Errors of the ensemble by the classes that `data.merge` put together: two tables, a figure and a section.
 
-    Returns:
-      The section's text by its title; nothing where no classes were put together.
+    Returns the section's text by its title; nothing where no classes were put together.
     """
     settings = study.configs[study.baseline]
     if not settings.data.merge:

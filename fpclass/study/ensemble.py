@@ -24,10 +24,7 @@ from fpclass.study.study import Study
 
 
 def submit_ensemble(study: Study) -> pathlib.Path:
-    """Writes submission.csv and ensemble_predictions.csv of a finished study.
-
-    Returns:
-      The path of the submission.
+    """Writes submission.csv, whose path it returns, and ensemble_predictions.csv of a finished study.
 
     Raises:
       RunError: the study is not finished.
@@ -55,18 +52,11 @@ def submit_ensemble(study: Study) -> pathlib.Path:
 def combine(
     logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
 ) -> LogProbabilities:
-    """The ensemble's predictions of rows that no fold holds.
+    """The ensemble's log-probabilities [N, K] of rows that no fold holds, weighted and calibrated by ensemble.json.
 
     Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
-    calibrated probabilities of the folds are then averaged.
-
-    Args:
-      logits: by config, of its members: all folds of the first seed, then of the next.
-      num_folds: F.
-      ensemble: what ensemble.json holds.
-
-    Returns:
-      Log-probabilities [N, K].
+    calibrated probabilities of the folds are then averaged. The members of a config are in the order of all folds of
+    the first seed, then of the next.
     """
     calibration, average = Calibration.from_json(ensemble["calibration"]), ensemble["average"]
     of_folds = []

@@ -22,12 +22,7 @@ BLUE, ORANGE, GREEN = COLOURS[:3]
 def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, margin: float, note: str = "") -> Figure:
     """Scores of the configs with intervals and members, beside their differences from the baseline.
 
-    Args:
-      rows: of the table; those that failed are left out.
-      metric: what the scores are.
-      confidence: coverage of the intervals.
-      margin: differences within it do not matter in practice.
-      note: small print at the foot.
+    Failed configs are left out. Differences within the margin do not matter in practice.
     """
     shown = [row for row in rows if row.score and row.score.mean.value is not None]
     what = metric.replace("_", " ")
@@ -83,14 +78,9 @@ def _interval(axes: Axes, interval: Interval, y: float, **style: Any) -> None:
 def sweep_figure(
     frame: pd.DataFrame, metrics: Sequence[str], title: str, *, confidence: float, note: str = ""
 ) -> Figure:
-    """Scores against the number of frozen stages: the mean, its interval, and the range of the members.
+    """Scores against the number of frozen stages, a panel per metric: mean, interval, and the range of the members.
 
-    Args:
-      frame: one row per cut point: num_frozen, freeze_before, and METRIC with _low, _high, _members_low, _members_high.
-      metrics: one panel each.
-      title: what was swept.
-      confidence: coverage of the intervals.
-      note: small print at the foot.
+    `frame` has a row per cut point: num_frozen, freeze_before, METRIC with _low, _high, _members_low, _members_high.
     """
     frame = frame.sort_values("num_frozen")
     figure = new_figure(11, 4.6, title, note)
@@ -111,12 +101,7 @@ def sweep_figure(
 
 @styled
 def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
-    """Accuracy against confidence, before and after calibration, over where the images are.
-
-    Args:
-      report: from `fpclass.stats.reliability.calibration_report`.
-      note: small print at the foot.
-    """
+    """Accuracy against confidence by `calibration_report`, before and after calibration, over where the images are."""
     figure = new_figure(9, 5.6, "Reliability: is it right as often as it says?", note)
     upper, lower = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
     stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, out of fold)"}
@@ -141,12 +126,7 @@ def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
 
 @styled
 def risk_coverage_curve(report: Mapping[str, Any], note: str = "") -> Figure:
-    """Error rate among the images that are decided, by the share of them, the most confident first.
-
-    Args:
-      report: from `fpclass.stats.decision_report.decision_report`.
-      note: small print at the foot.
-    """
+    """Error rate of the decided images by the share of them, the most confident first, from `decision_report`."""
     abstention = report["abstention"]
     curve = abstention["curve"]
     figure = new_figure(6.4, 4.6, "Risk and coverage: deciding only where it is sure", note)

@@ -38,11 +38,7 @@ def plan_sweep(
     """Makes one config per cut point of an experiment, the one with everything frozen first.
 
     Args:
-      folder: of the study.
       config_path: of the experiment; what it says about freezing is replaced.
-      overrides: as `load_config` takes them.
-      num_folds: at least 2.
-      num_seeds: at least 1.
       cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
         the first stage is among them, which leaves nothing to cache, no config trains on cached views: the curve would
         mix two effects.
@@ -77,11 +73,7 @@ def _stages_with_weights(model: Network, config: Config) -> list[str]:
 
 
 def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
-    """Writes freeze_sweep.csv and its figure beside the tables of the study.
-
-    Returns:
-      Where they are.
-    """
+    """Writes freeze_sweep.csv and its figure beside the tables of the study, and returns a line that says where."""
     trained = sorted(name for name in study.names if name not in failures)
     if not trained:
         return "no cut point could be trained"

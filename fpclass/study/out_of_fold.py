@@ -22,7 +22,7 @@ class OutOfFold:
 
     Attributes:
       filenames: of the labelled images, in the order of the data set, [N].
-      cohort: their labels, folds and groups: the person, with everybody who shares an identical image.
+      cohort: groups are the person, with everybody who shares an identical image.
       logits: by config; each image's by the member of that seed whose fold holds it, [S, N, K].
     """
 
@@ -32,12 +32,7 @@ class OutOfFold:
 
 
 def collect(study: Study, names: Iterable[str], class_names: Sequence[str] = ()) -> OutOfFold:
-    """Reads the out-of-fold predictions of some configs.
-
-    Args:
-      study: whose members of these configs are all trained.
-      names: of the configs; all on the same folds.
-      class_names: of the cohort.
+    """Reads the out-of-fold predictions of some configs, all on the same folds.
 
     Raises:
       RunError: a member is not trained or its files are damaged.
@@ -115,11 +110,7 @@ def _with_columns(first: dict[str, object], frame: pd.DataFrame) -> pd.DataFrame
 
 
 def collect_test(study: Study, names: Iterable[str]) -> tuple[list[str], dict[str, Float[np.ndarray, "m n k"]]]:
-    """Reads the predictions of rows without a label by all members of some configs.
-
-    Returns:
-      Their file names [N], and by config the logits [M, N, K] of its M members.
-    """
+    """File names [N] of the rows without a label, and by config the logits [M, N, K] of its M members."""
     logits: dict[str, np.ndarray] = {}
     filenames: list[str] = []
     for name in names:

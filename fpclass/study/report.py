@@ -24,15 +24,12 @@ from fpclass.stats.selection import Selection
 
 @dataclasses.dataclass(frozen=True)
 class StudyRow:
-    """A config in the table of a study.
+    """A config in the table of a study; score and members are None, and failure a reason, where it failed.
 
     Attributes:
-      name: of the config.
-      score: mean over its members, with interval; None if it failed.
-      members: score of each member [F, S]; None if it failed.
-      comparison: with the baseline; None for the baseline itself, for what failed, and where the baseline failed.
-      failure: why it failed, "" if it did not.
-      is_baseline: whether it is what the others are compared with.
+      score: mean over its members, with interval.
+      members: score of each member [F, S].
+      comparison: None for the baseline itself, for what failed, and where the baseline failed.
     """
 
     name: str
@@ -74,13 +71,8 @@ class StudyReport:
       confidence: coverage of all intervals.
       note: disclaimer of every figure, such as that the data are synthetic.
       source: of the data.
-      cohort: the labelled images, with their folds.
-      num_seeds: S.
       choice: the best config; None where there is one only.
-      ensemble: over the configs.
       ensemble_scores: from `evaluate_predictions`.
-      calibration: from `calibration_report`.
-      decisions: from `decision_report`.
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
     """

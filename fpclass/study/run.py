@@ -32,7 +32,7 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
       strict: whether an image in quarantine is an error.
 
     Returns:
-      What failed and why; None if it was interrupted.
+      None if it was interrupted.
 
     Raises:
       DataError: the data of the baseline cannot be used, or divided into so many folds.

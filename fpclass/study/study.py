@@ -32,7 +32,6 @@ class StudyMember:
     Attributes:
       fold: the fold that validates.
       seed: of initial weights, order, augmentation and dropout.
-      run: its run folder and config.
     """
 
     fold: int
@@ -52,15 +51,7 @@ class StudyMember:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What a study compares.
-
-    Attributes:
-      folder: `--workdir`.
-      configs: config by name, in the order of the table; with `compare_splits` each has a twin.
-      num_folds: parts that the people are divided into; each validates once.
-      num_seeds: trainings per fold.
-      baseline: name of the config that the others are compared with.
-    """
+    """Configs to compare, by name in the order of the table; with `compare_splits` each of them has a twin."""
 
     folder: pathlib.Path
     configs: dict[str, Config]
@@ -194,12 +185,10 @@ def plan_study(
     """Loads the configs that a study compares.
 
     Args:
-      folder: of the study.
       patterns: config files, or patterns of them such as configs/footprints/*.py.
       overrides: as `load_config` takes them, for all configs alike.
       num_folds: at least 2.
-      num_seeds: at least 1.
-      baseline: name of the config that the others are compared with; None: the one called "baseline", or the first.
+      baseline: None: the config called "baseline", or the first.
       compare_splits: train each config on image-random folds too.
 
     Raises:

@@ -25,21 +25,13 @@ from fpclass.train.placement import Placement, place_members, rounds_of
 from fpclass.train.state import TrainState
 
 OnEpoch = Callable[[int], None]
-"""Is told after every epoch how many members trained in it."""
+"""Called after every epoch with the number of members that trained in it."""
 
 
 def train_config(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
-    """Trains the members of a config that are not trained yet.
+    """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
 
-    Args:
-      study: the folder and its configs.
-      name: of the config.
-      prepared: its data; the roles are made here, fold by fold.
-      interruption: asked after every epoch.
-      on_epoch: is told of progress.
-
-    Returns:
-      Whether all are trained; False if it was interrupted.
+    The roles of the prepared data are made here, fold by fold.
 
     Raises:
       DataError: the people cannot be divided like that.
@@ -105,8 +97,7 @@ def _begin(run: Run, prepared: Prepared) -> None:
 class Unfinished:
     """The round of members that an interruption leaves half trained: their names and their checkpoint.
 
-    Attributes:
-      checkpoint: folder of the checkpoint; of the members that the file beside it names, and of no others.
+    The checkpoint is of the members that the file beside it names, and of no others.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -117,12 +108,7 @@ class Unfinished:
         return files.read_json(self._path) if self._path.is_file() else []
 
     def first(self, names: Sequence[str], rounds: list[list[int]]) -> list[list[int]]:
-        """The rounds, after the one that an interruption left half trained, if there is one.
-
-        Args:
-          names: of the members that are still to be trained.
-          rounds: positions among them.
-        """
+        """The rounds (positions in `names`, the members still to be trained), a round left half trained first."""
         begun = np.zeros(len(names), bool)
         if is_first_process():
             there = self._names()

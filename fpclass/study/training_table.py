@@ -21,16 +21,11 @@ SCORES = ("train_accuracy", "train_loss", "train_precision", "accuracy", "loss",
 
 
 def training_table(study: Study, names: Sequence[str], class_names: Sequence[str]) -> pd.DataFrame:
-    """One row per config: what it is, what an epoch costs, and its scores in training beside those in validation.
+    """One row per trained config: what it is, what an epoch costs, and its scores in training beside validation.
 
     Training scores are of the epoch that was kept, measured while it was trained: on augmented images, with dropout,
     and the training loss is what was minimised: with class weights, label smoothing and the L2 penalty. Validation
     scores are of that epoch's weights, the loss is the plain cross-entropy; precision is the mean over the classes.
-
-    Args:
-      study: whose members of these configs are all trained.
-      names: of the configs.
-      class_names: of the data.
 
     Returns:
       config, image_size, parameters, seconds_per_epoch (of one member, the median; None where it was not logged),

@@ -22,10 +22,7 @@ SMALL_FILES_BYTES = 2**20
 def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
     """Saves a tree of arrays as the checkpoint of an epoch; the one before it goes when this one is complete.
 
-    Args:
-      folder: of this kind of checkpoint, for example checkpoints/last.
-      epoch: names the checkpoint.
-      state: tree of arrays.
+    The folder is that of this kind of checkpoint, for example checkpoints/last.
 
     Raises:
       RunError: the folder cannot be written to, or the disk is full.
@@ -56,14 +53,7 @@ def latest_epoch(folder: pathlib.Path) -> int | None:
 
 
 def restore(folder: pathlib.Path, like: State) -> State:
-    """Restores the newest checkpoint.
-
-    Args:
-      folder: of this kind of checkpoint.
-      like: a tree of arrays (or of their shapes) of the structure that is expected.
-
-    Returns:
-      A tree like `like`, on the default device.
+    """Restores the newest checkpoint onto the default device, as a tree like `like`, which holds arrays or shapes.
 
     Raises:
       RunError: no checkpoint, a damaged one, or one of another model.

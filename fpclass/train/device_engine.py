@@ -76,7 +76,6 @@ def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None,
 
     Args:
       model: the network; or its part behind cached features.
-      config: the whole config.
       batch_mesh: devices that share every batch, a mesh with the one axis "batch"; None: one device.
       num_cached: leading stages of the whole network whose features are the data set; 0: it has images.
 
@@ -162,10 +161,7 @@ def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
 
 
 def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
-    """What is recorded of an epoch, from what its steps gave [steps, …]; precision is the mean over the classes.
-
-    A class that was never predicted has the precision 0 here.
-    """
+    """Record of an epoch from its steps' sums [steps, …]; precision: mean over classes, 0 for one never predicted."""
     correct, predicted = jnp.sum(sums["correct"], axis=0), jnp.sum(sums["predicted"], axis=0)
     return {
         "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),

@@ -34,9 +34,8 @@ class Engine:
         accuracy, precision and step_loss [steps], all nan for a member that has stopped.
       evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
         the best weights and decides about stopping.
-      predict: as `make_predict` says.
+      predict: from `make_predict`.
       batch_size: examples per optimiser step.
-      plan: what learns when.
       mesh: devices that share every batch; None: one device.
       is_batched: whether several members take part in the same program step (`vmap`).
     """
@@ -71,12 +70,7 @@ class Engine:
         return fetch(state)
 
     def to_devices(self, restored: TrainState, fresh: TrainState) -> TrainState:
-        """The state to go on from, of a checkpoint.
-
-        Args:
-          restored: what `to_host` gave when it was written.
-          fresh: what `init` gives for the same members.
-        """
+        """The state to go on from: `restored` is what `to_host` gave, `fresh` what `init` gives for these members."""
         del fresh
         return put(jax.tree.map(agree, restored), self.mesh)
 
@@ -91,17 +85,13 @@ def fit(
 ) -> TrainState:
     """Trains from where `state` stands to the last epoch, an early stop, or until `on_epoch` returns False.
 
+    With a `MemberEngine` state, member and records have one more axis in front.
+
     Args:
-      engine: functions of the config; with those of a `MemberEngine` state, member and records have one more axis in
-        front.
       state: fresh, or restored from a checkpoint.
-      member: seed and rows.
       dataset: on the device.
       train_config: the section `train` of the config.
-      on_epoch: gets the state and the record of each epoch (NumPy scalars; step_loss [steps]); says whether to go on.
-
-    Returns:
-      The state after the last epoch that ran.
+      on_epoch: gets the state and the record of each epoch (NumPy scalars; step_loss [steps]).
     """
     every, num_epochs = train_config.eval_every_epochs, train_config.num_epochs
     epoch, is_stopped = epochs_passed(state), have_all_stopped(state)

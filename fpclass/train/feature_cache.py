@@ -30,14 +30,7 @@ def compute_features(
 ) -> np.ndarray:
     """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
 
-    The views are the same for every member, whatever its seed.
-
-    Args:
-      prefix: the frozen stages.
-      variables: params and batch_stats of theirs.
-      images: of the run.
-      labels: class of each, which may decide about its augmentation.
-      config: the whole config.
+    The views are the same for every member, whatever its seed; labels may decide about an image's augmentation.
 
     Returns:
       Features [N, 1 + views, …] in the type that the network computes in, view 0 of the images as they are.

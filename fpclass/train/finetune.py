@@ -24,7 +24,7 @@ class Plan:
     """The phases of a training. In each of them so many leading stages are frozen, the later the fewer.
 
     Attributes:
-      stages: names of the stages in order; empty for a network that has none.
+      stages: in order; empty for a network that has none.
       starts: epoch (0 for the first) in which each phase begins.
       num_frozen: leading stages that are frozen in each phase.
       free: paths of parameters that learn from the start although their stage is frozen.
@@ -84,7 +84,6 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
 
     Args:
       model: the network, or what is left of it when the features of its first stages are cached.
-      config: the whole config.
       num_cached: leading stages of the whole network that are not part of `model`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Engine with loops on the host, for images on disk and for convolutions on a CPU.
 
-What `make_engine` computes in one program over all images, this computes in a few: over the part of the images that is
-on the device, or batch by batch. `train_step`, `predict` and `judge` are the very same.
+What `make_engine` computes in one program over all images, this computes in a few, over the part of the images on the
+device or batch by batch. `train_step`, `predict` and `judge` are the very same.
 """
 
 from __future__ import annotations
@@ -41,14 +41,9 @@ from fpclass.train.streaming import Window, is_streamed, num_parts, read_windows
 def make_host_engine(
     model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0, is_by_batch: bool
 ) -> Engine:
-    """Builds the functions of `make_engine`, for images on disk or on the device.
+    """Builds the functions of `make_engine`, for images on disk or on the device; arguments as `make_parts` takes them.
 
-    Args:
-      model: as `make_parts` takes it, like the next three.
-      config: the whole config.
-      batch_mesh: devices that share every batch.
-      num_cached: stages whose features are the data set.
-      is_by_batch: whether a program is one step, called for every batch, or all steps of a window of images.
+    With `is_by_batch` a program is one step, called for every batch, otherwise all steps of a window of images.
     """
     parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
     predict = make_host_predict(parts.predict, batch_mesh, is_by_batch=is_by_batch)
@@ -138,9 +133,7 @@ def windows_of(images: Any, parts: np.ndarray, mesh: Mesh | None) -> Iterator[An
 
 
 def make_host_predict(predict: Predict, mesh: Mesh | None, *, is_by_batch: bool) -> Predict:
-    """Makes `Engine.predict`.
-
-    Every image is predicted in the batch in which it would be if one program did it all.
+    """Makes `Engine.predict`. Every image is in the batch in which it would be if one program did it all.
 
     Args:
       predict: from `make_predict`.

@@ -15,12 +15,7 @@ from fpclass.train.state import Dataset, Inputs, Member
 
 
 def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
-    """Images, augmented in training as the config says.
-
-    Args:
-      config: the whole config.
-      shard: spreads the first axis of a batch over devices.
-    """
+    """Images, augmented in training as the config says; `shard` spreads the first axis of a batch over devices."""
     mean, std = config.data.mean, config.data.std
     augment = make_augment_epoch(config)
 

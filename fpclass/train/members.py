@@ -62,10 +62,9 @@ class MemberEngine(Engine):
 
 
 def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> MemberEngine:
-    """Compiles the program that trains members on all devices of a mesh.
+    """Compiles the program that trains members on all devices of a mesh, from a compiled engine (`make_engine`).
 
     Args:
-      alone: a compiled engine (`make_engine`).
       mesh: from `parallel.member_mesh`.
       is_batched: members of a device in the same program step, or one after the other.
     """
@@ -77,12 +76,7 @@ def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> Membe
 
 
 def one_after_the_other(alone: Engine, mesh: Mesh) -> MemberEngine:
-    """Trains members by a loop on the host.
-
-    Args:
-      alone: an engine of either kind.
-      mesh: of one device.
-    """
+    """Trains members by a loop on the host, with an engine of either kind, on a mesh of one device."""
 
     def each_member(function: Callable, num_mapped: int, **_: Any) -> Any:
         def call(*args: Any) -> Any:
@@ -120,9 +114,8 @@ def _member_engine(alone: Engine, mesh: Mesh, mapped: Callable[..., Any], *, is_
 def stack_members(members: Sequence[Member], mesh: Mesh) -> Member:
     """Members side by side on the devices of a mesh: rows filled up with `PADDING`, and with members without rows.
 
-    Args:
-      members: of one config; their numbers of rows may differ.
-      mesh: from `parallel.member_mesh`; the number of stacked members is a multiple of its size.
+    Their numbers of rows may differ. The number of stacked members is a multiple of the size of the mesh, which is from
+    `parallel.member_mesh`.
     """
 
     def pad(rows: np.ndarray, length: int) -> np.ndarray:
@@ -152,9 +145,8 @@ def plan_rounds(
     """Divides members into rounds that fit into the memory of the devices, as equal in size as can be.
 
     Args:
-      engine: of their config.
       members: that are still to be trained.
-      dataset: of their config, on the devices.
+      dataset: on the devices.
       memory_gb: budget of a device; 0: a share of what it says it has.
 
     Returns:

@@ -12,16 +12,10 @@ from fpclass.errors import ConfigError
 
 
 def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
-    """Learning rate by the epochs that have passed.
+    """Learning rate by the epochs (float) that have passed, of the section `optim`; the schedule ends at `num_epochs`.
 
     Epochs, not steps: members of different sizes train together, and each has its own number of steps per epoch.
-
-    Args:
-      optim_config: the section `optim` of the config.
-      num_epochs: epochs until the end of the schedule.
-
-    Returns:
-      Epochs passed (float) -> learning rate. "plateau" is constant here; `make_plateau` scales it between epochs.
+    "plateau" is constant here; `make_plateau` scales it between epochs.
     """
     rate = optim_config.learning_rate
     if optim_config.schedule in ("constant", "plateau"):
@@ -34,12 +28,9 @@ def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
 
 
 def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
-    """The optimiser with weight decay; its updates are to be multiplied by -learning rate.
+    """The optimiser with weight decay, from the section `optim`; its updates are to be multiplied by -learning rate.
 
     Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases and batch norm.
-
-    Args:
-      optim_config: the section `optim` of the config.
 
     Raises:
       ConfigError: weight decay or Nesterov momentum asked of one that has none here.

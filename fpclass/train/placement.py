@@ -89,15 +89,7 @@ def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -
 def engine_for(
     images: Any, model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
 ) -> Engine:
-    """The engine of one member that suits the network and where its images are.
-
-    Args:
-      images: of the data set.
-      model: as `make_engine` takes it, like the rest.
-      config: the whole config.
-      batch_mesh: devices that share every batch.
-      num_cached: stages whose features are the data set.
-    """
+    """The engine of one member that suits the network and where its images are; arguments as `make_engine`."""
     is_by_batch = needs_host_loop(config, num_cached)
     if is_by_batch or is_streamed(images):
         return make_host_engine(model, config, batch_mesh, num_cached=num_cached, is_by_batch=is_by_batch)
@@ -108,12 +100,8 @@ def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
     """Whether the loop over batches has to run on the host because compiled loops are slow.
 
     Inside `scan`, `map` and `cond` XLA's convolutions on CPU take many times as long as outside (docs/performance.md).
-    A network of matrix products, and so a head behind cached features, is as fast in a compiled loop, and there
-    members can share the cores.
-
-    Args:
-      config: the whole config.
-      num_cached: leading stages of the network whose features are the data set.
+    A network of matrix products, and so a head behind `num_cached` stages of cached features, is as fast in a compiled
+    loop, and there members can share the cores.
     """
     if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
         return False
@@ -122,15 +110,12 @@ def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
 
 
 def are_batched(config: Config, mesh: Mesh) -> bool:
-    """Whether the members of a device train in the same program step, or one after the other.
+    """Whether the members of a device train in the same program step, or one after the other: `hardware.together`.
 
     "auto" is what was measured: on CPU cores one after the other, since a batched step falls out of the cache; on
     accelerators batched, since a single small network leaves them idle. A backbone does not, and its convolutions
-    would become grouped ones, with a kernel per member: batched only where a head learns behind cached features.
-
-    Args:
-      config: the whole config; `hardware.together` decides.
-      mesh: from `parallel.member_mesh`.
+    would become grouped ones, with a kernel per member: batched only where a head learns behind cached features. The
+    mesh is from `parallel.member_mesh`.
     """
     together = config.hardware.together
     is_on_cpu = mesh.devices.flat[0].platform == "cpu"

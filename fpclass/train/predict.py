@@ -29,11 +29,8 @@ def make_predict(
 ) -> Predict:
     """Makes the function from images to logits, for evaluation, submission and single files alike.
 
-    Args:
-      model: the network.
-      config: the whole config; `data` says how images are normalised, `predict` over which views of an image the
-        prediction is averaged (test-time augmentation).
-      take: (images, rows) -> what the network takes; by default normalised images.
+    The config's `data` tells how images are normalised, its `predict` over which views of an image the prediction is
+    averaged (test-time augmentation). `take` is (images, rows) -> what the network takes, by default normalised images.
 
     Returns:
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
@@ -75,8 +72,7 @@ def eval_batch(shape: tuple[int, ...], num_rows: int) -> int:
 def make_views(predict_config: Config) -> list[Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]]:
     """The views of an image that a prediction averages over: itself first, shifted copies, all of them mirrored.
 
-    Args:
-      predict_config: the section `predict` of the config. Pixels that a shift brings in repeat the border.
+    Pixels that a shift brings in repeat the border.
     """
     pixels = predict_config.shift_px
     steps = [(0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)] if pixels else [(0, 0)]

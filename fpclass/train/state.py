@@ -22,7 +22,6 @@ class Dataset:
       images: anything of this shape that rows can be taken from by `images[rows]`: an array on the device, or a
         `streaming.Window` of images whose others stay on disk. Where a frozen prefix was computed once, its features
         float [N, views, …], of which view 0 is of the images as they are, and the others of augmented ones.
-      labels: class of each.
       sublabels: subclass of each, where these are learnt (`model.subclasses`).
       pretrained: params and batch_stats that members start from, where they do not draw their own.
     """

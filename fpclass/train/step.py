@@ -28,14 +28,7 @@ TrainStep = Callable[[TrainState, Member, Dataset, Array], tuple[TrainState, dic
 def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan, phase: int) -> TrainStep:
     """Makes `train_step(state, member, dataset, rows) -> (state, sums)`; rows [B] may end in `PADDING`.
 
-    Only what learns in this phase is differentiated: the backward pass ends where the frozen stages begin.
-
-    Args:
-      model: the network.
-      config: the whole config.
-      inputs: what it is fed.
-      plan: what learns when.
-      phase: of the plan.
+    Only what learns in this phase of the plan is differentiated: the backward pass ends where frozen stages begin.
     """
     optimizer = make_optimizer(config.optim)
     schedule = make_schedule(config.optim, config.train.num_epochs)

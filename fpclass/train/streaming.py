@@ -31,8 +31,7 @@ NUM_AHEAD = 2
 def memory_for_images(memory_gb: float) -> float:
     """Bytes of decoded images that stay in memory; more of them are streamed.
 
-    Args:
-      memory_gb: as the config says; 0: a quarter of what members may take on a device, or on the host if that is less.
+    A budget of 0 stands for a quarter of what members may take on a device, or on the host if that is less.
     """
     if memory_gb:
         return memory_gb * 1e9
@@ -68,9 +67,7 @@ def describe_stream(dataset: Dataset) -> str:
 class Window:
     """Some images of a set, on the device, that are indexed by row as the whole set would be.
 
-    Attributes:
-      images: those that were read.
-      rows: their rows, ascending; a row may be there more than once.
+    The rows are ascending; a row may be there more than once.
     """
 
     images: UInt8[Array, "n H W C"]
@@ -95,12 +92,9 @@ def num_parts(num_batches: int, batch_bytes: int) -> int:
 
 
 def read_windows(images: StoredImages, parts: Int[np.ndarray, "P n"], mesh: Mesh | None) -> Iterator[Window]:
-    """Reads the images of one part after the other, in threads and ahead of whoever takes them.
+    """Reads the images of each part (rows in any order), in threads and ahead of whoever takes them.
 
-    Args:
-      images: on disk.
-      parts: rows of each window, in any order.
-      mesh: devices that each get the window; None: the default one.
+    Each device of the mesh gets the window; None: the default device.
     """
     import grain
 

@@ -17,10 +17,6 @@ from fpclass.train.task import build_network
 def summarise_model(config: Config, num_classes: int) -> str:
     """The table as text: part, output, parameters, learns.
 
-    Args:
-      config: the whole config.
-      num_classes: K.
-
     Raises:
       ConfigError: a network or a stage that does not exist.
     """

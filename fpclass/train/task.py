@@ -28,8 +28,7 @@ class Task:
     """A network to train, with its data.
 
     Attributes:
-      model: the network, or its part behind the cached features.
-      num_cached: stages before that.
+      model: the network, or its part behind the `num_cached` stages whose features are cached.
       dataset: on the host; `streaming.put_dataset` moves it to the devices, once, but for images that stay on disk.
       frozen: params and batch_stats of the stages before `model`.
     """
@@ -48,9 +47,7 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     """Builds the network, loads its weights, and computes features where they are to be cached.
 
     Args:
-      config: the whole config.
       table: audited.
-      images: of its rows.
       model_config: the section `model`, where it is another one than the config's.
 
     Raises:
@@ -83,12 +80,7 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
 
 
 def build_network(config: Config, num_classes: int, model_config: Config | None = None) -> nn.Module:
-    """The network of a config.
-
-    Args:
-      config: the whole config.
-      num_classes: K.
-      model_config: the section `model`, where it is another one than the config's.
+    """The network of a config, or of another section `model` than its own.
 
     Raises:
       ConfigError: as `build_model`.
