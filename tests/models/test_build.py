@@ -11,8 +11,8 @@ from fpclass.models.build import (
     has_matrix_form,
     is_matrix_products,
     matrix_form,
-    variable_shapes,
 )
+from fpclass.models.network import variable_shapes
 from fpclass.models.registry import ARCHITECTURES
 
 
