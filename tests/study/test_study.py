@@ -124,6 +124,10 @@ def test_training_beside_validation(study):
     assert (table["seconds_per_epoch"] > 0).all()
 
 
+def test_members_have_tensorboard_events(study):
+    assert list((study / "members" / EXP04_NAME / "fold-1-seed-1" / "tensorboard").glob("events.*"))
+
+
 def restored(run):
     from fpclass.run.best import BestModel
 
