@@ -35,13 +35,13 @@ class Judgement:
     Attributes:
       rows: positions in the table, ascending.
       log_probabilities: of the classes of the table, float64.
-      units: the person of each row, with everybody who shares an identical image, [n].
+      groups: the person of each row, with everybody who shares an identical image, [n].
       source: who predicted, in a line; `is_quick` if the built-in classifier did.
     """
 
     rows: Int[np.ndarray, " n"]
     log_probabilities: Float[np.ndarray, "n K"]
-    units: np.ndarray
+    groups: np.ndarray
     source: str
     is_quick: bool
     notes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Judgement:
     def accuracy(self, labels: Int[np.ndarray, " n"], bootstrap: Bootstrap) -> Interval:
         """How often the predicted class is the given one."""
         value = float(np.mean(self.log_probabilities.argmax(axis=1) == labels))
-        bounds = metric_bounds(self.log_probabilities, Cohort(labels, self.units), bootstrap, ("accuracy",))
+        bounds = metric_bounds(self.log_probabilities, Cohort(labels, self.groups), bootstrap, ("accuracy",))
         return Interval(value, *bounds["accuracy"])
 
 
@@ -62,7 +62,7 @@ def quick_judgement(
     features: Float[np.ndarray, "n d"],
     table: Table,
     rows: Int[np.ndarray, " n"],
-    units: np.ndarray,
+    groups: np.ndarray,
     what: str,
     seed: int,
 ) -> Judgement:
@@ -72,14 +72,14 @@ def quick_judgement(
 
     Args:
       features: of `rows`, scaled to unit mean square length.
-      units: what must not be divided, [n].
+      groups: what must not be divided, [n].
       what: the features in words.
 
     Raises:
       DataError: fewer than two classes have two people (or independent images) each.
     """
     labels = table.labels[rows]
-    people: Any = pd.DataFrame({"label": labels, "unit": units}).groupby("label")["unit"].nunique()
+    people: Any = pd.DataFrame({"label": labels, "unit": groups}).groupby("label")["unit"].nunique()
     kept_classes = people.index[people >= 2].to_numpy()
     if len(kept_classes) < 2:
         raise DataError(
@@ -90,20 +90,20 @@ def quick_judgement(
     names = tuple(table.class_names[k] for k in kept_classes)
     codes = np.searchsorted(kept_classes, labels[is_kept])
     num_folds = int(min(NUM_FOLDS, people[kept_classes].min()))
-    vectors, kept_units = features[is_kept], units[is_kept]
-    fold = partition(kept_units, codes, [1 / num_folds] * num_folds, f"{seed}/explore", names)
-    found = np.empty((len(codes), len(names)))
+    vectors, kept_groups = features[is_kept], groups[is_kept]
+    fold = partition(kept_groups, codes, [1 / num_folds] * num_folds, f"{seed}/explore", names)
+    of_kept = np.empty((len(codes), len(names)))
     for held_out in progress(range(num_folds), num_folds, "quick predictions, by fold"):
         is_trained = fold != held_out
-        found[~is_trained] = _fit_and_predict(
+        of_kept[~is_trained] = _fit_and_predict(
             vectors[is_trained], codes[is_trained], fold[is_trained], vectors[~is_trained], len(names)
         )
     logs = np.full((len(codes), table.num_classes), -np.inf)
-    logs[:, kept_classes] = found
+    logs[:, kept_classes] = of_kept
     lost = [table.class_names[k] for k in people.index[people < 2]]
     notes = [f"classes with fewer than two people or images are not judged: {', '.join(lost)}"] if lost else []
     source = f"a logistic regression on {what}, cross-validated in {num_folds} parts"
-    return Judgement(rows[is_kept], np.maximum(logs, -700), kept_units, source, True, tuple(notes))
+    return Judgement(rows[is_kept], np.maximum(logs, -700), kept_groups, source, True, tuple(notes))
 
 
 def _fit_and_predict(
@@ -143,10 +143,10 @@ def _log_probabilities(classifier: Any, vectors: Float[np.ndarray, "n d"]) -> Fl
     return np.log(np.maximum(classifier.predict_proba(vectors).astype(np.float64), 1e-300))
 
 
-def read_judgement(folder: pathlib.Path, table: Table, units: np.ndarray) -> Judgement:
+def read_judgement(folder: pathlib.Path, table: Table, groups: np.ndarray) -> Judgement:
     """Reads the predictions of a study, averaged over its configs and seeds, or the validation images of a run.
 
-    `units` are those of all rows of the table as it is now, [N].
+    `groups` are those of all rows of the table as it is now, [N].
 
     Raises:
       RunError: it is neither, nothing in it is finished, or it is about other classes or images.
@@ -154,7 +154,7 @@ def read_judgement(folder: pathlib.Path, table: Table, units: np.ndarray) -> Jud
     check_predictions(folder)
     is_study = (folder / "study.json").is_file()
     frame, source, notes = _read_study(folder) if is_study else _read_run(folder)
-    return _match(frame, table, units, source, notes, folder)
+    return _match(frame, table, groups, source, notes, folder)
 
 
 def check_predictions(folder: pathlib.Path) -> None:
@@ -212,7 +212,7 @@ def _leaks(trained: Sequence[Config]) -> list[str]:
 
 
 def _match(
-    frame: Any, table: Table, units: np.ndarray, source: str, notes: Sequence[str], folder: pathlib.Path
+    frame: Any, table: Table, groups: np.ndarray, source: str, notes: Sequence[str], folder: pathlib.Path
 ) -> Judgement:
     columns = [f"logit_{value}" for value in table.classes]
     there = [column for column in frame.columns if column.startswith("logit_")]
@@ -223,9 +223,9 @@ def _match(
         )
     labelled = np.flatnonzero(table.labelled_mask)
     position = pd.Series(np.arange(len(frame)), index=frame["filename"])
-    found = position.reindex(table.rows["filename"].iloc[labelled]).to_numpy(np.float64)
-    rows = labelled[~np.isnan(found)]
-    logits = frame[columns].to_numpy(np.float64)[found[~np.isnan(found)].astype(np.int64)]
+    places = position.reindex(table.rows["filename"].iloc[labelled]).to_numpy(np.float64)
+    rows = labelled[~np.isnan(places)]
+    logits = frame[columns].to_numpy(np.float64)[places[~np.isnan(places)].astype(np.int64)]
     if len(np.unique(table.labels[rows])) < 2:
         raise RunError(
             f"--predictions={folder}: {len(rows)} of {len(labelled)} labelled images of {table.source} are in it, and "
@@ -236,4 +236,4 @@ def _match(
         notes.append(f"{len(labelled) - len(rows)} of {len(labelled)} labelled images have no prediction: not judged")
     if not np.isfinite(logits).all():
         raise RunError(f"--predictions={folder}: some logits are not finite; train again into a new --workdir")
-    return Judgement(rows, np.maximum(log_softmax(logits), -700), units[rows], source, False, tuple(notes))
+    return Judgement(rows, np.maximum(log_softmax(logits), -700), groups[rows], source, False, tuple(notes))

@@ -73,8 +73,8 @@ def preview(
     say(f"on: {switched_on}")
     say(f"written: {output}, {shown} of {len(rows)} images with {min(num_copies, MAX_SHEET_COPIES)} copies each")
     if folder:
-        units = prepared.splits.frame["unit"].to_numpy(str)
-        save_copies(folder, copies_table(table, units, rows, num_copies), copies)
+        groups = prepared.splits.frame["unit"].to_numpy(str)
+        save_copies(folder, copies_table(table, groups, rows, num_copies), copies)
         say(f"written: {folder / TABLE_NAME} and {copies.shape[0] * copies.shape[1]} augmented images")
     if prepared.note:
         say(prepared.note)
@@ -161,10 +161,10 @@ def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndar
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
+def copies_table(table: Table, groups: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:
     """One row per copy: filename, label, group, original, copy, synthetic.
 
-    The labels are those of the source, also where the config puts classes together. `units` is what splits of the
+    The labels are those of the source, also where the config puts classes together. `groups` is what splits of the
     originals keep together, of every row of the table: people with everybody who shares an image.
     """
     labels = table.rows["original" if table.originals else "raw_label"]
@@ -179,7 +179,7 @@ def copies_table(table: Table, units: np.ndarray, rows: Int[np.ndarray, " n"], n
                 {
                     "filename": f"{home}/{row:06d}-{stem}-copy{k + 1}.png",
                     "label": label,
-                    "group": units[row],
+                    "group": groups[row],
                     "original": of["filename"],
                     "copy": k + 1,
                     "synthetic": "SYNTHETIC" if table.is_synthetic else "",

@@ -155,14 +155,14 @@ class Study:
                 changed.append(f"--seeds: {there.num_seeds} there, {self.num_seeds} now")
         for name, config in there.configs.items():
             if name not in self.configs:
-                found = [f"config only there: {name}"]
+                reasons = [f"config only there: {name}"]
             else:
-                found = [
+                reasons = [
                     f"{name} {key}: {old!r} there, {new!r} now"
                     for key, (old, new) in experiment.training_differences(config, self.configs[name]).items()
                 ]
-            changed += found if is_begun[name] else []
-            stale += [name] if found and not is_begun[name] else []
+            changed += reasons if is_begun[name] else []
+            stale += [name] if reasons and not is_begun[name] else []
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
@@ -243,10 +243,10 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     Raises:
       ConfigError: a pattern that matches nothing.
     """
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for pattern in patterns:
         places = [pattern, *(str(home.parent / pattern) for home in config_homes())]
-        matches = next((found for found in map(sorted, map(glob.glob, places)) if found), [])
+        matches = next((names for names in map(sorted, map(glob.glob, places)) if names), [])
         matches = [file for file in matches if file.endswith(".py") and not pathlib.Path(file).name.startswith("__")]
         if not matches and not glob.has_magic(pattern):
             matches = [pattern]  # `load_config` says what is wrong with it
@@ -254,8 +254,8 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
             raise ConfigError(
                 f"--configs={pattern}: no config file matches; quote patterns, as in 'configs/footprints/*.py'"
             )
-        found |= dict.fromkeys(matches)
-    return list(found)
+        paths |= dict.fromkeys(matches)
+    return list(paths)
 
 
 def _check_comparable(by_name: dict[str, Config], baseline: str) -> None:

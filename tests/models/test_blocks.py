@@ -16,7 +16,7 @@ from fpclass.models.architecture import Published
 from fpclass.models.architectures.airbench import identity_first, whitening_kernel
 from fpclass.models.build import build_model
 from fpclass.models.layers import Logits
-from fpclass.train import engine as train
+from fpclass.train import device_engine as train
 from fpclass.train.state import PADDING, Dataset, Member
 
 VEHICLES, HORSES = "configs/vehicles_animals/vehicles_model1.py", "configs/horses_humans/horses_cnn150.py"

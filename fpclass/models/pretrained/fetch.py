@@ -85,10 +85,10 @@ def file_state(path: pathlib.Path) -> tuple[int, ...]:
       WeightsError: it cannot be read.
     """
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @functools.lru_cache(maxsize=1024)

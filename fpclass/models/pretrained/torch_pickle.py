@@ -168,16 +168,16 @@ class Machine:
 
     def storage(self, argument: None) -> None:
         """BINPERSID: ("storage", class, key, place, number of elements), in the older format a view behind it."""
-        found = self.stack.pop()
-        if not isinstance(found, tuple) or len(found) not in (5, 6) or found[0] != "storage":
+        reference = self.stack.pop()
+        if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
             raise Refused("its pickle refers to something that is not a storage: refused")
-        class_, key, size = _expect(found[1], Name), _expect(found[2], str), _count(found[4])
+        class_, key, size = _expect(reference[1], Name), _expect(reference[2], str), _count(reference[4])
         type_ = STORAGES.get(class_.text.rpartition(".")[2])
         if type_ is None:
             raise Refused(f"its pickle has a storage of class {class_.text!r}: refused")
         start = 0
-        if len(found) == 6 and found[5] is not None:
-            _, start, view_size = _expect(found[5], tuple)
+        if len(reference) == 6 and reference[5] is not None:
+            _, start, view_size = _expect(reference[5], tuple)
             if _count(start) + _count(view_size) > size:
                 raise Refused(f"its storage {key[:20]!r} has a view that reaches beyond it")
         whole = Storage(key, type_, size)
