@@ -65,7 +65,7 @@ def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
     folder = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
     is_known = importlib.metadata.version("jaxlib").startswith("0.10.")
     with pytest.MonkeyPatch.context() as patch:
-        if is_known and folder in QUICKLY_COMPILED and request.path.name != "test_blocks.py":
+        if is_known and folder in QUICKLY_COMPILED and request.path.name not in ("test_blocks.py", "test_parity.py"):
             patch.setattr(compiler, "get_compile_options", quick)
         yield
 
