@@ -25,7 +25,6 @@ class BestModel:
 
     def __init__(self, run: Run, num_classes: int):
         self.run = run
-        self.num_classes = num_classes
         self.model: nn.Module = build_network(run.config, num_classes)
 
     @cached_property

@@ -14,7 +14,7 @@ from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import fit
-from fpclass.train.state import Member
+from fpclass.train.state import Dataset, Member
 
 SIZE = (24, 20)
 NUM_TRAIN = 21
@@ -61,9 +61,18 @@ def engine_of(config):
     return engine_of_json(config.to_json())
 
 
-def run(config, dataset, who=None, state=None, until=None):
-    """Trains and returns the state and the records."""
-    engine, who, records = engine_of(config), who or member(), []
+def noise_dataset(seed=0):
+    """40 images of noise; those of class 1 have a darker upper half."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
+    images = rng.integers(80, 256, (40, *SIZE, 1))
+    images[labels == 1, : SIZE[0] // 2] -= 60
+    return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+
+
+def run(config, dataset, who=None, state=None, until=None, engine=None):
+    """Trains, with the engine of the config unless another is given, and returns the state and the records."""
+    engine, who, records = engine or engine_of(config), who or member(), []
 
     def on_epoch(state, record):
         del state

@@ -10,24 +10,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score
-from small_training import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
+from small_training import (
+    EVERYTHING,
+    NUM_TRAIN,
+    SIZE,
+    assert_equal_trees,
+    engine_of,
+    member,
+    noise_dataset,
+    run,
+    small_config,
+)
 
 from fpclass.augment.intensity import normalise
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
 from fpclass.train.device_engine import epoch_batches
 from fpclass.train.predict import scores_of
-from fpclass.train.state import PADDING, Dataset
+from fpclass.train.state import PADDING
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    """40 images of noise; those of class 1 have a darker upper half."""
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
-    images = rng.integers(80, 256, (40, *SIZE, 1))
-    images[labels == 1, : SIZE[0] // 2] -= 60
-    return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+    return noise_dataset()
 
 
 @given(st.integers(0, 50), st.sampled_from([1, 7, 8, 40]), st.sampled_from([1, 8, 16]))

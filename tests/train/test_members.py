@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from small_training import SIZE, assert_equal_trees, member, small_config
+from small_training import SIZE, assert_equal_trees, member, noise_dataset, small_config
 
 from fpclass.models.build import build_model
 from fpclass.parallel import fetch, member_mesh
@@ -19,7 +19,7 @@ from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import fit
 from fpclass.train.members import divide_over_devices, plan_rounds, stack_members, take_member
 from fpclass.train.placement import are_batched, batched_form
-from fpclass.train.state import PADDING, Dataset
+from fpclass.train.state import PADDING
 
 EVERYTHING = {
     "model__dropout_rate": 0.3,
@@ -37,12 +37,7 @@ BATCHED = {"optim__name": "sgd", "model__dropout_rate": 0.3, "train__ema_decay":
 
 @pytest.fixture(scope="module")
 def dataset():
-    """40 images of noise; those of class 1 have a darker upper half."""
-    rng = np.random.default_rng(1)
-    labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
-    images = rng.integers(80, 256, (40, *SIZE, 1))
-    images[labels == 1, : SIZE[0] // 2] -= 60
-    return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+    return noise_dataset(1)
 
 
 def small_member(seed):

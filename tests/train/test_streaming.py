@@ -15,7 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from small_training import EVERYTHING, NUM_TRAIN, SIZE, assert_equal_trees, engine_of, member, run, small_config
+from small_training import (
+    EVERYTHING,
+    NUM_TRAIN,
+    SIZE,
+    assert_equal_trees,
+    engine_of,
+    member,
+    noise_dataset,
+    run,
+    small_config,
+)
 from test_cli import EXP04, WRITTEN, launch, train_args
 from test_study import fails, study_args
 
@@ -30,7 +40,7 @@ from fpclass.train.engine import fit
 from fpclass.train.host_engine import make_host_engine, make_host_predict, make_host_train_epoch
 from fpclass.train.members import one_after_the_other, stack_members
 from fpclass.train.placement import needs_host_loop
-from fpclass.train.state import PADDING, Dataset
+from fpclass.train.state import PADDING
 from fpclass.train.streaming import is_streamed, put_dataset
 
 STREAM = "--config.data.memory_gb=1e-9"
@@ -53,12 +63,7 @@ CONVOLUTIONS = {
 
 @pytest.fixture(scope="module")
 def dataset():
-    """40 images of noise; those of class 1 have a darker upper half. The same as in test_engine."""
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.arange(40) % 2).astype(np.int32)
-    images = rng.integers(80, 256, (40, *SIZE, 1))
-    images[labels == 1, : SIZE[0] // 2] -= 60
-    return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
+    return noise_dataset()
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +96,9 @@ def streamed_engine_of(config):
 
 
 def run_streamed(config, on_disk, who=None, state=None, until=None):
-    """As `run` of test_engine."""
+    """As `run`, with the engine for images on disk."""
     assert is_streamed(on_disk.images)
-    engine, who, records = streamed_engine_of(config), who or member(), []
-
-    def on_epoch(state, record):
-        del state
-        records.append(record)
-        return until is None or record["epoch"] < until
-
-    state = engine.init(who, on_disk) if state is None else state
-    return fit(engine, state, who, on_disk, config.train, on_epoch), records
+    return run(config, on_disk, who, state, until, streamed_engine_of(config))
 
 
 @pytest.mark.parametrize(
