@@ -30,7 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 
 from backbone_cases import CASES
 from reference_networks import build_torch
-from test_parity import network_of, variables_of
+from test_parity import network_of, shapes_of, variables_of
 
 from fpclass.models.network import Network, split_variables
 from fpclass.train.finetune import compute_in
@@ -57,7 +57,7 @@ class Ours:
         size = images.shape[1:3]
         self.model = network_of(case, size)
         self.dtype = dtype
-        self.variables = jax.device_put(variables_of(case, self.model, arrays, size))
+        self.variables = jax.device_put(variables_of(case, shapes_of(self.model, size), arrays))
         self.images, self.labels = jnp.asarray(images), jnp.asarray(labels)
         self.optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
         self.opt_state = self.optimizer.init(self.variables["params"])

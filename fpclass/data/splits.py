@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from fpclass.config import Config
 from fpclass.data.table import Table
 from fpclass.errors import DataError
+from fpclass.stats.cohort import ALONE
 
 TRAIN = "train"
 SELECTION = "selection"
@@ -146,10 +147,11 @@ def partition(
             lacks[part][k] -= count
             still_to_come[k] -= 1
             parts_without[k] = [p for p in parts_without[k] if p != part]
+    who = "independent images" if np.char.startswith(names, ALONE).all() else "people (or independent images)"
     for k, parts in enumerate(parts_without):
         if parts:
             raise DataError(
-                f"class {class_names[k]!r} has {num_groups[k]} people (or independent images), too few for a split "
+                f"class {class_names[k]!r} has {num_groups[k]} {who}, too few for a split "
                 f"into {len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
             )
     return part_of[group_of]
@@ -176,7 +178,7 @@ def find_groups(table: Table, *, grouped: bool) -> np.ndarray:
     _, component = connected_components(graph, directed=False)
     # A component is called after its first person, or else its first file: names survive a reordering of the rows.
     filenames, people = table.rows["filename"].to_numpy(str), table.rows["group"].to_numpy(str)
-    names = np.where(people != "", people, np.char.add("image ", filenames)) if grouped else filenames
+    names = np.where(people != "", people, np.char.add(ALONE, filenames)) if grouped else filenames
     return pd.Series(names).groupby(component).transform("min").to_numpy(str)
 
 

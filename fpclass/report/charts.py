@@ -156,7 +156,9 @@ def learning_curves(
             points = [(epoch, value) for epoch, value in points if value is not None]
             if points:
                 marker = "o" if len(points) <= 30 else ""
-                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=name)
+                # Smoothed labels and penalties are in it; the others are the plain cross-entropy.
+                label = f"{name}, as minimised" if (split, metric) == ("train", "loss") else name
+                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=label)
         has_curves = bool(axes.lines)
         if not has_curves:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
@@ -165,7 +167,7 @@ def learning_curves(
             axes.axvline(chosen_epoch, color=GREY, linewidth=1, linestyle="--", label=label)
         if has_curves:
             axes.legend()
-        axes.set(xlabel="epoch", ylabel="cross-entropy loss (nats)" if metric == "loss" else "accuracy")
+        axes.set(xlabel="epoch", ylabel="loss (nats)" if metric == "loss" else "accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
         axes.grid()
     return figure

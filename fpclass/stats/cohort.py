@@ -11,6 +11,8 @@ from jaxtyping import Bool, Int
 from fpclass.errors import DataError
 from fpclass.stats.metrics import Labels, Logits, check_predictions
 
+ALONE = "image "
+"""What the name of a group begins with that is no person's: images that belong to nobody, tied as copies or alone."""
 Folds = Int[np.ndarray, " n"]
 """Fold of each image, in [0, F); every fold has images."""
 Rows = Bool[np.ndarray, " n"] | slice
@@ -47,6 +49,7 @@ class Cohort:
         """
         self.labels = np.asarray(labels)
         self.groups = np.arange(len(self.labels)) if groups is None else group_codes(groups)
+        self._has_people = any(not str(group).startswith(ALONE) for group in ([] if groups is None else groups))
         self.folds = np.zeros(len(self.labels), np.int64) if folds is None else np.asarray(folds)
         self.class_names = tuple(class_names)
         if len(self.groups) != len(self.labels):
@@ -71,16 +74,26 @@ class Cohort:
 
     @property
     def groups_are(self) -> str:
-        """What a group is: "people", or "images" where every image is a group of its own."""
-        return "images" if self.num_groups == len(self) else "people"
+        """What a group is: "people", "images" where each is a group of its own, or "independent images".
+
+        The last where only copies of an image are tied, and no group is a person's (`ALONE`).
+        """
+        if self.num_groups == len(self):
+            return "images"
+        return "people" if self._has_people else "independent images"
 
     def take(self, rows: np.ndarray) -> Cohort:
         """Some of the images, without folds."""
-        return Cohort(self.labels[rows], self.groups[rows], None, self.class_names)
+        return self._with_names(Cohort(self.labels[rows], self.groups[rows], None, self.class_names))
 
     def with_folds(self, folds: Folds) -> Cohort:
         """The same images in other folds."""
-        return Cohort(self.labels, self.groups, folds, self.class_names)
+        return self._with_names(Cohort(self.labels, self.groups, folds, self.class_names))
+
+    def _with_names(self, other: Cohort) -> Cohort:
+        """The other one, made of this one's numbers, knows what its groups were called."""
+        other._has_people = self._has_people
+        return other
 
     def check(self, logits: Logits) -> Logits:
         """The logits as float64; DataError as `check_predictions`."""

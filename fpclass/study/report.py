@@ -97,10 +97,11 @@ def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     """The whole for the terminal."""
     lines = align_columns(_cells(report))
     table = [lines[0], "-" * max(map(len, lines[:2])), *lines[1:]]
+    test = "test_predictions.csv, " * (folder / "test_predictions.csv").is_file()
     written = [
         "",
         f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
-        f"            {folder / 'out_of_fold.csv'}, test_predictions.csv, members/",
+        f"            {folder / 'out_of_fold.csv'}, {test}members/",
     ]
     findings = [textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in _findings(report)]
     return "\n".join(["", *table, "", *findings, *written])

@@ -44,10 +44,12 @@ def network_of(case: Case, image_size: tuple[int, int]):
     return build_model(config, NUM_CLASSES, image_size)
 
 
-def variables_of(case: Case, model, arrays, image_size, channels: int = 3):
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_size, channels)), train=False))
-    architecture = case.backbone
-    return load_weights(arrays, case.mapping, shapes, where="reference", stem_kernel=architecture.stem_kernel)
+def shapes_of(model, size, channels=3):
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *size, channels)), train=False))
+
+
+def variables_of(case: Case, shapes, arrays):
+    return load_weights(arrays, case.mapping, shapes, where="reference", stem_kernel=case.backbone.stem_kernel)
 
 
 def assert_close(ours, theirs, tolerance: float, what: str, floor: float = 1e-12) -> None:
@@ -67,7 +69,7 @@ def test_stages_and_logits(case, which):
     images = draw_images(size, 2)
     arrays, stages, logits = reference_outputs(case, images)
     model = network_of(case, size)
-    variables = variables_of(case, model, arrays, size)
+    variables = variables_of(case, shapes_of(model, size), arrays)
     ours, recorded = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))(variables, images)
     for name, theirs in case.parity.stages.items():
         assert_close(recorded["stages"][f"{name}{OUTPUT}"], stages[theirs], case.parity.tolerance, name)
@@ -86,7 +88,7 @@ def test_training_mode(case):
         arrays, loss, gradients, statistics = reference_training(case, images, labels)
         model = without_dropout(network_of(case, size))
         rules = case.mapping
-        variables = jax.tree.map(np.float64, variables_of(case, model, arrays, size))
+        variables = jax.tree.map(np.float64, variables_of(case, shapes_of(model, size), arrays))
 
         def loss_fn(params):
             inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}

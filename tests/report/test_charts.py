@@ -233,8 +233,8 @@ def test_learning_curves_show_what_was_measured_when():
     figure = figures.learning_curves(make_history(), chosen_epoch=6)
     loss, accuracy = figure.axes
     curves = {line.get_label(): line.get_xydata() for line in loss.lines}
-    assert list(curves) == ["training", "selection", "epoch 6, kept"]
-    np.testing.assert_allclose(curves["training"], [[e, 1 / e] for e in range(1, 13)])
+    assert list(curves) == ["training, as minimised", "selection", "epoch 6, kept"]
+    np.testing.assert_allclose(curves["training, as minimised"], [[e, 1 / e] for e in range(1, 13)])
     np.testing.assert_allclose(curves["selection"], [[1, 0.5], [6, 0.5], [11, 0.5]])
     assert set(curves["epoch 6, kept"][:, 0]) == {6}
     assert [line.get_label() for line in accuracy.lines] == ["selection", "epoch 6, kept"]

@@ -18,6 +18,10 @@ def test_groups_are_people_or_images():
     assert (len(cohort), cohort.num_groups, cohort.groups_are, cohort.num_folds) == (3, 2, "people", 1)
     for alone in (Cohort(labels), Cohort(labels, ["", "", ""]), Cohort(labels, "abc")):
         assert (alone.groups.tolist(), alone.groups_are) == ([0, 1, 2], "images")
+    copies = Cohort(labels, ["image a.png", "image a.png", "image b.png"])
+    assert copies.groups_are == copies.with_folds(np.array([0, 0, 1])).groups_are == "independent images"
+    some = Cohort(labels, ["image a.png", "ann", "ann"])
+    assert some.groups_are == some.with_folds(np.array([0, 1, 1])).groups_are == "people"
 
 
 def test_some_of_the_images():
