@@ -172,9 +172,8 @@ def log_without_times(folder: pathlib.Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"), [pytest.param(signal.SIGTERM, 128 + 15, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
-)
+@pytest.mark.promise
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + 15), (signal.SIGKILL, -9)])
 def test_interrupted_training_goes_on_bit_for_bit(run, blobs, tmp_path, sent, code):
     """The real program is stopped in the middle, once politely and once by kill -9, and started again."""
     folder = tmp_path / "run"

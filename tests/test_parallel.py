@@ -166,7 +166,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.mark.slow
+@pytest.mark.promise
 def test_two_processes_give_what_one_gives(blobs, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(study_process(one, blobs))

@@ -308,13 +308,13 @@ class _Page:
             cards.append(self._card(row, [sure], f"rather {self.class_names[instead]}?"))
         accuracy, interval = labels.accuracy, ""
         if accuracy.low is not None:
-            interval = f" ({self.exploration.confidence:.0%} interval {accuracy.low:.1%} to {accuracy.high:.1%})"
+            interval = f" ({100 * self.exploration.confidence:g}% interval {accuracy.low:.1%} to {accuracy.high:.1%})"
         return {
             "num_suspected": f"{errors.num_suspected:,}",
             "num_judged": f"{len(judgement.rows):,}",
             "source": printable(judgement.source),
             "accuracy": f"{accuracy.value:.1%}{interval}",
-            "short": f"the predictions behind that agree with {accuracy.value:.0%} of the labels",
+            "short": f"the predictions behind that agree with {accuracy.value:.1%} of the labels",
             "baseline": f"{labels.baseline:.1%}",
             "verdict": labels.verdict,
             "notes": [printable(note) for note in judgement.notes],

@@ -80,7 +80,7 @@ def test_every_stage_leaves_what_it_says_and_no_more(run):
     assert "figures/grad_cam_worst.png" not in left["evaluate"]
 
 
-@pytest.mark.slow
+@pytest.mark.promise
 def test_stages_one_by_one_are_one_training(run, photographs, tmp_path):
     folder, _ = run
     assert cli.main(args(photographs, tmp_path / "at once")) == 0

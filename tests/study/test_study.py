@@ -184,9 +184,8 @@ def test_a_second_start_trains_nothing_and_says_the_same(study, tmp_path, capsys
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGTERM, 128 + 15), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
-)
+@pytest.mark.promise
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 128 + 15), (signal.SIGKILL, -9)])
 def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, code):
     """The real program is stopped in the middle of a round, once politely and once by kill -9, and started again."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -306,7 +305,7 @@ def test_folds_of_one_seed_start_from_other_weights(study):
     assert int(seeds[0]) == 0, "without folds, the seed is that of the config"
 
 
-@pytest.mark.slow
+@pytest.mark.promise
 def test_three_classes_in_folders_without_people(tmp_path, capsys):
     """A study of any data set: vector scaling, three classes, intervals over images, and no leak to show."""
     rng = np.random.default_rng(0)

@@ -131,7 +131,7 @@ def largest_difference(batched, alone):
     return max(jax.tree.leaves(each))
 
 
-@pytest.mark.slow
+@pytest.mark.promise
 def test_batched_equals_alone_up_to_rounding(dataset):
     """Over the first three epochs, 9 and 6 steps, under SGD, to 2e-6 of the largest weight of an array.
 
