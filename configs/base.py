@@ -155,7 +155,7 @@ def get_config() -> ConfigDict:
     study = config.study = ConfigDict()
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
-    study.calibration = "temperature"         # of the ensemble, fitted out of fold: none | temperature | vector
+    study.calibration = "temperature"         # of the ensemble, cross-fitted: none | temperature | vector
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
     study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
     study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing

@@ -1,7 +1,8 @@
 """How good one config is: the score of its members, with an interval that resamples groups.
 
 All configs of a study predict the same N labelled images in the same F folds of people. A member is one training:
-(fold, seed); it scores on the images of its own fold, whose people it never saw. What is estimated is
+(fold, seed); it scores on the images of its own fold, whose people it never saw. On a split that was there before, F is
+1: all members learn from its training images, and score on all of its validation images. What is estimated is
 
     the score of one training of this config on a study's training share of people, on new people like these,
 
@@ -82,12 +83,12 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
 
 
 def resampled_fold_scores(
-    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
+    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
 ) -> Float[np.ndarray, "b f"]:
     """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
 
     A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
-    S of the S seeds, the same ones in every fold. The draws depend on the groups, S and the bootstrap's seed alone:
+    S of the S seeds, the same ones in every fold; without `draws_seeds` every seed counts once. The draws depend on the groups, S and the bootstrap's seed alone:
     replicates of configs of one study are paired. nan where the metric is undefined in that resample of the fold.
     """
     logits, rows_of_fold = _by_fold(logits, cohort)
@@ -107,16 +108,19 @@ def resampled_fold_scores(
     times_drawn = np.random.default_rng([bootstrap.seed, num_seeds]).multinomial(
         num_seeds, np.full(num_seeds, 1 / num_seeds), size=bootstrap.num_resamples
     )
-    return np.einsum("bfs,bs->bf", bootstrap.resample(evaluate, cohort), times_drawn / num_seeds)
+    shares = times_drawn / num_seeds if draws_seeds else np.full(times_drawn.shape, 1 / num_seeds)
+    return np.einsum("bfs,bs->bf", bootstrap.resample(evaluate, cohort), shares)
 
 
-def resampled_scores(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Float[np.ndarray, " b"]:
+def resampled_scores(
+    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
+) -> Float[np.ndarray, " b"]:
     """Bootstrap replicates of a config's score, the mean over its members, [B]; as `resampled_fold_scores`.
 
     Members whose metric is undefined in a resample are left out of its mean; nan where all are.
     """
     # Whether a metric is defined depends on the weights and labels, not on the logits: all seeds of a fold or none.
-    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap))
+    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap, draws_seeds=draws_seeds))
 
 
 def score_config(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Score:

@@ -19,7 +19,7 @@ from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
 from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
-from fpclass.stats.selection import cross_fitted_choice
+from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
@@ -53,9 +53,7 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
     predictions = collect(study, trained, described["class_names"])
     write_tables(study, trained)
     rows = judge(predictions, study, failures, settings)
-    choice = None
-    if len(trained) > 1:
-        choice = cross_fitted_choice(predictions.logits, predictions.cohort, metric, bootstrap)
+    choice = judge_choice(predictions, metric, bootstrap) if len(trained) > 1 else None
     ensemble, reports = judge_ensemble(predictions, settings)
     write_ensemble(study, ensemble, reports, described, settings)
     report = StudyReport(
@@ -75,9 +73,15 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
         failed_splits={
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
+        predictions_file=study.predictions_file,
     )
     _write(study, report, predictions, settings)
     return to_text(report, study.folder)
+
+
+def judged_are(study: Study) -> str:
+    """What the labelled images that members are judged on are called."""
+    return "out of fold" if study.num_folds else "validation images"
 
 
 def bootstrap_of(settings: Config) -> Bootstrap:
@@ -104,9 +108,17 @@ def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settin
     return rows
 
 
+def judge_choice(predictions: OutOfFold, metric: str, bootstrap: Bootstrap) -> Selection:
+    """The best of the configs, and what to expect of it."""
+    logits, cohort = predictions.logits, predictions.cohort
+    if cohort.num_folds > 1:
+        return cross_fitted_choice(logits, cohort, metric, bootstrap)
+    return cross_fitted_choice_in_parts(logits, cohort, predictions.cross_fitted.folds, metric, bootstrap)
+
+
 def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
-    """The greedy ensemble over the configs; and its scores, calibration and decisions, out of fold, for JSON."""
-    cohort, bootstrap, method = predictions.cohort, bootstrap_of(settings), settings.study.calibration
+    """The greedy ensemble over the configs; and its scores, calibration and decisions, cross-fitted, for JSON."""
+    cohort, bootstrap, method = predictions.cross_fitted, bootstrap_of(settings), settings.study.calibration
     ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
     log_probabilities = ensemble.log_probabilities
     calibrated, _, _ = cross_fitted_calibration(log_probabilities, cohort, method)
@@ -179,8 +191,8 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
         study.folder, logits, report.cohort, originals, bootstrap_of(settings), note=report.note
     )
     about = (
-        "Of the ensemble, which `submit --ensemble` hands in, out of fold: every image by members that never saw it, "
-        "weighted as the other folds want it; wrong is another most probable class. All classes and pairs: "
+        "Of the ensemble, which `submit --ensemble` hands in, cross-fitted: every image by members that never saw it, "
+        "weighted as other images want it; wrong is another most probable class. All classes and pairs: "
         "original_classes.csv, original_pairs.csv."
     )
     text = [about, "", *(f"- {line}" for line in lines), "", "![original_classes](figures/original_classes.png)"]
@@ -201,7 +213,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
     files.write_csv(study.path("training.csv"), trainings)
     sections = {
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
-        "Classification reports, out of fold": reports_markdown(predictions),
+        f"Classification reports, {judged_are(study)}": reports_markdown(predictions),
         **describe_originals(study, report, predictions.filenames),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
@@ -210,7 +222,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         {
             "data": report.source,
             "is_synthetic": bool(report.note),
-            "num_folds": report.cohort.num_folds,
+            "num_folds": study.num_folds,
             "num_seeds": report.num_seeds,
             "metric": report.metric,
             "confidence": report.confidence,

@@ -42,7 +42,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     filenames, logits = collect_test(study, ensemble["weights"])
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
-    combined = combine(logits, study.num_folds, ensemble)
+    combined = combine(logits, study.num_splits, ensemble)
     predictions = Predictions.make(table, splits, rows, combined, "ensemble")
     files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
     decided = Predictions.make(table, splits, rows, decide(combined, config, ensemble["thresholds"]), "ensemble")

@@ -22,6 +22,13 @@ from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
 
 
+FOLD_TEST = "corrected for overlapping training sets and, by Holm, for the length of the table (docs/statistics.md)"
+SPLIT_TEST = (
+    "that adds the noise of seeds, corrected, by Holm, for the length of the table; all of it is about trainings on these "
+    "training images: how much others would have changed, one split cannot tell (docs/statistics.md)"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyRow:
     """A config in the table of a study; score and members are None, and failure a reason, where it failed.
@@ -75,6 +82,7 @@ class StudyReport:
       ensemble_scores: from `evaluate_predictions`.
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
+      predictions_file: name of the table of predictions of labelled images.
     """
 
     rows: list[StudyRow]
@@ -91,17 +99,18 @@ class StudyReport:
     decisions: dict[str, Any]
     inflations: dict[str, Inflation]
     failed_splits: dict[str, str]
+    predictions_file: str = "out_of_fold.csv"
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     """The whole for the terminal."""
     lines = align_columns(_cells(report))
     table = [lines[0], "-" * max(map(len, lines[:2])), *lines[1:]]
-    test = "test_predictions.csv, " * (folder / "test_predictions.csv").is_file()
+    tables = [name for name in (report.predictions_file, "test_predictions.csv") if (folder / name).is_file()]
     written = [
         "",
         f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
-        f"            {folder / 'out_of_fold.csv'}, {test}members/",
+        f"            {', '.join([*tables, 'members/'])}",
     ]
     findings = [textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in _findings(report)]
     return "\n".join(["", *table, "", *findings, *written])
@@ -120,20 +129,21 @@ def _findings(report: StudyReport) -> list[str]:
     metric = report.metric.replace("_", " ")
     lines = [report.note] if report.note else []
     cohort, choice = report.cohort, report.choice
+    has_folds = cohort.num_folds > 1
     lines.append(
-        f"{report.source}: {len(cohort)} images"
+        f"{report.source}: {len(cohort)} {'' if has_folds else 'validation '}images"
         + (f" of {cohort.num_groups} people" if cohort.groups_are == "people" else "")
-        + f", {cohort.num_folds} folds x {report.num_seeds} seeds; {100 * report.confidence:g} % intervals: of the "
-        f"mean by resampling {cohort.groups_are}, which takes the trained members as given and is somewhat narrow, of "
-        "the difference and p by a test corrected for overlapping training sets and, by Holm, for the length of the "
-        "table (docs/statistics.md)"
+        + f", {f'{cohort.num_folds} folds' if has_folds else 'one split'} x {report.num_seeds} seeds; "
+        f"{100 * report.confidence:g} % intervals: of the mean by resampling {cohort.groups_are}, which takes the "
+        "trained members as given and is somewhat narrow, of the difference and p by a test "
+        + (FOLD_TEST if has_folds else SPLIT_TEST)
     )
     if choice:
         counts = Counter(choice.chosen_per_fold).most_common()
         lines.append(
-            f"best config: {choice.chosen}, {metric} {choice.optimistic} OPTIMISTIC (chosen on the same people); of "
-            f"the choice itself expect {choice.cross_fitted} (each fold chosen for by the others: "
-            f"{', '.join(f'{name} {count}x' for name, count in counts)})"
+            f"best config: {choice.chosen}, {metric} {choice.optimistic} OPTIMISTIC (chosen on the same {cohort.groups_are}); of "
+            f"the choice itself expect {choice.cross_fitted} (each {'fold' if has_folds else 'part'} chosen for by the "
+            f"others: {', '.join(f'{name} {count}x' for name, count in counts)})"
         )
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in report.ensemble.weights.items() if weight)
     scores = {name: Interval.of(report.ensemble_scores[name]) for name in ("accuracy", "roc_auc", "log_loss")}

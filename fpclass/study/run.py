@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 from fpclass.config import Config
 from fpclass.console import Interruption, is_terminal, say
-from fpclass.data.splits import make_splits
+from fpclass.data.splits import VALIDATION, make_splits
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.parallel import is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.stats.decisions import check_cost
+from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study
 from fpclass.study.training import train_config
 from fpclass.train.task import require_weights
@@ -45,9 +46,13 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
         check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
     if study.compares_splits and not any(prepared.table.rows["group"]):
         raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
+    if not study.num_folds:  # known to do before hours of training, not after
+        rows = prepared.splits.rows(VALIDATION)
+        units = prepared.splits.frame["unit"].to_numpy(str)
+        parts_of(units[rows], prepared.table.labels[rows], prepared.table.class_names)
     num_classes = prepared.table.num_classes
     cost = study.configs[study.baseline].study.cost
-    if cost:  # known to fit before hours of training, not after
+    if cost:  # likewise
         check_cost(cost, num_classes)
     with Progress(study) as progress:
         for name in study.configs:

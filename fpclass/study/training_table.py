@@ -87,7 +87,7 @@ def training_markdown(table: pd.DataFrame) -> str:
 
 
 def reports_markdown(predictions: OutOfFold) -> str:
-    """The classification reports of all configs side by side: precision, recall and F1 of every class, out of fold.
+    """The classification reports of all configs side by side: precision, recall and F1 of every class.
 
     Means over the seeds; what is undefined counts as 0.
     """
