@@ -90,7 +90,7 @@ def compare_all(
       logits: [S, N, K] of each config by name; S may differ. Configs that failed are left out.
       baseline: name of the config that the others are compared with.
       cohort: with folds, or with one: a split that was there before, with members that differ by their seeds alone.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`.
+      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`, or one of a class, from `of_class`.
       bootstrap: its confidence, in (0.5, 1), is that of the tests too.
       margin: largest difference that does not matter, in units of the metric, at least 0.
 
@@ -151,9 +151,9 @@ def _test_on_split(
     """`split_t_test`, whose variance over groups leaves the seeds as they are, which the replicates do not."""
     del replicates
     both = candidate, baseline
-    of_seeds = [member_scores(logits, cohort, metric)[0] for logits in both]
+    of_candidate, of_baseline = (member_scores(logits, cohort, metric)[0] for logits in both)
     drawn = [resampled_scores(logits, cohort, metric, bootstrap, draws_seeds=False) for logits in both]
-    return split_t_test(*of_seeds, _variance(drawn[0] - drawn[1]), cohort.num_groups), None
+    return split_t_test(of_candidate, of_baseline, _variance(drawn[0] - drawn[1]), cohort.num_groups), None
 
 
 def _variance(replicates: Float[np.ndarray, " b"]) -> float | None:
@@ -343,7 +343,7 @@ def groups_needed(test: TTest, num_groups: int, margin: float, alpha: float, num
     return math.ceil(more / unit) * unit
 
 
-def _noncentrality(alpha: float, degrees_of_freedom: int) -> float:
+def _noncentrality(alpha: float, degrees_of_freedom: float) -> float:
     """True difference in standard errors that a two-sided t-test at alpha detects with the power `POWER`."""
     from scipy import optimize, stats
 

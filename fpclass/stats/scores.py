@@ -88,8 +88,9 @@ def resampled_fold_scores(
     """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
 
     A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
-    S of the S seeds, the same ones in every fold; without `draws_seeds` every seed counts once. The draws depend on the groups, S and the bootstrap's seed alone:
-    replicates of configs of one study are paired. nan where the metric is undefined in that resample of the fold.
+    S of the S seeds, the same ones in every fold; without `draws_seeds` every seed counts once. The draws depend on the
+    groups, S and the bootstrap's seed alone: replicates of configs of one study are paired. nan where the metric is
+    undefined in that resample of the fold.
     """
     logits, rows_of_fold = _by_fold(logits, cohort)
     members = [

@@ -148,7 +148,8 @@ def cross_fitted_choice_in_parts(
         score_config(of_seeds, cohort, metric, bootstrap).mean
         for of_seeds in (logits[chosen], np.moveaxis(judged, 1, 0))
     )
-    optimism = _flattery(*(math.nan if s.value is None else s.value for s in (optimistic, cross_fitted)), metric)
+    values = [math.nan if score.value is None else score.value for score in (optimistic, cross_fitted)]
+    optimism = _flattery(values[0], values[1], metric)
     return Selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, optimism)
 
 

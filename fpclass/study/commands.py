@@ -68,12 +68,13 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             compare_splits=args.compare_splits,
         )
     with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
-        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        data = study_run.StudyData(plan, strict=args.strict)
+        failures = study_run.train_study(plan, data, interruption)
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
         if is_first:
-            say(study_results.conclude(plan, failures))
+            say(study_results.conclude(plan, failures, data.of(plan.baseline)))
     return 1 if failures else 0
 
 
@@ -89,11 +90,12 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
     plan = plan_sweep(folder, args.config, overrides, **numbers, cuts=args.cuts or ())
     with plan.claimed(), interruptible() as interruption:
-        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        data = study_run.StudyData(plan, strict=args.strict)
+        failures = study_run.train_study(plan, data, interruption)
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
-        say(study_results.conclude(plan, failures))
+        say(study_results.conclude(plan, failures, data.of(plan.baseline)))
         say(conclude_sweep(plan, failures))
     return 1 if failures else 0
 

@@ -20,7 +20,6 @@ from fpclass.errors import DataError, RunError
 from fpclass.stats.cohort import Cohort
 from fpclass.study.study import Study, StudyMember
 
-
 NUM_PARTS = 5
 
 
@@ -90,8 +89,8 @@ def parts_of(groups: np.ndarray, labels: Int[np.ndarray, " n"], class_names: Seq
     rarest = min(num_groups, key=lambda name: num_groups[name])
     if num_groups[rarest] < 2:
         raise DataError(
-            f"validation has 1 person (or independent image) of class {rarest!r}: calibration and thresholds are fitted "
-            "on some and judged on others; give at least 2 of every class, or more images to train on and --folds"
+            f"validation has 1 person (or independent image) of class {rarest!r}: calibration and thresholds are "
+            "fitted on some and judged on others; give at least 2 of every class, or make folds (--folds) of all images"
         )
     num_parts = min(NUM_PARTS, num_groups[rarest])
     return partition(groups, labels, [1 / num_parts] * num_parts, "parts", tuple(names))
@@ -118,7 +117,7 @@ def logit_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def write_tables(study: Study, names: Iterable[str]) -> None:
-    """Writes out_of_fold.csv (on one split validation_predictions.csv), and test_predictions.csv if there are such rows.
+    """Writes out_of_fold.csv (one split: validation_predictions.csv) and, where there are such, test_predictions.csv.
 
     One row per image, config and member that predicts it.
     """

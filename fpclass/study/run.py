@@ -15,6 +15,7 @@ from fpclass.parallel import is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.stats.decisions import check_cost
+from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study
 from fpclass.study.training import train_config
@@ -24,23 +25,23 @@ Failures = dict[str, str]
 """Reasons why configs could not be trained, by name."""
 
 
-def train_study(study: Study, interruption: Interruption, *, strict: bool = False) -> Failures | None:
+def train_study(study: Study, data: StudyData, interruption: Interruption) -> Failures | None:
     """Trains every member that is not trained yet. A config that fails does not stand in the way of the others.
 
     Args:
       study: its folder must exist.
+      data: its own.
       interruption: asked after every epoch.
-      strict: whether an image in quarantine is an error.
 
     Returns:
       None if it was interrupted.
 
     Raises:
+      ConfigError: costs, or a metric, that do not fit the classes.
       DataError: the data of the baseline cannot be used, or divided into so many folds.
       RunError: the folder cannot be written to.
     """
     failures = missing_weights(study)  # known before hours of training, not after
-    data = StudyData(study, strict=strict)
     prepared = data.of(study.baseline)
     if is_first_process():
         check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
@@ -50,6 +51,7 @@ def train_study(study: Study, interruption: Interruption, *, strict: bool = Fals
         rows = prepared.splits.rows(VALIDATION)
         units = prepared.splits.frame["unit"].to_numpy(str)
         parts_of(units[rows], prepared.table.labels[rows], prepared.table.class_names)
+    metric_of(study.configs[study.baseline], prepared.table.classes, prepared.table.class_names)
     num_classes = prepared.table.num_classes
     cost = study.configs[study.baseline].study.cost
     if cost:  # likewise
@@ -89,7 +91,8 @@ def missing_weights(study: Study) -> Failures:
 class StudyData:
     """The data of a study's configs, of which neighbours mostly share one decoding."""
 
-    def __init__(self, study: Study, *, strict: bool):
+    def __init__(self, study: Study, *, strict: bool = False):
+        """With `strict`, an image in quarantine is an error."""
         self._study = study
         self._strict = strict
         self._key = ""
