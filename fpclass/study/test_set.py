@@ -17,7 +17,7 @@ from fpclass.errors import RunError
 from fpclass.run.prepare import positive_class
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
-from fpclass.stats.scores import Score, SeedLogits, score_config
+from fpclass.stats.scores import Score, SeedLogits, score_config_by
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.ensemble import combine
 from fpclass.study.out_of_fold import logit_columns, read_member
@@ -149,9 +149,9 @@ def judge_test(
             metrics[score] = of_class(score, positive)
             titles[score] = f"{score} of {cohort.class_names[positive]}"
     metrics["roc_auc"], titles["roc_auc"] = "roc_auc", "roc auc"
-    scores = {
-        name: {key: score_config(logits, cohort, metric, bootstrap) for key, metric in metrics.items()}
-        for name, logits in judged.logits.items()
-    }
+    scores = {}
+    for name, logits in judged.logits.items():
+        by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
+        scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
     combined = combine({name: judged.logits[name] for name in ensemble["weights"]}, study.num_splits, ensemble)
     return OnTest(judged, titles, scores, evaluate_predictions(combined, cohort, bootstrap), combined, chosen)

@@ -27,12 +27,12 @@ def make_split(right, num_seeds=3, num_people=60, seed=0):
 
 def test_the_noise_of_seeds_is_added_to_that_of_people():
     candidate, baseline = np.array([0.80, 0.84, 0.88]), np.array([0.70, 0.71, 0.73, 0.74])
-    test = split_t_test(candidate, baseline, 4e-4, 100)
+    test = split_t_test(candidate, baseline, 4e-3, 100)
     of_seeds = [candidate.var(ddof=1) / 3, baseline.var(ddof=1) / 4]
     assert test.difference == pytest.approx(0.84 - 0.72)
-    assert test.standard_error == pytest.approx(math.sqrt(4e-4 + sum(of_seeds)))
-    assert test.group_share == pytest.approx(4e-4 / (4e-4 + sum(of_seeds)))
-    satterthwaite = (4e-4 + sum(of_seeds)) ** 2 / (4e-4**2 / 99 + of_seeds[0] ** 2 / 2 + of_seeds[1] ** 2 / 3)
+    assert test.standard_error == pytest.approx(math.sqrt(4e-3 + sum(of_seeds)))
+    assert test.group_share == pytest.approx(4e-3 / (4e-3 + sum(of_seeds)))
+    satterthwaite = (4e-3 + sum(of_seeds)) ** 2 / (4e-3**2 / 99 + of_seeds[0] ** 2 / 2 + of_seeds[1] ** 2 / 3)
     assert satterthwaite > 10 == test.degrees_of_freedom, "no more than twice those of the seeds"
     # Without people, Welch's test.
     welch = stats.ttest_ind(candidate, baseline, equal_var=False)
