@@ -32,7 +32,7 @@ def learning_curves(histories: Mapping[str, Sequence[History]], note: str = "") 
     """
     num_columns = min(len(histories), NUM_COLUMNS)
     num_bands = math.ceil(len(histories) / num_columns)
-    size = (max(5.5, 2.5 * num_columns + 0.8), 4.2 * num_bands + 1.1)
+    size = (max(7.0, 2.5 * num_columns + 0.8), 4.2 * num_bands + 1.1)
     figure = new_figure(*size, "Learning curves: members thin, their mean thick", note)
     grid = figure.subplots(2 * num_bands, num_columns, squeeze=False)
     for row, metric in enumerate(("loss", "accuracy")):
@@ -48,7 +48,11 @@ def learning_curves(histories: Mapping[str, Sequence[History]], note: str = "") 
         axes.set_ylabel("loss" if axes in grid[::2, 0] else "accuracy")
     for axes in grid[1::2].ravel():
         axes.set_xlabel("epoch")
-    handles = [Axes.plot(grid[0, 0], [], color=colour, label=name)[0] for name, colour in _colours().values()]
+    # Smoothed labels and penalties are in the training loss; the others are the plain cross-entropy.
+    names = {"training": "training (loss as minimised)"}
+    handles = [
+        Axes.plot(grid[0, 0], [], color=colour, label=names.get(name, name))[0] for name, colour in _colours().values()
+    ]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
