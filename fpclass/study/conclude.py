@@ -24,7 +24,7 @@ from fpclass.stats.scores import Inflation, inflation, member_scores, score_conf
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
-from fpclass.study.gallery import draw_gallery
+from fpclass.study.gallery import draw_gallery, draw_grid
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
@@ -40,12 +40,12 @@ TRAINING_NOTE = (
 )
 
 
-def conclude(study: Study, failures: dict[str, str], prepared: Prepared) -> str:
+def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None = None) -> str:
     """Judges the trained members of a study, writes everything about them, and returns a summary for the terminal.
 
     Args:
       failures: reason by config; the members of all others have to be trained.
-      prepared: data of the baseline.
+      prepared: data of the baseline, if they are at hand.
 
     Raises:
       RunError: a member's files are missing or damaged, or the folder cannot be written to.
@@ -86,7 +86,8 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared) -> str:
         predictions_file=study.predictions_file,
         test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
     )
-    drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, prepared, judged_are(study))
+    drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
+    drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
     _write(study, report, predictions, settings, drawn)
     return to_text(report, study.folder)
 

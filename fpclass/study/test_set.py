@@ -15,11 +15,12 @@ from fpclass.config import Config
 from fpclass.data.splits import TEST
 from fpclass.errors import RunError
 from fpclass.run.prepare import positive_class
+from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.ensembling import combine_folds
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
 from fpclass.stats.scores import Score, SeedLogits, score_config_by
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
-from fpclass.study.ensemble import combine
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study
 
@@ -153,5 +154,7 @@ def judge_test(
     for name, logits in judged.logits.items():
         by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
         scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
-    combined = combine({name: judged.logits[name] for name in ensemble["weights"]}, study.num_splits, ensemble)
+    weights, calibration = ensemble["weights"], Calibration.from_json(ensemble["calibration"])
+    weighted = {name: judged.logits[name] for name in weights}
+    combined = combine_folds(weighted, study.num_splits, weights, calibration, ensemble["average"])
     return OnTest(judged, titles, scores, evaluate_predictions(combined, cohort, bootstrap), combined, chosen)

@@ -192,7 +192,7 @@ def test_a_second_look_by_the_f1_of_a_class(study, images, tmp_path, capsys, mon
     header = lines.index("test images") + 1
     assert lines[header] == "config loss accuracy precision of vehicle f1 of vehicle roc auc"
     assert lines[header + 2].startswith(f"{NAMES[0]} {frame.loc[NAMES[0], 'test_loss']:.3f} ± ")
-    assert "validation images drawn at random" in shown["title"]
+    assert "validation images, drawn at random" in shown["title"]
     wrong = [("\nis " in title) for title in shown["titles"]]
     assert [not is_wrong for is_wrong in wrong] == list(shown["is_right"])
     found = json.loads((folder / "results.json").read_text())["ensemble"]["scores"]
