@@ -153,9 +153,10 @@ def get_config() -> ConfigDict:
     predict.averaging = "probabilities"       # probabilities | logits: over views of an image, over members
 
     study = config.study = ConfigDict()
-    study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier
+    study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier |
+                                              # f1 (of evaluate.positive_class)
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
-    study.calibration = "temperature"         # of the ensemble, fitted out of fold: none | temperature | vector
+    study.calibration = "temperature"         # of the ensemble, cross-fitted: none | temperature | vector
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
     study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
     study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing
@@ -166,6 +167,8 @@ def get_config() -> ConfigDict:
 
     evaluate = config.evaluate = ConfigDict()
     evaluate.num_resamples = 2000             # resamples of people behind every interval
+    evaluate.positive_class = ""              # class whose precision and F1 are reported; empty: means over the
+                                              # classes; study.metric = "f1": the second of two
     evaluate.confidence = 0.95                # coverage of intervals; studies err with 1 - this, family-wise
 
     explain = config.explain = ConfigDict()

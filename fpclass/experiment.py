@@ -51,7 +51,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.early_stopping": ("none", "restore_best", "patience"),
     "train.selection_metric": ("accuracy", "loss", "macro_f1"),
     "predict.averaging": ("probabilities", "logits"),
-    "study.metric": OVERALL_METRICS,
+    "study.metric": (*OVERALL_METRICS, "f1"),
     "study.calibration": METHODS,
     "hardware.together": ("auto", "vmap", "sequential"),
     "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
@@ -74,8 +74,8 @@ RENAMED: dict[str, str] = {
 CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
 """Keys of format 1, renamed or not, and what makes of their old value the new one."""
 
-ADDED: tuple[str, ...] = ()
-"""Keys that format 1 may lack. Their defaults do what it did."""
+ADDED: tuple[str, ...] = ("evaluate.positive_class",)
+"""Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
 Conditions = dict[str, tuple[bool, str]]
 """By key: whether its value is in its range, and that range in words."""
@@ -160,7 +160,7 @@ def from_json(values: dict[str, Any], where: str) -> Config:
 
 def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:
     """Rebuilds a config that was written in a format, as `read_format` gives it; otherwise as `from_json`."""
-    flat = _upgrade(flatten(values)) if number == 1 else flatten(values)
+    flat = _with_added(_upgrade(flatten(values)) if number == 1 else flatten(values))
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
     try:
@@ -181,7 +181,12 @@ def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
         # Where one key took the place of two, the one that had been set counts.
         if old in converted and upgraded.get(new, default[new]) == default[new]:
             upgraded[new] = converted[old]
-    return {key: default[key] for key in ADDED} | upgraded
+    return upgraded
+
+
+def _with_added(values: dict[str, Any]) -> dict[str, Any]:
+    default = flatten(base_config())
+    return {key: default[key] for key in ADDED} | values
 
 
 def _renamed_notes() -> dict[str, str]:

@@ -51,6 +51,11 @@ def at_least(smallest: float, *, at_most: float = math.inf) -> Callable[[str], A
     return number
 
 
+def number_of_folds(text: str) -> int:
+    """The type of `--folds`: at least 2, or 0 for one split."""
+    return 0 if text == "0" else at_least(2)(text)
+
+
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--workdir` of commands that start a run folder."""
     add_config_flag(parser)

@@ -76,8 +76,8 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     if np.any(role == VALIDATION):
         if num_folds:
             raise DataError(
-                f"split.num_folds is {num_folds}, but {table.source} gives its own validation images: set it to 0, "
-                "or put all labelled images into one split"
+                f"split.num_folds is {num_folds}, but {table.source} gives its own validation images: set it to 0 (a "
+                "study: leave --folds out) to validate on these, or give data.root a folder with one split only"
             )
     elif num_folds:
         pool, fold[pool] = divide([1 / num_folds] * num_folds, "fold")

@@ -186,7 +186,8 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     frame = pd.DataFrame(np.log(np.maximum(mean, 1e-300)), columns=pd.Index(columns))
     frame.insert(0, "filename", predictions.filenames)
     some = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
-    source = f"the study {folder.name}: {len(every)} times out of fold, averaged, by {some}"
+    where = "out of fold" if study.num_folds else "on its validation images"
+    source = f"the study {folder.name}: {len(every)} times {where}, averaged, by {some}"
     missing = len(study.names) - len(names)
     notes = [f"{missing} configs of the study are not finished and have no say"] if missing else []
     return frame, source, notes + _leaks([study.configs[name] for name in names])

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, MAX_CLASS_ROWS, new_figure, save_figure, styled, wrap
@@ -20,6 +22,9 @@ from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Labels, Logits, compute_metrics, one_vs_rest_scores
 
 __all__ = ["class_balance", "confusion_matrix", "image_sizes", "learning_curves", "roc_curves", "save_figure"]
+
+
+LEARNING_CURVES = {"train": "training", "selection": "selection", "validation": "validation"}
 
 
 @styled
@@ -65,17 +70,24 @@ def image_sizes(widths: Int[np.ndarray, " n"], heights: Int[np.ndarray, " n"], n
 
 @styled
 def confusion_matrix(
-    matrix: Int[np.ndarray, "k k"] | Sequence[Sequence[int]], class_names: Sequence[str], note: str = ""
+    matrix: Int[np.ndarray, "k k"] | Sequence[Sequence[int]], class_names: Sequence[str], of: str = "", note: str = ""
 ) -> Figure:
-    """Counts, rows true and columns predicted, shaded by their share of the true class."""
-    counts = np.asarray(matrix)
+    """Counts, rows true and columns predicted, shaded by their share of the true class; `of` goes into the title."""
+    num_classes = len(matrix)
+    side = max(3.2, min(0.62 * num_classes, 12))
+    figure = new_figure(side + 2.6, side + 1.7, _titled("Confusion matrix", of), note)
+    axes = figure.add_subplot()
+    shades = show_confusion(axes, np.asarray(matrix), class_names)
+    figure.colorbar(shades, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    return figure
+
+
+def show_confusion(axes: Axes, counts: np.ndarray, class_names: Sequence[str]) -> AxesImage:
+    """A confusion matrix [K, K] on some axes, with its numbers where they find room."""
     num_classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(3.2, min(0.62 * num_classes, 12))
-    figure = new_figure(side + 2.6, side + 1.7, "Confusion matrix", note)
-    axes = figure.add_subplot()
     shades = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shades, ax=axes, label="share of the true class", shrink=0.8)
     if num_classes <= MAX_CLASS_ROWS:
         for (i, j), share in np.ndenumerate(shares):
             text = f"{counts[i, j]:,}\n{share:.0%}"
@@ -88,8 +100,11 @@ def confusion_matrix(
     axes.set_yticks(range(num_classes), names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    return figure
+    return shades
+
+
+def _titled(title: str, of: str) -> str:
+    return f"{title}, {of}" if of else title
 
 
 @styled
@@ -98,6 +113,7 @@ def roc_curves(
     labels: Labels,
     class_names: Sequence[str],
     auc: Interval | None = None,
+    of: str = "",
     note: str = "",
 ) -> Figure:
     """ROC curve of class 1 for two classes, else of each class against the rest.
@@ -105,11 +121,13 @@ def roc_curves(
     Args:
       logits: unnormalised log-probabilities [N, K]; finite.
       auc: area under the curve (mean area for more than two classes) with its interval; by default without one.
+      of: goes into the title, such as "test images".
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
     is_binary = len(class_names) == 2
-    figure = new_figure(5.4 if is_binary else 8.2, 5.4, "ROC curve" if is_binary else "ROC curves", note)
+    title = _titled("ROC curve" if is_binary else "ROC curves", of)
+    figure = new_figure(5.4 if is_binary else 8.2, 5.4, title, note)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
     scores = one_vs_rest_scores(logits)
@@ -141,15 +159,22 @@ def roc_curves(
 
 @styled
 def learning_curves(
-    history: Sequence[Mapping[str, float | None]], chosen_epoch: int | None = None, note: str = ""
+    history: Sequence[Mapping[str, float | None]],
+    chosen_epoch: int | None = None,
+    test: Mapping[str, float | None] | None = None,
+    note: str = "",
 ) -> Figure:
     """Loss and accuracy over the epochs, and the epoch whose parameters were kept.
 
-    The history has an entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
-    `validation_loss` and the same three of accuracy; missing or None where it was not measured.
+    Test images have no curve: they are looked at once, with the weights that were kept.
+
+    Args:
+      history: an entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
+        `validation_loss` and the same three of accuracy; missing or None where it was not measured.
+      test: loss and accuracy on test images, where there are any, of the weights that were kept.
     """
     figure = new_figure(9, 4, "Learning curves", note)
-    splits = {"train": "training", "selection": "selection", "validation": "validation"}
+    splits = LEARNING_CURVES
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for (split, name), colour in zip(splits.items(), COLOURS, strict=False):
             points = [(entry["epoch"], entry.get(f"{split}_{metric}")) for entry in history]
@@ -159,6 +184,8 @@ def learning_curves(
                 # Smoothed labels and penalties are in it; the others are the plain cross-entropy.
                 label = f"{name}, as minimised" if (split, metric) == ("train", "loss") else name
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=label)
+        if chosen_epoch is not None and test and test[metric] is not None:
+            axes.plot(chosen_epoch, test[metric], "D", color=COLOURS[3], markersize=7, label="test, measured once")
         has_curves = bool(axes.lines)
         if not has_curves:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)

@@ -139,7 +139,7 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Judges the best checkpoint on the validation images: metrics.json with intervals, and figures."""
+    """Judges the best checkpoint on validation and labelled test images: metrics.json with intervals, and figures."""
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.folder import Run
@@ -148,7 +148,9 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     run = Run.open(args.workdir, overrides)
     prepared = prepare(run.config)
     metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
-    say(run.path("classification_report.txt").read_text(encoding="utf-8").rstrip())
+    for name in ("classification_report.txt", "classification_report_test.txt"):
+        if run.path(name).is_file():
+            say(("\ntest images\n" if "_test" in name else "") + run.path(name).read_text(encoding="utf-8").rstrip())
     say(summarise(run, prepared, metrics))
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
@@ -13,6 +15,7 @@ from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.metrics import Labels, Logits, log_softmax
 
 NUM_SHOWN = 24
 """Images in the grid of predictions."""
@@ -27,7 +30,9 @@ def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[
     Returns the findings, a line each.
     """
     on_validation, on_test = predictions.select(VALIDATION), predictions.select(TEST)
-    _draw_grid(run, prepared, on_validation)
+    title = "Validation images drawn at random: right in green, wrong in red"
+    rows = prepared.splits.rows(VALIDATION)
+    draw_predictions(run.folder, prepared, rows, on_validation.logits, title, seed=run.config.seed)
     if not prepared.table.originals:
         return []
     classes, pairs, findings = _count_by_original_class(run, prepared, on_validation, VALIDATION)
@@ -38,22 +43,24 @@ def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[
     return findings
 
 
-def _draw_grid(run: Run, prepared: Prepared, predictions: Predictions) -> None:
+def draw_predictions(
+    folder: pathlib.Path, prepared: Prepared, rows: Int[np.ndarray, " n"], logits: Logits, title: str, *, seed: int
+) -> None:
+    """Writes figures/predictions.png: some images with what is predicted of them, right in green, wrong in red.
+
+    Args:
+      rows: of labelled images in the table.
+      logits: what is predicted of them [n, K].
+      seed: the images are drawn by it, not chosen: neither the best nor the worst of them.
+    """
     from fpclass.report import grids
     from fpclass.report.style import save_figure
 
-    # Drawn by a fixed seed, not chosen: neither the best nor the worst of them.
-    rng = np.random.default_rng(run.config.seed)
-    chosen = np.sort(rng.choice(len(predictions.frame), min(NUM_SHOWN, len(predictions.frame)), replace=False))
-    titles, is_right = _describe(prepared, predictions)
-    figure = grids.prediction_grid(
-        prepared.images[prepared.splits.rows(VALIDATION)[chosen]],
-        [titles[i] for i in chosen],
-        is_right[chosen].tolist(),
-        "Validation images drawn at random: right in green, wrong in red",
-        note=prepared.note,
-    )
-    save_figure(figure, run.path("figures/predictions.png"))
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(rows), min(NUM_SHOWN, len(rows)), replace=False))
+    titles, is_right = _describe(prepared, logits[chosen], prepared.table.labels[rows[chosen]])
+    figure = grids.prediction_grid(prepared.images[rows[chosen]], titles, is_right.tolist(), title, note=prepared.note)
+    save_figure(figure, folder / "figures/predictions.png")
 
 
 def _count_by_original_class(
@@ -82,7 +89,7 @@ def _draw_galleries(
 
     rows = prepared.splits.rows(VALIDATION)
     originals = np.array(prepared.table.rows["original"], str)[rows]
-    titles, is_right = _describe(prepared, predictions)
+    titles, is_right = _describe(prepared, predictions.logits, predictions.labels)
     worst_first = np.argsort(-predictions.losses, kind="stable")
 
     def gallery(names: list[str], among: Int[np.ndarray, " n"], title: str, name: str) -> None:
@@ -108,13 +115,13 @@ def _draw_galleries(
         gallery([one, other], worst_first, title, "hardest_pair")
 
 
-def _describe(prepared: Prepared, predictions: Predictions) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+def _describe(prepared: Prepared, logits: Logits, labels: Labels) -> tuple[list[str], Bool[np.ndarray, " n"]]:
     """A title for every image, and whether it is predicted right."""
     names = prepared.table.class_names
-    predicted, sure = predictions.logits.argmax(axis=1), predictions.probabilities.max(axis=1)
-    is_right = predicted == predictions.labels
+    predicted, sure = logits.argmax(axis=1), np.exp(log_softmax(logits)).max(axis=1)
+    is_right = predicted == labels
     titles = [
         f"{names[k]} {share:.0%}" + ("" if right else f"\nis {names[true]}")
-        for k, true, share, right in zip(predicted, predictions.labels, sure, is_right, strict=True)
+        for k, true, share, right in zip(predicted, labels, sure, is_right, strict=True)
     ]
     return titles, is_right

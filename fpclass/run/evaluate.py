@@ -9,21 +9,28 @@ import numpy as np
 from fpclass import files
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits
+from fpclass.data.table import Table
 from fpclass.experiment import needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
-from fpclass.run.prepare import Prepared
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared, positive_class
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
 SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
-"""What scores.json holds of the validation images, for scripts that want a number and no interval."""
+"""What scores.json holds of the validation images, and as test_loss, … of labelled test images, for scripts that want a
+number and no interval; with `evaluate.positive_class` also precision and f1, of that class."""
+OF_POSITIVE = ("precision", "f1")
 
 
 def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
-    """Writes figures and metrics.json, which it returns, of the best weights on validation and labelled test images."""
+    """Writes figures and metrics.json, which it returns, of the best weights on validation and labelled test images.
+
+    Files about test images have the ending _test.
+    """
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
@@ -38,6 +45,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "num_epochs": len(history),
         "selected_on": _describe_selection(config, prepared.splits),
         "split_notes": list(prepared.splits.notes),
+        "positive_class": config.evaluate.positive_class,
     }
     for split in (VALIDATION, TEST):
         part = predictions.select(split)
@@ -47,33 +55,47 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         cohort = Cohort(part.labels, groups, class_names=table.class_names)
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
-    report = classification_report(metrics[VALIDATION])
-    files.write_text(run.path("classification_report.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
-    judged = predictions.select(VALIDATION)
-    matrix, auc = np.array(metrics[VALIDATION]["confusion_matrix"]), Interval.of(metrics[VALIDATION]["roc_auc"])
-    roc = figures.roc_curves(judged.logits, judged.labels, table.class_names, auc, note=prepared.note)
-    for name, figure in {
-        "confusion_matrix": figures.confusion_matrix(matrix, table.class_names, note=prepared.note),
-        "roc": roc,
-        "learning_curves": figures.learning_curves(history, chosen_epoch=metrics["epoch"], note=prepared.note),
-    }.items():
-        figures.save_figure(figure, run.path(f"figures/{name}.png"))
+        _show_split(run, prepared, part, metrics[split], split)
+    on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
+    curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
+    figures.save_figure(curves, run.path("figures/learning_curves.png"))
     metrics["findings"] = show_errors(run, prepared, predictions)
     files.write_json(run.path("metrics.json"), metrics)
-    overall = {name: metrics[VALIDATION][metric]["value"] for name, metric in SCORES.items()}
-    files.write_json(run.path("scores.json"), overall)
+    overall = _scores_of(metrics[VALIDATION], table, config)
+    files.write_json(run.path("scores.json"), overall | {f"test_{name}": score for name, score in on_test.items()})
     return metrics
+
+
+def _show_split(run: Run, prepared: Prepared, part: Predictions, metrics: dict[str, Any], split: str) -> None:
+    """Writes the classification report, the confusion matrix and the ROC curve of the images of a split."""
+    from fpclass.report import charts as figures
+
+    suffix, of = ("", "") if split == VALIDATION else (f"_{split}", f"{split} images")
+    report, names = classification_report(metrics), prepared.table.class_names
+    files.write_text(run.path(f"classification_report{suffix}.txt"), f"{prepared.note}\n{report}".lstrip("\n") + "\n")
+    matrix, auc = np.array(metrics["confusion_matrix"]), Interval.of(metrics["roc_auc"])
+    for name, figure in {
+        "confusion_matrix": figures.confusion_matrix(matrix, names, of=of, note=prepared.note),
+        "roc": figures.roc_curves(part.logits, part.labels, names, auc, of=of, note=prepared.note),
+    }.items():
+        figures.save_figure(figure, run.path(f"figures/{name}{suffix}.png"))
+
+
+def _scores_of(metrics: dict[str, Any], table: Table, config: Config) -> dict[str, float | None]:
+    """`SCORES` of the metrics of a split, and those of `evaluate.positive_class`, where there is one."""
+    scores = {name: metrics[metric]["value"] for name, metric in SCORES.items()}
+    positive = positive_class(config, table.classes, table.class_names)
+    if positive is None:
+        return scores
+    of_class = metrics["per_class"][table.class_names[positive]]
+    return scores | {name: of_class[name]["value"] for name in OF_POSITIVE}
 
 
 def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: float | None = None) -> str:
     """What came out and where it is, in a few lines."""
-    table, judged = prepared.table, metrics[VALIDATION]
-
-    def shown(name: str) -> str:
-        score = Interval.of(judged[name])
-        return "" if score.value is None else f"{name.replace('_', ' ')} {score}"
-
-    scores = ",  ".join(filter(None, map(shown, ("accuracy", "macro_f1", "roc_auc"))))
+    table = prepared.table
+    positive = positive_class(run.config, table.classes, table.class_names)
+    name = "" if positive is None else table.class_names[positive]
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
@@ -83,8 +105,7 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
     lines = [
         "",
         f"{run.config.name}: {table.source}",
-        f"  validation  {scores}",
-        f"              {_counted(judged['num_images'], judged['num_groups'])}; {judged['interval']}",
+        *(line for split in (VALIDATION, TEST) if split in metrics for line in _summary(split, metrics[split], name)),
         f"  best epoch  {metrics['epoch']} of {metrics['num_epochs']}, selected on {metrics['selected_on']}",
         *(f"  {line}" for line in metrics["findings"]),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
@@ -94,6 +115,18 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
     if seconds is not None:
         lines.append(f"  took        {seconds:.0f} s")
     return "\n".join(lines)
+
+
+def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
+    """The scores of a split, and of how many images they are."""
+    scores = {name.replace("_", " "): judged[name] for name in ("accuracy", "macro_f1", "roc_auc")}
+    if split == TEST:
+        scores["loss"] = judged["log_loss"]
+    if positive:
+        scores |= {f"{name} of {positive}": judged["per_class"][positive][name] for name in OF_POSITIVE}
+    shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)
+    about = f"{_counted(judged['num_images'], judged['num_groups'])}; {judged['interval']}"
+    return [f"  {split:<10}  {shown}", f"              {about}"]
 
 
 def _describe_selection(config: Config, splits: Splits) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table
-from fpclass.errors import RunError
+from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import needs_selection
 from fpclass.files import cache_dir
 from fpclass.run.folder import Run
@@ -86,12 +87,14 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
       strict: whether an image in quarantine is an error.
 
     Raises:
+      ConfigError: as `positive_class`.
       DataError: as `audit_data`; what makes training senseless; and with `strict`, images in quarantine.
     """
     audit, images = audit_data(config)
     if audit_folder:
         write_audit(audit_folder, audit, images)
     audit.raise_if_fatal()
+    positive_class(config, audit.table.classes, audit.table.class_names)  # known to be one before anything is trained
     if strict:
         audit.raise_if_strict()
     splits = make_splits(audit.table, config.split, needs_selection=needs_selection(config))
@@ -153,6 +156,21 @@ def check_same_start(run: Run, prepared: Prepared) -> None:
     check_same_data(run, prepared)
     if files.read_json(path).get("weights_sha256") != digest:
         raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")
+
+
+def positive_class(config: Config, classes: Sequence[str], class_names: Sequence[str]) -> int | None:
+    """The index of `evaluate.positive_class`, given as the source or as figures call it; None where it is empty.
+
+    Raises:
+      ConfigError: there is no such class.
+    """
+    wanted = config.evaluate.positive_class
+    for names in (class_names, classes):
+        if wanted in names:
+            return list(names).index(wanted)
+    if wanted:
+        raise ConfigError(f"evaluate.positive_class is {wanted!r}: expected one of {', '.join(class_names)}")
+    return None
 
 
 def describe_model(table: Table) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort, Rows
 from fpclass.stats.metrics import Labels, log_softmax
 from fpclass.stats.scores import NEGLIGIBLE, SeedLogits
@@ -53,6 +54,29 @@ def weighted_average(
     """Averages configs by their weights, not negative and summing to 1; configs without one do not count."""
     names = [name for name, weight in weights.items() if weight > 0]
     return _average([log_probabilities[name] for name in names], np.array([weights[name] for name in names]), how)
+
+
+def combine_folds(
+    logits: Mapping[str, SeedLogits],
+    num_folds: int,
+    weights: Mapping[str, float],
+    calibration: Calibration,
+    how: Average,
+) -> LogProbabilities:
+    """The ensemble's log-probabilities [N, K] of images that no fold holds, weighted and calibrated.
+
+    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
+    calibrated probabilities of the folds are then averaged.
+
+    Args:
+      logits: [M, N, K] of the M members of each config by name, all folds of the first seed, then of the next.
+      num_folds: 1 where there are none.
+    """
+    of_folds = []
+    for fold in range(num_folds):
+        averaged = {name: average_members(members[fold::num_folds], how) for name, members in logits.items()}
+        of_folds.append(calibration.apply(weighted_average(averaged, weights, how)))
+    return average_members(np.stack(of_folds), how)
 
 
 def greedy_weights(

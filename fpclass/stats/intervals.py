@@ -33,6 +33,7 @@ from fpclass.stats.weighted_metrics import (
     OVERALL_METRICS,
     PER_CLASS_METRICS,
     Weights,
+    class_of,
     make_weighted_metrics,
 )
 
@@ -204,7 +205,9 @@ def metric_bounds(
 
 
 def num_groups_behind(metric: str, cohort: Cohort) -> int:
-    """Groups that one of `OVERALL_METRICS` rests on: all, or, where it rests on each class, those of the smallest."""
+    """Groups that a metric with one value rests on: all, or those of its class, or else of the smallest class."""
+    if (k := class_of(metric)) is not None:
+        return len(np.unique(cohort.groups[cohort.labels == k]))
     if metric in ("accuracy", "log_loss", "brier"):
         return cohort.num_groups
     return min(len(np.unique(cohort.groups[cohort.labels == k])) for k in np.unique(cohort.labels))

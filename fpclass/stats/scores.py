@@ -1,7 +1,8 @@
 """How good one config is: the score of its members, with an interval that resamples groups.
 
 All configs of a study predict the same N labelled images in the same F folds of people. A member is one training:
-(fold, seed); it scores on the images of its own fold, whose people it never saw. What is estimated is
+(fold, seed); it scores on the images of its own fold, whose people it never saw. On a split that was there before, F is
+1: all members learn from its training images, and score on all of its validation images. What is estimated is
 
     the score of one training of this config on a study's training share of people, on new people like these,
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -82,53 +84,76 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
 
 
 def resampled_fold_scores(
-    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
+    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
 ) -> Float[np.ndarray, "b f"]:
     """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
 
     A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
-    S of the S seeds, the same ones in every fold. The draws depend on the groups, S and the bootstrap's seed alone:
-    replicates of configs of one study are paired. nan where the metric is undefined in that resample of the fold.
+    S of the S seeds, the same ones in every fold; without `draws_seeds` every seed counts once. The draws depend on the
+    groups, S and the bootstrap's seed alone: replicates of configs of one study are paired. nan where the metric is
+    undefined in that resample of the fold.
     """
+    return _resample(logits, cohort, [metric], bootstrap, draws_seeds=draws_seeds)[metric]
+
+
+def _resample(
+    logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap, *, draws_seeds: bool = True
+) -> dict[str, Float[np.ndarray, "b f"]]:
+    """`resampled_fold_scores` of several metrics, from the same resamples."""
     logits, rows_of_fold = _by_fold(logits, cohort)
     members = [
-        [make_weighted_metrics(of_seed[rows], cohort.labels[rows], [metric]) for of_seed in logits]
+        [make_weighted_metrics(of_seed[rows], cohort.labels[rows], metrics) for of_seed in logits]
         for rows in rows_of_fold
     ]
 
-    def evaluate(weights: np.ndarray) -> Float[np.ndarray, "b f s"]:
+    def evaluate(weights: np.ndarray) -> Float[np.ndarray, "b m f s"]:
         of_folds = []
         for rows, evaluators in zip(rows_of_fold, members, strict=True):
-            of_fold = weights[:, rows]
-            of_folds.append(np.stack([of_seed(of_fold)[metric] for of_seed in evaluators], axis=1))
-        return np.stack(of_folds, axis=1)
+            of_fold = [of_seed(weights[:, rows]) for of_seed in evaluators]
+            values = [np.stack([of_seed[metric] for of_seed in of_fold], axis=1) for metric in metrics]
+            of_folds.append(np.stack(values, axis=1))
+        return np.stack(of_folds, axis=2)
 
     num_seeds = len(logits)
     times_drawn = np.random.default_rng([bootstrap.seed, num_seeds]).multinomial(
         num_seeds, np.full(num_seeds, 1 / num_seeds), size=bootstrap.num_resamples
     )
-    return np.einsum("bfs,bs->bf", bootstrap.resample(evaluate, cohort), times_drawn / num_seeds)
+    shares = times_drawn / num_seeds if draws_seeds else np.full(times_drawn.shape, 1 / num_seeds)
+    drawn = np.moveaxis(bootstrap.resample(evaluate, cohort), 1, 0)
+    return {m: np.einsum("bfs,bs->bf", of_m.copy(), shares) for m, of_m in zip(metrics, drawn, strict=True)}
 
 
-def resampled_scores(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Float[np.ndarray, " b"]:
+def resampled_scores(
+    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
+) -> Float[np.ndarray, " b"]:
     """Bootstrap replicates of a config's score, the mean over its members, [B]; as `resampled_fold_scores`.
 
     Members whose metric is undefined in a resample are left out of its mean; nan where all are.
     """
     # Whether a metric is defined depends on the weights and labels, not on the logits: all seeds of a fold or none.
-    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap))
+    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap, draws_seeds=draws_seeds))
 
 
 def score_config(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Score:
     """Mean and standard deviation over members, with the interval of the mean; as `resampled_fold_scores`."""
-    scores = member_scores(logits, cohort, metric)
-    defined = scores[~np.isnan(scores)]
-    replicates = resampled_scores(logits, cohort, metric, bootstrap)
-    return Score(
-        mean=score_interval(float(defined.mean()) if defined.size else math.nan, replicates, cohort, metric, bootstrap),
-        sd=float(defined.std(ddof=1)) if defined.size > 1 else None,
-        num_members=scores.size,
-    )
+    return score_config_by(logits, cohort, [metric], bootstrap)[metric]
+
+
+def score_config_by(
+    logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, Score]:
+    """`score_config` by several metrics, from the same resamples."""
+    resampled, result = _resample(logits, cohort, metrics, bootstrap), {}
+    for metric in metrics:
+        scores, replicates = member_scores(logits, cohort, metric), mean_of_defined(resampled[metric])
+        defined = scores[~np.isnan(scores)]
+        mean = float(defined.mean()) if defined.size else math.nan
+        result[metric] = Score(
+            mean=score_interval(mean, replicates, cohort, metric, bootstrap),
+            sd=float(defined.std(ddof=1)) if defined.size > 1 else None,
+            num_members=scores.size,
+        )
+    return result
 
 
 def inflation(

@@ -7,6 +7,10 @@ the people of the fold; the mean over folds is what to expect of the procedure "
 A little of the bias remains, as always in cross-validation: the members of the other folds were trained on the people
 of the fold that reports, and a config that suits these does better elsewhere for having learnt from them.
 `pytest -m slow -n 0 -s tests/stats/test_selection.py` prints how little.
+
+On one split there are no folds to cross-fit by. The validation people, whom no member learnt from, are then divided in
+parts, and each part is scored by what the others chose: `cross_fitted_choice_in_parts`. Nothing of the bias remains,
+but the trained members are taken as given.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fpclass.stats.cohort import Cohort
+from fpclass.stats.cohort import Cohort, Folds, Rows
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.scores import (
     NEGLIGIBLE,
@@ -26,9 +30,10 @@ from fpclass.stats.scores import (
     mean_of_defined,
     member_scores,
     resampled_fold_scores,
+    score_config,
     score_interval,
 )
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
+from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Selection:
 
     Attributes:
       chosen: name of the config that is best on all folds, the one to use.
-      chosen_per_fold: name of the config that the other folds chose for each fold, F.
+      chosen_per_fold: name of the config that the other folds (on one split: parts) chose for each, F.
       optimistic: score of the chosen config on the data that chose it; its interval does not know of the choice.
       cross_fitted: score of the choice on people who had no say in it.
       optimism: by how much optimistic looks better than cross_fitted; above 0 is flattery, for every metric.
@@ -108,5 +113,45 @@ def cross_fitted_choice(
 
     optimistic, optimistic_interval = estimate([chosen] * cohort.num_folds)
     cross_fitted, cross_fitted_interval = estimate(chosen_per_fold)
-    optimism = cross_fitted - optimistic if metric in LOWER_IS_BETTER else optimistic - cross_fitted
+    optimism = _flattery(optimistic, cross_fitted, metric)
     return Selection(chosen, chosen_per_fold, optimistic_interval, cross_fitted_interval, optimism)
+
+
+def cross_fitted_choice_in_parts(
+    logits: Mapping[str, SeedLogits], cohort: Cohort, parts: Folds, metric: str, bootstrap: Bootstrap
+) -> Selection:
+    """`cross_fitted_choice` where all members judge all images: for each part of them the others choose.
+
+    Args:
+      logits: [S, N, K] of each config by name, S the same for all.
+      cohort: without folds.
+      parts: part of each image [N], as folds are numbered; a group is in one only.
+
+    Raises:
+      As `cross_fitted_choice`.
+    """
+
+    def fit(rows: Rows) -> str:
+        labels = cohort.labels[rows]
+        scores = {
+            name: np.array([metric_value(of_seed[rows], labels, metric) for of_seed in of_config])
+            for name, of_config in logits.items()
+        }
+        return choose(scores, metric)
+
+    def apply(name: str, rows: Rows) -> np.ndarray:
+        return np.moveaxis(logits[name][:, rows], 0, 1)
+
+    out = np.moveaxis(np.empty_like(next(iter(logits.values())), np.float64), 0, 1)
+    judged, by_part, chosen = cohort.with_folds(parts).cross_fit(fit, apply, out)
+    optimistic, cross_fitted = (
+        score_config(of_seeds, cohort, metric, bootstrap).mean
+        for of_seeds in (logits[chosen], np.moveaxis(judged, 1, 0))
+    )
+    values = [math.nan if score.value is None else score.value for score in (optimistic, cross_fitted)]
+    optimism = _flattery(values[0], values[1], metric)
+    return Selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, optimism)
+
+
+def _flattery(optimistic: float, cross_fitted: float, metric: str) -> float:
+    return cross_fitted - optimistic if metric in LOWER_IS_BETTER else optimistic - cross_fitted

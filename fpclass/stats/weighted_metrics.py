@@ -24,6 +24,8 @@ from fpclass.stats.metrics import (
 OVERALL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "brier")
 PER_CLASS_METRICS = ("precision", "recall", "f1")
 ALL_METRICS = OVERALL_METRICS + PER_CLASS_METRICS
+MACRO_PRECISION = "macro_precision"
+"""Mean over the classes that have images; a class that is never predicted counts 0."""
 LOWER_IS_BETTER = ("log_loss", "brier")
 """The others are proportions."""
 
@@ -37,16 +39,23 @@ def make_weighted_metrics(
 ) -> Callable[[Weights], MetricValues]:
     """Does once what does not depend on the weights.
 
-    Returns a function from weights [B, N] to [B] for each overall metric, [B, K] per class; nan where undefined.
+    Args:
+      metrics: of `ALL_METRICS`, `MACRO_PRECISION`, and those of one class, from `of_class`.
+
+    Returns:
+      A function from weights [B, N] to [B] for each overall metric, [B, K] per class; nan where undefined.
 
     Raises:
       DataError: as `check_predictions`.
-      ValueError: a metric that is none of `ALL_METRICS`.
+      ValueError: another metric.
     """
     from scipy import sparse
 
-    if unknown := set(metrics) - set(ALL_METRICS):
-        raise ValueError(f"unknown metrics {sorted(unknown)}, known are {ALL_METRICS}")
+    classes = {metric: class_of(metric) for metric in metrics}
+    for metric, k in classes.items():
+        known = (*ALL_METRICS, MACRO_PRECISION) if k is None else PER_CLASS_METRICS
+        if metric.partition("[")[0] not in known:
+            raise ValueError(f"unknown metrics {metric!r}, known are {known}")
     logits, labels = check_predictions(logits, labels)
     num_images, num_classes = logits.shape
     predicted = logits.argmax(axis=1)
@@ -63,7 +72,7 @@ def make_weighted_metrics(
     def evaluate(weights: Weights) -> MetricValues:
         support, correct, called = np.split(weights @ class_sums, 3, axis=1)
         total = weights.sum(axis=1)
-        recall = ratio(correct, support)
+        precision, recall = ratio(correct, called), ratio(correct, support)
         f1 = np.where(support > 0, ratio(2 * correct, support + called), np.nan)
         log_loss, brier = ratio(weights @ losses, total[:, None]).T
         values = {
@@ -73,15 +82,26 @@ def make_weighted_metrics(
             "macro_f1": f1[:, has_images].mean(axis=1),
             "log_loss": log_loss,
             "brier": brier,
-            "precision": ratio(correct, called),
+            "precision": precision,
+            MACRO_PRECISION: np.nan_to_num(precision)[:, has_images].mean(axis=1),
             "recall": recall,
             "f1": f1,
         }
         if roc_auc:
             values["roc_auc"] = roc_auc(weights)
-        return {metric: values[metric] for metric in metrics}
+        return {m: values[m] if k is None else values[m.partition("[")[0]][:, k] for m, k in classes.items()}
 
     return evaluate
+
+
+def of_class(metric: str, k: int) -> str:
+    """One of `PER_CLASS_METRICS` for a single class, such as "f1[1]", which stands where an overall metric does."""
+    return f"{metric}[{k}]"
+
+
+def class_of(metric: str) -> int | None:
+    """The class of a metric from `of_class`; None of others."""
+    return int(metric.partition("[")[2].rstrip("]")) if metric.endswith("]") else None
 
 
 def metric_value(logits: Logits, labels: Labels, metric: str) -> float:

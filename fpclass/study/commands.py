@@ -15,6 +15,7 @@ from fpclass.flags import (
     add_strict_flag,
     add_study_workdir_flag,
     at_least,
+    number_of_folds,
 )
 
 DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
@@ -24,6 +25,8 @@ EPILOG = """
 Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
 
   launch.py study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
+  launch.py study --configs 'configs/vehicles_animals/vehicles_model?.py' --seeds=3 --config.data.root=DIR
+                                   DIR with train/, validation/ and test/: on this split, by three seeds
   launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
   launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
 """
@@ -37,7 +40,7 @@ Any key of configs/base.py can be set, as for study.
 
 
 def study(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Trains many configs on every fold with every seed, and says which differences are real.
+    """Trains many configs on every fold (or the split of the data set) with every seed: which differences are real.
 
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
@@ -51,7 +54,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     folder = pathlib.Path(args.workdir)
     there = Study.open(folder) if args.resume else None
     if there and not args.configs:
-        if args.folds or args.baseline or args.compare_splits:
+        if args.folds is not None or args.baseline or args.compare_splits:
             raise ConfigError("--resume without --configs takes all but --seeds from the study; leave the rest out")
         plan = there.changed(overrides, args.seeds)
     else:
@@ -59,18 +62,19 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             folder,
             args.configs or DEFAULT_STUDY,
             overrides,
-            num_folds=args.folds or 5,
+            num_folds=args.folds,
             num_seeds=args.seeds or 1,
             baseline=args.baseline,
             compare_splits=args.compare_splits,
         )
     with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
-        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        data = study_run.StudyData(plan, strict=args.strict)
+        failures = study_run.train_study(plan, data, interruption)
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
         if is_first:
-            say(study_results.conclude(plan, failures))
+            say(study_results.conclude(plan, failures, data.of(plan.baseline)))
     return 1 if failures else 0
 
 
@@ -86,11 +90,12 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
     plan = plan_sweep(folder, args.config, overrides, **numbers, cuts=args.cuts or ())
     with plan.claimed(), interruptible() as interruption:
-        failures = study_run.train_study(plan, interruption, strict=args.strict)
+        data = study_run.StudyData(plan, strict=args.strict)
+        failures = study_run.train_study(plan, data, interruption)
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
-        say(study_results.conclude(plan, failures))
+        say(study_results.conclude(plan, failures, data.of(plan.baseline)))
         say(conclude_sweep(plan, failures))
     return 1 if failures else 0
 
@@ -119,7 +124,7 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     configs = f"config files or quoted patterns; default {' '.join(DEFAULT_STUDY)}"
     add("--configs", nargs="+", metavar="FILE", help=configs)
-    add("--folds", type=at_least(2), metavar="K", help="parts of the people; default 5")
+    _add_fold_flag(parser)
     add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
     add_study_workdir_flag(parser, "runs/study")
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
@@ -130,10 +135,15 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     add_process_flags(parser)
 
 
+def _add_fold_flag(parser: argparse.ArgumentParser) -> None:
+    folds = "parts of the people; 0: one split; default: the split that the data set brings, or else 5 folds"
+    parser.add_argument("--folds", type=number_of_folds, metavar="K", help=folds)
+
+
 def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="experiment with a backbone")
-    add("--folds", type=at_least(2), default=5, metavar="K", help="parts of the people; default %(default)s")
+    _add_fold_flag(parser)
     add("--seeds", type=at_least(1), default=1, metavar="S", help="trainings per fold; default %(default)s")
     cuts = "first stage that learns; head: none; default every one with weights"
     add("--cuts", nargs="+", metavar="STAGE", help=cuts)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fpclass import files
 from fpclass.config import Config
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
-from fpclass.run.prepare import note_of
+from fpclass.run.prepare import Prepared, note_of
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
 from fpclass.stats.decision_report import decision_report
@@ -19,12 +21,15 @@ from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
 from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
-from fpclass.stats.selection import cross_fitted_choice
+from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
+from fpclass.study.gallery import draw_gallery, draw_grid
+from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
 from fpclass.study.study import IMAGE_RANDOM, Study
+from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
 
 TRAINING_NOTE = (
@@ -35,10 +40,12 @@ TRAINING_NOTE = (
 )
 
 
-def conclude(study: Study, failures: dict[str, str]) -> str:
+def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None = None) -> str:
     """Judges the trained members of a study, writes everything about them, and returns a summary for the terminal.
 
-    The members of all configs but the failed ones (reason by config) have to be trained.
+    Args:
+      failures: reason by config; the members of all others have to be trained.
+      prepared: data of the baseline, if they are at hand.
 
     Raises:
       RunError: a member's files are missing or damaged, or the folder cannot be written to.
@@ -48,19 +55,20 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
     settings = study.configs[study.baseline]
-    bootstrap, metric = bootstrap_of(settings), settings.study.metric
     described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    bootstrap = bootstrap_of(settings)
+    metric = metric_of(settings, described["classes"], described["class_names"])
     predictions = collect(study, trained, described["class_names"])
     write_tables(study, trained)
-    rows = judge(predictions, study, failures, settings)
-    choice = None
-    if len(trained) > 1:
-        choice = cross_fitted_choice(predictions.logits, predictions.cohort, metric, bootstrap)
+    rows = judge(predictions, study, failures, metric)
+    choice = judge_choice(predictions, metric, bootstrap) if len(trained) > 1 else None
     ensemble, reports = judge_ensemble(predictions, settings)
-    write_ensemble(study, ensemble, reports, described, settings)
+    record = write_ensemble(study, ensemble, reports, described, settings)
+    aside = collect_labelled_test(study, trained, described["class_names"])
+    chosen = choice.chosen if choice else ""
     report = StudyReport(
         rows=rows,
-        metric=metric,
+        metric=name_of(metric, described["class_names"]),
         confidence=bootstrap.confidence,
         note=note_of(described["is_synthetic"]),
         source=described["trained_on"],
@@ -71,13 +79,22 @@ def conclude(study: Study, failures: dict[str, str]) -> str:
         ensemble_scores=reports["scores"],
         calibration=reports["calibration"],
         decisions=reports["decisions"],
-        inflations=judge_splits(predictions, study, failures, settings),
+        inflations=judge_splits(predictions, study, failures, metric),
         failed_splits={
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
+        predictions_file=study.predictions_file,
+        test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
     )
-    _write(study, report, predictions, settings)
+    drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
+    drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
+    _write(study, report, predictions, settings, drawn)
     return to_text(report, study.folder)
+
+
+def judged_are(study: Study) -> str:
+    """What the labelled images that members are judged on are called."""
+    return "out of fold" if study.num_folds else "validation images"
 
 
 def bootstrap_of(settings: Config) -> Bootstrap:
@@ -85,9 +102,10 @@ def bootstrap_of(settings: Config) -> Bootstrap:
     return Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
 
 
-def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settings: Config) -> list[StudyRow]:
+def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], metric: str) -> list[StudyRow]:
     """The rows of the table, the baseline first, failures in their place."""
-    cohort, metric, bootstrap = predictions.cohort, settings.study.metric, bootstrap_of(settings)
+    settings = study.configs[study.baseline]
+    cohort, bootstrap = predictions.cohort, bootstrap_of(settings)
     compared = {}
     if study.baseline in predictions.logits:
         margin = settings.study.margin
@@ -104,9 +122,17 @@ def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], settin
     return rows
 
 
+def judge_choice(predictions: OutOfFold, metric: str, bootstrap: Bootstrap) -> Selection:
+    """The best of the configs, and what to expect of it."""
+    logits, cohort = predictions.logits, predictions.cohort
+    if cohort.num_folds > 1:
+        return cross_fitted_choice(logits, cohort, metric, bootstrap)
+    return cross_fitted_choice_in_parts(logits, cohort, predictions.cross_fitted.folds, metric, bootstrap)
+
+
 def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
-    """The greedy ensemble over the configs; and its scores, calibration and decisions, out of fold, for JSON."""
-    cohort, bootstrap, method = predictions.cohort, bootstrap_of(settings), settings.study.calibration
+    """The greedy ensemble over the configs; and its scores, calibration and decisions, cross-fitted, for JSON."""
+    cohort, bootstrap, method = predictions.cross_fitted, bootstrap_of(settings), settings.study.calibration
     ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
     log_probabilities = ensemble.log_probabilities
     calibrated, _, _ = cross_fitted_calibration(log_probabilities, cohort, method)
@@ -124,10 +150,9 @@ def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, 
     }
 
 
-def judge_splits(
-    predictions: OutOfFold, study: Study, failures: dict[str, str], settings: Config
-) -> dict[str, Inflation]:
+def judge_splits(predictions: OutOfFold, study: Study, failures: dict[str, str], metric: str) -> dict[str, Inflation]:
     """How much folds that divide people flatter each config that was trained on both kinds."""
+    bootstrap = bootstrap_of(study.configs[study.baseline])
     inflations = {}
     for name in study.configs:
         grouped = name.removesuffix(IMAGE_RANDOM)
@@ -141,27 +166,26 @@ def judge_splits(
             random.cohort.folds[rows],
             predictions.logits[grouped],
             predictions.cohort,
-            settings.study.metric,
-            bootstrap_of(settings),
+            metric,
+            bootstrap,
         )
     return inflations
 
 
 def write_ensemble(
     study: Study, ensemble: Ensemble, reports: dict[str, Any], described: dict[str, Any], settings: Config
-) -> None:
-    """Writes ensemble.json: all that `submit --ensemble` needs beside the members' predictions."""
+) -> dict[str, Any]:
+    """Writes ensemble.json, which it returns: all that `submit --ensemble` needs beside the members' predictions."""
     thresholds = reports["decisions"]["thresholds"]
-    files.write_json(
-        study.path("ensemble.json"),
-        {
-            "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
-            "average": settings.predict.averaging,
-            "calibration": reports["calibration"]["final"],
-            "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
-            **described,
-        },
-    )
+    record = {
+        "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
+        "average": settings.predict.averaging,
+        "calibration": reports["calibration"]["final"],
+        "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
+        **described,
+    }
+    files.write_json(study.path("ensemble.json"), record)
+    return record
 
 
 def describe_originals(study: Study, report: StudyReport, filenames: list[str]) -> dict[str, str]:
@@ -174,21 +198,26 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
         return {}
     rows = Run(study.folder, settings).read_csv("table.csv").set_index("filename")
     originals = np.array(rows.loc[filenames, "original"], str)
-    logits = report.ensemble.log_probabilities
-    _, _, lines = write_original_classes(
-        study.folder, logits, report.cohort, originals, bootstrap_of(settings), note=report.note
-    )
+    logits, bootstrap = report.ensemble.log_probabilities, bootstrap_of(settings)
+    _, _, lines = write_original_classes(study.folder, logits, report.cohort, originals, bootstrap, note=report.note)
+    if test := report.test:
+        originals = np.array(rows.loc[test.judged.filenames, "original"], str)
+        options: Any = {"suffix": "_test", "note": report.note}
+        _, _, of_test = write_original_classes(
+            study.folder, test.logits, test.judged.cohort, originals, bootstrap, **options
+        )
+        lines += [f"test images, {line}" for line in of_test]
     about = (
-        "Of the ensemble, which `submit --ensemble` hands in, out of fold: every image by members that never saw it, "
-        "weighted as the other folds want it; wrong is another most probable class. All classes and pairs: "
+        "Of the ensemble, which `submit --ensemble` hands in, cross-fitted: every image by members that never saw it, "
+        "weighted as other images want it; wrong is another most probable class. All classes and pairs: "
         "original_classes.csv, original_pairs.csv."
     )
     text = [about, "", *(f"- {line}" for line in lines), "", "![original_classes](figures/original_classes.png)"]
     return {"Errors by original class": "\n".join(text)}
 
 
-def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config) -> None:
-    """Writes the table, the report and the figures."""
+def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config, drawn: Sequence[str]) -> None:
+    """Writes the table, the report and its figures, and shows in the report those that are drawn."""
     frame = to_frame(report.rows, report.metric, report.source)
     for metric in OVERALL_METRICS:
         means = {
@@ -196,13 +225,19 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             for name, logits in predictions.logits.items()
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
+    of_test = {}
+    if test := report.test:
+        frame = frame.join(pd.DataFrame([test.columns(row.name) for row in report.rows]))
+        of_test["Classification reports, test images"] = reports_markdown(test.judged.logits, test.judged.cohort)
     files.write_csv(study.path("study.csv"), frame)
     trainings = training_table(study, list(predictions.logits), report.cohort.class_names)
     files.write_csv(study.path("training.csv"), trainings)
     sections = {
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
-        "Classification reports, out of fold": reports_markdown(predictions),
+        f"Classification reports, {judged_are(study)}": reports_markdown(predictions.logits, predictions.cohort),
+        **of_test,
         **describe_originals(study, report, predictions.filenames),
+        "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
     files.write_json(
@@ -210,7 +245,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         {
             "data": report.source,
             "is_synthetic": bool(report.note),
-            "num_folds": report.cohort.num_folds,
+            "num_folds": study.num_folds,
             "num_seeds": report.num_seeds,
             "metric": report.metric,
             "confidence": report.confidence,
@@ -223,6 +258,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             "calibration": report.calibration,
             "decisions": report.decisions,
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
+            "test": test.to_json() if test else None,
         },
     )
     note = report.note

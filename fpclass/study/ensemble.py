@@ -17,7 +17,7 @@ from fpclass.run.prepare import check_same_data, prepare
 from fpclass.run.submission import write_submission
 from fpclass.stats.calibration import Calibration
 from fpclass.stats.decisions import cost_decisions
-from fpclass.stats.ensembling import LogProbabilities, average_members, weighted_average
+from fpclass.stats.ensembling import LogProbabilities, combine_folds
 from fpclass.stats.metrics import log_softmax
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study
@@ -42,7 +42,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     filenames, logits = collect_test(study, ensemble["weights"])
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
-    combined = combine(logits, study.num_folds, ensemble)
+    combined = combine(logits, study.num_splits, ensemble)
     predictions = Predictions.make(table, splits, rows, combined, "ensemble")
     files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
     decided = Predictions.make(table, splits, rows, decide(combined, config, ensemble["thresholds"]), "ensemble")
@@ -52,18 +52,9 @@ def submit_ensemble(study: Study) -> pathlib.Path:
 def combine(
     logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int, ensemble: dict[str, Any]
 ) -> LogProbabilities:
-    """The ensemble's log-probabilities [N, K] of rows that no fold holds, weighted and calibrated by ensemble.json.
-
-    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
-    calibrated probabilities of the folds are then averaged. The members of a config are in the order of all folds of
-    the first seed, then of the next.
-    """
-    calibration, average = Calibration.from_json(ensemble["calibration"]), ensemble["average"]
-    of_folds = []
-    for fold in range(num_folds):
-        averaged = {name: average_members(members[fold::num_folds], average) for name, members in logits.items()}
-        of_folds.append(calibration.apply(weighted_average(averaged, ensemble["weights"], average)))
-    return average_members(np.stack(of_folds), average)
+    """`combine_folds` by what ensemble.json holds."""
+    calibration = Calibration.from_json(ensemble["calibration"])
+    return combine_folds(logits, num_folds, ensemble["weights"], calibration, ensemble["average"])
 
 
 def decide(

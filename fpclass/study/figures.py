@@ -37,7 +37,7 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
     left.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
     _differences(right, shown, margin)
     baseline = next((row.name for row in shown if row.is_baseline), "the baseline, which failed")
-    right.set_title(f"{level}; thick: over people, thin: corrected", loc="left", color=GREY)
+    right.set_title(f"{level}; thick: bootstrap, thin: the verdict's test", loc="left", color=GREY)
     right.set_xlabel(f"difference from {shorten(baseline, 26)}")
     for axes in (left, right):
         axes.grid(axis="x")
@@ -104,7 +104,7 @@ def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
     """Accuracy against confidence by `calibration_report`, before and after calibration, over where the images are."""
     figure = new_figure(9, 5.6, "Reliability: is it right as often as it says?", note)
     upper, lower = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
-    stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, out of fold)"}
+    stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, cross-fitted)"}
     counts = [report[stage]["confidence_counts"] for stage in stages]
     num_bars = len(counts[0])
     # For two classes no confidence is below one half: that half would be empty paper.
@@ -140,7 +140,7 @@ def risk_coverage_curve(report: Mapping[str, Any], note: str = "") -> Figure:
     axes.axhline(everyone, color=GREY, linewidth=1, linestyle="--", label=f"in random order: {everyone:.3f}")
     coverage, risk = abstention["coverage"]["value"], abstention["risk"]["value"]
     if risk is not None:
-        label = f"fitted out of fold for at most {abstention['max_risk']:g}"
+        label = f"cross-fitted for at most {abstention['max_risk']:g}"
         axes.plot(coverage, risk, "o", color=COLOURS[1], label=label)
     axes.set_title(f"area under the curve {Interval.of(abstention['aurc'])}", loc="left", color=GREY)
     # The first few people make a band as high as the page: it may leave the frame.

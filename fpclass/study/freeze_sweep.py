@@ -31,7 +31,7 @@ def plan_sweep(
     config_path: str,
     overrides: Sequence[str],
     *,
-    num_folds: int,
+    num_folds: int | None,
     num_seeds: int,
     cuts: Sequence[str] = (),
 ) -> Study:
@@ -39,6 +39,7 @@ def plan_sweep(
 
     Args:
       config_path: of the experiment; what it says about freezing is replaced.
+      num_folds: as `plan_study`.
       cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
         the first stage is among them, which leaves nothing to cache, no config trains on cached views: the curve would
         mix two effects.

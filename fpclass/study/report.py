@@ -20,6 +20,13 @@ from fpclass.stats.ensembling import Ensemble
 from fpclass.stats.intervals import Interval, format_number
 from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
+from fpclass.study.test_set import OnTest
+
+FOLD_TEST = "corrected for overlapping training sets and, by Holm, for the length of the table (docs/statistics.md)"
+SPLIT_TEST = (
+    "that adds the noise of seeds, corrected, by Holm, for the length of the table; all of it is about trainings on "
+    "these training images: how much others would have changed, one split cannot tell (docs/statistics.md)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +82,8 @@ class StudyReport:
       ensemble_scores: from `evaluate_predictions`.
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
+      predictions_file: name of the table of predictions of labelled images.
+      test: how good they are on labelled test images; None where there are none.
     """
 
     rows: list[StudyRow]
@@ -91,19 +100,26 @@ class StudyReport:
     decisions: dict[str, Any]
     inflations: dict[str, Inflation]
     failed_splits: dict[str, str]
+    predictions_file: str = "out_of_fold.csv"
+    test: OnTest | None = None
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     """The whole for the terminal."""
     lines = align_columns(_cells(report))
     table = [lines[0], "-" * max(map(len, lines[:2])), *lines[1:]]
-    test = "test_predictions.csv, " * (folder / "test_predictions.csv").is_file()
+    tables = [name for name in (report.predictions_file, "test_predictions.csv") if (folder / name).is_file()]
     written = [
         "",
         f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
-        f"            {folder / 'out_of_fold.csv'}, {test}members/",
+        f"            {', '.join([*tables, 'members/'])}",
     ]
-    findings = [textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in _findings(report)]
+    on_test = report.test
+    if on_test:
+        cells = align_columns(on_test.cells(has_intervals=False))
+        table += ["", "test images", *cells[:1], "-" * max(map(len, cells)), *cells[1:]]
+    lines = [*_findings(report), *(on_test.findings() if on_test else [])]
+    findings = [textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
     return "\n".join(["", *table, "", *findings, *written])
 
 
@@ -111,7 +127,12 @@ def to_markdown(report: StudyReport, sections: Mapping[str, str] | None = None) 
     """study.md; further sections by their titles."""
     findings = [f"- {line}" for line in _findings(report)]
     pictures = [f"![{name}](figures/{name}.png)" for name in ("study", "reliability", "risk_coverage")]
-    further = [line for title, text in (sections or {}).items() for line in (f"## {title}", "", text, "")]
+    sections = dict(sections or {})
+    if on_test := report.test:
+        about = [f"- {line}" for line in on_test.findings()]
+        of_test = "\n".join([*markdown_table(on_test.cells(has_intervals=True)), "", *about])
+        sections = {"Test images": of_test} | sections
+    further = [line for title, text in sections.items() for line in (f"## {title}", "", text, "")]
     return "\n".join(["# Study", "", *markdown_table(_cells(report)), "", *findings, "", *pictures, "", *further])
 
 
@@ -120,19 +141,21 @@ def _findings(report: StudyReport) -> list[str]:
     metric = report.metric.replace("_", " ")
     lines = [report.note] if report.note else []
     cohort, choice = report.cohort, report.choice
+    has_folds = cohort.num_folds > 1
     lines.append(
-        f"{report.source}: {len(cohort)} images"
+        f"{report.source}: {len(cohort)} {'' if has_folds else 'validation '}images"
         + (f" of {cohort.num_groups} people" if cohort.groups_are == "people" else "")
-        + f", {cohort.num_folds} folds x {report.num_seeds} seeds; {100 * report.confidence:g} % intervals: of the "
-        f"mean by resampling {cohort.groups_are}, which takes the trained members as given and is somewhat narrow, of "
-        "the difference and p by a test corrected for overlapping training sets and, by Holm, for the length of the "
-        "table (docs/statistics.md)"
+        + f", {f'{cohort.num_folds} folds' if has_folds else 'one split'} x {report.num_seeds} seeds; "
+        f"{100 * report.confidence:g} % intervals: of the mean by resampling {cohort.groups_are}, which takes the "
+        "trained members as given and is somewhat narrow, of the difference and p by a test "
+        + (FOLD_TEST if has_folds else SPLIT_TEST)
     )
     if choice:
         counts = Counter(choice.chosen_per_fold).most_common()
         lines.append(
-            f"best config: {choice.chosen}, {metric} {choice.optimistic} OPTIMISTIC (chosen on the same people); of "
-            f"the choice itself expect {choice.cross_fitted} (each fold chosen for by the others: "
+            f"best config: {choice.chosen}, {metric} {choice.optimistic} OPTIMISTIC (chosen on the same "
+            f"{cohort.groups_are}); of the choice itself expect {choice.cross_fitted} (each "
+            f"{'fold' if has_folds else 'part'} chosen for by the others: "
             f"{', '.join(f'{name} {count}x' for name, count in counts)})"
         )
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in report.ensemble.weights.items() if weight)

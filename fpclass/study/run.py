@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 from fpclass.config import Config
 from fpclass.console import Interruption, is_terminal, say
-from fpclass.data.splits import make_splits
+from fpclass.data.splits import VALIDATION, make_splits
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.parallel import is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.stats.decisions import check_cost
+from fpclass.study.metric import metric_of
+from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study
 from fpclass.study.training import train_config
 from fpclass.train.task import require_weights
@@ -23,31 +25,36 @@ Failures = dict[str, str]
 """Reasons why configs could not be trained, by name."""
 
 
-def train_study(study: Study, interruption: Interruption, *, strict: bool = False) -> Failures | None:
+def train_study(study: Study, data: StudyData, interruption: Interruption) -> Failures | None:
     """Trains every member that is not trained yet. A config that fails does not stand in the way of the others.
 
     Args:
       study: its folder must exist.
+      data: its own.
       interruption: asked after every epoch.
-      strict: whether an image in quarantine is an error.
 
     Returns:
       None if it was interrupted.
 
     Raises:
+      ConfigError: costs, or a metric, that do not fit the classes.
       DataError: the data of the baseline cannot be used, or divided into so many folds.
       RunError: the folder cannot be written to.
     """
     failures = missing_weights(study)  # known before hours of training, not after
-    data = StudyData(study, strict=strict)
     prepared = data.of(study.baseline)
     if is_first_process():
         check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
     if study.compares_splits and not any(prepared.table.rows["group"]):
         raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
+    if not study.num_folds:  # known to do before hours of training, not after
+        rows = prepared.splits.rows(VALIDATION)
+        units = prepared.splits.frame["unit"].to_numpy(str)
+        parts_of(units[rows], prepared.table.labels[rows], prepared.table.class_names)
+    metric_of(study.configs[study.baseline], prepared.table.classes, prepared.table.class_names)
     num_classes = prepared.table.num_classes
     cost = study.configs[study.baseline].study.cost
-    if cost:  # known to fit before hours of training, not after
+    if cost:  # likewise
         check_cost(cost, num_classes)
     with Progress(study) as progress:
         for name in study.configs:
@@ -84,7 +91,8 @@ def missing_weights(study: Study) -> Failures:
 class StudyData:
     """The data of a study's configs, of which neighbours mostly share one decoding."""
 
-    def __init__(self, study: Study, *, strict: bool):
+    def __init__(self, study: Study, *, strict: bool = False):
+        """With `strict`, an image in quarantine is an error."""
         self._study = study
         self._strict = strict
         self._key = ""

@@ -1,7 +1,8 @@
 """A study: many configs, each trained on every fold with every seed, in one folder that any interruption leaves usable.
 
 A member of a study is a run folder like any other, `members/CONFIG/fold-0-seed-0`: the other commands work on it, and
-`train` with the same fold and seed gives the same weights. A member whose predictions.csv is there is done.
+`train` with the same fold and seed gives the same weights. A member whose predictions.csv is there is done. Without
+folds, on a split that the data set brings or on one hold-out, members differ by their seeds: `members/CONFIG/seed-0`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from ml_collections import ConfigDict
 
 from fpclass import experiment, files
 from fpclass.config import Config, config_homes, flatten, folder_format, read_format
+from fpclass.console import progress
+from fpclass.data.sources import load_table
+from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
 
+DEFAULT_FOLDS = 5
+"""Where the data set gives no validation images of its own."""
 IMAGE_RANDOM = "@image-random"
 """Ends the name of a config's twin whose folds divide images instead of people: the leak, shown."""
 
@@ -30,7 +36,7 @@ class StudyMember:
     """One training of a study.
 
     Attributes:
-      fold: the fold that validates.
+      fold: the fold that validates; 0 where there is one split only.
       seed: of initial weights, order, augmentation and dropout.
     """
 
@@ -41,7 +47,7 @@ class StudyMember:
     @property
     def name(self) -> str:
         """How tables call it."""
-        return f"fold-{self.fold}-seed-{self.seed}"
+        return self.run.folder.name
 
     @property
     def is_done(self) -> bool:
@@ -51,7 +57,11 @@ class StudyMember:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Configs to compare, by name in the order of the table; with `compare_splits` each of them has a twin."""
+    """Configs to compare, by name in the order of the table; with `compare_splits` each of them has a twin.
+
+    Attributes:
+      num_folds: 0: one split, that of the data set, or else one hold-out.
+    """
 
     folder: pathlib.Path
     configs: dict[str, Config]
@@ -69,22 +79,30 @@ class Study:
         """Whether each config is also trained on image-random folds."""
         return len(self.names) < len(self.configs)
 
+    @property
+    def num_splits(self) -> int:
+        """How many ways of dividing the images there are: the folds, or 1."""
+        return max(self.num_folds, 1)
+
+    @property
+    def predictions_file(self) -> str:
+        """Name of the table of what members predict of labelled images that they were not trained on."""
+        return "out_of_fold.csv" if self.num_folds else "validation_predictions.csv"
+
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this study."""
         return self.folder / name
 
     def members(self, name: str) -> list[StudyMember]:
         """The members of a config: all folds of the first seed, then of the next."""
-        first_seed = self.configs[name].seed
-        return [
-            self._member(name, fold, first_seed + i) for i in range(self.num_seeds) for fold in range(self.num_folds)
-        ]
+        seeds = range(first := self.configs[name].seed, first + self.num_seeds)
+        return [self._member(name, fold, seed) for seed in seeds for fold in range(self.num_splits)]
 
     def _member(self, name: str, fold: int, seed: int) -> StudyMember:
         config: Config = ConfigDict(self.configs[name].to_dict())
         config.split.num_folds, config.split.fold, config.seed = self.num_folds, fold, seed
-        folder = self.folder / "members" / name / f"fold-{fold}-seed-{seed}"
-        return StudyMember(fold, seed, Run(folder, config.lock()))
+        member = f"fold-{fold}-seed-{seed}" if self.num_folds else f"seed-{seed}"
+        return StudyMember(fold, seed, Run(self.folder / "members" / name / member, config.lock()))
 
     def lock(self) -> contextlib.AbstractContextManager[object]:
         """Holds the folder for one process at a time.
@@ -177,7 +195,7 @@ def plan_study(
     patterns: Sequence[str],
     overrides: Sequence[str],
     *,
-    num_folds: int,
+    num_folds: int | None,
     num_seeds: int,
     baseline: str | None,
     compare_splits: bool,
@@ -187,12 +205,13 @@ def plan_study(
     Args:
       patterns: config files, or patterns of them such as configs/footprints/*.py.
       overrides: as `load_config` takes them, for all configs alike.
-      num_folds: at least 2.
+      num_folds: at least 2, or 0 for one split; None: `default_folds`.
       baseline: None: the config called "baseline", or the first.
       compare_splits: train each config on image-random folds too.
 
     Raises:
-      ConfigError: no such config, two of one name, or configs that do not divide the people alike.
+      ConfigError: no such config, two of one name, or as `assemble`.
+      DataError: as `assemble`.
     """
     by_name: dict[str, Config] = {}
     for file in find_configs(patterns):
@@ -217,17 +236,25 @@ def assemble(
     folder: pathlib.Path,
     by_name: dict[str, Config],
     *,
-    num_folds: int,
+    num_folds: int | None,
     num_seeds: int,
     baseline: str,
     compare_splits: bool,
 ) -> Study:
-    """Makes a study of configs by name; the baseline comes first.
+    """Makes a study of configs by name; the baseline comes first. Arguments as `plan_study`.
 
     Raises:
-      ConfigError: configs that do not divide the people alike.
+      ConfigError: configs that do not divide the people alike, or one split to compare with another.
+      DataError: num_folds is None and the images of the baseline cannot be listed.
     """
-    _check_comparable(by_name, baseline)
+    if num_folds is None:
+        num_folds = default_folds(by_name[baseline])
+    _check_comparable(by_name, baseline, ("split.validation_fraction",) * (num_folds == 0))
+    if compare_splits and not num_folds:
+        raise ConfigError(
+            "--compare-splits compares folds of people with folds of images, and this study has one split: give "
+            "--folds=5, and where the data set brings its own validation images only its training folder"
+        )
     by_name = {baseline: by_name.pop(baseline)} | by_name
     if compare_splits:
         for name, config in list(by_name.items()):
@@ -235,6 +262,16 @@ def assemble(
             leaking.split.grouped = False
             by_name[name + IMAGE_RANDOM] = leaking.lock()
     return Study(folder, by_name, num_folds, num_seeds, baseline)
+
+
+def default_folds(config: Config) -> int:
+    """0 where the data set gives its own validation images, which then validate; else `DEFAULT_FOLDS`.
+
+    Raises:
+      DataError: the images cannot be listed.
+    """
+    table = load_table(config.data, progress)
+    return 0 if (table.rows["split"] == VALIDATION).any() else DEFAULT_FOLDS
 
 
 def find_configs(patterns: Sequence[str]) -> list[str]:
@@ -258,9 +295,9 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _check_comparable(by_name: dict[str, Config], baseline: str) -> None:
+def _check_comparable(by_name: dict[str, Config], baseline: str, more_keys: Sequence[str]) -> None:
     """Paired comparisons need the same images in the same folds, reported by the same rules, and nobody who peeks."""
-    keys = ["data.classes", "split.seed", "split.grouped", "predict.averaging"]
+    keys = ["data.classes", "split.seed", "split.grouped", "predict.averaging", *more_keys]
     settings = {name: flatten(config) for name, config in by_name.items()}
     reference = settings[baseline]
     keys += [key for key in reference if key.startswith(("study.", "evaluate."))]

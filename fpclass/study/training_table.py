@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import pandas as pd
 
 from fpclass.data.splits import VALIDATION
 from fpclass.report.text_tables import markdown_table
+from fpclass.stats.cohort import Cohort
 from fpclass.stats.metrics import compute_metrics
-from fpclass.study.out_of_fold import OutOfFold, logit_columns, read_member
+from fpclass.stats.scores import SeedLogits
+from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study, StudyMember
 from fpclass.train import checkpoints
 from fpclass.train.summary import count_parameters
@@ -86,21 +88,20 @@ def training_markdown(table: pd.DataFrame) -> str:
     return "\n".join(markdown_table(rows))
 
 
-def reports_markdown(predictions: OutOfFold) -> str:
-    """The classification reports of all configs side by side: precision, recall and F1 of every class, out of fold.
+def reports_markdown(logits: Mapping[str, SeedLogits], cohort: Cohort) -> str:
+    """The classification reports of all configs side by side: precision, recall and F1 of every class.
 
-    Means over the seeds; what is undefined counts as 0.
+    Means over the seeds of each config; what is undefined counts as 0.
     """
-    cohort = predictions.cohort
     reports = [
-        [compute_metrics(of_seed, cohort.labels, cohort.class_names) for of_seed in logits]
-        for logits in predictions.logits.values()
+        [compute_metrics(of_seed, cohort.labels, cohort.class_names) for of_seed in of_config]
+        for of_config in logits.values()
     ]
 
     def means(value: Callable[[dict[str, Any]], float | None]) -> list[str]:
         return [f"{np.mean([value(report) or 0.0 for report in of_seeds]):.3f}" for of_seeds in reports]
 
-    rows = [["class (images)", "score", *predictions.logits]]
+    rows = [["class (images)", "score", *logits]]
     counts = np.bincount(cohort.labels, minlength=len(cohort.class_names))
     for name, count in zip(cohort.class_names, counts, strict=True):
         for score in ("precision", "recall", "f1"):

@@ -1,0 +1,160 @@
+"""Labelled test images of a study: how good its configs and its ensemble are on what nothing was chosen by.
+
+All members predict them, on folds too: the images that a data set sets aside for this are in no fold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fpclass.config import Config
+from fpclass.data.splits import TEST
+from fpclass.errors import RunError
+from fpclass.run.prepare import positive_class
+from fpclass.stats.calibration import Calibration
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.ensembling import combine_folds
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
+from fpclass.stats.scores import Score, SeedLogits, score_config_by
+from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
+from fpclass.study.out_of_fold import logit_columns, read_member
+from fpclass.study.study import Study
+
+ENSEMBLE = "the ensemble"
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+    """Predictions of labelled test images.
+
+    Attributes:
+      filenames: [N].
+      logits: by config; of its M members, all folds of the first seed, then of the next, [M, N, K].
+    """
+
+    filenames: list[str]
+    cohort: Cohort
+    logits: dict[str, SeedLogits]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTest:
+    """How good configs are on labelled test images.
+
+    Attributes:
+      titles: of the scores, by the names that they have in files.
+      scores: by config and name, mean over its members with interval and standard deviation.
+      ensemble: of `evaluate_predictions`, calibrated and weighted as the validation images, or folds, say.
+      logits: of the ensemble [N, K].
+      chosen: name of the config that these chose; "" where there is one only.
+    """
+
+    judged: SetAside
+    titles: dict[str, str]
+    scores: dict[str, dict[str, Score]]
+    ensemble: dict[str, Any]
+    logits: np.ndarray
+    chosen: str
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """A config's columns of study.csv; empty for one that failed."""
+        record = {}
+        for key, score in self.scores.get(name, {}).items():
+            record |= score.mean.columns(f"test_{key}") | {f"test_{key}_sd": score.sd}
+        return record
+
+    def to_json(self) -> dict[str, Any]:
+        """What results.json holds."""
+        return {
+            "num_images": len(self.judged.cohort),
+            "num_groups": self.judged.cohort.num_groups,
+            "chosen": self.chosen,
+            "configs": {
+                name: {key: score.mean.to_json() | {"sd": score.sd} for key, score in scores.items()}
+                for name, scores in self.scores.items()
+            },
+            "ensemble": self.ensemble,
+        }
+
+    def cells(self, *, has_intervals: bool) -> list[list[str]]:
+        """The table, its header first: mean ± standard deviation over the members, and intervals if wanted."""
+        rows = [["config", *self.titles.values()]]
+        for name, scores in self.scores.items():
+            cells = []
+            for score in scores.values():
+                spread = "" if score.sd is None else f" ± {format_number(score.sd)}"
+                bounds = f" {score.mean.format_bounds()}" if has_intervals else ""
+                cells.append((format_number(score.mean.value) + spread + bounds).rstrip())
+            rows.append([name, *cells])
+        return rows
+
+    def findings(self) -> list[str]:
+        """What there is to say of them, a line each."""
+        cohort = self.judged.cohort
+        people = f" of {cohort.num_groups} people" if cohort.groups_are == "people" else ""
+        lines = [
+            f"test: {len(cohort)} images{people} that the data set sets aside; nothing is chosen by them, and they are "
+            "scored once, with the weights that each member kept; mean ± standard deviation over the members"
+        ]
+        if self.chosen:
+            shown = ", ".join(f"{title} {self.scores[self.chosen][key].mean}" for key, title in self.titles.items())
+            lines.append(f"test, the config chosen without them, {self.chosen}: {shown}")
+        of_ensemble = {name: Interval.of(self.ensemble[name]) for name in ("log_loss", "accuracy", "roc_auc")}
+        shown = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in of_ensemble.items())
+        lines.append(f"test, {ENSEMBLE}, weighted and calibrated without them: {shown}")
+        return lines
+
+
+def collect_labelled_test(study: Study, names: Iterable[str], class_names: Sequence[str]) -> SetAside | None:
+    """Reads what the members of some configs predict of labelled test images; None where there are none.
+
+    Raises:
+      RunError: a member's files are damaged, or of other images.
+    """
+    logits: dict[str, np.ndarray] = {}
+    filenames: list[str] = []
+    labels, groups = np.empty(0, np.int64), np.empty(0, str)
+    for name in names:
+        members = study.members(name)
+        frames = [read_member(member, TEST) for member in members]
+        if not len(frames[0]):
+            return None
+        if not filenames:
+            filenames, labels = frames[0]["filename"].tolist(), frames[0]["label"].to_numpy(np.int64)
+            splits = members[0].run.read_csv("splits.csv").set_index("filename")
+            groups = splits.loc[filenames, "unit"].to_numpy(str)
+        if any(frame["filename"].tolist() != filenames for frame in frames):
+            raise RunError(f"{study.folder}: members of {name} predicted other test images; remove its members folder")
+        logits[name] = np.stack([frame[logit_columns(frame)].to_numpy(np.float64) for frame in frames])
+    return SetAside(filenames, Cohort(labels, groups, None, class_names), logits) if logits else None
+
+
+def judge_test(
+    judged: SetAside, study: Study, settings: Config, classes: Sequence[str], ensemble: dict[str, Any], chosen: str
+) -> OnTest:
+    """Scores all members, and the ensemble that ensemble.json describes, on test images.
+
+    Precision and F1 are of `evaluate.positive_class`, or else means over the classes.
+    """
+    bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
+    cohort = judged.cohort
+    positive = positive_class(settings, classes, cohort.class_names)
+    metrics = {"loss": "log_loss", "accuracy": "accuracy", "precision": MACRO_PRECISION, "f1": "macro_f1"}
+    titles = {"loss": "loss", "accuracy": "accuracy", "precision": "precision", "f1": "macro f1"}
+    if positive is not None:
+        for score in ("precision", "f1"):
+            metrics[score] = of_class(score, positive)
+            titles[score] = f"{score} of {cohort.class_names[positive]}"
+    metrics["roc_auc"], titles["roc_auc"] = "roc_auc", "roc auc"
+    scores = {}
+    for name, logits in judged.logits.items():
+        by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
+        scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
+    weights, calibration = ensemble["weights"], Calibration.from_json(ensemble["calibration"])
+    weighted = {name: judged.logits[name] for name in weights}
+    combined = combine_folds(weighted, study.num_splits, weights, calibration, ensemble["average"])
+    return OnTest(judged, titles, scores, evaluate_predictions(combined, cohort, bootstrap), combined, chosen)
