@@ -41,7 +41,7 @@ def learning_curves(histories: Mapping[str, Sequence[History]], note: str = "") 
             axes.sharey(of_metric[0])
         for axes, (name, members) in zip(of_metric, histories.items(), strict=False):
             _show_curves(axes, members, metric)
-            axes.set_title(shorten(name, 24) if metric == "loss" else "", loc="left")
+            axes.set_title(shorten(name, 22) if metric == "loss" else "", loc="left")
         for axes in of_metric[len(histories) :]:
             axes.set_axis_off()
     for axes in grid[:, 0]:

@@ -89,14 +89,22 @@ def make_weighted_metrics(
         }
         if roc_auc:
             values["roc_auc"] = roc_auc(weights)
-        return {m: values[m] if k is None else values[m.partition("[")[0]][:, k] for m, k in classes.items()}
+        return {metric: values[metric] if k is None else _of_class(values, metric, k) for metric, k in classes.items()}
 
     return evaluate
 
 
 def of_class(metric: str, k: int) -> str:
-    """One of `PER_CLASS_METRICS` for a single class, such as "f1[1]", which stands where an overall metric does."""
+    """One of `PER_CLASS_METRICS` for a single class, such as "f1[1]", which stands where an overall metric does.
+
+    Precision is 0 where the class is never predicted: left out, a member that finds none would lift the mean of others.
+    """
     return f"{metric}[{k}]"
+
+
+def _of_class(values: MetricValues, metric: str, k: int) -> Float[np.ndarray, " b"]:
+    name = metric.partition("[")[0]
+    return np.nan_to_num(values[name][:, k]) if name == "precision" else values[name][:, k]
 
 
 def class_of(metric: str) -> int | None:

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from fpclass.stats.metrics import compute_metrics
-from fpclass.stats.weighted_metrics import OVERALL_METRICS, PER_CLASS_METRICS, make_weighted_metrics
+from fpclass.stats.weighted_metrics import (
+    MACRO_PRECISION,
+    OVERALL_METRICS,
+    PER_CLASS_METRICS,
+    class_of,
+    make_weighted_metrics,
+    metric_value,
+    of_class,
+)
 
 
 def scikit_learn_metrics(logits, labels, weights):
@@ -78,3 +86,26 @@ def test_a_weighting_without_a_class_is_undefined_where_it_must_be():
 def test_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="acuracy"):
         make_weighted_metrics(np.zeros((2, 2)), np.array([0, 1]), ["acuracy"])
+
+
+def test_metrics_of_one_class_and_the_mean_precision():
+    logits, labels = random_predictions(200, 3)
+    predicted = logits.argmax(axis=1)
+    for k in range(3):
+        for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
+            expected = score(labels, predicted, labels=[k], average="macro")
+            assert metric_value(logits, labels, of_class(name, k)) == pytest.approx(expected)
+            assert class_of(of_class(name, k)) == k
+    assert class_of("f1") is None
+    expected = sk.precision_score(labels, predicted, average="macro")
+    assert metric_value(logits, labels, MACRO_PRECISION) == pytest.approx(expected)
+
+
+def test_a_class_that_is_never_predicted_has_precision_0_where_members_are_averaged():
+    logits, labels = np.array([[2.0, 0.0], [1.0, 0.0]]), np.array([0, 1])
+    assert metric_value(logits, labels, of_class("precision", 1)) == 0
+    assert metric_value(logits, labels, MACRO_PRECISION) == 0.25
+    assert metric_value(logits, labels, of_class("f1", 1)) == 0
+    for metric in ("accuracy[1]", "f2", "f1[x"):
+        with pytest.raises(ValueError, match="unknown metric"):
+            make_weighted_metrics(logits, labels, [metric])
