@@ -338,6 +338,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         "data.root",
         "evaluate.num_resamples",
         "evaluate.confidence",
+        "evaluate.positive_class",
         "explain.num_images",
         "explain.stage",
         "submit.fill_unreadable",
