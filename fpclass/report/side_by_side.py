@@ -65,10 +65,10 @@ def _show_curves(axes: Axes, members: Sequence[History], metric: str) -> None:
     for split, (_, colour) in _colours().items():
         values: dict[Any, list[float]] = {}
         for history in members:
-            points = {entry["epoch"]: entry.get(f"{split}_{metric}") for entry in history}
-            known = {epoch: value for epoch, value in points.items() if value is not None}
-            axes.plot(list(known), list(known.values()), color=colour, linewidth=0.8, alpha=0.35)
-            for epoch, value in known.items():
+            points: Any = [(entry["epoch"], entry.get(f"{split}_{metric}")) for entry in history]
+            points = [(epoch, value) for epoch, value in points if value is not None]
+            axes.plot(*np.transpose(points or np.empty((0, 2))), color=colour, linewidth=0.8, alpha=0.35)
+            for epoch, value in points:
                 values.setdefault(epoch, []).append(value)
         epochs = sorted(values)
         means = [float(np.mean(values[epoch])) for epoch in epochs]
