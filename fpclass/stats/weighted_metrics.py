@@ -54,7 +54,7 @@ def make_weighted_metrics(
     classes = {metric: class_of(metric) for metric in metrics}
     for metric, k in classes.items():
         known = (*ALL_METRICS, MACRO_PRECISION) if k is None else PER_CLASS_METRICS
-        if metric.partition("[")[0] not in known:
+        if (metric if k is None else metric.partition("[")[0]) not in known:
             raise ValueError(f"unknown metrics {metric!r}, known are {known}")
     logits, labels = check_predictions(logits, labels)
     num_images, num_classes = logits.shape
