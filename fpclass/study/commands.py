@@ -1,4 +1,4 @@
-"""The commands of a study folder: study, freeze-sweep; and those of a run or a study: submit, evaluate and others."""
+"""The commands of a study folder, study and freeze-sweep, and submit, of a run or a study."""
 
 from __future__ import annotations
 
@@ -172,5 +172,4 @@ COMMANDS = (
     Command("study", study, _add_study_flags, EPILOG),
     Command("freeze-sweep", freeze_sweep, _add_sweep_flags, SWEEP_EPILOG),
     Command("submit", submit, _add_submit_flags),
-    *trained_commands.COMMANDS,
 )
