@@ -6,6 +6,7 @@ ingesting is, while the data too, by the list of their files, are those that it 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +20,7 @@ from fpclass.console import say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
 from fpclass.data.table import Table
-from fpclass.errors import FpclassError
+from fpclass.errors import FpclassError, RunError
 from fpclass.experiment import AFTER_TRAINING
 from fpclass.parallel import num_processes
 from fpclass.run.best import BestModel
@@ -223,10 +224,12 @@ class AfterTraining:
 
     def evaluate(self) -> dict[str, Any]:
         """What metrics.json holds, made now if need be."""
-        path = self._stages.run.path("metrics.json")
         if self._stages.is_done(EVALUATE):
-            say(self._stages.skipped(EVALUATE))
-            return files.read_object(path, **{VALIDATION: dict, "calibration": dict, "findings": list})
+            with contextlib.suppress(RunError):  # damaged since: then anew
+                path = self._stages.run.path("metrics.json")
+                metrics = files.read_object(path, **{VALIDATION: dict, "calibration": dict, "findings": list})
+                say(self._stages.skipped(EVALUATE))
+                return metrics
         metrics = evaluate(self.best, self._data.prepared)
         self._stages.done(EVALUATE)
         return metrics
