@@ -32,6 +32,8 @@ from fpclass.run.prepare import Prepared, describe_model, prepare
 
 INGEST, PREPARE, TRAIN, EVALUATE, SUBMIT, EXPLAIN = "ingest", "prepare", "train", "evaluate", "submit", "explain"
 FILE = "stages.json"
+NUM_NAMED = 3
+"""Files of a stage that its line names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Stages:
     def skipped(self, name: str) -> str:
         """A line about a stage that is done."""
         wrote = self._entries()[name]["wrote"]
-        return f"{name:<9} was done" + (f": {', '.join(str(self.run.path(file)) for file in wrote)}" if wrote else "")
+        shown = ", ".join(wrote[:NUM_NAMED]) + (" …" if len(wrote) > NUM_NAMED else "")
+        return f"{name:<9} was done" + (f": {shown}" if wrote else "")
 
     def _settings(self, name: str) -> dict[str, Any]:
         """What a stage was done with, as JSON gives it back."""
