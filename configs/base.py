@@ -84,6 +84,8 @@ def get_config() -> ConfigDict:
     augment.erased_value = 0.0                # normalised intensity of the erased box, and of the cutout
     augment.cutout_px = 0                     # cutout: side of a square anywhere, cut at the border; 0 turns it off
     augment.class_probability = ()            # share of each class's images that are augmented; empty: all of them
+    augment.fixed_views = 0                   # so many augmented views of each image, in turn, the same for all
+                                              # members, those of finetune.cache_views; 0: new ones in every epoch
     augment.mixup_alpha = 0.0                 # mixup: share drawn from Beta(x, x) once per batch; 0 turns it off
     augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
@@ -156,7 +158,8 @@ def get_config() -> ConfigDict:
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier |
                                               # f1 (of evaluate.positive_class)
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
-    study.calibration = "temperature"         # of the ensemble, cross-fitted: none | temperature | vector
+    study.calibration = "temperature"         # none | temperature | vector: of a study's ensemble, cross-fitted, and of
+                                              # a run, fitted on its inner split
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
     study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
     study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing
@@ -176,6 +179,7 @@ def get_config() -> ConfigDict:
     explain.stage = ""                        # stage of the model that Grad-CAM looks at; empty: the last convolution
 
     submit = config.submit = ConfigDict()
-    submit.threshold_for = "argmax"           # --ensemble: argmax | accuracy | f1 | balanced_accuracy | cost
+    submit.threshold_for = "argmax"           # submit, predict: argmax | accuracy | f1 | balanced_accuracy | cost; the
+                                              # threshold is fitted like study.calibration
     submit.fill_unreadable = False            # give images that could not be read the majority class
     return config.lock()

@@ -18,8 +18,9 @@ from fpclass.flags import Command
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.study import commands as study
+from fpclass.study.trained import commands as trained
 
-MODULES = (run, study, eda, collect, tidy, synthetic, pretrained)
+MODULES = (run, study, trained, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 

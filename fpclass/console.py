@@ -27,6 +27,15 @@ def progress(items: Iterable, total: int, what: str = "") -> Iterable:
     return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_terminal())
 
 
+def duration(seconds: float) -> str:
+    """A span of time to two digits or so, in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 class Interruption:
     """Whether the user or the system asked to stop; `signal_number` is 0 until then."""
 

@@ -74,7 +74,7 @@ RENAMED: dict[str, str] = {
 CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
 """Keys of format 1, renamed or not, and what makes of their old value the new one."""
 
-ADDED: tuple[str, ...] = ("evaluate.positive_class",)
+ADDED: tuple[str, ...] = ("augment.fixed_views", "evaluate.positive_class")
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
 Conditions = dict[str, tuple[bool, str]]
@@ -84,8 +84,9 @@ Conditions = dict[str, tuple[bool, str]]
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
-        "data.memory_gb model.squeeze_excitation model.dense_l2 finetune.num_frozen optim.weight_decay "
-        "optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb evaluate.num_resamples",
+        "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
+        "optim.weight_decay optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb "
+        "evaluate.num_resamples",
     ),
     "at least 1": (
         lambda x: x >= 1,
@@ -347,6 +348,11 @@ def _cache_conditions(config: Any) -> Conditions:
     if not num_views:
         return {}
     return {
+        "augment.fixed_views": (
+            config.augment.fixed_views in (0, num_views),
+            f"0 or as many as finetune.cache_views={num_views}: they are the same views",
+        ),
+    } | {
         key: (not value, f"{nothing} with finetune.cache_views={num_views}: {reason}")
         for key, value, nothing, reason in (
             ("predict.flip", config.predict.flip, "False", "features are of one view"),
@@ -360,9 +366,13 @@ def _cache_conditions(config: Any) -> Conditions:
 
 
 def _train_conditions(config: Any) -> Conditions:
-    train, optim = config.train, config.optim
+    train, optim, augment = config.train, config.optim, config.augment
     has_warmup = optim.schedule in ("cosine", "linear")
     return {
+        "augment.flip_alternates": (
+            not (augment.flip_alternates and augment.fixed_views),
+            f"False with augment.fixed_views={augment.fixed_views}: views are not epochs",
+        ),
         "optim.warmup_epochs": (
             0 <= optim.warmup_epochs < train.num_epochs if has_warmup else optim.warmup_epochs == 0,
             "in [0, train.num_epochs), and 0 unless optim.schedule=cosine or linear",

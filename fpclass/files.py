@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,37 @@ def read_json(path: pathlib.Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path}: not found; is this the folder of a finished run?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
+
+
+def read_object(path: pathlib.Path, **fields: type | types.UnionType) -> dict[str, Any]:
+    """Reads a JSON object with at least these fields, each of such a type.
+
+    Raises:
+      RunError: missing, damaged, or of another shape, as after an edit by hand.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: holds {_shape(value)}, expected an object; it was changed or damaged, make it anew")
+    for name, kind in fields.items():
+        is_number = isinstance(value.get(name), bool) and kind is not bool
+        if not isinstance(value.get(name), kind) or is_number:
+            met = _shape(value[name]) if name in value else "nothing"
+            raise RunError(f"{path}: {name} is {met}, expected {_word(kind)}; it was changed or damaged, make it anew")
+    return value
+
+
+def _shape(value: Any) -> str:
+    """A JSON value in a few words."""
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    return json.dumps(value)[:40]
+
+
+def _word(kind: type | types.UnionType) -> str:
+    words = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+    return words.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
 def cache_dir() -> pathlib.Path:

@@ -77,6 +77,11 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
 
 
+def add_trained_flag(parser: argparse.ArgumentParser) -> None:
+    """`--workdir` of commands that open a run folder or a study folder."""
+    parser.add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training, or a study folder")
+
+
 def add_study_workdir_flag(parser: argparse.ArgumentParser, default: str) -> None:
     """`--workdir` of commands that start a study folder."""
     parser.add_argument("--workdir", metavar="DIR", default=default, help="study folder; default %(default)s")

@@ -99,11 +99,61 @@ def test_train_leaves_everything_behind(run, blobs):
     assert [e["epoch"] for e in epochs] == [1, 2, 3, 4]
 
 
-def test_second_start_finds_everything_done(own_run, blobs, capsys):
-    before = (own_run / "log.jsonl").read_text()
+def test_second_start_finds_everything_done(own_run, blobs, capsys, monkeypatch):
+    """No stage is begun: no image is opened, no network built, no figure drawn, and no file written."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("a stage that is done was begun again")
+
+    for name in ("run.stages.prepare", "run.stages.evaluate", "run.stages.submit", "run.stages.explain"):
+        monkeypatch.setattr(f"fpclass.{name}", forbidden)
+    for name in ("run.train.place_run", "run.best.build_network", "train.summary.summarise_model"):
+        monkeypatch.setattr(f"fpclass.{name}", forbidden)
+    monkeypatch.setattr("fpclass.report.style.save_figure", forbidden)
+    written = {path: path.stat().st_mtime_ns for path in own_run.rglob("*") if path.is_file() and path.name != ".lock"}
     assert cli.main(train_args(blobs, own_run)) == 0
-    assert (own_run / "log.jsonl").read_text() == before
-    assert "going on after epoch 4 of 4" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    for stage in ("ingest", "prepare", "train", "evaluate", "submit", "explain"):
+        assert f"{stage:<9} was done" in out
+    assert "validation  accuracy" in out
+    assert "32 labelled" not in out, "the audit's text is not repeated"
+    now = {path: path.stat().st_mtime_ns for path in written}
+    assert [path for path in written if now[path] != written[path]] == [own_run / "config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "begun"),
+    [
+        ("--config.evaluate.num_resamples=20", ["evaluate", "submit"]),
+        ("--config.explain.num_images=1", ["explain"]),
+        ("--config.submit.fill_unreadable=True", ["submit"]),
+        ("--strict", ["ingest"]),
+        ("audit.json", ["ingest"]),
+        ("metrics.json", ["evaluate", "submit"]),
+        ("model.txt", ["prepare"]),
+        ("stages.json", ["ingest", "prepare", "train", "evaluate", "submit", "explain"]),
+    ],
+)
+def test_a_stage_is_begun_again_where_its_settings_changed_or_what_it_left_is_gone(
+    own_run, blobs, capsys, change, begun
+):
+    more = [change] if change.startswith("--") else []
+    if not more:
+        (own_run / change).unlink()
+    assert cli.main(train_args(blobs, own_run, *more)) == 0
+    out = capsys.readouterr().out
+    stages = ("ingest", "prepare", "train", "evaluate", "submit", "explain")
+    assert [stage for stage in stages if f"{stage:<9} was done" not in out] == begun
+    assert cli.main(train_args(blobs, own_run, *(more if "--config" in change else []))) == 0
+    assert capsys.readouterr().out.count("was done") == 6
+
+
+def test_a_finished_run_notices_that_its_data_have_changed(own_run, blobs, tmp_path, capsys):
+    data = pathlib.Path(shutil.copytree(blobs, tmp_path / "data"))
+    assert cli.main(train_args(data, own_run)) == 0, "the same images in another place"
+    shutil.copy(data / "processed/processed/img_0001.png", data / "processed/processed/img_0002.png")
+    capsys.readouterr()
+    fails(capsys, train_args(data, own_run), "the data have changed")
 
 
 def test_commands_alone_give_what_the_training_gave(run, own_run):

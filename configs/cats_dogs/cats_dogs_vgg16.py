@@ -8,6 +8,7 @@ Reference: its report names no figures; more cats are taken for dogs than dogs f
 Run: python launch.py train --config=configs/cats_dogs/cats_dogs_vgg16.py --config.data.root=DIR
      one stage at a time: --until=ingest, prepare, train, evaluate; how many layers to freeze:
      python launch.py freeze-sweep --config=configs/cats_dogs/cats_dogs_vgg16.py --config.data.root=DIR
+     --cuts head block5 block4 --folds=3 --config.data.image_size='(96,96)' --config.train.num_epochs=8
 """
 
 from ml_collections import ConfigDict

@@ -43,6 +43,18 @@ class Splits:
         """Positions of the rows with this role, ascending, int32 [n]."""
         return np.flatnonzero((self.frame["role"] == role).to_numpy()).astype(np.int32)
 
+    def counted(self, role: str) -> str:
+        """How many images have this role, in words, and of how many people where these are fewer."""
+        units = self.frame["unit"].iloc[self.rows(role)].astype(str)
+        return counted(
+            len(units), units.nunique(), "independent images" if units.str.startswith(ALONE).all() else "people"
+        )
+
+
+def counted(num_images: int, num_units: int, units_are: str) -> str:
+    """So many images, and of so many people, or whatever they belong to, where these are fewer."""
+    return f"{num_images} images" + (f" of {num_units} {units_are}" if num_units < num_images else "")
+
 
 def make_splits(table: Table, split_config: Config, *, needs_selection: bool) -> Splits:
     """Assigns a role to every row, from the seed alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,9 @@ from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.train import checkpoints
+from fpclass.train.engine import Engine
 from fpclass.train.placement import engine_for
+from fpclass.train.streaming import is_streamed
 from fpclass.train.task import build_network
 
 
@@ -25,7 +28,17 @@ class BestModel:
 
     def __init__(self, run: Run, num_classes: int):
         self.run = run
+        self.num_classes = num_classes
         self.model: nn.Module = build_network(run.config, num_classes)
+        self._engines: dict[bool, Engine] = {}
+
+    def of_member(self, run: Run) -> BestModel:
+        """The same network with the weights of another training of its config: what is compiled serves both."""
+        other = copy.copy(self)
+        other.run = run
+        for restored in ("variables", "epoch"):
+            other.__dict__.pop(restored, None)
+        return other
 
     @cached_property
     def variables(self) -> dict[str, Any]:
@@ -54,8 +67,10 @@ class BestModel:
     def predict(self, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
         """Logits of some rows of these images, float32."""
         params, batch_stats = self.variables["params"], self.variables["batch_stats"]
-        engine = engine_for(images, self.model, self.run.config)
-        return np.asarray(engine.predict(params, batch_stats, images, rows))
+        kind = is_streamed(images)
+        if kind not in self._engines:
+            self._engines[kind] = engine_for(images, self.model, self.run.config)
+        return np.asarray(self._engines[kind].predict(params, batch_stats, images, rows))
 
     def predict_rows(self, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
         """Predicts the rows of these roles of the splits and writes them as a table into the run folder.

@@ -1,31 +1,29 @@
-"""The commands of one run folder: train, audit, evaluate, explain, predict, augment-preview."""
+"""The commands that begin with a config: train, audit, augment-preview."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import pathlib
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fpclass.console import interruptible, say
-from fpclass.errors import DataError
+from fpclass.errors import FpclassError
 from fpclass.flags import (
     Command,
     add_config_flag,
     add_experiment_flags,
     add_process_flags,
-    add_run_flag,
     add_strict_flag,
     at_least,
 )
 
 if TYPE_CHECKING:
-    from fpclass.run.best import BestModel
     from fpclass.run.folder import Run
-    from fpclass.run.prepare import Prepared
+    from fpclass.run.stages import RunData, Stages
 
 STAGES = ("ingest", "prepare", "train", "evaluate")
 """Where `train --until` can end."""
@@ -44,6 +42,7 @@ Caches (drawn data, decoded images, compiled programs) live in the user's cache 
                                                  submission.csv from the ensemble of a study
   launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
   launch.py predict print.png more/ --workdir=runs/exp04
+                                                 new images; of a study: --workdir=runs/study
 """
 
 PREVIEW_EPILOG = """
@@ -59,21 +58,17 @@ augmented.csv, whose column `group` keeps the copies of an image on one side of 
 
 
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
-    """The whole way from images to submission: audit, split, fit, evaluate, explain, submit.
+    """The whole way from images to submission: audit, split, fit, evaluate, submit, explain.
 
     The same command goes on after an interruption, and after --until, which ends it early: ingest lists, decodes and
-    audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it.
+    audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it. What is
+    done, with the same settings and data, is not done again.
     """
-    from fpclass import files
     from fpclass.experiment import load_config
     from fpclass.parallel import join_processes
-    from fpclass.run import train as trainer
-    from fpclass.run.best import BestModel
-    from fpclass.run.evaluate import evaluate, summarise
-    from fpclass.run.explain import explain
+    from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
-    from fpclass.run.prepare import describe_model, prepare
-    from fpclass.train.summary import summarise_model
+    from fpclass.run.stages import AfterTraining, RunData, Stages
     from fpclass.train.task import require_weights
 
     started = time.perf_counter()
@@ -84,41 +79,70 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
         run = Run.create(args.workdir or f"runs/{config.name}", config)
         stack.enter_context(run.lock())
-        if args.until != "ingest":
+        stages = Stages(run)
+        data = RunData(stages, strict=args.strict)
+        if args.until != "ingest" and not stages.is_done("train"):
             require_weights(config)
-        prepared = prepare(config, run.folder, strict=args.strict)
-        run.write_csv("splits.csv", prepared.splits.frame)
-        files.write_json(run.path("model.json"), describe_model(prepared.table))
-        say(prepared.audit.to_text())
-        for note in prepared.splits.notes:
-            say(f"split: {note}")
+        data.ingest()
         if args.until == "ingest":
             return _ended(run, "audit.json", "table.csv", "splits.csv", "figures")
-        summary = summarise_model(config, prepared.table.num_classes)
-        files.write_text(run.path("model.txt"), summary + "\n")
+        _build(stages, data, is_shown=args.until == "prepare")
         if args.until == "prepare":
-            say(f"\n{summary}")
             return _ended(run, "model.txt")
-        with interruptible() as interruption:
-            is_finished = trainer.train(run, prepared, interruption)
-        if not is_finished:
+        exit_code = _fit(stages, data)
+        if exit_code is not None:
             say(f"stopped; everything is in {run.folder}, and the same command goes on from there")
-            return interruption.exit_code
+            return exit_code
         if not is_first:
             return 0
         if args.until == "train":
             return _ended(run, "checkpoints", "log.jsonl")
-        best = BestModel(run, prepared.table.num_classes)
-        metrics = evaluate(best, prepared)
+        after = AfterTraining(stages, data)
+        metrics = after.evaluate()
         if args.until == "evaluate":
-            say(summarise(run, prepared, metrics))
+            say(summarise(run, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
-        explain(best, prepared)
-        problem = _submit(best, prepared)
-    say(summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
-    if problem:
+        problems = [_tried(after.submit), _tried(after.explain)]
+    say(summarise(run, metrics, seconds=time.perf_counter() - started))
+    for problem in filter(None, problems):
         raise problem
     return 0
+
+
+def _build(stages: Stages, data: RunData, *, is_shown: bool) -> None:
+    """Writes model.txt, what the network is made of, unless that is done."""
+    from fpclass import files
+    from fpclass.run.stages import PREPARE
+    from fpclass.train.summary import summarise_model
+
+    path = stages.run.path("model.txt")
+    if stages.is_done(PREPARE):
+        say(stages.skipped(PREPARE))
+        summary = path.read_text(encoding="utf-8").rstrip("\n") if is_shown else ""
+    else:
+        summary = summarise_model(stages.run.config, data.prepared.table.num_classes)
+        files.write_text(path, summary + "\n")
+        stages.done(PREPARE)
+    if is_shown:
+        say(f"\n{summary}")
+
+
+def _fit(stages: Stages, data: RunData) -> int | None:
+    """Trains, unless that is done; the exit code where it was interrupted."""
+    import numpy as np
+
+    from fpclass.parallel import agree
+    from fpclass.run import train as trainer
+    from fpclass.run.stages import TRAIN
+
+    if agree(np.array(stages.is_done(TRAIN))):  # of the first process: no other one sees its folder
+        say(stages.skipped(TRAIN))
+        return None
+    with interruptible() as interruption:
+        if not trainer.train(stages.run, data.prepared, interruption):
+            return interruption.exit_code
+    stages.done(TRAIN)
+    return None
 
 
 def audit(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -138,59 +162,6 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Judges the best checkpoint on validation and labelled test images: metrics.json with intervals, and figures."""
-    from fpclass.run.best import BestModel
-    from fpclass.run.evaluate import evaluate, summarise
-    from fpclass.run.folder import Run
-    from fpclass.run.prepare import prepare
-
-    run = Run.open(args.workdir, overrides)
-    prepared = prepare(run.config)
-    metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
-    for name in ("classification_report.txt", "classification_report_test.txt"):
-        if run.path(name).is_file():
-            say(("\ntest images\n" if "_test" in name else "") + run.path(name).read_text(encoding="utf-8").rstrip())
-    say(summarise(run, prepared, metrics))
-    return 0
-
-
-def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by Grad-CAM and feature maps what the best checkpoint saw where it was most wrong."""
-    from fpclass.run.best import BestModel
-    from fpclass.run.explain import explain
-    from fpclass.run.folder import Run
-    from fpclass.run.prepare import prepare
-
-    run = Run.open(args.workdir, overrides)
-    prepared = prepare(run.config)
-    explain(BestModel(run, prepared.table.num_classes), prepared)
-    say(f"written: {', '.join(str(run.path(f'figures/{n}.png')) for n in ('grad_cam_worst', 'feature_maps'))}")
-    say(f"         {run.path('grad_cam.npz')}")
-    return 0
-
-
-def predict(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts image files, or all images of a folder, to a CSV. Files that cannot be read are named; exit code 1."""
-    from fpclass import files
-    from fpclass.run.folder import Run
-    from fpclass.run.predict_files import predict_files
-
-    run = Run.open(args.workdir, overrides)
-    frame = predict_files(run, [pathlib.Path(p) for p in args.inputs])
-    failed = frame[frame["error"] != ""]
-    if args.output == "-":
-        say(frame.to_csv(index=False).rstrip())
-    else:
-        files.write_csv(pathlib.Path(args.output), frame)
-        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
-    for name, error in zip(failed["filename"], failed["error"], strict=True):
-        print(f"fpclass: {name}: {error}", file=sys.stderr)
-    if len(failed) == len(frame):
-        raise DataError(f"none of the {len(frame)} files could be read; see above")
-    return 1 if len(failed) else 0
-
-
 def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     """Shows training images beside their augmented copies, as training will see them: a sheet, and files to keep."""
     from fpclass.experiment import load_config
@@ -202,14 +173,11 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _submit(best: BestModel, prepared: Prepared) -> DataError | None:
-    """Writes the submission, if there is one to write; gives the reason why not, for after the results."""
-    from fpclass.run.submission import submit
-
+def _tried(step: Callable[[], None]) -> FpclassError | None:
+    """Does a step whose failure must not cost the others anything; gives the reason why it failed, for after them."""
     try:
-        if prepared.table.to_predict_mask.any():
-            submit(best, prepared)
-    except DataError as error:
+        step()
+    except FpclassError as error:
         return error
     return None
 
@@ -233,12 +201,6 @@ def _add_audit_flags(parser: argparse.ArgumentParser) -> None:
     add_strict_flag(parser)
 
 
-def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
-    add_run_flag(parser)
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
-    parser.add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
-
-
 def _add_preview_flags(parser: argparse.ArgumentParser) -> None:
     add_config_flag(parser)
     add = parser.add_argument
@@ -251,8 +213,5 @@ def _add_preview_flags(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("train", train, _add_train_flags, EPILOG),
     Command("audit", audit, _add_audit_flags, EPILOG),
-    Command("evaluate", evaluate, add_run_flag),
-    Command("explain", explain, add_run_flag),
-    Command("predict", predict, _add_predict_flags),
     Command("augment-preview", augment_preview, _add_preview_flags, PREVIEW_EPILOG),
 )

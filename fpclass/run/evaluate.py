@@ -8,13 +8,15 @@ import numpy as np
 
 from fpclass import files
 from fpclass.config import Config
-from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits
+from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits, counted
 from fpclass.data.table import Table
 from fpclass.experiment import needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
+from fpclass.run.predict_files import read_classes
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, positive_class
 from fpclass.stats.cohort import Cohort
@@ -35,7 +37,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
 
     run, config, table = best.run, best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
-    history = run.history()
+    history, rule = run.history(), fit_rule_of_run(best, prepared)
     metrics: dict[str, Any] = {
         "experiment": config.name,
         "data": table.source,
@@ -46,6 +48,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "selected_on": _describe_selection(config, prepared.splits),
         "split_notes": list(prepared.splits.notes),
         "positive_class": config.evaluate.positive_class,
+        "calibration": rule.to_json(),
     }
     for split in (VALIDATION, TEST):
         part = predictions.select(split)
@@ -56,9 +59,11 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
         _show_split(run, prepared, part, metrics[split], split)
+        metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
     on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
     curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
     figures.save_figure(curves, run.path("figures/learning_curves.png"))
+    metrics["calibration"]["summary"] = describe_rule(rule, metrics["calibration"][VALIDATION], table.class_names[-1])
     metrics["findings"] = show_errors(run, prepared, predictions)
     files.write_json(run.path("metrics.json"), metrics)
     overall = _scores_of(metrics[VALIDATION], table, config)
@@ -91,11 +96,10 @@ def _scores_of(metrics: dict[str, Any], table: Table, config: Config) -> dict[st
     return scores | {name: of_class[name]["value"] for name in OF_POSITIVE}
 
 
-def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: float | None = None) -> str:
+def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -> str:
     """What came out and where it is, in a few lines."""
-    table = prepared.table
-    positive = positive_class(run.config, table.classes, table.class_names)
-    name = "" if positive is None else table.class_names[positive]
+    positive = positive_class(run.config, *read_classes(run.path("model.json")))
+    name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
@@ -104,13 +108,13 @@ def summarise(run: Run, prepared: Prepared, metrics: dict[str, Any], seconds: fl
     }
     lines = [
         "",
-        f"{run.config.name}: {table.source}",
+        f"{run.config.name}: {metrics['data']}",
         *(line for split in (VALIDATION, TEST) if split in metrics for line in _summary(split, metrics[split], name)),
         f"  best epoch  {metrics['epoch']} of {metrics['num_epochs']}, selected on {metrics['selected_on']}",
-        *(f"  {line}" for line in metrics["findings"]),
+        *(f"  {line}" for line in (*metrics["calibration"]["summary"], *metrics["findings"])),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
     ]
-    if table.is_synthetic:
+    if metrics["is_synthetic"]:
         lines.append("  These numbers are about SYNTHETIC prints. They say nothing about real ones.")
     if seconds is not None:
         lines.append(f"  took        {seconds:.0f} s")
@@ -125,8 +129,9 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     if positive:
         scores |= {f"{name} of {positive}": judged["per_class"][positive][name] for name in OF_POSITIVE}
     shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)
-    about = f"{_counted(judged['num_images'], judged['num_groups'])}; {judged['interval']}"
-    return [f"  {split:<10}  {shown}", f"              {about}"]
+    units_are = "people" if " people" in str(judged["interval"]) else "independent images"
+    about = counted(judged["num_images"], judged["num_groups"], units_are)
+    return [f"  {split:<10}  {shown}", f"              {about}; {judged['interval']}"]
 
 
 def _describe_selection(config: Config, splits: Splits) -> str:
@@ -134,10 +139,4 @@ def _describe_selection(config: Config, splits: Splits) -> str:
         return "nothing: the last epoch is kept"
     if config.split.selection == "validation":
         return "the validation images themselves (selected on what is reported: optimistic)"
-    rows = splits.rows(SELECTION)
-    num_units = splits.frame["unit"].iloc[rows].nunique()
-    return f"an inner split of the training data: {_counted(len(rows), num_units)}"
-
-
-def _counted(num_images: int, num_units: int) -> str:
-    return f"{num_images} images" + (f" of {num_units} people" if num_units < num_images else "")
+    return f"an inner split of the training data: {splits.counted(SELECTION)}"

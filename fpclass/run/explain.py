@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
 
 from fpclass import files
 from fpclass.data.splits import TEST, VALIDATION
@@ -13,39 +18,80 @@ from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.train.task import build_network
 
+FEATURE_MAPS = "figures/feature_maps.png"
+
 
 def explain(best: BestModel, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
-    from fpclass.augment.intensity import normalise
-    from fpclass.explain.feature_maps import feature_maps
-    from fpclass.explain.figures import feature_map_rows, grad_cam_grid
-    from fpclass.explain.grad_cam import grad_cam, scale_maps
+    from fpclass.explain.figures import grad_cam_grid
+    from fpclass.explain.grad_cam import scale_maps
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
-    model = build_network(config, table.num_classes, explainable_form(config.model))
     predictions = _predictions(best, prepared).select(VALIDATION)
     worst = np.argsort(-predictions.losses, kind="stable")[: config.explain.num_images]
     rows = prepared.splits.rows(VALIDATION)[worst]
     predicted = predictions.logits.argmax(axis=1)[worst]
-    inputs = normalise(jnp.asarray(prepared.images[rows]), config.data.mean, config.data.std)
-    stage = config.explain.stage or getattr(model, "cam_stage", "")
-    raw = grad_cam(model, best.variables, inputs, jnp.asarray(predicted), stage)
+    raw, stage = maps_of(best, prepared.images[rows], predicted, config.explain.stage)
     names = table.rows["filename"].to_numpy()[rows]
-    titles = [
-        f"{name}\ntrue {table.class_names[true]}, predicted {table.class_names[guess]} ({share:.0%})"
-        for name, true, guess, share in zip(
-            names, predictions.labels[worst], predicted, predictions.probabilities[worst].max(axis=1), strict=True
-        )
-    ]
-    figure = grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(raw)), titles, note=prepared.note)
+    titles = titles_of(names, predictions.labels[worst], predictions.probabilities[worst], table.class_names)
+    figure = grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(jnp.asarray(raw))), titles, note=prepared.note)
     figures.save_figure(figure, run.path("figures/grad_cam_worst.png"))
+    draw_feature_maps(best, run.path(FEATURE_MAPS), prepared.images[rows[0]], titles[0], note=prepared.note)
+    with files.replacing(run.path("grad_cam.npz")) as temporary:
+        np.savez(temporary, filename=names.astype(str), predicted=predicted, raw=raw, stage=stage)
+
+
+def maps_of(
+    best: BestModel, images: UInt8[np.ndarray, "n h w c"], classes: Int[np.ndarray, " n"], stage: str
+) -> tuple[Float[np.ndarray, "n h2 w2"], str]:
+    """Raw Grad-CAM maps of decoded images, for a class of each, and the stage: the last with maps if it is "".
+
+    Raises:
+      ConfigError: as `grad_cam`.
+    """
+    from fpclass.explain.grad_cam import grad_cam
+
+    model, inputs = explained(best, images)
+    stage = stage or getattr(model, "cam_stage", "")
+    return np.asarray(grad_cam(model, best.variables, inputs, jnp.asarray(classes), stage)), stage
+
+
+def explained(best: BestModel, images: UInt8[np.ndarray, "n h w c"]) -> tuple[Any, Array]:
+    """The network of a run in the form whose stages can be looked at, and what it takes of decoded images."""
+    from fpclass.augment.intensity import normalise
+
+    config = best.run.config
+    model = build_network(config, best.num_classes, explainable_form(config.model))
+    return model, normalise(jnp.asarray(images), config.data.mean, config.data.std)
+
+
+def titles_of(
+    names: np.ndarray,
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n K"],
+    class_names: Sequence[str],
+) -> list[str]:
+    """What stands above each image: its name, its class, the class chosen and its probability."""
+    chosen = zip(names, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True)
+    return [
+        f"{name}\ntrue {class_names[true]}, predicted {class_names[guess]} ({share:.0%})"
+        for name, true, guess, share in chosen
+    ]
+
+
+def draw_feature_maps(
+    best: BestModel, path: pathlib.Path, image: UInt8[np.ndarray, "h w c"], title: str, *, note: str
+) -> None:
+    """What each stage of a run's network makes of a decoded image, as a figure, unless it has no stages with maps."""
+    from fpclass.explain.feature_maps import feature_maps
+    from fpclass.explain.figures import feature_map_rows
+    from fpclass.report.style import save_figure
+
+    model, inputs = explained(best, image[None])
     stages, num_stages = feature_maps(model, best.variables, inputs[0])
     if stages:
-        figure = feature_map_rows(prepared.images[rows[0]], stages, num_stages, titles[0], note=prepared.note)
-        figures.save_figure(figure, run.path("figures/feature_maps.png"))
-    with files.replacing(run.path("grad_cam.npz")) as temporary:
-        np.savez(temporary, filename=names.astype(str), predicted=predicted, raw=np.asarray(raw), stage=stage)
+        save_figure(feature_map_rows(image, stages, num_stages, title, note=note), path)
 
 
 def _predictions(best: BestModel, prepared: Prepared) -> Predictions:
@@ -53,7 +99,7 @@ def _predictions(best: BestModel, prepared: Prepared) -> Predictions:
     run = best.run
     check_same_data(run, prepared)
     metrics = run.path("metrics.json")
-    is_of_other_weights = metrics.is_file() and files.read_json(metrics)["epoch"] != best.epoch
+    is_of_other_weights = metrics.is_file() and files.read_object(metrics, epoch=int)["epoch"] != best.epoch
     if run.path("predictions.csv").is_file() and not is_of_other_weights:
         predictions = Predictions.read(run, "predictions.csv", prepared.table.classes)
         rows = np.concatenate([prepared.splits.rows(role) for role in (VALIDATION, TEST)])

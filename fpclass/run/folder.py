@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import filelock
+import numpy as np
 import pandas as pd
 
 from fpclass import __version__, experiment, files
 from fpclass.config import Config
-from fpclass.errors import RunError
+from fpclass.errors import RunError, one_line
 
 
 class Run:
@@ -64,7 +65,7 @@ class Run:
         path = folder / "config.json"
         if (folder / "study.json").is_file():
             raise RunError(
-                f"{folder}: a study; `submit --ensemble` works on it, the rest on one of its members/ folders"
+                f"{folder}: a study, not one training; give one of its members/ folders, or another --workdir to train"
             )
         if not path.is_file():
             raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
@@ -91,19 +92,34 @@ class Run:
         """Writes a table, whole or not at all."""
         files.write_csv(self.path(name), frame)
 
-    def read_csv(self, name: str) -> pd.DataFrame:
+    def read_csv(self, name: str, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
         """Reads a table that this run wrote; text columns stay text.
 
+        Args:
+          columns: that have to be there.
+          numbers: beginnings of the names of columns that have to be there and hold finite numbers alone.
+
         Raises:
-          RunError: missing or damaged.
+          RunError: missing, damaged, or of other columns.
         """
+        path = self.path(name)
         text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "unit", "sha256"), str)
         try:
-            return pd.read_csv(self.path(name), dtype=text, keep_default_na=False, na_values={})
+            frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
         except FileNotFoundError:
-            raise RunError(f"{self.path(name)}: not found; run `launch.py train` with this --workdir first") from None
+            raise RunError(f"{path}: not found; run `launch.py train` with this --workdir first") from None
         except (OSError, ValueError) as error:
-            raise RunError(f"{self.path(name)}: cannot be read ({error})") from error
+            raise RunError(f"{path}: cannot be read ({one_line(error)})") from error
+        for column in (*columns, *numbers):
+            found = [other for other in frame if other == column or (column in numbers and other.startswith(column))]
+            if not found:
+                raise RunError(f"{path}: has no column {column}; it was changed or damaged, make it anew")
+            for of in found if column in numbers else ():
+                values = pd.to_numeric(frame[of], errors="coerce").to_numpy(np.float64)
+                if not np.isfinite(values).all():
+                    met = frame[of].to_numpy()[~np.isfinite(values)][0]
+                    raise RunError(f"{path}: column {of} holds {met!r}, expected finite numbers; make it anew")
+        return frame
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of `log.jsonl`, one dict each; a last line that a kill cut short does not count.
@@ -114,8 +130,11 @@ class Run:
         path = self.path("log.jsonl")
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except (OSError, ValueError) as error:
+            records = [json.loads(line) for line in lines if line.endswith("\n")]
+            if not all(isinstance(record, dict) and isinstance(record.get("epoch"), int) for record in records):
+                raise ValueError("a line is no epoch")
+            return records
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
 
     def append_history(self, record: dict[str, Any]) -> None:

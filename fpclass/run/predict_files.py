@@ -1,42 +1,57 @@
-"""Predictions of image files: what `launch.py predict` prints."""
+"""Predictions of image files: what `launch.py predict` prints. A study's ensemble shares all but the logits."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fpclass import files
+from fpclass.config import Config
 from fpclass.console import progress
-from fpclass.data.decode import decode_table
+from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
 from fpclass.data.table import Table, make_rows
-from fpclass.errors import DataError
+from fpclass.errors import DataError, RunError
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
-from fpclass.stats.metrics import log_softmax
+from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.ensembling import LogProbabilities
 from fpclass.train.streaming import memory_for_images
 
 
-def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
+def predict_files(run: Run, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFrame, str]:
     """Predicts image files, or the images of folders at any depth, with the best checkpoint.
 
     Returns:
-      One row per image: filename, predicted (the source's coding), name, probability_<class> …, error ("" if
-      predicted, otherwise why not).
+      As `predictions_frame`, and in words what the probabilities are.
 
     Raises:
       DataError: no such file, or a folder without images.
+      RunError: the run has no checkpoint, or its files are damaged.
     """
-    described = files.read_json(run.path("model.json"))
-    classes, class_names = described["classes"], described["class_names"]
+    classes, class_names = read_classes(run.path("model.json"))
     paths = find_inputs(inputs)
-    names = [str(p) for p in paths]
+    best = BestModel(run, len(classes))
+    rule = read_rule(best, len(classes))
+    images, errors = decode_files(paths, classes, class_names, run.config.data)
+    logits = best.predict(images, np.arange(len(paths))).astype(np.float64)
+    frame = predictions_frame(paths, errors, rule.calibration.apply(logits), rule, run.config, (classes, class_names))
+    return frame, f"probabilities: {rule.words}"
+
+
+def decode_files(
+    paths: Sequence[pathlib.Path], classes: Sequence[str], class_names: Sequence[str], data: Config
+) -> tuple[Images, Sequence[str]]:
+    """The images of files as a config's section `data` has them decoded, and of each why it cannot be, or ""."""
+    names = [str(path) for path in paths]
     rows = make_rows(names, names, [""] * len(names), tuple(classes))
     table = Table(rows, tuple(classes), tuple(class_names), read=lambda i: paths[i].read_bytes(), source="files")
-    data = run.config.data
     images, facts = decode_table(
         table,
         Decoding.of(data),
@@ -44,20 +59,69 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
-    logits = BestModel(run, len(classes)).predict(images, np.arange(len(names))).astype(np.float64)
-    is_fine = (facts["error"] == "").to_numpy()
-    predicted = logits.argmax(axis=1)
-    probabilities = np.where(is_fine[:, None], np.exp(log_softmax(logits)), np.nan)
-    frame = pd.DataFrame({"filename": names})
+    return images, facts["error"].tolist()
+
+
+def predictions_frame(
+    paths: Sequence[pathlib.Path],
+    errors: Sequence[str],
+    log_probabilities: LogProbabilities,
+    rule: DecisionRule,
+    config: Config,
+    named: tuple[Sequence[str], Sequence[str]],
+) -> pd.DataFrame:
+    """The table of predicted files.
+
+    Args:
+      errors: of each file, why it could not be decoded, or "".
+      log_probabilities: of each file [N, K], calibrated by the rule.
+      config: `submit.threshold_for` and `study.cost` say how a class is chosen.
+      named: the classes as the source codes them, and their names.
+
+    Returns:
+      One row per image: filename, predicted (the source's coding), name, probability_<class> …, calibration (how the
+      probabilities were calibrated, and by which images), decision (how the class was chosen), error ("" if
+      predicted, otherwise why not, and then all others are empty).
+
+    Raises:
+      ConfigError: a threshold that was not fitted.
+    """
+    classes, class_names = named
+    is_fine = np.array(errors) == ""
+    objective = config.submit.threshold_for
+    predicted = rule.decide(log_probabilities, objective, config.study.cost)
+    frame = pd.DataFrame({"filename": [str(path) for path in paths]})
     frame["predicted"] = np.where(is_fine, np.array(classes, object)[predicted], "")
     frame["name"] = np.where(is_fine, np.array(class_names, object)[predicted], "")
+    probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan)
     for k, value in enumerate(classes):
         frame[f"probability_{value}"] = probabilities[:, k].round(6)
-    frame["error"] = facts["error"].to_numpy()
+    frame["calibration"] = np.where(is_fine, rule.short, "")
+    frame["decision"] = np.where(is_fine, rule.describe_decision(objective, classes[-1]), "")
+    frame["error"] = list(errors)
     return frame
 
 
-def find_inputs(inputs: list[pathlib.Path]) -> list[pathlib.Path]:
+def read_described(path: pathlib.Path) -> dict[str, Any]:
+    """What model.json or ensemble.json says of a network: classes, their names, what it was trained on.
+
+    Raises:
+      RunError: missing or damaged.
+    """
+    described = files.read_object(path, classes=list, class_names=list, trained_on=str, is_synthetic=bool)
+    classes, class_names = described["classes"], described["class_names"]
+    if not all(isinstance(name, str) for name in (*classes, *class_names)) or not 2 <= len(classes) == len(class_names):
+        raise RunError(f"{path}: the classes are {classes} and {class_names}; train again into a new --workdir")
+    return described
+
+
+def read_classes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of `read_described`: as the source codes them, and how figures call them."""
+    described = read_described(path)
+    return tuple(described["classes"]), tuple(described["class_names"])
+
+
+def find_inputs(inputs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """The image files in a list of files and folders, each once.
 
     Raises:

@@ -51,12 +51,18 @@ class Predictions:
         Raises:
           RunError: missing or damaged.
         """
-        frame = run.read_csv(filename)
+        logits = [f"logit_{value}" for value in classes]
+        frame = run.read_csv(filename, ("filename", "split"), ("label", *logits))
         return cls(frame.astype({f"logit_{value}": np.float32 for value in classes}), classes)
 
     def select(self, split: str) -> Predictions:
         """The rows of one split, in the same order."""
         return Predictions(self.frame.loc[self.frame["split"] == split].reset_index(drop=True), self.classes)
+
+    def with_logits(self, logits: Float[np.ndarray, "n K"]) -> Predictions:
+        """The same rows with other logits."""
+        columns = {f"logit_{value}": np.asarray(logits)[:, k] for k, value in enumerate(self.classes)}
+        return Predictions(self.frame.assign(**columns), self.classes)
 
     @property
     def logits(self) -> Float[np.ndarray, "n K"]:

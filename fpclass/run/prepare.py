@@ -134,7 +134,7 @@ def check_same_data(run: Run, prepared: Prepared) -> None:
     path = run.path("environment.json")
     if not path.is_file():
         run.write_environment(prepared.sha256)
-    elif files.read_json(path)["data_sha256"] != prepared.sha256:
+    elif files.read_object(path, data_sha256=str)["data_sha256"] != prepared.sha256:
         raise RunError(f"{run.folder}: the data have changed since this run began; train into another --workdir")
 
 
@@ -154,7 +154,7 @@ def check_same_start(run: Run, prepared: Prepared) -> None:
     if not path.is_file():
         run.write_environment(prepared.sha256, digest)
     check_same_data(run, prepared)
-    if files.read_json(path).get("weights_sha256") != digest:
+    if files.read_object(path).get("weights_sha256") != digest:
         raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")
 
 

@@ -6,5 +6,6 @@
 - `scores`, `comparison`, `selection`, `ensembling`: the configs of a cross-validated study
 - `calibration`, `reliability`: calibrated probabilities, and how far from calibrated they are
 - `decisions`, `decision_report`: thresholds, costs, abstention and conformal sets
+- `decision_rule`: a calibration with thresholds, and what they were fitted on
 - `original_classes`: errors by the classes before `data.merge`
 """

@@ -74,24 +74,38 @@ def decision_report(
 def _thresholds(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost | None) -> dict[str, Any]:
     """By objective: threshold (all images; by fold), its score, that of one half, and their difference."""
     thresholds = {}
-    smallest = min(np.unique(cohort.groups[cohort.labels == k]).size for k in (0, 1))
-    at_half = logits.argmax(axis=1)
     for objective in OBJECTIVES if cost is None else (*OBJECTIVES, COST):
         decided, by_fold, final = cross_fitted_threshold(logits, cohort, objective, cost)
-        score, score_at_half = (_score_of(d, cohort.labels, objective, cost) for d in (decided, at_half))
-
-        def gain(weights: Weights, a: Evaluate = score, b: Evaluate = score_at_half) -> np.ndarray:
-            return a(weights) - b(weights)
-
-        is_rate = objective != COST
         thresholds[objective] = {
             "threshold": final,
             "folds": {str(fold): threshold for fold, threshold in by_fold.items()},
-            "score": bootstrap.estimate(score, cohort, smallest, is_rate).to_json(),
-            "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, is_rate).to_json(),
-            "gain": bootstrap.estimate(gain, cohort, smallest, is_proportion=False).to_json(),
+            **compare_with_half(decided, logits, cohort, bootstrap, objective, cost),
         }
     return thresholds
+
+
+def compare_with_half(
+    decided: Decisions, logits: Logits, cohort: Cohort, bootstrap: Bootstrap, objective: str, cost: Cost | None = None
+) -> dict[str, Any]:
+    """What decisions [N] by a threshold, fitted on other images, score, and those at one half, and the difference.
+
+    Of two classes; larger is better, as `binary_score` has it.
+
+    Returns:
+      score, score_at_half, gain (paired), each {"value", "low", "high"}.
+    """
+    smallest = min(np.unique(cohort.groups[cohort.labels == k]).size for k in (0, 1))
+    score, score_at_half = (_score_of(d, cohort.labels, objective, cost) for d in (decided, logits.argmax(axis=1)))
+
+    def gain(weights: Weights) -> np.ndarray:
+        return score(weights) - score_at_half(weights)
+
+    is_rate = objective != COST
+    return {
+        "score": bootstrap.estimate(score, cohort, smallest, is_rate).to_json(),
+        "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, is_rate).to_json(),
+        "gain": bootstrap.estimate(gain, cohort, smallest, is_proportion=False).to_json(),
+    }
 
 
 def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> dict[str, Any]:

@@ -115,23 +115,10 @@ def calibration_report(
     """
     calibrated, by_fold, final = cross_fitted_calibration(logits, cohort, method)
     result: dict[str, Any] = {"method": method, "num_images": len(cohort), "num_people": cohort.num_groups}
-    losses = {}
+    result |= before_and_after(logits, calibrated, cohort, bootstrap)
     for when, values in (("before", logits), ("after", calibrated)):
-        result[when] = {
-            "ece": expected_calibration_error(values, cohort, bootstrap),
-            "bins": reliability_bins(values, cohort, bootstrap),
-            "confidence_counts": np.histogram(_confidences(values, cohort)[0], HISTOGRAM_BARS, (0, 1))[0].tolist(),
-        }
-        losses[when] = np.stack(
-            [image_log_losses(values, cohort.labels), image_brier_scores(values, cohort.labels)], axis=1
-        )
-    losses["gain"] = losses["before"] - losses["after"]
-    for when, values in losses.items():
-        drawn = bootstrap.resample(functools.partial(weighted_mean, values=values), cohort)
-        for i, name in enumerate(("log_loss", "brier")):
-            mean = float(values[:, i].mean())
-            score = bootstrap.interval(mean, drawn[:, i], cohort.num_groups, is_proportion=False)
-            result.setdefault(when, {})[name] = score.to_json()
+        counts = np.histogram(_confidences(values, cohort)[0], HISTOGRAM_BARS, (0, 1))[0].tolist()
+        result[when] |= {"bins": reliability_bins(values, cohort, bootstrap), "confidence_counts": counts}
     at_bounds = [math.isclose(final.temperature or 1, bound, rel_tol=1e-3) for bound in TEMPERATURE_RANGE]
     return result | {
         "final": final.to_json(),
@@ -141,6 +128,31 @@ def calibration_report(
         "note": "each fold calibrated by the other folds; ECE is above zero by chance alone, compare it with "
         "expected_if_calibrated",
     }
+
+
+def before_and_after(
+    logits: Logits, calibrated: Logits, cohort: Cohort, bootstrap: Bootstrap
+) -> dict[str, dict[str, Any]]:
+    """How far off probabilities are, [N, K], and calibrated ones, by a calibration that was fitted on other images.
+
+    Returns:
+      before and after, each with log_loss, brier, ece; gain: before less after, paired, of log_loss and brier.
+    """
+    result: dict[str, dict[str, Any]] = {"before": {}, "after": {}, "gain": {}}
+    losses = {}
+    for when, values in (("before", logits), ("after", calibrated)):
+        result[when]["ece"] = expected_calibration_error(values, cohort, bootstrap)
+        losses[when] = np.stack(
+            [image_log_losses(values, cohort.labels), image_brier_scores(values, cohort.labels)], axis=1
+        )
+    losses["gain"] = losses["before"] - losses["after"]
+    for when, values in losses.items():
+        drawn = bootstrap.resample(functools.partial(weighted_mean, values=values), cohort)
+        for i, name in enumerate(("log_loss", "brier")):
+            mean = float(values[:, i].mean())
+            score = bootstrap.interval(mean, drawn[:, i], cohort.num_groups, is_proportion=False)
+            result[when][name] = score.to_json()
+    return result
 
 
 def _confidences(logits: Logits, cohort: Cohort) -> tuple[PerImage, Bool[np.ndarray, " n"]]:

@@ -1,9 +1,10 @@
-"""The commands of a study folder: study, freeze-sweep, submit."""
+"""The commands of a study folder, study and freeze-sweep, and submit, of a run or a study."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import pathlib
 
 from fpclass.console import interruptible, say
@@ -11,12 +12,13 @@ from fpclass.errors import ConfigError
 from fpclass.flags import (
     Command,
     add_process_flags,
-    add_run_flag,
     add_strict_flag,
     add_study_workdir_flag,
+    add_trained_flag,
     at_least,
     number_of_folds,
 )
+from fpclass.study.trained import commands as trained_commands
 
 DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
@@ -45,9 +47,10 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
     from fpclass import parallel
-    from fpclass.study import conclude as study_results
     from fpclass.study import run as study_run
+    from fpclass.study.conclude import conclude
     from fpclass.study.study import Study, plan_study
+    from fpclass.study.trained.conclusions import conclude_once
 
     parallel.use_all_cores()
     is_first = parallel.join_processes(args)
@@ -74,16 +77,17 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
         if is_first:
-            say(study_results.conclude(plan, failures, data.of(plan.baseline)))
+            say(conclude_once(plan, failures, functools.partial(conclude, prepared=data.at_hand)))
     return 1 if failures else 0
 
 
 def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     """Trains a backbone with ever more of its stages frozen, on every fold: what that costs and gains, as a figure."""
     from fpclass import parallel
-    from fpclass.study import conclude as study_results
     from fpclass.study import run as study_run
+    from fpclass.study.conclude import conclude
     from fpclass.study.freeze_sweep import conclude_sweep, plan_sweep
+    from fpclass.study.trained.conclusions import conclude_once
 
     parallel.use_all_cores()
     folder = pathlib.Path(args.workdir)
@@ -95,27 +99,34 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
         if failures is None:
             say(f"stopped; everything is in {folder}, and the same command goes on from there")
             return interruption.exit_code
-        say(study_results.conclude(plan, failures, data.of(plan.baseline)))
-        say(conclude_sweep(plan, failures))
+        with_images = functools.partial(conclude, prepared=data.at_hand)
+        say(conclude_once(plan, failures, with_images, conclude_sweep))
     return 1 if failures else 0
 
 
 def submit(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv."""
-    if args.ensemble:
-        from fpclass.study.ensemble import submit_ensemble
-        from fpclass.study.study import Study
+    """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv.
 
-        path = submit_ensemble(Study.open(pathlib.Path(args.workdir)).changed(overrides))
+    --config.submit.threshold_for chooses the class by a threshold: of a study fitted out of fold, of a run on its inner
+    split.
+    """
+    there = trained_commands.find_study(args.workdir, overrides)
+    if args.ensemble or there:
+        from fpclass.study.study import Study
+        from fpclass.study.trained.ensemble import submit_ensemble
+
+        path = submit_ensemble(there or Study.open(pathlib.Path(args.workdir)))
     else:
         from fpclass.run.best import BestModel
+        from fpclass.run.decisions.submission import submit
         from fpclass.run.folder import Run
         from fpclass.run.prepare import prepare
-        from fpclass.run.submission import submit
+        from fpclass.run.stages import SUBMIT, Stages
 
         run = Run.open(args.workdir, overrides)
         prepared = prepare(run.config)
         path = submit(BestModel(run, prepared.table.num_classes), prepared)
+        Stages(run).done(SUBMIT)
     say(f"written: {path}")
     return 0
 
@@ -152,8 +163,8 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
-    add_run_flag(parser)
-    ensemble = "of the study in --workdir: members averaged, configs weighted by ensemble.json"
+    add_trained_flag(parser)
+    ensemble = "a study is meant: members averaged, configs weighted by ensemble.json; refuses a run folder"
     parser.add_argument("--ensemble", action="store_true", help=ensemble)
 
 

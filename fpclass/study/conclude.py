@@ -13,6 +13,7 @@ from fpclass.config import Config
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
+from fpclass.run.predict_files import read_described
 from fpclass.run.prepare import Prepared, note_of
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
@@ -55,7 +56,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
     settings = study.configs[study.baseline]
-    described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    described = read_described(study.members(trained[0])[0].run.path("model.json"))
     bootstrap = bootstrap_of(settings)
     metric = metric_of(settings, described["classes"], described["class_names"])
     predictions = collect(study, trained, described["class_names"])
@@ -196,7 +197,7 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
     settings = study.configs[study.baseline]
     if not settings.data.merge:
         return {}
-    rows = Run(study.folder, settings).read_csv("table.csv").set_index("filename")
+    rows = Run(study.folder, settings).read_csv("table.csv", ("filename", "original")).set_index("filename")
     originals = np.array(rows.loc[filenames, "original"], str)
     logits, bootstrap = report.ensemble.log_probabilities, bootstrap_of(settings)
     _, _, lines = write_original_classes(study.folder, logits, report.cohort, originals, bootstrap, note=report.note)

@@ -16,6 +16,7 @@ from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
+from fpclass.run.predict_files import read_described
 from fpclass.run.prepare import note_of
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, score_config
@@ -40,9 +41,10 @@ def plan_sweep(
     Args:
       config_path: of the experiment; what it says about freezing is replaced.
       num_folds: as `plan_study`.
-      cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. Where
-        the first stage is among them, which leaves nothing to cache, no config trains on cached views: the curve would
-        mix two effects.
+      cuts: stages before which everything is frozen ("head": all); empty: before every stage that has weights. All
+        train on the same views of every image, where the experiment caches any: behind frozen stages their features
+        are computed once. Where nothing is frozen, or features are more than `finetune.cache_gb`, the views are
+        computed in every step.
 
     Raises:
       ConfigError: a network without stages, or a stage that does not exist.
@@ -60,8 +62,8 @@ def plan_sweep(
         cut.name = f"{num_frozen:02d}-frozen-{'none' if not num_frozen else f'before-{stage}'}"
         cut.finetune.freeze_before, cut.finetune.num_frozen = stage if num_frozen else "", 0
         cut.finetune.unfreeze = ()
-        if 0 in frozen.values():  # a network that learns as a whole sees ever new views: then all of them do
-            cut.finetune.cache_views = 0
+        cut.augment.fixed_views = config.finetune.cache_views  # or the curve would mix two effects
+        cut.finetune.cache_views = config.finetune.cache_views if num_frozen else 0
         by_name[cut.name] = experiment.check(cut.lock())
     first = max(by_name)
     return assemble(folder, by_name, num_folds=num_folds, num_seeds=num_seeds, baseline=first, compare_splits=False)
@@ -80,7 +82,7 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
         return "no cut point could be trained"
     predictions = collect(study, trained)
     settings = study.configs[study.baseline]
-    described = files.read_json(study.members(trained[0])[0].run.path("model.json"))
+    described = read_described(study.members(trained[0])[0].run.path("model.json"))
     bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     rows = []
     for name in trained:

@@ -51,7 +51,7 @@ def collect(study: Study, names: Iterable[str], class_names: Sequence[str] = ())
     shared, classes = pd.DataFrame(), []
     for name in names:
         members = study.members(name)
-        splits = members[0].run.read_csv("splits.csv")
+        splits = members[0].run.read_csv("splits.csv", ("filename", "unit", "role"), ("fold",))
         is_judged = splits["fold"] >= 0 if study.num_folds else splits["role"] == VALIDATION
         splits = splits.loc[is_judged].set_index("filename", drop=False)
         by_seed: dict[int, list[pd.DataFrame]] = {}
@@ -98,15 +98,26 @@ def parts_of(groups: np.ndarray, labels: Int[np.ndarray, " n"], class_names: Seq
 
 def read_member(member: StudyMember, split: str | None = None) -> pd.DataFrame:
     """A member's predictions of labelled images; of one split only, if given."""
-    frame = member.run.read_csv("predictions.csv")
+    frame = read_logits(member, "predictions.csv")
     return frame if split is None else frame.loc[frame["split"] == split]
+
+
+def read_logits(member: StudyMember, filename: str) -> pd.DataFrame:
+    """A table of a member's predictions.
+
+    Raises:
+      RunError: missing or damaged.
+    """
+    return member.run.read_csv(filename, ("filename", "split"), ("label", "logit_"))
 
 
 def _in_order(parts: list[pd.DataFrame], filenames: pd.Index, study: Study, name: str) -> pd.DataFrame:
     frame = pd.concat(parts).set_index("filename")
     if len(frame) != len(filenames) or frame.index.has_duplicates or not filenames.isin(frame.index).all():
+        path = study.members(name)[0].run.path("splits.csv")
         raise RunError(
-            f"{study.folder}: predictions of {name} are not one per labelled image; remove its members folder"
+            f"{path}: names {len(filenames)} labelled images, and the predictions of {name} are of others; remove "
+            f"{path.parent.parent} and go on with `launch.py study --resume`"
         )
     return frame.loc[filenames]
 
@@ -126,7 +137,7 @@ def write_tables(study: Study, names: Iterable[str]) -> None:
         for member in study.members(name):
             first = {"config": name, "fold": member.fold, "seed": member.seed}
             frame = read_member(member)
-            test = [frame.loc[frame["split"] == TEST], member.run.read_csv("test_predictions.csv")]
+            test = [frame.loc[frame["split"] == TEST], read_logits(member, "test_predictions.csv")]
             labelled.append(_with_columns(first, frame.loc[frame["split"] == VALIDATION]))
             others += [_with_columns(first, part) for part in test if len(part)]
     files.write_csv(study.path(study.predictions_file), pd.concat(labelled))
@@ -143,7 +154,12 @@ def collect_test(study: Study, names: Iterable[str]) -> tuple[list[str], dict[st
     logits: dict[str, np.ndarray] = {}
     filenames: list[str] = []
     for name in names:
-        frames = [member.run.read_csv("test_predictions.csv") for member in study.members(name)]
+        frames = [read_logits(member, "test_predictions.csv") for member in study.members(name)]
         filenames = frames[0]["filename"].tolist()
+        for frame, member in zip(frames, study.members(name), strict=True):
+            if frame["filename"].tolist() != filenames or logit_columns(frame) != logit_columns(frames[0]):
+                raise RunError(
+                    f"{member.run.path('test_predictions.csv')}: is about other rows than the first member's"
+                )
         logits[name] = np.stack([frame[logit_columns(frame)].to_numpy(np.float64) for frame in frames])
     return filenames, logits

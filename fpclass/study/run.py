@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+import numpy as np
 
 from fpclass.config import Config
-from fpclass.console import Interruption, is_terminal, say
+from fpclass.console import Interruption, duration, is_terminal, say
 from fpclass.data.splits import VALIDATION, make_splits
+from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
-from fpclass.parallel import is_first_process, num_processes
+from fpclass.parallel import agree, is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
+from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions import check_cost
+from fpclass.study.estimate import estimate
 from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study
@@ -41,24 +46,18 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
       DataError: the data of the baseline cannot be used, or divided into so many folds.
       RunError: the folder cannot be written to.
     """
-    failures = missing_weights(study)  # known before hours of training, not after
-    prepared = data.of(study.baseline)
-    if is_first_process():
-        check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
-    if study.compares_splits and not any(prepared.table.rows["group"]):
-        raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
-    if not study.num_folds:  # known to do before hours of training, not after
-        rows = prepared.splits.rows(VALIDATION)
-        units = prepared.splits.frame["unit"].to_numpy(str)
-        parts_of(units[rows], prepared.table.labels[rows], prepared.table.class_names)
-    metric_of(study.configs[study.baseline], prepared.table.classes, prepared.table.class_names)
-    num_classes = prepared.table.num_classes
-    cost = study.configs[study.baseline].study.cost
-    if cost:  # likewise
-        check_cost(cost, num_classes)
+    trained = trained_configs(study)
+    failures = missing_weights(study, trained)  # known before hours of training, not after
+    if not (len(trained) == len(study.configs) and data.is_ingested):
+        _check_data(study, data)
+    todo = [name for name in study.configs if name not in trained and name not in failures]
+    if todo and is_first_process() and (text := estimate(study, data.of(study.baseline), todo)):
+        say(text)
     with Progress(study) as progress:
         for name in study.configs:
             with progress.timed(name):
+                if name in trained:
+                    continue
                 if name in failures:
                     progress.failed(failures[name])
                     continue
@@ -77,10 +76,45 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
     return failures
 
 
-def missing_weights(study: Study) -> Failures:
-    """The configs whose pretrained weights are neither here nor to be fetched; the others' are fetched."""
+def trained_configs(study: Study) -> set[str]:
+    """The configs all of whose members are trained: neither weights nor data are needed for them."""
+    is_trained = np.array([all(member.is_done for member in study.members(name)) for name in study.configs])
+    return {name for name, done in zip(study.configs, agree(is_trained), strict=True) if done}
+
+
+def _check_data(study: Study, data: StudyData) -> None:
+    """Prepares the data of the baseline, and checks what would be known only after hours of training.
+
+    Raises:
+      DataError: they cannot be used, or name no people where folds that divide people are asked for.
+      RunError: they have changed since the study began.
+      ConfigError: the cost matrix, or the metric, does not fit the classes.
+    """
+    prepared = data.of(study.baseline)
+    if is_first_process():
+        check_same_data(Run(study.folder, study.configs[study.baseline]), prepared)
+        data.ingested(prepared.table)
+    if study.compares_splits and not any(prepared.table.rows["group"]):
+        raise DataError(f"--compare-splits: {prepared.table.source} names no people, so there is no leak to show")
+    if not study.num_folds:
+        rows = prepared.splits.rows(VALIDATION)
+        units = prepared.splits.frame["unit"].to_numpy(str)
+        parts_of(units[rows], prepared.table.labels[rows], prepared.table.class_names)
+    metric_of(study.configs[study.baseline], prepared.table.classes, prepared.table.class_names)
+    cost = study.configs[study.baseline].study.cost
+    if cost:
+        check_cost(cost, prepared.table.num_classes)
+
+
+def missing_weights(study: Study, trained: Collection[str] = ()) -> Failures:
+    """The configs whose pretrained weights are neither here nor to be fetched; the others' are fetched.
+
+    Trained ones need none.
+    """
     failures: Failures = {}
     for name, config in study.configs.items():
+        if name in trained:
+            continue
         try:
             require_weights(config)
         except WeightsError as error:
@@ -98,6 +132,24 @@ class StudyData:
         self._key = ""
         self._prepared: Prepared | None = None
         self._sha256 = ""
+        self._stages = Stages(Run(study.folder, study.configs[study.baseline]), OF_STUDY)
+        is_there = is_first_process() and not strict and self._stages.is_done(INGEST)
+        self.is_ingested = bool(agree(np.array(is_there)))
+        """Whether these very data were audited, by the list of their files, and the audit is there."""
+
+    def ingested(self, table: Table) -> None:
+        """Notes that the data are audited, and are those that the study began with."""
+        self._stages.done(INGEST, table)
+
+    @property
+    def at_hand(self) -> Prepared | None:
+        """The data of the baseline, unless others, or none, are in memory."""
+        config = self._study.members(self._study.baseline)[0].run.config
+        return self._prepared if self._key == self._key_of(config) else None
+
+    @staticmethod
+    def _key_of(config: Config) -> str:
+        return json.dumps([config.data.to_dict(), config.split.to_dict()], sort_keys=True)
 
     def of(self, name: str) -> Prepared:
         """The audited table and decoded images of a config; roles are those of the first fold.
@@ -106,7 +158,7 @@ class StudyData:
           DataError: as `prepare`; or another data set than the baseline's.
         """
         config = self._study.members(name)[0].run.config
-        key = json.dumps([config.data.to_dict(), config.split.to_dict()], sort_keys=True)
+        key = self._key_of(config)
         if self._prepared is None or key != self._key:
             self._prepared, self._key = self._prepare(config, is_first=not self._sha256), key
         if self._prepared.sha256 != (self._sha256 or self._prepared.sha256):
@@ -116,7 +168,9 @@ class StudyData:
 
     def _prepare(self, config: Config, *, is_first: bool) -> Prepared:
         audit, images = audit_data(config)
-        if is_first and is_first_process():
+        if is_first and is_first_process() and self.is_ingested:
+            say(self._stages.skipped(INGEST))
+        elif is_first and is_first_process():
             write_audit(self._study.folder, audit, images)
             say(audit.to_text())
         audit.raise_if_fatal()
@@ -181,17 +235,11 @@ class Progress:
             self._bar.write(f"{head}  {len(members)} members were there")
             return
         left = sum(self._left.values()) * self._seconds / max(self._epochs, 1)
-        rest = f"; about {_duration(left)} left" if left else ""
-        self._bar.write(f"{head}  {len(members)} members in {_duration(seconds)}{rest}")
+        rest = f"; about {duration(left)} left" if left else ""
+        self._bar.write(f"{head}  {len(members)} members in {duration(seconds)}{rest}")
 
     def _epochs_left(self, name: str) -> int:
         return sum(self._study.configs[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _reason(error: Exception) -> str:

@@ -131,12 +131,17 @@ class Study:
         path = folder / "study.json"
         if not path.is_file():
             raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
-        values = files.read_json(path)
+        values = files.read_object(path, configs=dict, folds=int, seeds=int, baseline=str)
         written = read_format(values, str(path))
         by_name = {
-            name: experiment.config_of_format(config, f"{path}: {name}", *written)
+            name: experiment.config_of_format(config if isinstance(config, dict) else {}, f"{path}: {name}", *written)
             for name, config in values["configs"].items()
         }
+        if values["folds"] < 0 or values["folds"] == 1 or values["seeds"] < 1 or values["baseline"] not in by_name:
+            raise RunError(
+                f"{path}: folds {values['folds']}, seeds {values['seeds']} and baseline {values['baseline']!r} make no "
+                "study; it was changed or damaged"
+            )
         return cls(folder, by_name, values["folds"], values["seeds"], values["baseline"])
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:

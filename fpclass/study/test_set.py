@@ -125,7 +125,7 @@ def collect_labelled_test(study: Study, names: Iterable[str], class_names: Seque
             return None
         if not filenames:
             filenames, labels = frames[0]["filename"].tolist(), frames[0]["label"].to_numpy(np.int64)
-            splits = members[0].run.read_csv("splits.csv").set_index("filename")
+            splits = members[0].run.read_csv("splits.csv", ("filename", "unit")).set_index("filename")
             groups = splits.loc[filenames, "unit"].to_numpy(str)
         if any(frame["filename"].tolist() != filenames for frame in frames):
             raise RunError(f"{study.folder}: members of {name} predicted other test images; remove its members folder")

@@ -105,7 +105,9 @@ class Unfinished:
         self._path = folder / "unfinished.json"
 
     def _names(self) -> list[str]:
-        return files.read_json(self._path) if self._path.is_file() else []
+        names = files.read_json(self._path) if self._path.is_file() else []
+        # Of something else it says nothing: then these members begin anew.
+        return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
     def first(self, names: Sequence[str], rounds: list[list[int]]) -> list[list[int]]:
         """The rounds (positions in `names`, the members still to be trained), a round left half trained first."""

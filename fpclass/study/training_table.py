@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,27 +55,31 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
 
 
 def _scores(member: StudyMember, class_names: Sequence[str]) -> dict[str, float]:
-    history = pd.DataFrame(member.run.history()).set_index("epoch")
+    history = member.run.history()
     epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
-    kept: Any = history.loc[epoch]
+    # Whoever has deleted logs or checkpoints to save space still has all that is judged.
+    kept = next((line for line in history if line["epoch"] == epoch), {})
+    trained = {name: _number(kept.get(f"train_{name}")) for name in ("accuracy", "loss", "precision")}
     frame = read_member(member, VALIDATION)
     judged = compute_metrics(
         frame[logit_columns(frame)].to_numpy(np.float64), frame["label"].to_numpy(np.int64), class_names
     )
     precisions = [values["precision"] for values in judged["per_class"].values()]
     # The first epoch of a process compiles; an epoch that evaluates costs a little more.
-    seconds = history["seconds"].iloc[1:] if "seconds" in history else pd.Series(dtype=float)
+    seconds = [line["seconds"] for line in history[1:] if isinstance(line.get("seconds"), int | float)]
     return {
-        "epoch": float(epoch or 0),
-        "seconds": float(seconds.median()) if len(seconds) else float("nan"),
-        "train_accuracy": kept["train_accuracy"],
-        "train_loss": kept["train_loss"],
-        "train_precision": kept["train_precision"],
+        "epoch": math.nan if epoch is None else float(epoch),
+        "seconds": float(np.median(seconds)) if seconds else math.nan,
+        **{f"train_{name}": value for name, value in trained.items()},
         "accuracy": judged["accuracy"],
         "loss": judged["log_loss"],
         "precision": float(np.mean([0.0 if p is None else p for p in precisions])),
-        "gap": kept["train_accuracy"] - judged["accuracy"],
+        "gap": trained["accuracy"] - judged["accuracy"],
     }
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def training_markdown(table: pd.DataFrame) -> str:
@@ -82,7 +87,11 @@ def training_markdown(table: pd.DataFrame) -> str:
     header = "config, image, parameters, s / epoch, training accuracy, loss, precision, validation accuracy, loss"
     rows = [[*header.split(", "), "precision", "gap"]]
     for row in table.to_dict("records"):
-        cells = [f"{row[s]:.3f}" + ("" if np.isnan(row[f"{s}_sd"]) else f" ± {row[f'{s}_sd']:.3f}") for s in SCORES]
+        cells = [
+            ("-" if np.isnan(row[s]) else f"{row[s]:.3f}")
+            + ("" if np.isnan(row[f"{s}_sd"]) else f" ± {row[f'{s}_sd']:.3f}")
+            for s in SCORES
+        ]
         seconds = "-" if np.isnan(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.3g}"
         rows.append([row["config"], row["image_size"], f"{row['parameters']:,}", seconds, *cells])
     return "\n".join(markdown_table(rows))

@@ -25,6 +25,39 @@ BATCH = 32
 """Images that go through the frozen stages at once."""
 
 
+def num_cached_views(config: Config) -> int:
+    """Augmented views of each image whose features are cached, beside the plain one."""
+    return config.finetune.cache_views if is_augmented(config.augment) else 0
+
+
+def feature_shape(prefix: Network, config: Config) -> jax.ShapeDtypeStruct:
+    """What the frozen stages make of one image, [1, …] in the type that the network computes in."""
+    dtype = jnp.dtype(config.model.compute_dtype)
+    image = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), dtype)
+
+    def apply(image: Any) -> Any:
+        variables = prefix.init(jax.random.key(0), image, train=False)
+        return prefix.apply(compute_in(variables, config.model.compute_dtype), image, train=False)
+
+    return jax.eval_shape(apply, image)
+
+
+def size_gb(prefix: Network, config: Config, num_images: int) -> float:
+    """Size of the features of so many images in all their views, in 10**9 bytes."""
+    shape = feature_shape(prefix, config)
+    return math.prod(shape.shape[1:]) * shape.dtype.itemsize * num_images * (1 + num_cached_views(config)) / 1e9
+
+
+def is_cached(prefix: Network, config: Config, num_images: int) -> bool:
+    """Whether the features of frozen stages are computed once: where they are asked for and, if need be, fit.
+
+    With `augment.fixed_views` training sees the same views without them, and what is too large is no error.
+    """
+    if not config.finetune.cache_views:
+        return False
+    return not config.augment.fixed_views or size_gb(prefix, config, num_images) <= config.finetune.cache_gb
+
+
 def compute_features(
     prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
 ) -> np.ndarray:
@@ -39,7 +72,7 @@ def compute_features(
       ConfigError: they would be larger than finetune.cache_gb.
     """
     data, dtype, batch = config.data, config.model.compute_dtype, BATCH
-    num_views = config.finetune.cache_views if is_augmented(config.augment) else 0
+    num_views = num_cached_views(config)
     augment = make_augment_batch(config.augment, mean=data.mean, std=data.std)
     variables = {**variables, "params": compute_in(variables["params"], dtype)}
 
@@ -51,9 +84,8 @@ def compute_features(
         return prefix.apply(variables, compute_in(inputs, dtype), train=False)
 
     rows = np.arange(len(images), dtype=np.int32)
-    example = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
-    shape = jax.eval_shape(features_of, variables, example, *[jnp.arange(batch)] * 2, jnp.int32(0))
-    size = math.prod(shape.shape[1:]) * shape.dtype.itemsize * len(images) * (1 + num_views) / 1e9
+    shape = feature_shape(prefix, config)
+    size = size_gb(prefix, config, len(images))
     if size > config.finetune.cache_gb:
         raise ConfigError(
             f"the features of {len(images)} images in {1 + num_views} views take {size:.1f} GB, and finetune.cache_gb "

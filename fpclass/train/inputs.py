@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
-from fpclass.train.keys import augmentation_keys, mirrored_in, view_in
+from fpclass.train.keys import augmentation_keys, mirrored_in, view_in, view_keys
 from fpclass.train.state import Dataset, Inputs, Member
 
 
@@ -32,6 +32,7 @@ def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch:
 def make_augment_epoch(config: Config) -> Callable[..., Array]:
     """Makes `(seed, epoch, rows [B], images [B, H, W, C], labels [B]) -> images`, as training takes them then."""
     augment = make_augment_batch(config.augment, mean=config.data.mean, std=config.data.std)
+    num_views = config.augment.fixed_views
 
     def augment_epoch(
         seed: Int[Array, ""] | int, epoch: Int[Array, ""], rows: Int[Array, " B"], images: Array, labels: Array
@@ -39,6 +40,8 @@ def make_augment_epoch(config: Config) -> Callable[..., Array]:
         if config.augment.flip_alternates:
             is_mirrored = mirrored_in(seed, epoch, rows)
             images = jnp.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
+        if num_views:  # those that cached features are of
+            return augment(view_keys(view_in(epoch, rows, num_views), rows), images, labels)
         return augment(augmentation_keys(seed, epoch, rows), images, labels)
 
     return augment_epoch

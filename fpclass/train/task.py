@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from fpclass.augment.settings import check_classes
 from fpclass.config import Config, flatten
+from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
@@ -18,7 +19,7 @@ from fpclass.experiment import decided_by_weights, subclass_counts
 from fpclass.models.build import build_model
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
-from fpclass.train.feature_cache import compute_features
+from fpclass.train.feature_cache import compute_features, is_cached, size_gb
 from fpclass.train.finetune import make_plan
 from fpclass.train.state import Dataset
 
@@ -73,6 +74,13 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     if not num_cached or not pretrained:
         reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
         raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
+    if not is_cached(model.prefix(num_cached), config, len(images)):
+        size = size_gb(model.prefix(num_cached), config, len(images))
+        say(
+            f"{config.name}: features behind {model.stage_names[num_cached - 1]} would take {size:.1f} GB, more than "
+            f"finetune.cache_gb={config.finetune.cache_gb:g}: its frozen stages are computed anew in every step"
+        )
+        return Task(model, 0, on_host(images, pretrained), {})
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
     features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config))

@@ -10,8 +10,8 @@ import pytest
 
 from fpclass.data.table import Table, canonical_label, make_rows
 from fpclass.errors import DataError
+from fpclass.run.decisions.submission import check_submission, make_submission
 from fpclass.run.predictions import Predictions
-from fpclass.run.submission import check_submission, make_submission
 
 # Labelled and unlabelled rows alternate and are in no order: neither a sort nor a slice gives the right rows.
 NAMES = ["img_9", "img_1", "007", "img_3", "NA", "img_2", "img_8", "img_0"]

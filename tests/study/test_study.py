@@ -358,7 +358,6 @@ def test_bad_input(study, blobs, tmp_path, capsys):
     peeking = "--config.split.selection=validation"
     fails(capsys, study_args(blobs, tmp_path / "g", peeking), "chooses on the people that report")
     fails(capsys, study_args(blobs, tmp_path / "h", "--config.study.cost=((0,1),)"), "cost matrix")
-    fails(capsys, ["evaluate", f"--workdir={study}"], "a study", "members/")
     fails(capsys, ["submit", "--ensemble", f"--workdir={tmp_path}"], "not a study folder")
     with pytest.raises(SystemExit):
         cli.main(study_args(blobs, tmp_path / "g", folds=1))

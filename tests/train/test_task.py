@@ -31,8 +31,8 @@ from fpclass.models.registry import ARCHITECTURES
 from fpclass.run import train as fitting
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
-from fpclass.train.inputs import feature_inputs
-from fpclass.train.task import make_task
+from fpclass.train.inputs import feature_inputs, image_inputs
+from fpclass.train.task import build_network, make_task
 
 ROOT = pathlib.Path(__file__).parents[2]
 STAGES = ("stem", "layer1_0", "layer2_0", "layer3_0")
@@ -273,10 +273,49 @@ def test_a_sweep_down_to_the_stem_compares_like_with_like(blobs, tmp_path):
 
     study = plan_sweep(tmp_path, BASELINE, flags(blobs, **CACHED), num_folds=2, num_seeds=1)
     assert [arm.finetune.freeze_before for arm in study.configs.values()] == ["head", "", *STAGES[1:]]
-    assert {arm.finetune.cache_views for arm in study.configs.values()} == {0}
+    assert {arm.augment.fixed_views for arm in study.configs.values()} == {2}, "all see the same views …"
+    assert [arm.finetune.cache_views for arm in study.configs.values()] == [2, 0, 2, 2, 2], "… cached where they can be"
     assert study.baseline == "06-frozen-before-head"
     with pytest.raises(ConfigError, match="no stages to freeze"):
         plan_sweep(tmp_path, BASELINE, [], num_folds=2, num_seeds=1)
+
+
+def test_views_that_are_not_cached_are_those_that_are(blobs):
+    """What a cached arm of a sweep trains on, an arm without a cache computes anew in every step."""
+    cached = load_config(BASELINE, flags(blobs, **CACHED | {"finetune__cache_views": 3}))
+    fixed = load_config(BASELINE, flags(blobs, finetune__freeze_before="head", augment__fixed_views=3))
+    prepared = prepare(cached)
+    task = make_task(cached, prepared.table, prepared.images)
+    prefix = build_network(cached, 2).prefix(task.num_cached)
+    dataset, features = (jax.device_put(make_task(c, prepared.table, prepared.images).dataset) for c in (fixed, cached))
+    rows, members = np.arange(38), [fitting.make_member(c, prepared) for c in (fixed, cached)]
+    drawn = []
+    for epoch in range(4):
+        images = image_inputs(fixed).draw(members[0], epoch, dataset, rows)
+        computed = prefix.apply(task.frozen, images, train=False)
+        np.testing.assert_allclose(computed, feature_inputs().draw(members[1], epoch, features, rows), atol=1e-5)
+        drawn.append(np.asarray(images))
+    np.testing.assert_array_equal(drawn[3], drawn[0])
+    assert not np.allclose(drawn[1], drawn[0])
+    again = image_inputs(fixed).draw(dataclasses.replace(members[0], seed=np.uint32(7)), 0, dataset, rows)
+    np.testing.assert_array_equal(again, drawn[0], err_msg="the same views for every member")
+    plain = load_config(BASELINE, flags(blobs, finetune__freeze_before="head"))
+    assert not np.allclose(image_inputs(plain).draw(members[0], 0, dataset, rows), drawn[0])
+
+
+def test_a_sweep_goes_on_without_the_cache_that_would_be_too_large(blobs, tmp_path, capsys):
+    """Slower, and the same table but for rounding: the views are those that would have been cached."""
+    tables = []
+    for name, limit in (("cached", 8), ("not", 1e-6)):
+        changes = CACHED | {"train__num_epochs": 2, "finetune__cache_gb": limit}
+        command = ["freeze-sweep", f"--config={BASELINE}", "--folds=2", f"--workdir={tmp_path / name}"]
+        assert main([*command, "--cuts", "head", "layer3", *flags(blobs, **changes)]) == 0
+        out = capsys.readouterr().out
+        assert ("are computed anew in every step" in out) == (name == "not")
+        assert ("views, 0.00 GB" in out) == (name == "cached")
+        tables.append(pd.read_csv(tmp_path / name / "out_of_fold.csv"))
+    assert tables[0]["filename"].tolist() == tables[1]["filename"].tolist()
+    np.testing.assert_allclose(tables[0][["logit_0", "logit_1"]], tables[1][["logit_0", "logit_1"]], atol=2e-3)
 
 
 def test_other_weights_are_noticed_on_resume(blobs, tmp_path, monkeypatch):

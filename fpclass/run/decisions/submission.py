@@ -14,8 +14,10 @@ from fpclass.data.splits import PREDICT
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.rule import read_rule
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
+from fpclass.stats.decision_rule import ARGMAX
 
 
 def make_submission(
@@ -89,8 +91,18 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
 def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     """Predicts the rows without a label with the best weights of a run; writes submission.csv and returns its path.
 
+    The class is chosen as `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split.
+
     Raises:
       DataError: as `make_submission`.
+      ConfigError: a threshold that was not fitted.
     """
+    config, table = best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv")
-    return write_submission(best.run.folder, best.run.config, prepared.table, predictions)
+    if config.submit.threshold_for != ARGMAX:
+        rule = read_rule(best, table.num_classes)
+        decided = rule.decide(
+            rule.calibration.apply(predictions.logits), config.submit.threshold_for, config.study.cost
+        )
+        predictions = predictions.with_logits(np.eye(table.num_classes)[decided])
+    return write_submission(best.run.folder, config, table, predictions)

@@ -1,0 +1,1 @@
+"""What is decided by a run: `rule` (its calibration and thresholds, fitted on the inner split), `submission`."""

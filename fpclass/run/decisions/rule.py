@@ -1,0 +1,96 @@
+"""The calibration and thresholds of a run: fitted on its inner split, judged on the images that are reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fpclass import files
+from fpclass.data.splits import SELECTION
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.decision_report import compare_with_half
+from fpclass.stats.decision_rule import DecisionRule, fit_rule
+from fpclass.stats.decisions import COST, check_cost
+from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.reliability import before_and_after
+
+FILE = "calibration.json"
+
+
+def fit_rule_of_run(best: BestModel, prepared: Prepared) -> DecisionRule:
+    """Fits calibration and thresholds of the best weights on the images that chose the epoch; writes calibration.json.
+
+    These are the images of the inner split: training did not learn from them, and the result is reported on others.
+    Without an inner split nothing is fitted: whatever is left either was learnt from or is reported.
+
+    Raises:
+      ConfigError: `study.cost` does not fit the classes.
+    """
+    config, splits, table = best.run.config, prepared.splits, prepared.table
+    rows = splits.rows(SELECTION)
+    if len(rows):
+        fitted_on = f"the inner split ({splits.counted(SELECTION)})"
+        logits = best.predict(prepared.images, rows)
+        study = config.study
+        rule = fit_rule(logits, table.labels[rows], fitted_on, method=study.calibration, cost=study.cost)
+    else:
+        reason = "the images that chose the epoch are those that are reported"
+        if config.split.selection == "inner":
+            reason = "nothing was set aside to choose an epoch on (train.early_stopping=restore_best does)"
+        rule = DecisionRule.nothing(table.num_classes, reason)
+    files.write_json(best.run.path(FILE), {"epoch": best.epoch, **rule.to_json()})
+    return rule
+
+
+def read_rule(best: BestModel, num_classes: int) -> DecisionRule:
+    """The rule that was fitted for the weights of a run; where there is none, one that does nothing and says why.
+
+    Raises:
+      DataError, RunError: calibration.json is damaged.
+    """
+    path = best.run.path(FILE)
+    how = f"run `launch.py evaluate --workdir={best.run.folder}` first"
+    if not path.is_file():
+        return DecisionRule.nothing(num_classes, how)
+    values = files.read_object(path, epoch=int)
+    rule = DecisionRule.from_json(values, str(path))
+    if values["epoch"] != best.epoch or len(rule.calibration.scale) != num_classes:
+        return DecisionRule.nothing(num_classes, f"calibration.json is of other weights; {how}")
+    return rule
+
+
+def judge_rule(rule: DecisionRule, predictions: Predictions, cohort: Cohort, run: Run) -> dict[str, Any]:
+    """What a rule does to images that had no say in it, for metrics.json.
+
+    Returns:
+      before, after, gain (`before_and_after`), unless it leaves probabilities alone; thresholds: by objective
+      threshold, score, score_at_half and gain.
+    """
+    evaluate = run.config.evaluate
+    bootstrap = Bootstrap(evaluate.num_resamples, evaluate.confidence)
+    calibrated = rule.calibration.apply(predictions.logits)
+    judged: dict[str, Any] = {}
+    if rule.calibration.method != "none":
+        judged |= before_and_after(predictions.logits, calibrated, cohort, bootstrap)
+    judged["thresholds"] = {}
+    for objective, threshold in rule.thresholds.items():
+        cost = check_cost(run.config.study.cost, calibrated.shape[1]) if objective == COST else None
+        decided = rule.by_threshold(calibrated, objective)
+        scores = compare_with_half(decided, calibrated, cohort, bootstrap, objective, cost)
+        judged["thresholds"][objective] = {"threshold": threshold, **scores}
+    return judged
+
+
+def describe_rule(rule: DecisionRule, judged: dict[str, Any], class_name: str) -> list[str]:
+    """What a person should know of it, a line each; `judged` is of the validation images."""
+    lines = [f"calibration {rule.words}"]
+    if "after" in judged:
+        before, after = (judged[when]["log_loss"]["value"] for when in ("before", "after"))
+        lines[0] += f"; validation log loss {before:.3f} before, {after:.3f} after"
+    if rule.thresholds:
+        listed = ", ".join(f"{value:.3f} for {objective}" for objective, value in rule.thresholds.items())
+        lines.append(f"thresholds  of {class_name!r}: {listed}; --config.submit.threshold_for decides by them")
+    return lines

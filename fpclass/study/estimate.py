@@ -1,0 +1,174 @@
+"""How long a study will take, before it starts: one batch of each of its networks is timed, the rest is counted.
+
+Counted are passes over images: a stage that learns costs three forward passes (forward, gradients of what comes in and
+of the weights), a frozen one costs one, a cached one none but for the views that are computed once. Left out are
+compiling, augmentation, and what early stopping saves. Rough, and said to be: it tells minutes from days.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fpclass.config import Config
+from fpclass.console import duration
+from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.models.network import Network, variable_shapes
+from fpclass.parallel import member_mesh
+from fpclass.run.prepare import Prepared
+from fpclass.study.study import Study
+from fpclass.train.feature_cache import is_cached, num_cached_views
+from fpclass.train.finetune import Plan, compute_in, make_plan
+from fpclass.train.task import build_network
+
+BACKWARD = 2.0
+"""What differentiating a stage costs beside the forward pass, in forward passes."""
+TIMED_FLOP = 5e10
+"""Floating-point operations of the batch that is timed, about: a second on a few cores."""
+LITTLE_FLOP = 3e11
+"""Floating-point operations below which nothing is timed: half a minute or less on two cores, also where convolutions
+are slow."""
+LONG_SECONDS = 3600.0
+"""From here on the longest configs are named."""
+NUM_NAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the members of a config cost: forward passes of an image, of so many floating-point operations each."""
+
+    model: nn.Module
+    num_members: int
+    passes: float
+    flop: float
+
+
+def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
+    """A line about how long the members of some configs, that are not trained yet, will take; two for a long study.
+
+    The data are those of the baseline. What cannot be built is left out: its training will say why.
+    """
+    costs: dict[str, Cost] = {}
+    shares: dict[str, dict[int, float]] = {}
+    for name in names:
+        config = study.configs[name]
+        num_members = sum(not member.is_done for member in study.members(name))
+        with contextlib.suppress(Exception):  # whatever is wrong with a config, its training says it
+            model = build_network(config, prepared.table.num_classes)
+            plan, key = make_plan(model, config), network_key(config)
+            shares[key] = shares.get(key, {0: 0.0})
+            shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
+            passes = count_passes(model, config, plan, shares[key], prepared, num_members)
+            costs[name] = Cost(model, num_members, passes, count_flop(model, config))
+    if not costs:
+        return ""
+    num_members = sum(cost.num_members for cost in costs.values())
+    of_what = f"{num_members} trainings of {len(costs)} configs, all epochs"
+    if sum(cost.passes * cost.flop for cost in costs.values()) < LITTLE_FLOP:
+        return f"estimate: little to compute for {of_what}: compiling, tables and figures take most of the time"
+    seconds = time_all(study, costs)
+    total = sum(seconds.values())
+    text = f"estimate: about {duration(total)} for {of_what}; a batch of each network was timed, compiling not counted"
+    if total < LONG_SECONDS or len(seconds) == 1:
+        return text
+    longest = sorted(seconds, key=lambda name: -seconds[name])[:NUM_NAMED]
+    listed = ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
+    return f"{text}\n          the longest: {listed}; smaller images, fewer configs, folds or epochs take less"
+
+
+def count_passes(
+    model: nn.Module, config: Config, plan: Plan, shares: dict[int, float], prepared: Prepared, num_members: int
+) -> float:
+    """Forward passes of one image through the whole network that these members of a config come to.
+
+    Args:
+      shares: of a forward pass, by number of leading stages.
+    """
+    num_train, num_judged = (len(prepared.splits.rows(role)) for role in (TRAIN, VALIDATION))
+    epochs, cached, once = config.train.num_epochs, 0.0, 0.0
+    if isinstance(model, Network) and is_cached(model.prefix(plan.num_frozen[-1]), config, len(prepared.table)):
+        cached = shares[plan.num_frozen[-1]]
+        once = len(prepared.table) * (1 + num_cached_views(config)) * cached
+    ends = [*plan.starts[1:], epochs]
+    training = sum(
+        (end - start) * (1 - cached + BACKWARD * (1 - shares[frozen]))
+        for start, end, frozen in zip(plan.starts, ends, plan.num_frozen, strict=True)
+    )
+    evaluations = 1 + epochs / config.train.eval_every_epochs
+    return once + num_members * (num_train * training + num_judged * evaluations * (1 - cached))
+
+
+def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Seconds that the members of each config take; every network is timed once."""
+    timed: dict[str, float] = {}
+    seconds = {}
+    for name, cost in costs.items():
+        config = study.configs[name]
+        key = network_key(config)
+        timed[key] = timed.get(key) or time_forward(cost.model, config, cost.flop)
+        seconds[name] = cost.passes * timed[key] / _num_devices()
+    return seconds
+
+
+def network_key(config: Config) -> str:
+    """The same for configs whose forward pass is the same."""
+    return repr((config.model.to_dict(), config.data.image_size, config.data.channels))
+
+
+def time_forward(model: nn.Module, config: Config, flop: float) -> float:
+    """Seconds of an image's forward pass of so many operations, with weights of zeros, compiled and warm."""
+    variables = _zeros(model, config)
+    size = int(min(max(TIMED_FLOP / max(flop, 1.0), 1), config.train.batch_size))
+    images = jnp.zeros((size, *config.data.image_size, config.data.channels), config.model.compute_dtype)
+    apply = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
+    jax.block_until_ready(apply(variables, images))
+    best = math.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        jax.block_until_ready(apply(variables, images))
+        best = min(best, time.perf_counter() - started)
+        if best > 0.3:
+            break
+    return best / size
+
+
+def shares_of(model: nn.Module, config: Config, counts: Collection[int]) -> dict[int, float]:
+    """The share of a forward pass that so many leading stages have, by their operations as XLA counts them."""
+    if not isinstance(model, Network) or not counts:
+        return dict.fromkeys(counts, 0.0)
+    whole = count_flop(model, config)
+    return {count: min(count_flop(model.prefix(count), config) / whole, 1.0) if count else 0.0 for count in counts}
+
+
+def count_flop(model: nn.Module, config: Config) -> float:
+    """Floating-point operations of an image's forward pass, as XLA counts them; nothing is compiled."""
+    image = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), config.model.compute_dtype)
+    lowered = jax.jit(lambda variables, images: model.apply(variables, images, train=False)).lower(
+        _shapes(model, config), image
+    )
+    analysis: Any = lowered.cost_analysis()
+    return float((analysis[0] if isinstance(analysis, list) else analysis or {}).get("flops", 0.0))
+
+
+def _shapes(model: nn.Module, config: Config) -> Any:
+    shapes = variable_shapes(model, (*config.data.image_size, config.data.channels))
+    kept = {kind: tree for kind, tree in shapes.items() if kind in ("params", "batch_stats")}
+    return jax.eval_shape(lambda tree: compute_in(tree, config.model.compute_dtype), kept)
+
+
+def _zeros(model: nn.Module, config: Config) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), _shapes(model, config))
+
+
+def _num_devices() -> int:
+    """Accelerators work side by side; the timed batch had all the cores of a machine without one."""
+    devices = member_mesh().devices
+    return 1 if devices.flat[0].platform == "cpu" else devices.size

@@ -1,0 +1,7 @@
+"""What a finished study is used for: its chosen ensemble on the rows to predict, on new images, explained.
+
+- `ensemble`: weights, calibration and thresholds of ensemble.json; submission, predictions of files
+- `explain`: the mean of its members' Grad-CAM
+- `conclusions`: what it said at its end, said again
+- `commands`: evaluate, explain and predict, of a run folder or a study folder
+"""

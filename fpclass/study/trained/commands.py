@@ -1,0 +1,144 @@
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, predict.
+
+Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+from fpclass.console import say
+from fpclass.errors import DataError
+from fpclass.flags import Command, add_trained_flag
+
+if TYPE_CHECKING:
+    from fpclass.study.study import Study
+
+PREDICT_EPILOG = """
+  launch.py predict print.png more/ --workdir=runs/exp04                    of one training
+  launch.py predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
+  launch.py predict more/ --workdir=runs/study --config.submit.threshold_for=f1
+                                                       the class by the threshold for F1, not the most probable one
+
+Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
+`calibration` and `decision` say how, and where there was nothing to fit them on, why not.
+"""
+
+
+def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Evaluates the best checkpoint of a run anew, or a study from its members: metrics, tables, figures."""
+    there = find_study(args.workdir, overrides)
+    if there:
+        from fpclass.study.conclude import conclude
+        from fpclass.study.trained.conclusions import SAID, conclude_once, untrained
+
+        failures = untrained(there)
+        there.path(SAID).unlink(missing_ok=True)  # anew, whatever was said before
+        say(conclude_once(there, failures, conclude))
+        return 1 if failures else 0
+    from fpclass.run.best import BestModel
+    from fpclass.run.evaluate import evaluate, summarise
+    from fpclass.run.folder import Run
+    from fpclass.run.prepare import prepare
+    from fpclass.run.stages import EVALUATE, Stages
+
+    run = Run.open(args.workdir, overrides)
+    prepared = prepare(run.config)
+    metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
+    Stages(run).done(EVALUATE)
+    for name in ("classification_report.txt", "classification_report_test.txt"):
+        if run.path(name).is_file():
+            say(("\ntest images\n" if "_test" in name else "") + run.path(name).read_text(encoding="utf-8").rstrip())
+    say(summarise(run, metrics))
+    return 0
+
+
+def explain(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Shows by Grad-CAM and feature maps what the best checkpoint, or a study's ensemble, saw where it was most wrong.
+
+    Of a study it is the mean of the maps of the members that never saw the image.
+    """
+    there = find_study(args.workdir, overrides)
+    if there:
+        from fpclass.study.trained.explain import FIGURE, MAPS, explain_study
+
+        for line in explain_study(there):
+            say(line)
+        folder, figures, maps = there, (FIGURE, "figures/feature_maps.png"), MAPS
+    else:
+        from fpclass.run.best import BestModel
+        from fpclass.run.explain import explain
+        from fpclass.run.folder import Run
+        from fpclass.run.prepare import prepare
+        from fpclass.run.stages import EXPLAIN, Stages
+
+        folder, maps = Run.open(args.workdir, overrides), "grad_cam.npz"
+        figures = ("figures/grad_cam_worst.png", "figures/feature_maps.png")
+        prepared = prepare(folder.config)
+        explain(BestModel(folder, prepared.table.num_classes), prepared)
+        Stages(folder).done(EXPLAIN)
+    say(f"written: {', '.join(str(folder.path(name)) for name in figures if folder.path(name).exists())}")
+    say(f"         {folder.path(maps)}")
+    return 0
+
+
+def predict(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Predicts image files, or all images of a folder, to a CSV, by a run or a study's ensemble, calibrated.
+
+    Files that cannot be read are named; exit code 1.
+    """
+    from fpclass import files
+
+    inputs = [pathlib.Path(p) for p in args.inputs]
+    there = find_study(args.workdir, overrides)
+    if there:
+        from fpclass.study.trained.ensemble import predict_files_by_ensemble
+
+        frame, words = predict_files_by_ensemble(there, inputs)
+    else:
+        from fpclass.run.folder import Run
+        from fpclass.run.predict_files import predict_files
+
+        frame, words = predict_files(Run.open(args.workdir, overrides), inputs)
+    failed = frame[frame["error"] != ""]
+    if args.output == "-":
+        say(frame.to_csv(index=False).rstrip())
+    else:
+        files.write_csv(pathlib.Path(args.output), frame)
+        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
+    print(words, file=sys.stderr)  # where it does not get into a table
+    for name, error in zip(failed["filename"], failed["error"], strict=True):
+        print(f"fpclass: {name}: {error}", file=sys.stderr)
+    if len(failed) == len(frame):
+        raise DataError(f"none of the {len(frame)} files could be read; see above")
+    return 1 if len(failed) else 0
+
+
+def find_study(workdir: str, overrides: list[str]) -> Study | None:
+    """The study in a folder, with what may be changed after training; None where the folder is of something else.
+
+    Raises:
+      RunError, ConfigError: as `Study.open` and `Study.changed`.
+    """
+    folder = pathlib.Path(workdir)
+    if not (folder / "study.json").is_file():
+        return None
+    from fpclass.study.study import Study
+
+    return Study.open(folder).changed(overrides)
+
+
+def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
+    add_trained_flag(parser)
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
+    parser.add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
+
+
+COMMANDS = (
+    Command("evaluate", evaluate, add_trained_flag),
+    Command("explain", explain, add_trained_flag),
+    Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
+)

@@ -1,0 +1,163 @@
+"""The chosen ensemble of a study: members averaged, configs weighted as ensemble.json says, calibrated, and decided.
+
+It predicts the rows without a label (submission.csv) and new images, both by the same arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from fpclass import files
+from fpclass.config import Config
+from fpclass.data.resize import Decoding
+from fpclass.data.splits import PREDICT
+from fpclass.errors import DataError, RunError
+from fpclass.run.best import BestModel
+from fpclass.run.decisions.submission import write_submission
+from fpclass.run.predict_files import decode_files, find_inputs, predictions_frame, read_classes
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import check_same_data, prepare
+from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.ensembling import Average, LogProbabilities, combine_folds
+from fpclass.study.out_of_fold import collect_test
+from fpclass.study.study import Study, StudyMember
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenEnsemble:
+    """What ensemble.json holds: all that predictions need beside the members.
+
+    Attributes:
+      weights: of the configs, above 0 and summing to 1.
+      average: how members and configs are averaged.
+      rule: calibration of each fold's average, and thresholds.
+      classes: as the source codes them.
+      class_names: how figures call them.
+      is_synthetic: whether the members were trained on drawn images.
+    """
+
+    weights: dict[str, float]
+    average: Average
+    rule: DecisionRule
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    is_synthetic: bool
+
+    @classmethod
+    def read(cls, study: Study) -> ChosenEnsemble:
+        """The ensemble of a finished study.
+
+        Raises:
+          RunError: the study is not finished, or ensemble.json is damaged.
+        """
+        path = study.path("ensemble.json")
+        values = files.read_object(path, weights=dict, average=str, thresholds=dict, is_synthetic=bool)
+        classes, class_names = read_classes(path)
+        weights, average = values["weights"], values["average"]
+        is_fine = all(isinstance(weight, int | float) and 0 < weight <= 1.000001 for weight in weights.values())
+        if not (is_fine and abs(sum(weights.values()) - 1) < 1e-6 and average in ("probabilities", "logits")):
+            raise RunError(f"{path}: weights {weights} and average {average!r} make no ensemble; run the study again")
+        for name in weights.keys() - study.configs.keys():
+            raise RunError(f"{path}: weighs {name!r}, which study.json does not have; run the study again")
+        fitted_on = "out-of-fold predictions" if study.num_folds else "validation images"
+        rule = DecisionRule.from_json({"fitted_on": fitted_on, **values}, str(path))
+        if len(rule.calibration.scale) != len(classes):
+            raise RunError(f"{path}: its calibration is of {len(rule.calibration.scale)} classes; run the study again")
+        return cls(weights, average, rule, classes, class_names, values["is_synthetic"])
+
+    @property
+    def words(self) -> str:
+        """What it is made of."""
+        return ", ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+
+    def combine(self, logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int) -> LogProbabilities:
+        """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated: `combine_folds`."""
+        return combine_folds(logits, num_folds, self.weights, self.rule.calibration, self.average)
+
+
+def submit_ensemble(study: Study) -> pathlib.Path:
+    """Writes submission.csv, whose path it returns, and ensemble_predictions.csv of a finished study.
+
+    Raises:
+      RunError: the study is not finished.
+      DataError: nothing to predict; the data have changed; or as `make_submission`.
+      ConfigError: a threshold that was not fitted.
+    """
+    ensemble = ChosenEnsemble.read(study)
+    config = study.configs[study.baseline]
+    first = study.members(next(iter(ensemble.weights)))[0].run
+    prepared = prepare(first.config)
+    check_same_data(first, prepared)
+    table, splits = prepared.table, prepared.splits
+    rows = splits.rows(PREDICT)
+    if not len(rows):
+        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+    filenames, logits = collect_test(study, ensemble.weights)
+    if filenames != table.rows["filename"].iloc[rows].tolist():
+        raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
+    combined = ensemble.combine(logits, study.num_splits)
+    predictions = Predictions.make(table, splits, rows, combined, "ensemble")
+    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
+    decided = ensemble.rule.decide(combined, config.submit.threshold_for, config.study.cost)
+    return write_submission(study.folder, config, table, predictions.with_logits(np.eye(table.num_classes)[decided]))
+
+
+def predict_files_by_ensemble(study: Study, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFrame, str]:
+    """Predicts image files, or the images of folders at any depth, with all members of the chosen ensemble.
+
+    Returns:
+      As `predictions_frame`, and in words what the probabilities are.
+
+    Raises:
+      DataError: no such file, or a folder without images.
+      RunError: the study is not finished, or a member's checkpoint is missing or damaged.
+      ConfigError: a threshold that was not fitted.
+    """
+    ensemble = ChosenEnsemble.read(study)
+    classes, class_names = ensemble.classes, ensemble.class_names
+    paths, errors, logits = find_inputs(inputs), None, {}
+    rows = np.arange(len(paths))
+    for data, names in _by_decoding(study, ensemble.weights):
+        images, now = decode_files(paths, classes, class_names, data)
+        errors = errors or now
+        for name in names:
+            logits[name] = np.stack([best.predict(images, rows) for _, best in best_models(study, name, len(classes))])
+    combined = ensemble.combine(
+        {name: of_config.astype(np.float64) for name, of_config in logits.items()}, study.num_splits
+    )
+    config = study.configs[study.baseline]
+    frame = predictions_frame(paths, errors or [], combined, ensemble.rule, config, (classes, class_names))
+    num_members = sum(len(of_config) for of_config in logits.values())
+    return frame, f"ensemble of {num_members} members ({ensemble.words}); probabilities: {ensemble.rule.words}"
+
+
+def best_models(study: Study, name: str, num_classes: int) -> Iterator[tuple[StudyMember, BestModel]]:
+    """The members of a config, each with its best weights; what is compiled serves all of them.
+
+    Raises:
+      RunError: a member's checkpoint is gone.
+    """
+    shared: BestModel | None = None
+    for member in study.members(name):
+        if not member.run.path("checkpoints/best").is_dir():
+            raise RunError(
+                f"{member.run.folder}: its checkpoint is gone, and new images need those of all members of {name}: put "
+                "it back, or remove this folder and run `launch.py study --resume`"
+            )
+        shared = shared.of_member(member.run) if shared else BestModel(member.run, num_classes)
+        yield member, shared
+
+
+def _by_decoding(study: Study, names: Iterable[str]) -> Iterator[tuple[Config, list[str]]]:
+    """The sections `data` that decode images differently, each with the configs that have it."""
+    together: dict[Decoding, list[str]] = {}
+    for name in names:
+        together.setdefault(Decoding.of(study.configs[name].data), []).append(name)
+    for of_decoding in together.values():
+        yield study.configs[of_decoding[0]].data, of_decoding
