@@ -47,6 +47,8 @@ class Splits:
 def make_splits(table: Table, split_config: Config, *, needs_selection: bool) -> Splits:
     """Assigns a role to every row, from the seed alone.
 
+    Augmented copies have no part in that: a copy trains where its original does, and is excluded otherwise.
+
     The order of the rows, the number of classes and the rows to predict have no influence on where a person goes:
     people are shuffled by a hash of the seed and their name.
 
@@ -57,6 +59,9 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
         that gives its own validation images.
     """
+    if table.copy_mask.any():
+        alone = dataclasses.replace(table, rows=table.rows[~table.copy_mask])
+        return _with_copies(table, make_splits(alone, split_config, needs_selection=needs_selection))
     people = find_groups(table, grouped=True)
     groups = people if split_config.grouped else find_groups(table, grouped=False)
     labels = table.labels
@@ -64,6 +69,8 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
+    if split_config.grouped and not table.has_names and not num_people:
+        notes.append(f"grouped by nothing: {table.source} does not say whom an image is of, only copies stay together")
     notes += _describe_near_duplicates(table)
     role = _given_roles(table, groups, notes)
 
@@ -104,6 +111,20 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     if not split_config.grouped:
         notes.append(_describe_leak(frame))
     return Splits(frame, tuple(notes))
+
+
+def _with_copies(table: Table, splits: Splits) -> Splits:
+    """The roles of originals, and behind them those of their augmented copies."""
+    rows = table.rows[table.copy_mask]
+    position = pd.Series(range(len(splits.frame)), index=splits.frame["filename"])
+    added = splits.frame.iloc[position[rows["copy_of"]].to_numpy()]
+    trains = (added["role"] == TRAIN).to_numpy()
+    role = np.where(rows["quarantine"].to_numpy() != "", "", np.where(trains, TRAIN, EXCLUDED))
+    frame = pd.concat([splits.frame, added.assign(filename=rows["filename"].to_numpy(), role=role)], ignore_index=True)
+    note = f"{np.sum(role == TRAIN)} augmented copies train beside their originals"
+    num_out = int(np.sum(role == EXCLUDED))
+    out = f"; {num_out} are left out, whose originals do not train" * bool(num_out)
+    return Splits(frame, (*splits.notes, note + out))
 
 
 def partition(
