@@ -17,8 +17,8 @@ import unicodedata
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+from collections.abc import Callable, Generator, Iterator
+from typing import IO, Any, TypeAlias
 
 from fpclass import download, files
 from fpclass.console import say
@@ -32,6 +32,9 @@ MAX_RATIO = 100
 """What is unpacked may be so many times as large as its archive: images hardly shrink, bombs a thousandfold."""
 FREE_BYTES = 2**28
 """So much may be unpacked of any archive: drawn images and tables may shrink to next to nothing."""
+
+Members: TypeAlias = Generator[tuple[str, int, IO[bytes]], None, None]
+"""Name, size in bytes and content of one file after the other."""
 
 _COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -235,7 +238,7 @@ def _parts(path: pathlib.Path, name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in ("", "."))
 
 
-def _members(path: pathlib.Path, limit: int) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _members(path: pathlib.Path, limit: int) -> Members:
     """Name, size in bytes and content of every file of an archive, whatever it is, told by its first bytes.
 
     Raises:
@@ -269,7 +272,7 @@ def _is_old_tar(block: bytes) -> bool:
     return True
 
 
-def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _zip_members(path: pathlib.Path) -> Members:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where it was made on another system
@@ -280,7 +283,8 @@ def _zip_members(path: pathlib.Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     yield info.filename, info.file_size, stream
 
 
-def _tar_members(path: pathlib.Path, stream: Any) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _tar_members(path: pathlib.Path, stream: Any) -> Members:
+    archive: Any
     with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8") as archive:
         for info in archive:
             if not (info.isreg() or info.isdir()):

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def add_copies(table: Table, folder: Path, make_reader: Callable[[tuple[str, ...
     Raises:
       DataError: no such folder or table, or a copy whose original is not there or has another label now.
     """
-    frame = _read(folder)
+    frame: Any = _read(folder)
     rows = table.rows.assign(copy_of="")
     position = pd.Series(range(len(rows)), index=rows["filename"]).reindex(frame["original"])
     place = f"data.copies = {folder}"

@@ -155,7 +155,8 @@ def foreground_box(picture: Image.Image) -> Box | None:
     frame = _frame(is_front)
     inside = np.zeros_like(is_front)
     inside[frame] = is_front[frame]
-    parts, _ = ndimage.label(inside, np.ones((3, 3)))
+    labelled: Any = ndimage.label(inside, np.ones((3, 3)))
+    parts = labelled[0]
     is_large = np.bincount(parts.ravel()) >= max(4, grey.size / 2000)
     is_large[0] = False
     rows, columns = (np.flatnonzero(is_large[parts].any(axis)) for axis in (1, 0))

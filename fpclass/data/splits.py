@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
 def _with_copies(table: Table, splits: Splits) -> Splits:
     """The roles of originals, and behind them those of their augmented copies."""
     rows = table.rows[table.copy_mask]
-    position = pd.Series(range(len(splits.frame)), index=splits.frame["filename"])
+    position: Any = pd.Series(range(len(splits.frame)), index=splits.frame["filename"])
     added = splits.frame.iloc[position[rows["copy_of"]].to_numpy()]
     trains = (added["role"] == TRAIN).to_numpy()
     role = np.where(rows["quarantine"].to_numpy() != "", "", np.where(trains, TRAIN, EXCLUDED))
