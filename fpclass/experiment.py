@@ -294,7 +294,7 @@ def _data_conditions(config: Any) -> Conditions:
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
-        "data.sha256": (bool(re.fullmatch("([0-9a-f]{64})?", data.sha256)), "64 hex digits, or nothing"),
+        "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
         "data.copies": (
             not data.copies or data.crop == data.equalise == "none",
             "nothing with data.crop or data.equalise: copies were made of images that are cropped and equalised",

@@ -66,7 +66,7 @@ def open_root(root: str, sha256: str, *, is_tree: bool = False) -> pathlib.Path:
       DataError: not to be had, another file than the published one, no archive, a damaged, hostile or huge one, or no
         room for it.
     """
-    home = cache_dir() / "archives"
+    home, sha256 = cache_dir() / "archives", sha256.lower()
     try:
         home.mkdir(parents=True, exist_ok=True)
         folder = _of_address(root, sha256, home) if "://" in root else _of_file(root, sha256, home)

@@ -42,6 +42,9 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
     if data.group_pattern and table.has_names:
         table = table.with_columns(group=groups_of(table.rows["filename"].tolist(), data))
+    elif data.group_pattern:
+        nobody = f"grouped by nothing: {table.source} has no file names, in which data.group_pattern finds people"
+        table = dataclasses.replace(table, notes=(f"{nobody}; only copies stay together",))
     if data.copies:
         table = add_copies(table, Path(data.copies).expanduser(), FileReader)
     if not data.merge:

@@ -66,12 +66,10 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     people = find_groups(table, grouped=True)
     groups = people if split_config.grouped else find_groups(table, grouped=False)
     labels = table.labels
-    notes: list[str] = []
+    notes = list(table.notes)
     num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
-    if split_config.grouped and not table.has_names and not num_people:
-        notes.append(f"grouped by nothing: {table.source} does not say whom an image is of, only copies stay together")
     notes += _describe_near_duplicates(table)
     role = _given_roles(table, groups, notes)
 

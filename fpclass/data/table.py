@@ -44,6 +44,7 @@ class Table:
       is_synthetic: the images were drawn, not taken; every result has to say so.
       unlisted: files below the data root that no row names.
       has_names: filenames are those of files, so that they may say whom an image is of; else they are numbers.
+      notes: what a person should know before these images are divided, one line each.
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
     """
 
@@ -55,6 +56,7 @@ class Table:
     is_synthetic: bool = False
     unlisted: tuple[str, ...] = ()
     has_names: bool = True
+    notes: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -85,6 +85,7 @@ def test_training_sees_them_and_judges_the_same_images(blobs, saved):
     np.testing.assert_array_equal(other.selection_rows, one.selection_rows)
     assert with_copies.images[added].std(axis=(1, 2)).min() > 10, "decoded like the others"
     assert with_copies.sha256 != without.sha256
+    assert with_copies.sha256_without_copies == without.sha256_without_copies == without.sha256, "a study compares them"
 
 
 def refused(blobs, folder, *words: str) -> None:

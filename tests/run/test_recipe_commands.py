@@ -170,7 +170,7 @@ def test_recipes_that_name_tfds_train_from_it(recipe, tmp_path, monkeypatch, cap
     assert cli.main([*command, root, *sizes, "--until=evaluate", f"--workdir={tmp_path / 'run'}"]) == 0
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["test"]["num_images"] == {"horses_humans": 4, "vehicles_animals": 20}[recipe]
-    assert "grouped by nothing: tfds" in capsys.readouterr().out
+    assert ("grouped by nothing: tfds" in capsys.readouterr().out) == (recipe == "horses_humans")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
