@@ -23,6 +23,7 @@ from fpclass.console import progress, say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, WeightsError
+from fpclass.parallel import is_first_process
 from fpclass.run.folder import Run, lock_folder, make_folder
 from fpclass.train.task import require_weights
 
@@ -249,7 +250,8 @@ def _lacks_weights(config: Config, folder: pathlib.Path) -> bool:
     except WeightsError as error:
         if (folder / "study.json").is_file() and config.name in Study.open(folder).configs:
             return False
-        say(f"skipped {config.name}, which starts from pretrained weights: {error}")
+        if is_first_process():
+            say(f"skipped {config.name}, which starts from pretrained weights: {error}")
         return True
     return False
 

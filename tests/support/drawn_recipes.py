@@ -18,6 +18,7 @@ from fpclass.models.pretrained import pretrained as loading
 from fpclass.models.pretrained import source
 from fpclass.models.registry import published
 
+KINDS = ("params", "batch_stats")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 
@@ -76,7 +77,8 @@ def stand_in_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         entry, _ = source.resolve(weights)
         stem = published(entry.architecture).stages(entry.variant).stem_kernel
         leaves = flatten_dict(dict(variable_shapes(network, shape)))
-        kept = {path: leaf for path, leaf in leaves.items() if path[1] != HEAD and not (new_stem and path[1:] == stem)}
+        left_out = lambda path: path[1] == HEAD or (new_stem and path[1:] == stem)
+        kept = {path: leaf for path, leaf in leaves.items() if path[0] in KINDS and not left_out(path)}
         return unflatten_dict({path: draw_array("/".join(path), leaf.shape) for path, leaf in kept.items()})
 
     monkeypatch.setattr(loading, "load_pretrained", load)
