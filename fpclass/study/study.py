@@ -221,7 +221,10 @@ def plan_study(
     named = find_configs([pattern for pattern in patterns if not glob.has_magic(pattern)])
     skipped: list[str] = []
     for file in find_configs(patterns):
-        config = experiment.load_config(file, overrides)
+        try:
+            config = experiment.load_config(file, overrides)
+        except ConfigError as error:  # a value for all of them may fit only some
+            raise ConfigError(str(error) if file in str(error) else f"{file}: {error}") from None
         if config.name in by_name:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"

@@ -55,6 +55,11 @@ def test_nothing_is_left(tmp_path):
         names(tmp_path, "configs/footprints/[br]*.py", baseline="resnet18")
 
 
+def test_a_value_that_does_not_fit_one_of_them_names_that_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"footprints/exp11_adamw_cosine\.py: config\.optim\.warmup_epochs is 3\.0"):
+        names(tmp_path, "configs/footprints/exp1*.py", overrides=["--config.train.num_epochs=2"])
+
+
 def test_what_a_study_has_already_stays_in_it(tmp_path, monkeypatch):
     """Its weights may be gone: its members are trained."""
     with monkeypatch.context() as patch:
