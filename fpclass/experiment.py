@@ -295,10 +295,7 @@ def _data_conditions(config: Any) -> Conditions:
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
         "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
-        "data.copies": (
-            not data.copies or data.crop == data.equalise == "none",
-            "nothing with data.crop or data.equalise: copies were made of images that are cropped and equalised",
-        ),
+        "data.copies": (not data.copies or data.crop == data.equalise == "none", "none with data.crop, data.equalise"),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),

@@ -37,7 +37,7 @@ SMALLER = {
     "horses_humans": ["--config.data.image_size=(75,75)"],
     "vehicles_animals": ["--config.model.conv_features=(4,8,8)"],
 }
-OF_COMMAND = {"study": ["--folds=2"], "freeze-sweep": ["--folds=2", "--cuts", "head", "block5_conv1"]}
+OF_COMMAND = {"study": ["--seeds=1"], "freeze-sweep": ["--folds=2", "--cuts", "head", "block5_conv1"]}
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +133,13 @@ def test_the_commands_of_a_page_do_what_it_says(page, drawn, tmp_path, monkeypat
             continue
         if any(part.endswith("source=tfds") for part in command):
             command.append(f"--config.data.root={prepared_tfds(tmp_path / 'tfds', page.stem)}")
+        is_split = page.stem == "horses_humans" and not any(part.endswith("/train") for part in command)
+        folds = ["--folds=2"] * (command[0] == "study" and not is_split)
         command = [re.sub(r"root=(DIR|https:.*)", f"root={data}", part) for part in command]
         command = [part for part in command if ".sha256=" not in part]
         if command[0] in ("train", "study", "freeze-sweep"):
             sizes = [f"--config.{key}={value}" for key, value in (SMALL | {"train.num_epochs": 1}).items()]
-            command += [*OF_COMMAND.get(command[0], []), *sizes, *SMALLER[page.stem]]
+            command += [*folds, *OF_COMMAND.get(command[0], []), *sizes, *SMALLER[page.stem]]
         assert cli.main(command) == 0, command
 
 
