@@ -131,7 +131,7 @@ def test_the_commands_of_a_page_do_what_it_says(page, drawn, tmp_path, monkeypat
     for command in commands(blocks(page)[0]):
         if command[0] == "collect":
             continue
-        if any(part.endswith("source=tfds") for part in command):
+        if "--config.data.source=tfds" in command:
             command.append(f"--config.data.root={prepared_tfds(tmp_path / 'tfds', page.stem)}")
         is_split = page.stem == "horses_humans" and not any(part.endswith("/train") for part in command)
         folds = ["--folds=2"] * (command[0] == "study" and not is_split)
@@ -164,7 +164,8 @@ def prepared_tfds(folder: pathlib.Path, recipe: str) -> pathlib.Path:
 def test_recipes_that_name_tfds_train_from_it(recipe, tmp_path, monkeypatch, capsys):
     """By the command of the page, which nothing but the size and the place of the drawn set is added to."""
     monkeypatch.chdir(tmp_path)
-    (command,) = [c for c in commands(blocks(ROOT / f"docs/recipes/{recipe}.md")[0]) if c[-1].endswith("source=tfds")]
+    page = commands(blocks(ROOT / f"docs/recipes/{recipe}.md")[0])
+    (command,) = [found for found in page if "--config.data.source=tfds" in found]
     sizes = small(command[1].removeprefix("--config="))
     sizes += ["--config.model.conv_features=(4,8)", "--config.model.dense_features=(8,)"]
     root = f"--config.data.root={prepared_tfds(tmp_path / 'tfds', recipe)}"
