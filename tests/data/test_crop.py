@@ -77,11 +77,14 @@ def test_an_image_is_cropped_before_it_is_resized(resize):
 
 
 def test_large_jpegs_are_cropped_at_their_full_size():
-    """Decoded at an eighth, the small print would be of 30 pixels."""
-    large = picture(2400, 1800, box=(800, 700, 1050, 900))
-    decoded = decode_bytes(encoded(large, format="JPEG", quality=95), Decoding((100, 80), 1, crop="foreground"))
-    expected, _ = resize_picture(large, Decoding((100, 80), 1, crop="foreground"))
-    assert np.abs(decoded.image.astype(int) - expected).mean() < 2
+    """Decoded at an eighth, the stripes on a small print would be of one pixel, and gone."""
+    large = np.array(picture(2400, 1800, box=(800, 700, 1050, 900)))
+    striped = np.where((np.arange(2400)[:, None] // 8 % 2 == 0) & (large < 128), 120, large).astype(np.uint8)
+    small = Decoding((100, 80), 1, crop="foreground")
+    decoded = decode_bytes(encoded(Image.fromarray(striped), format="JPEG", quality=95), small)
+    expected, _ = resize_picture(Image.fromarray(striped), small)
+    assert np.ptp(expected[40:60, 40, 0].astype(int)) > 60, "stripes"
+    assert np.abs(decoded.image.astype(int) - expected).mean() < 3
     assert decoded.facts["width"] == 1800
 
 
