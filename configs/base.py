@@ -14,7 +14,10 @@ def get_config() -> ConfigDict:
 
     data = config.data = ConfigDict()
     data.source = "csv"                       # csv | folder | tfds | synthetic
-    data.root = ""                            # folder of the data set; tfds, synthetic: empty means the user cache
+    data.root = ""                            # folder of the data set, or an archive of it (zip, tar, tar.gz …), or the
+                                              # https address of one; tfds, synthetic: empty means the user cache
+    data.sha256 = ""                          # of the archive, 64 hex digits, which is checked; empty: not checked
+    data.copies = ""                          # folder of `augment-preview --save`, whose images train too; empty: none
     data.csv = ""                             # csv: file below root; empty: the only .csv in root
     data.image_dir = ""                       # csv: folder of the images below root; empty: searched for below root
     data.filename_column = "filename"         # csv: name of the image, with or without its extension
@@ -31,6 +34,8 @@ def get_config() -> ConfigDict:
     data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
     data.resize = "stretch"                   # stretch (aspect ratio ignored) | pad (kept, the rest filled)
     data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
+    data.crop = "none"                        # none | foreground: to what differs from the background, such as paper
+    data.equalise = "none"                    # none | histogram | clahe (part by part): brightness over all levels
     data.near_duplicates = 0.99               # correlation of thumbnails that makes two images copies, which stay
                                               # together when splitting; 0: only identical pixels do
     data.mean = (0.5,)                        # subtracted from intensities in [0, 1], by colour or one for all …

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from fpclass.config import (
     read_config_file,
     read_format,
 )
-from fpclass.data.resize import RESAMPLING, RESIZE
+from fpclass.data.resize import CROP, EQUALISE, RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
 from fpclass.errors import ConfigError
 from fpclass.models.pretrained.source import resolve
@@ -30,13 +31,18 @@ from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
 from fpclass.stats.intervals import OVERALL_METRICS
 
-AFTER_TRAINING = ("study.", "hardware.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
+AFTER_TRAINING = (
+    "study.", "hardware.", "evaluate.", "explain.", "submit.",
+    "data.root", "data.sha256", "data.copies", "data.memory_gb",
+)  # fmt: skip
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": tuple(SOURCES),
     "data.interpolation": tuple(RESAMPLING),
     "data.resize": RESIZE,
+    "data.crop": CROP,
+    "data.equalise": EQUALISE,
     "split.selection": ("inner", "validation"),
     "augment.fill_mode": FILL_MODES,
     "augment.interpolation": INTERPOLATION_CHOICES,
@@ -74,7 +80,14 @@ RENAMED: dict[str, str] = {
 CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
 """Keys of format 1, renamed or not, and what makes of their old value the new one."""
 
-ADDED: tuple[str, ...] = ("augment.fixed_views", "evaluate.positive_class")
+ADDED: tuple[str, ...] = (
+    "augment.fixed_views",
+    "data.copies",
+    "data.crop",
+    "data.equalise",
+    "data.sha256",
+    "evaluate.positive_class",
+)
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
 Conditions = dict[str, tuple[bool, str]]
@@ -289,6 +302,8 @@ def _data_conditions(config: Any) -> Conditions:
         "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
+        "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
+        "data.copies": (not data.copies or data.crop == data.equalise == "none", "none with data.crop, data.equalise"),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),

@@ -24,7 +24,9 @@ FILES = sorted(file for file in HOME.rglob("*.py") if file.name != "__init__.py"
 FOOTPRINTS = sorted(file for file in (HOME / "footprints").glob("*.py") if file.name != "__init__.py")
 PRETRAINED = {"resnet18": 0.762, "alexnet": 0.756, "efficientnet_b0": 0.720}
 """Accuracy that the reference reports of its fine-tuned networks."""
-EXPERIMENTAL = [file for file in FOOTPRINTS if file.stem.removesuffix("_proper") not in PRETRAINED]
+MODERN = ("convnext_tiny", "swin_t", "vit_b_16")
+"""Networks that the reference names, and did not try."""
+EXPERIMENTAL = [file for file in FOOTPRINTS if file.stem.removesuffix("_proper") not in (*PRETRAINED, *MODERN)]
 
 REFERENCE: dict[str, tuple[float, float, dict[str, Any]]] = {
     # experiment: reported accuracy, F1 of class 1, and what it changes of the baseline
@@ -96,6 +98,8 @@ OUR_OWN: dict[str, dict[str, Any]] = {
         "train.ema_decay": 0.995,
         "train.label_smoothing": 0.05,
     },
+    "exp25_crop": {"data.crop": "foreground"},
+    "exp26_clahe": {"data.equalise": "clahe"},
 }
 
 BASELINE = {
@@ -103,6 +107,8 @@ BASELINE = {
     "data.image_size": (120, 80),
     "data.channels": 1,
     "data.resize": "stretch",
+    "data.crop": "none",
+    "data.equalise": "none",
     "data.mean": (0.5,),
     "data.std": (0.5,),
     "data.label_column": "SEX",
@@ -192,6 +198,17 @@ def test_the_pretrained_experiments_are_those_of_the_reference_and_one_with_care
     for config in (reference, proper):
         build_model(config.model, 2, config.data.image_size)
         make_plan(build_model(config.model, 2, config.data.image_size), config)
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_networks_that_the_reference_names_are_fine_tuned_with_the_same_care(name: str) -> None:
+    care, config = (load_config(f"configs/footprints/{file}.py") for file in ("resnet18_proper", name))
+    assert config.model.name == name
+    found = {key for key in differences(care, config) if not key.startswith("model.")}
+    size = {"data.image_size"} if name == "vit_b_16" else set()
+    assert found == {"name", "finetune.unfreeze"} | size
+    assert [epochs for _, epochs in config.finetune.unfreeze] == [epochs for _, epochs in care.finetune.unfreeze]
+    make_plan(build_model(config.model, 2, config.data.image_size), config)
 
 
 @pytest.mark.parametrize("file", EXPERIMENTAL, ids=names(EXPERIMENTAL))

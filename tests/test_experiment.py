@@ -325,6 +325,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             "study.calibration": "vector",
             "hardware.together": "vmap",
             "submit.threshold_for": "f1",
+            "data.sha256": "0" * 64,
         }
         other = {str: "other", float: "0.75", tuple: "(2,3)"}
         new = choice.get(key) or text or other.get(type(value)) or str(value + 1)
@@ -334,8 +335,10 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             with pytest.raises(ConfigError, match=rf"--config\.{key} cannot change after training"):
                 override(config, [f"--config.{key}={new}"])
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
+        "data.copies",
         "data.memory_gb",
         "data.root",
+        "data.sha256",
         "evaluate.num_resamples",
         "evaluate.confidence",
         "evaluate.positive_class",

@@ -188,7 +188,7 @@ def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column
 
     Clusters that have `exact_column` in common as well are left to another kind of finding.
     """
-    rows = table.rows[table.usable_mask]
+    rows = table.rows[table.usable_mask & ~table.copy_mask]  # augmented copies are meant to be alike
     copies = rows[(rows[column] != "") & rows[column].duplicated(keep=False)]
     fields = (copies[field] for field in (column, "filename", exact_column or column, "raw_label", "group", "split"))
     clusters: dict[str, list[tuple[str, ...]]] = {}
@@ -206,14 +206,15 @@ def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column
 def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: float) -> tuple[Table, list[Finding]]:
     """The table with its column `near_duplicates`, and the findings about all usable images."""
     filenames = table.rows["filename"].to_numpy()
-    seen = cluster_names(facts, filenames, table.usable_mask, min_similarity)
+    usable, labelled = table.usable_mask & ~table.copy_mask, table.labelled_mask & ~table.copy_mask
+    seen = cluster_names(facts, filenames, usable, min_similarity)
     what = "nearly the same picture (saved again, resized)"
     marked = table.with_columns(near_duplicates=seen)
     findings = _copy_findings(marked, "near_duplicate", "near_duplicates", what, "pixel_sha256")
-    if np.array_equal(table.labelled_mask, table.usable_mask):
+    if np.array_equal(labelled, usable):
         return marked, findings
     # A row to predict that is like two images does not tie them: it must not change who is trained on.
-    tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity)
+    tied = cluster_names(facts, filenames, labelled, min_similarity)
     return table.with_columns(near_duplicates=tied), findings
 
 

@@ -98,7 +98,8 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
       DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
     """
     with _as_decode_error(data):
-        picture, facts, box = _picture(data, enough_for=decoding.image_size)
+        # What will be cropped is needed at its full size.
+        picture, facts, box = _picture(data, enough_for=decoding.image_size if decoding.crop == "none" else None)
         pixels = pixel_digest(picture)
         image, content = resize_picture(picture, decoding, box)
         grey = np.asarray(content.convert("L"), np.float64)
@@ -204,8 +205,10 @@ def facts_frame(facts: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _cache_settings(decoding: Decoding) -> str:
     settings = f"{VERSION} pillow {PIL.__version__.split('.')[0]} {decoding.shape} {decoding.interpolation}"
-    # The key of "stretch" is older than the choice: sets that were kept then are still found.
-    return settings if decoding.resize == "stretch" else f"{settings} {decoding.resize} {decoding.pad_value}"
+    # The keys of the defaults are older than the choices: sets that were kept then are still found.
+    settings += "" if decoding.resize == "stretch" else f" {decoding.resize} {decoding.pad_value}"
+    settings += "" if decoding.crop == "none" else f" crop={decoding.crop}"
+    return settings + ("" if decoding.equalise == "none" else f" equalise={decoding.equalise}")
 
 
 def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> dict[str, Any]:

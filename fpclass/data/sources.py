@@ -12,6 +12,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass.data import archive
+from fpclass.data.copies import add_copies, holds_copies
 from fpclass.data.files import ImageIndex, all_files, csv_files, image_files, is_folder, looks_like_image, some_of
 from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
@@ -38,8 +40,13 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
         table = SOURCES[data_config.source](config, progress)
     except OSError as error:
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
-    if data.group_pattern:
+    if data.group_pattern and table.has_names:
         table = table.with_columns(group=groups_of(table.rows["filename"].tolist(), data))
+    elif data.group_pattern:
+        nobody = f"grouped by nothing: {table.source} has no file names, in which data.group_pattern finds people"
+        table = dataclasses.replace(table, notes=(f"{nobody}; only copies stay together",))
+    if data.copies:
+        table = add_copies(table, Path(data.copies).expanduser(), FileReader)
     if not data.merge:
         return table
     merged = merge_classes(table, data.merge)
@@ -114,7 +121,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
         classes=classes,
         class_names=class_names(data.class_names, classes),
         read=FileReader(tuple(paths)),
-        source=f"SYNTHETIC csv {path}" if is_synthetic else f"csv {path}",
+        source=f"{'SYNTHETIC ' * is_synthetic}csv {path}{_origin(data)}",
         is_synthetic=is_synthetic,
         unlisted=tuple(sorted(set(index.images) - set(files))),
     )
@@ -217,7 +224,7 @@ def _load_folder(data: Any, _: Progress | None) -> Table:
         classes=classes,
         class_names=class_names(data.class_names, classes),
         read=FileReader(tuple(paths)),
-        source=f"folder {root}",
+        source=f"folder {root}{_origin(data)}",
         unlisted=tuple(sorted(f.relative_to(root).as_posix() for f in unlisted)),
     )
 
@@ -282,6 +289,8 @@ def _load_synthetic(data: Any, progress: Progress | None) -> Table:
 def _load_tfds(data: Any, progress: Progress | None) -> Table:
     from fpclass.data.tfds_source import load_tfds
 
+    if data.root and archive.is_packed(data.root):
+        data = ConfigDict({**data, "root": str(archive.open_root(data.root, data.sha256, is_tree=True))})
     return load_tfds(data, progress)
 
 
@@ -297,9 +306,23 @@ SOURCES: dict[str, Callable[[ConfigDict, Progress | None], Table]] = {
 
 
 def _root_folder(data: Any) -> Path:
+    """The folder of the data set; an archive, or what is at an address, is unpacked into the cache first."""
     if not data.root:
         raise ConfigError("data.root is empty; give the folder of the data set, e.g. --config.data.root=DIR")
+    if archive.is_packed(data.root):
+        return archive.open_root(data.root, data.sha256)
     root = Path(data.root).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.root: no folder {root}; give the folder of the data set")
+        raise DataError(f"data.root: no folder {root}; give the folder of the data set, or an archive of it")
+    if holds_copies(root):
+        raise DataError(
+            f"data.root: {root} holds augmented copies, which are no data set: give it as --config.data.copies={root} "
+            "beside the data.root of their originals"
+        )
+    if data.sha256:
+        raise ConfigError(f"data.sha256 is {data.sha256!r}, but data.root = {root} is a folder; leave one of them out")
     return root
+
+
+def _origin(data: Any) -> str:
+    return f", unpacked from {data.root}" if archive.is_packed(data.root) else ""

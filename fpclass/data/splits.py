@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,8 @@ def counted(num_images: int, num_units: int, units_are: str) -> str:
 def make_splits(table: Table, split_config: Config, *, needs_selection: bool) -> Splits:
     """Assigns a role to every row, from the seed alone.
 
+    Augmented copies have no part in that: a copy trains where its original does, and is excluded otherwise.
+
     The order of the rows, the number of classes and the rows to predict have no influence on where a person goes:
     people are shuffled by a hash of the seed and their name.
 
@@ -69,10 +72,13 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
       DataError: a class with fewer people (or independent images) than the split needs, or folds asked of a source
         that gives its own validation images.
     """
+    if table.copy_mask.any():
+        alone = dataclasses.replace(table, rows=table.rows[~table.copy_mask])
+        return _with_copies(table, make_splits(alone, split_config, needs_selection=needs_selection))
     people = find_groups(table, grouped=True)
     groups = people if split_config.grouped else find_groups(table, grouped=False)
     labels = table.labels
-    notes: list[str] = []
+    notes = list(table.notes)
     num_people = table.rows.loc[table.labelled_mask & (table.rows["group"] != ""), "group"].nunique()
     if split_config.grouped and num_people:
         notes.append(f"grouped by person: {num_people} people, none of them in two splits")
@@ -116,6 +122,20 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
     if not split_config.grouped:
         notes.append(_describe_leak(frame))
     return Splits(frame, tuple(notes))
+
+
+def _with_copies(table: Table, splits: Splits) -> Splits:
+    """The roles of originals, and behind them those of their augmented copies."""
+    rows = table.rows[table.copy_mask]
+    position: Any = pd.Series(range(len(splits.frame)), index=splits.frame["filename"])
+    added = splits.frame.iloc[position[rows["copy_of"]].to_numpy()]
+    trains = (added["role"] == TRAIN).to_numpy()
+    role = np.where(rows["quarantine"].to_numpy() != "", "", np.where(trains, TRAIN, EXCLUDED))
+    frame = pd.concat([splits.frame, added.assign(filename=rows["filename"].to_numpy(), role=role)], ignore_index=True)
+    note = f"{np.sum(role == TRAIN)} augmented copies train beside their originals"
+    num_out = int(np.sum(role == EXCLUDED))
+    out = f"; {num_out} are left out, whose originals do not train" * bool(num_out)
+    return Splits(frame, (*splits.notes, note + out))
 
 
 def partition(

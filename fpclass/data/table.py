@@ -34,6 +34,7 @@ class Table:
         filename (unique: the key of every table a run writes), path ("" without a file), label (int64: class index,
         `UNLABELLED` or `OUT_OF_RANGE`), raw_label (as the source has it), group (the person; "" for none), split ("" or
         "train", "validation", "test" as the source gives it), quarantine ("" or why the row takes no part).
+        Where copies were added also copy_of (the filename of the original; "" for an image that is none).
         After merging also original (the class as the source has it; "" without a label); after the audit also what it
         measured: sha256, pixel_sha256, width, height, mode, ….
       classes: label values in the source's own coding, in the order of the class indices.
@@ -42,6 +43,8 @@ class Table:
       source: one line that says where the data come from, for reports.
       is_synthetic: the images were drawn, not taken; every result has to say so.
       unlisted: files below the data root that no row names.
+      has_names: filenames are those of files, so that they may say whom an image is of; else they are numbers.
+      notes: what a person should know before these images are divided, one line each.
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
     """
 
@@ -52,6 +55,8 @@ class Table:
     source: str
     is_synthetic: bool = False
     unlisted: tuple[str, ...] = ()
+    has_names: bool = True
+    notes: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -76,6 +81,13 @@ class Table:
     def labelled_mask(self) -> np.ndarray:
         """Usable rows with a label in range, bool [N]."""
         return self.usable_mask & (self.labels >= 0)
+
+    @property
+    def copy_mask(self) -> np.ndarray:
+        """Augmented copies of other rows, which stand behind all of these, bool [N]."""
+        if "copy_of" not in self.rows:
+            return np.zeros(len(self), bool)
+        return (self.rows["copy_of"] != "").to_numpy(bool)
 
     @property
     def to_predict_mask(self) -> np.ndarray:

@@ -55,6 +55,7 @@ def load_tfds(data: Any, progress: Progress | None = None) -> Table:
         class_names=class_names(data.class_names, classes),
         read=EncodedImages(list(parts.values()), image_key),
         source=f"tfds {builder.info.full_name}" + (f" (not used: {some_of(unused)})" if unused else ""),
+        has_names=False,
     )
 
 

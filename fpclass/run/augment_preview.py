@@ -19,6 +19,7 @@ from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.settings import check_classes, describe
 from fpclass.config import Config
 from fpclass.console import progress, say
+from fpclass.data.copies import COLUMNS, TABLE_NAME
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.report.grids import augment_sheet
@@ -29,7 +30,6 @@ from fpclass.train.inputs import make_augment_epoch
 from fpclass.train.keys import view_in, view_keys
 
 MAX_SHEET_ROWS, MAX_SHEET_COPIES = 12, 10
-TABLE_NAME = "augmented.csv"
 _BATCH_SIZE = 64
 
 
@@ -52,7 +52,9 @@ def preview(
     table = prepared.table
     check_classes(config.augment, table.num_classes)
     member = make_member(config, prepared)
-    rows = choose_rows(member.train_rows, table.labels[member.train_rows], num_images)  # pyright: ignore
+    train_rows = np.asarray(member.train_rows)
+    train_rows = train_rows[~table.copy_mask[train_rows]]  # no copies of copies
+    rows = choose_rows(train_rows, table.labels[train_rows], num_images)
     originals = prepared.images[rows]
     copies = make_copies(config, int(member.seed), rows, originals, table.labels[rows], num_copies)
     shown = min(len(rows), MAX_SHEET_ROWS)
@@ -76,6 +78,7 @@ def preview(
         groups = prepared.splits.frame["unit"].to_numpy(str)
         save_copies(folder, copies_table(table, groups, rows, num_copies), copies)
         say(f"written: {folder / TABLE_NAME} and {copies.shape[0] * copies.shape[1]} augmented images")
+        say(f"to train on them beside their originals: the same config and data, and --config.data.copies={folder}")
     if prepared.note:
         say(prepared.note)
 
@@ -185,7 +188,7 @@ def copies_table(table: Table, groups: np.ndarray, rows: Int[np.ndarray, " n"], 
                     "synthetic": "SYNTHETIC" if table.is_synthetic else "",
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def _require_new(folder: pathlib.Path) -> None:

@@ -30,7 +30,8 @@ STAGES = ("ingest", "prepare", "train", "evaluate")
 
 EPILOG = """
 Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
-Caches (drawn data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
+Caches (drawn data, unpacked archives, decoded images, compiled programs) live in the user's cache folder, or in
+$FPCLASS_CACHE.
 
   launch.py                                      the demo: everything, on drawn footprints
   launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
@@ -51,9 +52,10 @@ Any key of configs/base.py can be set, to try it: --config.augment.zoom='(0.2,)'
   launch.py augment-preview --config=FILE --config.data.root=DIR
   launch.py augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
 
-Copy k is what the training of this config sees in epoch k. The files of --save can be trained on by their table
-augmented.csv, whose column `group` keeps the copies of an image on one side of every split:
---config.data.source=csv --config.data.group_column=group. Without the table nothing does.
+  launch.py train --config=FILE --config.data.root=DIR --config.data.copies=augmented
+
+Copy k is what the training of this config sees in epoch k. With --config.data.copies the files of --save train beside
+their originals, wherever these are in a split, and never validate.
 """
 
 

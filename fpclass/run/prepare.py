@@ -52,8 +52,17 @@ class Prepared:
     @functools.cached_property
     def sha256(self) -> str:
         """Hash of what training depends on: names, contents, labels and groups."""
-        columns = self.table.rows[["filename", "sha256", "raw_label", "group", "split"]]
-        return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()
+        return _hash_of(self.table.rows)
+
+    @property
+    def sha256_without_copies(self) -> str:
+        """The same of what is judged: two trainings of which one has augmented copies as well can be compared."""
+        return _hash_of(self.table.rows[~self.table.copy_mask]) if self.table.copy_mask.any() else self.sha256
+
+
+def _hash_of(rows: Any) -> str:
+    columns = rows[["filename", "sha256", "raw_label", "group", "split"]]
+    return hashlib.sha256(columns.to_csv(index=False).encode()).hexdigest()
 
 
 def note_of(is_synthetic: bool) -> str:

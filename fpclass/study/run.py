@@ -161,9 +161,10 @@ class StudyData:
         key = self._key_of(config)
         if self._prepared is None or key != self._key:
             self._prepared, self._key = self._prepare(config, is_first=not self._sha256), key
-        if self._prepared.sha256 != (self._sha256 or self._prepared.sha256):
+        met = self._prepared.sha256_without_copies
+        if met != (self._sha256 or met):
             raise DataError(f"{name}: its images, labels or people are others than those of {self._study.baseline}")
-        self._sha256 = self._prepared.sha256
+        self._sha256 = met
         return self._prepared
 
     def _prepare(self, config: Config, *, is_first: bool) -> Prepared:

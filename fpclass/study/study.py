@@ -19,11 +19,13 @@ from ml_collections import ConfigDict
 
 from fpclass import experiment, files
 from fpclass.config import Config, config_homes, flatten, folder_format, read_format
-from fpclass.console import progress
+from fpclass.console import progress, say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
-from fpclass.errors import ConfigError, RunError
+from fpclass.errors import ConfigError, RunError, WeightsError
+from fpclass.parallel import is_first_process
 from fpclass.run.folder import Run, lock_folder, make_folder
+from fpclass.train.task import require_weights
 
 DEFAULT_FOLDS = 5
 """Where the data set gives no validation images of its own."""
@@ -207,6 +209,8 @@ def plan_study(
 ) -> Study:
     """Loads the configs that a study compares.
 
+    Of those that a pattern matches, the ones whose pretrained weights cannot be had are skipped, with a line each.
+
     Args:
       patterns: config files, or patterns of them such as configs/footprints/*.py.
       overrides: as `load_config` takes them, for all configs alike.
@@ -219,15 +223,25 @@ def plan_study(
       DataError: as `assemble`.
     """
     by_name: dict[str, Config] = {}
+    named = find_configs([pattern for pattern in patterns if not glob.has_magic(pattern)])
+    skipped: list[str] = []
     for file in find_configs(patterns):
-        config = experiment.load_config(file, overrides)
+        try:
+            config = experiment.load_config(file, overrides)
+        except ConfigError as error:  # a value for all of them may fit only some
+            raise ConfigError(str(error) if file in str(error) else f"{file}: {error}") from None
         if config.name in by_name:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"
             )
         if not config.name or set(config.name) & set('/\\:*?"<>|@') or config.name.startswith("."):
             raise ConfigError(f"{file}: config.name is {config.name!r}: it must be fit for the name of a folder")
+        if file not in named and _lacks_weights(config, folder):
+            skipped.append(config.name)
+            continue
         by_name[config.name] = config
+    if not by_name:
+        raise ConfigError(f"--configs: {', '.join(skipped)} start from pretrained weights that cannot be had")
     if baseline is None:
         baseline = "baseline" if "baseline" in by_name else next(iter(by_name))
     if baseline not in by_name:
@@ -235,6 +249,19 @@ def plan_study(
     return assemble(
         folder, by_name, num_folds=num_folds, num_seeds=num_seeds, baseline=baseline, compare_splits=compare_splits
     )
+
+
+def _lacks_weights(config: Config, folder: pathlib.Path) -> bool:
+    """Whether a config cannot be trained for want of its weights, which is said; not if it is in this study already."""
+    try:
+        require_weights(config)
+    except WeightsError as error:
+        if (folder / "study.json").is_file() and config.name in Study.open(folder).configs:
+            return False
+        if is_first_process():
+            say(f"skipped {config.name}, which starts from pretrained weights: {error}")
+        return True
+    return False
 
 
 def assemble(

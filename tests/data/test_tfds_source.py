@@ -37,8 +37,11 @@ def encoded(grey):
     return buffer.getvalue()
 
 
-def prepare_tfds(folder, name, *, version="1.0.0", names=NAMES, texts=None, is_labelled=True, **splits):
-    """Writes a set to a folder, TensorFlow-free; its images are grey 0, 1, … and the label is the grey modulo K."""
+def prepare_tfds(folder, name, *, version="1.0.0", names=NAMES, texts=None, is_labelled=True, draw=encoded, **splits):
+    """Writes a set to a folder, TensorFlow-free; its images are grey 0, 1, … and the label is the grey modulo K.
+
+    `draw` gives the encoded image of such a number.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
@@ -59,7 +62,7 @@ def prepare_tfds(folder, name, *, version="1.0.0", names=NAMES, texts=None, is_l
 
     def generate(self, count):
         for k in range(count):
-            yield f"{k:03d}", {"image": io.BytesIO(encoded(k)), "label": k % len(names) if is_labelled else -1, **texts}
+            yield f"{k:03d}", {"image": io.BytesIO(draw(k)), "label": k % len(names) if is_labelled else -1, **texts}
 
     body = {
         "VERSION": tfds.core.Version(version),

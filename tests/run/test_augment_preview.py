@@ -51,6 +51,7 @@ def test_the_command_writes_a_sheet_and_copies_with_their_table(blobs, tmp_path,
     said = capsys.readouterr().out
     assert "on: flip_probability 0.5, brightness 0.2, contrast 0.2, max_rotation_deg 20\n" in said
     assert "4 of 4 images with 3 copies each" in said
+    assert f"--config.data.copies={folder}" in said
     assert min(pixels_of(sheet).shape[:2]) > 300
     table = pd.read_csv(folder / augment_preview.TABLE_NAME, dtype=str)
     assert len(table) == 12
@@ -66,19 +67,6 @@ def test_the_command_writes_a_sheet_and_copies_with_their_table(blobs, tmp_path,
 
     assert cli.main(command) == 2  # nothing is overwritten
     assert "holds something already; give a new folder to --save" in capsys.readouterr().err
-
-
-def test_the_copies_are_a_data_set_with_the_persons_of_the_originals(blobs, tmp_path):
-    folder = tmp_path / "saved"
-    assert cli.main(["augment-preview", *flags(blobs), f"--output={tmp_path / 's.png'}", f"--save={folder}"]) == 0
-    config = base.get_config()
-    config.data.update({"root": str(folder), "group_column": "group", "image_size": (30, 20)})
-    config.split.update({"validation_fraction": 0.4, "selection": "validation"})
-    prepared = prepare(config)
-    assert prepared.table.labelled_mask.all()
-    frame = prepared.splits.frame
-    persons = prepared.table.rows["filename"].str.extract(r"-(img_\d+)-")[0]
-    assert frame.groupby(persons)[frame.columns[-1]].nunique().max() == 1
 
 
 @pytest.mark.parametrize("flips", [{}, {"flip_probability": 0.0, "flip_alternates": True}], ids=str)

@@ -21,6 +21,7 @@ class Server:
         connection is closed ("cut 100") or falls silent ("stall 100").
       tells_length: whether there is a Content-Length.
       redirect: where to, instead.
+      version: what it is called as ETag; a part is sent only if that was asked for by If-Range.
       shift: so many bytes before the asked ones a part begins, the first time.
     """
 
@@ -29,6 +30,7 @@ class Server:
     failures: list[int | str] = dataclasses.field(default_factory=list)
     tells_length: bool = True
     redirect: str = ""
+    version: str = ""
     shift: int = 0
     requests: list[str] = dataclasses.field(default_factory=list)
     url: str = ""
@@ -72,7 +74,8 @@ def answer(handler: http.server.BaseHTTPRequestHandler, server: Server) -> None:
         handler.end_headers()
         return
     size, start = len(server.data), 0
-    if asked and server.has_ranges:
+    is_same = handler.headers.get("If-Range", server.version) == server.version
+    if asked and server.has_ranges and is_same:
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
         if start >= size:
             handler.send_response(416)
@@ -84,6 +87,8 @@ def answer(handler: http.server.BaseHTTPRequestHandler, server: Server) -> None:
         handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
     else:
         handler.send_response(200)
+    if server.version:
+        handler.send_header("ETag", server.version)
     if server.tells_length:
         handler.send_header("Content-Length", str(size - start))
     handler.end_headers()

@@ -17,6 +17,7 @@ import pytest
 from tiny_disk import tiny_disk
 from weights_server import Server, serving
 
+from fpclass import download
 from fpclass.errors import WeightsError
 from fpclass.models.pretrained import fetch as fetching
 from fpclass.models.pretrained.fetch import cached_path, fetch, verify
@@ -32,8 +33,8 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("FPCLASS_OFFLINE", raising=False)
-    monkeypatch.setattr(fetching, "BACK_OFF_SECONDS", (0, 0, 0))
-    monkeypatch.setattr(fetching, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", (0, 0, 0))
+    monkeypatch.setattr(download, "CHUNK_BYTES", 10_000)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_goes_on_after_a_failure(server, failure):
 
 
 def test_goes_on_after_silence(server, monkeypatch):
-    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     server.failures = ["stall 123456"]
     assert fetch(entry(server)).read_bytes() == DATA
     assert server.requests[1].startswith("bytes=")
@@ -314,11 +315,11 @@ def test_digests(tmp_path):
 
 
 def test_progress_where_a_person_watches(server, monkeypatch, capsys):
-    monkeypatch.setattr(fetching, "is_terminal", lambda: True)
+    monkeypatch.setattr(download, "is_terminal", lambda: True)
     fetch(entry(server))
     assert "tiny-0.pth" in capsys.readouterr().err
     os.remove(cached_path(entry(server)))
-    monkeypatch.setattr(fetching, "is_terminal", lambda: False)
+    monkeypatch.setattr(download, "is_terminal", lambda: False)
     fetch(entry(server))
     assert capsys.readouterr().err == ""
 
