@@ -248,6 +248,7 @@ def test_submission_of_all_seeds(study, tmp_path):
     assert pd.read_csv(folder / "submission.csv")["filename"].tolist() == ["test/new1.png", "test/new2.png"]
 
 
+@pytest.mark.slow
 def test_folds_of_the_training_images_beside_a_test_set(tmp_path):
     """Without validation images there are folds, and every member of every fold predicts the test images."""
     data, folder = draw(tmp_path / "data", {"train": 10, "test": 5}), tmp_path / "study"
