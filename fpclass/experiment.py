@@ -30,7 +30,10 @@ from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES
 from fpclass.stats.intervals import OVERALL_METRICS
 
-AFTER_TRAINING = ("study.", "hardware.", "evaluate.", "explain.", "submit.", "data.root", "data.memory_gb")
+AFTER_TRAINING = (
+    *("study.", "hardware.", "evaluate.", "explain.", "submit."),
+    *("data.root", "data.memory_gb", "data.max_file_mb"),
+)
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -74,7 +77,7 @@ RENAMED: dict[str, str] = {
 CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
 """Keys of format 1, renamed or not, and what makes of their old value the new one."""
 
-ADDED: tuple[str, ...] = ("evaluate.positive_class",)
+ADDED: tuple[str, ...] = ("evaluate.positive_class", "data.missing", "data.max_file_mb")
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
 Conditions = dict[str, tuple[bool, str]]
@@ -94,7 +97,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "> 0": (
         lambda x: x > 0,
-        "finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
+        "data.max_file_mb finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
     ),
     "in [0, 1)": (
         lambda x: 0 <= x < 1,

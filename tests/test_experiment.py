@@ -334,6 +334,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             with pytest.raises(ConfigError, match=rf"--config\.{key} cannot change after training"):
                 override(config, [f"--config.{key}={new}"])
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
+        "data.max_file_mb",
         "data.memory_gb",
         "data.root",
         "evaluate.num_resamples",

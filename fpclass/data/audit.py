@@ -13,43 +13,13 @@ import pandas as pd
 from fpclass.data.audit_summary import summarise, summary_lines
 from fpclass.data.files import some_of
 from fpclass.data.perceptual import cluster_names
-from fpclass.data.table import OUT_OF_RANGE, Table
+from fpclass.data.table import FATAL, NUM_NAMES, OUT_OF_RANGE, QUARANTINE, WARNING, Finding, Table
 from fpclass.errors import DataError
-
-FATAL = "fatal"
-"""Training makes no sense: `train` stops."""
-QUARANTINE = "quarantine"
-"""The files take no part; `--strict` stops."""
-WARNING = "warning"
-"""A person should look at it; nothing is left out."""
 
 MISSING = "missing file"
 """Error of a row that has no file."""
 NEAR_BLANK_STD = 2.0
 """Standard deviation of the grey levels, of 255, below which an image shows next to nothing (chosen)."""
-NUM_NAMES = 3
-"""How many files of a finding the terminal names."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A problem of the data set, with the files it is about.
-
-    Attributes:
-      kind: what findings are counted by, e.g. byte_identical.
-      severity: `FATAL`, `QUARANTINE` or `WARNING`.
-      filenames: keys of the table's rows, or files that no row names; empty where it is about the whole set.
-      reason: one line that says what is wrong and what follows from it.
-    """
-
-    kind: str
-    severity: str
-    filenames: tuple[str, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        files = f": {some_of(self.filenames, limit=NUM_NAMES)}" if self.filenames else ""
-        return f"{self.kind}: {self.reason}{files}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +100,7 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
         *_copy_findings(table, "pixel_identical", "pixel_sha256", "the same pixels in different files", "sha256"),
         *alike,
         *_group_findings(table),
+        *table.findings,
         *_look_findings(table),
     )
     return Audit(table, findings, summarise(table))

@@ -97,7 +97,7 @@ class Run:
         Raises:
           RunError: missing or damaged.
         """
-        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "unit", "sha256"), str)
+        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "original", "unit", "sha256"), str)
         try:
             return pd.read_csv(self.path(name), dtype=text, keep_default_na=False, na_values={})
         except FileNotFoundError:

@@ -12,6 +12,7 @@ from fpclass.console import progress
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
+from fpclass.data.sources import FileReader
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
@@ -35,8 +36,9 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
     paths = find_inputs(inputs)
     names = [str(p) for p in paths]
     rows = make_rows(names, names, [""] * len(names), tuple(classes))
-    table = Table(rows, tuple(classes), tuple(class_names), read=lambda i: paths[i].read_bytes(), source="files")
     data = run.config.data
+    read = FileReader(tuple(names), data.max_file_mb)
+    table = Table(rows, tuple(classes), tuple(class_names), read=read, source="files")
     images, facts = decode_table(
         table,
         Decoding.of(data),

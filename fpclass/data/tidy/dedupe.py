@@ -12,9 +12,10 @@ import pandas as pd
 from fpclass.data import perceptual
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
+from fpclass.data.folders import TEST, read_layout, split_of
 from fpclass.data.perceptual import Fingerprints
 from fpclass.data.resize import Decoding
-from fpclass.data.sources import VALIDATION_FOLDERS, FileReader
+from fpclass.data.sources import FileReader
 from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
@@ -44,22 +45,29 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
     if not images:
         raise DataError(f"{folder}: no images in it; give a folder with image files at any depth")
     names = [file.relative_to(folder).as_posix() for file in images]
-    parts = [name.split("/") for name in names]
-    splits = {"train": "train", "test": "test"} | dict.fromkeys(VALIDATION_FOLDERS, "validation")
-    split = [splits.get(part[0], "") if len(part) > 2 else "" for part in parts]
-    if labels is None:
-        # As data.source=folder reads it: directly in the test/ beside a divided train/ are images to predict.
-        is_divided = any(part[0] == "train" and len(part) > 2 for part in parts)
-        classless = {("test",)} if is_divided else set()
-        labels = {
-            name: part[-2] if len(part) > 1 and tuple(part[:-1]) not in classless else ""
-            for name, part in zip(names, parts, strict=True)
-        }
+    folders, splits = _classes_and_splits(folder, names)
+    labels = folders if labels is None else labels
+    split = [splits.get(name, "") for name in names]
     raw_label = [labels.get(name, "") for name in names]
     classes = tuple(sorted(set(raw_label) - {""}))
     paths = tuple(str(file.absolute()) for file in images)
     rows = make_rows(names, list(paths), raw_label, classes, split=split)
     return Table(rows, classes, classes, FileReader(paths), source=f"folder {folder}")
+
+
+def _classes_and_splits(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Class and split of each image by its POSIX path, as far as its folders tell."""
+    try:
+        layout = read_layout(folder)
+    except DataError:  # no data set yet: every image is of the folder that it is in
+        parts = {name: name.split("/")[:-1] for name in names}
+        return {name: part[-1] for name, part in parts.items() if part}, {
+            name: next(filter(None, map(split_of, part[:-1])), "") for name, part in parts.items()
+        }
+    rows = [(file.relative_to(folder).as_posix(), part) for part in layout.classes for file in part.images]
+    splits = {name: part.split for name, part in rows}
+    splits |= {file.relative_to(folder).as_posix(): TEST for file in layout.to_predict}
+    return {name: part.name for name, part in rows}, splits
 
 
 def measure_images(table: Table, progress: Progress) -> pd.DataFrame:
