@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fpclass.data.audit_summary import summarise, summary_lines
+from fpclass.data.clusters import cluster_names
 from fpclass.data.files import some_of
-from fpclass.data.perceptual import cluster_names
 from fpclass.data.table import FATAL, NUM_NAMES, OUT_OF_RANGE, QUARANTINE, WARNING, Finding, Table
 from fpclass.errors import DataError
 
@@ -71,13 +72,16 @@ class Audit:
         return "\n".join([*summary_lines(self.table, self.summary), *_finding_lines(self.findings)])
 
 
-def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0.0) -> Audit:
+def audit_table(
+    table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0.0, cache_dir: Path | None = None
+) -> Audit:
     """Judges a data set by what its source says and what decoding every image showed.
 
     Args:
       facts: one row per row of the table, in its order, with the columns of `decode.FACT_DTYPES`; phash, dhash and
         thumbnail are needed only for near-duplicates. `MISSING` is the error without a file.
       near_duplicates: correlation of the thumbnails from which two images are copies; 0 for identical ones only.
+      cache_dir: where the clusters of many images are kept; None for nowhere.
 
     Returns:
       The findings, and the table with quarantine reasons, facts (without thumbnails) and the column near_duplicates:
@@ -92,7 +96,7 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
     table = table.with_columns(**columns, quarantine=pd.Series(reasons, dtype=object))
     alike: list[Finding] = []
     if near_duplicates:
-        table, alike = _tie_near_duplicates(table, facts, near_duplicates)
+        table, alike = _tie_near_duplicates(table, facts, near_duplicates, cache_dir)
     findings = (  # the fatal ones first, then quarantine, then warnings
         *_label_findings(table),
         *_file_findings(table),
@@ -174,17 +178,19 @@ def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column
     return sorted(findings, key=lambda f: ("CONTRADICTORY" not in f.reason, "ACROSS" not in f.reason))
 
 
-def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: float) -> tuple[Table, list[Finding]]:
+def _tie_near_duplicates(
+    table: Table, facts: pd.DataFrame, min_similarity: float, cache_dir: Path | None
+) -> tuple[Table, list[Finding]]:
     """The table with its column `near_duplicates`, and the findings about all usable images."""
     filenames = table.rows["filename"].to_numpy()
-    seen = cluster_names(facts, filenames, table.usable_mask, min_similarity)
+    seen = cluster_names(facts, filenames, table.usable_mask, min_similarity, cache_dir)
     what = "nearly the same picture (saved again, resized)"
     marked = table.with_columns(near_duplicates=seen)
     findings = _copy_findings(marked, "near_duplicate", "near_duplicates", what, "pixel_sha256")
     if np.array_equal(table.labelled_mask, table.usable_mask):
         return marked, findings
     # A row to predict that is like two images does not tie them: it must not change who is trained on.
-    tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity)
+    tied = cluster_names(facts, filenames, table.labelled_mask, min_similarity, cache_dir)
     return table.with_columns(near_duplicates=tied), findings
 
 

@@ -155,11 +155,10 @@ def _without_missing(
     counts = Counter(cell for cell, is_missing in zip(cells, are_missing, strict=True) if is_missing)
     met = some_of([f"{count} x {cell!r}" for cell, count in counts.most_common()])
     blank = f" (and {cells.count('')} cells are blank)" if "" in cells else ""
-    follows = "these rows are to be predicted" if column == "label_column" else "these images have no person"
-    reason = (
-        f"{met} in column {data[column]!r} taken for empty cells{blank}: {follows}; data.missing has the spellings, "
-        "and a class of that name stands in data.classes"
-    )
+    follows = "no person"
+    if column == "label_column":
+        follows = "to be predicted; if one is a class, name all classes in data.classes"
+    reason = f"{met} in column {data[column]!r} taken for empty cells by data.missing{blank}: {follows}"
     files = tuple(name for name, is_missing in zip(filename, are_missing, strict=True) if is_missing)
     kept = ["" if is_missing else cell for cell, is_missing in zip(cells, are_missing, strict=True)]
     kind = "missing_label" if column == "label_column" else "missing_group"

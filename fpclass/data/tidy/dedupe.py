@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fpclass.data import perceptual
+from fpclass.data.clusters import find_clusters, joined
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
 from fpclass.data.folders import TEST, read_layout, split_of
@@ -26,6 +27,8 @@ BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resi
 """Kinds of copies, the first that holds."""
 HOW = ("", NEAR, MIRRORED, PIXELS, BYTES)
 """Kinds by number; "" is no copy."""
+NUM_PAIRS = 1 << 22
+"""Pairs of a cluster that are compared together."""
 CLEAN, CLUSTERS, SHEETS = "clean", "duplicates.csv", "sheets"
 """Names in the output: the folder without copies, the list, the pictures of the clusters."""
 
@@ -100,9 +103,9 @@ def find_duplicates(
     )
     prints = Fingerprints.from_facts(facts.iloc[decoded])
     exact = np.stack([pd.factorize(shown[column])[0] for column in ("pixel_sha256", "sha256")])
-    cluster = perceptual.find_clusters(prints, min_similarity, mirrored=mirrored)
+    cluster = find_clusters(prints, min_similarity, mirrored=mirrored)
     _, first, same = np.unique(exact[0], return_index=True, return_inverse=True)
-    cluster = perceptual.joined(cluster, np.arange(len(shown)), first[same])
+    cluster = joined(cluster, np.arange(len(shown)), first[same])
 
     if mirrored:
         prints = prints.and_also(prints.mirrored())
@@ -115,11 +118,20 @@ def find_duplicates(
     for _, members in pd.Series(open_rows).groupby(cluster[open_rows]):
         waiting = members.to_numpy()
         while len(waiting) > 1:
-            is_copy, part = _compare(prints, exact, waiting, min_similarity, mirrored)
-            if is_copy.any():
-                parts.append(part | {"cluster": np.full(len(part["row"]), len(parts))})
-            is_copy[0] = True
-            waiting = waiting[~is_copy]
+            # Some at a time, because most are copies of one of the first ones, or none is.
+            firsts = waiting[: max(1, NUM_PAIRS // len(waiting))]
+            kinds = _kinds(prints, exact, firsts, waiting, min_similarity, mirrored)
+            is_left = np.ones(len(waiting), bool)
+            for k in range(len(firsts)):
+                if is_left[k]:
+                    is_left[k] = False
+                    copies_of = np.flatnonzero(is_left & (kinds[k] > 0))
+                    is_left[copies_of] = False
+                    if len(copies_of):
+                        rows = np.concatenate([[k], copies_of])
+                        part = _compare(prints, exact, waiting[rows], kinds[k, rows])
+                        parts.append(part | {"cluster": np.full(len(rows), len(parts))})
+            waiting = waiting[is_left]
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
     copies = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -208,34 +220,39 @@ def _cluster_lines(duplicates: Any, num_shown: int = 5) -> list[str]:
     return lines + [f"  and {len(clusters) - num_shown} more"] * (len(clusters) > num_shown)
 
 
-def _compare(
-    prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, min_similarity: float, mirrored: bool
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Images beside the first of `rows`: which are copies of it, how, and how near. The first is one, if any is.
+def _kinds(
+    prints: Fingerprints,
+    exact: np.ndarray,
+    firsts: np.ndarray,
+    rows: np.ndarray,
+    min_similarity: float,
+    mirrored: bool,
+) -> np.ndarray:
+    """What `rows` are beside each of their `firsts`: numbers of `HOW`, 0 for no copy and for the image itself, [k, n].
 
     `prints` are of all N images, and behind them those of their mirror images if `mirrored`; `exact` has equal numbers
-    for equal pixels (first row) and equal files (second row), [2, N]. Gives a mask of the copies [n], and columns.
+    for equal pixels (first row) and equal files (second row), [2, N].
     """
-    against = np.full(len(rows), rows[0])
-    kind = np.where(perceptual.is_copy(prints, against, rows, min_similarity), HOW.index(NEAR), 0)
+    kinds = np.where(perceptual.copy_matrix(prints, firsts, rows, min_similarity), HOW.index(NEAR), 0)
     if mirrored:
-        mirror = against + exact.shape[1]
-        is_mirrored = (kind == 0) & perceptual.is_copy(prints, mirror, rows, min_similarity)
-        kind[is_mirrored] = HOW.index(MIRRORED)
-        against[is_mirrored] = mirror[is_mirrored]
-    is_same = exact[:, rows] == exact[:, rows[:1]]
-    for how, same in zip((PIXELS, BYTES), is_same, strict=True):
-        kind[same] = HOW.index(how)
-    kind[0] = 0
-    is_copy = kind > 0
-    is_copy[0] = is_copy.any()
-    against, rows = against[is_copy], rows[is_copy]
+        mirrors = firsts + exact.shape[1]
+        is_mirrored = perceptual.copy_matrix(prints, mirrors, rows, min_similarity, kinds == 0)
+        kinds[is_mirrored] = HOW.index(MIRRORED)
+    for how, values in zip((PIXELS, BYTES), exact, strict=True):
+        kinds[values[firsts, None] == values[rows]] = HOW.index(how)
+    kinds[firsts[:, None] == rows] = 0
+    return kinds
+
+
+def _compare(prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, kind: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns on the first of `rows` and its copies, which are of the kinds that `_kinds` gives: how near they are."""
+    against = np.where(kind == HOW.index(MIRRORED), rows[0] + exact.shape[1], rows[0])
     # An empty page is like itself, too, and what is the same is so without rounding.
-    similarity = np.where(is_same.any(axis=0)[is_copy], 1, perceptual.similarity(prints, against, rows))
-    return is_copy, {
+    is_same = (exact[:, rows] == exact[:, rows[:1]]).any(axis=0)
+    return {
         "row": rows,
-        "how": np.array(HOW, object)[kind[is_copy]],
-        "similarity": similarity.round(6),
+        "how": np.array(HOW, object)[kind],
+        "similarity": np.where(is_same, 1, perceptual.similarity(prints, against, rows)).round(6),
         "phash_distance": perceptual.hamming(prints.phash, against, rows),
         "dhash_distance": perceptual.hamming(prints.dhash, against, rows),
     }
