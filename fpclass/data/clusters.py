@@ -80,9 +80,8 @@ class _LookAlikes:
     """A tree of many images that may all be alike, in which their copies are found without comparing all with all.
 
     Each node is a ball around its images' coarse details. Two nodes are not looked into if they are too far apart for
-    copies, nor if all images of both are in one cluster already: so neither images that are all copies of one another
-    nor those that fall into many clusters take the square of their number. What is only alike is compared by products
-    of matrices.
+    copies, nor if all images of both are in one cluster already: so images that are all copies of one another do not
+    take the square of their number. What is only alike may, but by products of matrices.
     """
 
     def __init__(
@@ -105,11 +104,16 @@ class _LookAlikes:
         apart = np.linalg.norm(points - centre, axis=1)
         ball = _Ball(rows, centre, float(apart.max()))
         if len(rows) > LEAF:
-            # Halves along the line from the farthest image to the one that is farthest from that.
+            # What is nearer to the farthest image, and what is nearer to the one that is farthest from that: so a
+            # cluster stays whole. Or halves along the line between them, where nearly all are on one side.
             end = points[apart.argmax()]
-            along = points @ (points[np.linalg.norm(points - end, axis=1).argmax()] - end)
+            other = points[np.linalg.norm(points - end, axis=1).argmax()]
+            along = points @ (other - end)
             order = np.argsort(along, kind="stable")
-            ball.halves = tuple(self._grow(rows[half]) for half in np.array_split(order, 2))
+            place = int(np.searchsorted(along[order], (other + end) @ (other - end) / 2))
+            if min(place, len(rows) - place) < len(rows) // 8:
+                place = len(rows) // 2
+            ball.halves = (self._grow(rows[order[:place]]), self._grow(rows[order[place:]]))
         return ball
 
     def _visit(self, one: _Ball, other: _Ball) -> None:

@@ -40,7 +40,7 @@ def is_same_partition(one: np.ndarray, other: np.ndarray) -> bool:
     return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
-@pytest.mark.parametrize(("noise", "scenes"), [(0.03, 1), (0.3, 1), (0.03, 7), (0.06, 3), (0.075, 1)])
+@pytest.mark.parametrize(("noise", "scenes"), [(0.03, 1), (0.3, 1), (0.03, 7), (0.06, 3), (0.103, 1)])
 def test_clusters_of_look_alikes_are_those_of_all_pairs(monkeypatch, noise, scenes) -> None:
     monkeypatch.setattr(clusters, "LARGE_RUN", 40)
     monkeypatch.setattr(clusters, "LEAF", 16)
@@ -53,8 +53,7 @@ def test_clusters_of_look_alikes_are_those_of_all_pairs(monkeypatch, noise, scen
     assert np.array_equal(matrix.ravel(), is_copy(prints, first, second, SIMILARITY))
 
 
-@pytest.mark.parametrize(("noise", "scenes"), [(0.03, 1), (0.03, 50)])
-def test_copies_that_are_many_are_not_compared_with_all(monkeypatch, noise, scenes) -> None:
+def test_copies_that_are_many_are_not_compared_with_all(monkeypatch) -> None:
     looked_at = []
 
     def counting(prints, first, second, *rest):
@@ -64,9 +63,9 @@ def test_copies_that_are_many_are_not_compared_with_all(monkeypatch, noise, scen
     monkeypatch.setattr(clusters, "LEAF", 64)
     monkeypatch.setattr(clusters, "copy_matrix", counting)
     monkeypatch.setattr(clusters, "is_copy", lambda *_: pytest.fail("one pair after the other"))
-    prints = draw_alike(3000, noise, scenes)
-    assert len(set(find_clusters(prints, SIMILARITY))) == scenes
-    assert sum(looked_at) < 3000**2 / 5
+    prints = draw_alike(3000, 0.03)
+    assert len(set(find_clusters(prints, SIMILARITY))) == 1
+    assert 0 < sum(looked_at) < 3000**2 / 20
 
 
 def test_clusters_are_kept_and_made_again_where_the_file_is_broken(tmp_path, monkeypatch) -> None:
