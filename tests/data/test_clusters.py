@@ -40,7 +40,7 @@ def is_same_partition(one: np.ndarray, other: np.ndarray) -> bool:
     return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
-@pytest.mark.parametrize(("noise", "scenes"), [(0.03, 1), (0.3, 1), (0.03, 7), (0.06, 3), (0.103, 1)])
+@pytest.mark.parametrize(("noise", "scenes"), [(0.03, 1), (0.3, 1), (0.03, 7), (0.06, 3), (0.114, 1)])
 def test_clusters_of_look_alikes_are_those_of_all_pairs(monkeypatch, noise, scenes) -> None:
     monkeypatch.setattr(clusters, "LARGE_RUN", 40)
     monkeypatch.setattr(clusters, "LEAF", 16)
