@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fpclass.data.clusters import find_clusters
 from fpclass.data.decode import open_picture
 from fpclass.data.files import image_files
 from fpclass.data.perceptual import (
@@ -33,7 +34,6 @@ from fpclass.data.perceptual import (
     MAX_DISTANCE,
     THUMBNAIL_PX,
     Fingerprints,
-    find_clusters,
     fingerprint,
     hamming,
     is_copy,

@@ -27,6 +27,10 @@ def get_config() -> ConfigDict:
     data.classes = ()                         # label values in class order; empty: the distinct values, sorted
     data.merge = ()                           # classes put together: (("vehicle", ("ship", "truck")), ("animal", …))
     data.class_names = ()                     # how figures call the classes; empty: like data.classes
+    data.missing = ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "None", "NULL", "null")
+                                              # csv: what stands for an empty cell, to the letter, unless data.classes
+                                              # names it as a class
+    data.max_file_mb = 1000.0                 # larger files are not read, in 10**6 bytes: images go to quarantine
     data.tfds_name = ""                       # tfds: name of the set, e.g. horses_or_humans
     data.image_size = (120, 80)               # (height, width) in pixels that images are resized to
     data.channels = 1                         # 1 grey, 3 RGB

@@ -32,9 +32,9 @@ from fpclass.stats.decisions import COST, OBJECTIVES
 from fpclass.stats.intervals import OVERALL_METRICS
 
 AFTER_TRAINING = (
-    "study.", "hardware.", "evaluate.", "explain.", "submit.",
-    "data.root", "data.sha256", "data.copies", "data.memory_gb",
-)  # fmt: skip
+    *("study.", "hardware.", "evaluate.", "explain.", "submit."),
+    *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb"),
+)
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -82,10 +82,7 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 -
 
 ADDED: tuple[str, ...] = (
     "augment.fixed_views",
-    "data.copies",
-    "data.crop",
-    "data.equalise",
-    "data.sha256",
+    *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
     "evaluate.positive_class",
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
@@ -108,7 +105,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "> 0": (
         lambda x: x > 0,
-        "finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
+        "data.max_file_mb finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
     ),
     "in [0, 1)": (
         lambda x: 0 <= x < 1,

@@ -1,11 +1,13 @@
-"""Files that are whole or not there (written under a temporary name and renamed), and the user's cache folder."""
+"""Files read up to a limit, written whole or not at all (under a temporary name, then renamed); the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
+import stat
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,56 @@ from fpclass.errors import RunError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MAX_FILE_MB = 1000.0
+"""Largest file that is read whole, in 10**6 bytes, where nothing else is said. The largest image that is decoded,
+150 million pixels of three times 16 bits, has 900 without compression."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_bytes(path: pathlib.Path | str, max_mb: float = MAX_FILE_MB, key: str = "") -> bytes:
+    """Reads a file whole, links followed: only a regular one, because others may never end, and none above a limit.
+
+    Args:
+      max_mb: the limit, in 10**6 bytes.
+      key: the config's key of this limit, for the message.
+
+    Raises:
+      OSError: not there, not readable, not a regular file, or too large; `strerror` is the reason in a few words.
+    """
+    status = os.stat(path)  # before it is opened: a FIFO would wait for a writer
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+    limit = int(max_mb * 1e6)
+    data = b""
+    if status.st_size <= limit:
+        with open(path, "rb") as file:
+            data = file.read(status.st_size + 1)
+            if len(data) > status.st_size:  # it grows, or the system makes it up while it is read, as in /proc
+                data += file.read(max(limit + 1 - len(data), 0))
+    if max(status.st_size, len(data)) > limit:
+        size = f"{max(status.st_size, len(data)) / 1e6:,.1f} MB"
+        raise OSError(errno.EFBIG, f"{size}, the limit is {max_mb:,g} MB" + f" ({key})" * bool(key), str(path))
+    return data
+
+
+def read_text(path: pathlib.Path | str, encoding: str = "utf-8", max_mb: float = MAX_FILE_MB, key: str = "") -> str:
+    """Reads a text file as `read_bytes` does; its line ends stay as they are.
+
+    Raises:
+      OSError: as `read_bytes`.
+      UnicodeDecodeError: it has another encoding.
+    """
+    return read_bytes(path, max_mb, key).decode(encoding)
 
 
 @contextlib.contextmanager
@@ -60,11 +112,12 @@ def read_json(path: pathlib.Path) -> Any:
       RunError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise RunError(f"{path}: not found; is this the folder of a finished run?") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be read ({reason}); train again into a new --workdir") from error
 
 
 def read_object(path: pathlib.Path, **fields: type | types.UnionType) -> dict[str, Any]:

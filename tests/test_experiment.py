@@ -336,6 +336,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
                 override(config, [f"--config.{key}={new}"])
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
         "data.copies",
+        "data.max_file_mb",
         "data.memory_gb",
         "data.root",
         "data.sha256",

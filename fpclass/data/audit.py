@@ -5,51 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fpclass.data.audit_summary import summarise, summary_lines
+from fpclass.data.clusters import cluster_names
 from fpclass.data.files import some_of
-from fpclass.data.perceptual import cluster_names
-from fpclass.data.table import OUT_OF_RANGE, Table
+from fpclass.data.table import FATAL, NUM_NAMES, OUT_OF_RANGE, QUARANTINE, WARNING, Finding, Table
 from fpclass.errors import DataError
-
-FATAL = "fatal"
-"""Training makes no sense: `train` stops."""
-QUARANTINE = "quarantine"
-"""The files take no part; `--strict` stops."""
-WARNING = "warning"
-"""A person should look at it; nothing is left out."""
 
 MISSING = "missing file"
 """Error of a row that has no file."""
 NEAR_BLANK_STD = 2.0
 """Standard deviation of the grey levels, of 255, below which an image shows next to nothing (chosen)."""
-NUM_NAMES = 3
-"""How many files of a finding the terminal names."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A problem of the data set, with the files it is about.
-
-    Attributes:
-      kind: what findings are counted by, e.g. byte_identical.
-      severity: `FATAL`, `QUARANTINE` or `WARNING`.
-      filenames: keys of the table's rows, or files that no row names; empty where it is about the whole set.
-      reason: one line that says what is wrong and what follows from it.
-    """
-
-    kind: str
-    severity: str
-    filenames: tuple[str, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        files = f": {some_of(self.filenames, limit=NUM_NAMES)}" if self.filenames else ""
-        return f"{self.kind}: {self.reason}{files}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +72,16 @@ class Audit:
         return "\n".join([*summary_lines(self.table, self.summary), *_finding_lines(self.findings)])
 
 
-def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0.0) -> Audit:
+def audit_table(
+    table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0.0, cache_dir: Path | None = None
+) -> Audit:
     """Judges a data set by what its source says and what decoding every image showed.
 
     Args:
       facts: one row per row of the table, in its order, with the columns of `decode.FACT_DTYPES`; phash, dhash and
         thumbnail are needed only for near-duplicates. `MISSING` is the error without a file.
       near_duplicates: correlation of the thumbnails from which two images are copies; 0 for identical ones only.
+      cache_dir: where the clusters of many images are kept; None for nowhere.
 
     Returns:
       The findings, and the table with quarantine reasons, facts (without thumbnails) and the column near_duplicates:
@@ -122,7 +96,7 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
     table = table.with_columns(**columns, quarantine=pd.Series(reasons, dtype=object))
     alike: list[Finding] = []
     if near_duplicates:
-        table, alike = _tie_near_duplicates(table, facts, near_duplicates)
+        table, alike = _tie_near_duplicates(table, facts, near_duplicates, cache_dir)
     findings = (  # the fatal ones first, then quarantine, then warnings
         *_label_findings(table),
         *_file_findings(table),
@@ -130,6 +104,7 @@ def audit_table(table: Table, facts: pd.DataFrame, *, near_duplicates: float = 0
         *_copy_findings(table, "pixel_identical", "pixel_sha256", "the same pixels in different files", "sha256"),
         *alike,
         *_group_findings(table),
+        *table.findings,
         *_look_findings(table),
     )
     return Audit(table, findings, summarise(table))
@@ -203,18 +178,20 @@ def _copy_findings(table: Table, kind: str, column: str, what: str, exact_column
     return sorted(findings, key=lambda f: ("CONTRADICTORY" not in f.reason, "ACROSS" not in f.reason))
 
 
-def _tie_near_duplicates(table: Table, facts: pd.DataFrame, min_similarity: float) -> tuple[Table, list[Finding]]:
+def _tie_near_duplicates(
+    table: Table, facts: pd.DataFrame, min_similarity: float, cache_dir: Path | None
+) -> tuple[Table, list[Finding]]:
     """The table with its column `near_duplicates`, and the findings about all usable images."""
     filenames = table.rows["filename"].to_numpy()
     usable, labelled = table.usable_mask & ~table.copy_mask, table.labelled_mask & ~table.copy_mask
-    seen = cluster_names(facts, filenames, usable, min_similarity)
+    seen = cluster_names(facts, filenames, usable, min_similarity, cache_dir)
     what = "nearly the same picture (saved again, resized)"
     marked = table.with_columns(near_duplicates=seen)
     findings = _copy_findings(marked, "near_duplicate", "near_duplicates", what, "pixel_sha256")
     if np.array_equal(labelled, usable):
         return marked, findings
     # A row to predict that is like two images does not tie them: it must not change who is trained on.
-    tied = cluster_names(facts, filenames, labelled, min_similarity)
+    tied = cluster_names(facts, filenames, labelled, min_similarity, cache_dir)
     return table.with_columns(near_duplicates=tied), findings
 
 

@@ -67,7 +67,7 @@ def add_copies(table: Table, folder: Path, make_reader: Callable[[tuple[str, ...
             f"{absent.iloc[0]!r}; give the data set that they were made of, or make them anew"
         )
     originals = rows.iloc[position.to_numpy(int)].reset_index(drop=True)
-    differs = originals["raw_label"] != frame["label"].map(canonical_label)
+    differs = originals["raw_label"].map(canonical_label) != frame["label"].map(canonical_label)
     if differs.any():
         k = int(np.flatnonzero(differs)[0])
         raise DataError(

@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = frozenset((
 # fmt: on
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written in UTF-8; the bytes of one that is not stand in it as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def looks_like_image(path: Path) -> bool:
     """Whether a file has an image's extension, in any case."""
     return path.suffix.lower() in IMAGE_SUFFIXES
@@ -29,11 +34,11 @@ def is_folder(path: Path) -> bool:
 
 
 def all_files(folder: Path) -> Iterator[Path]:
-    """Files at any depth below a folder but hidden ones; follows links to folders unless they lead back up.
+    """Files at any depth below a folder but hidden ones; follows links to folders unless they lead in circles.
 
     Raises:
       OSError: a folder cannot be listed.
-      DataError: a file name that is not UTF-8, as old archives leave them.
+      DataError: the name of a file or folder that is not UTF-8, as old archives leave them.
     """
 
     def stop(error: OSError) -> None:
@@ -41,9 +46,12 @@ def all_files(folder: Path) -> Iterator[Path]:
 
     for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         for name in names:
-            if any("\ud800" <= letter <= "\udfff" for letter in name):  # no table could hold it
+            if not is_text(name):  # no table could hold it
                 raise DataError(f"{parent}: the file name {name!r} is not UTF-8; rename the file")
-        folders[:] = sorted(f for f in folders if not _is_hidden(f) and not _leads_up(parent, f))
+        folders[:] = sorted(f for f in folders if not _is_hidden(f) and not _leads_back(folder, parent, f))
+        for name in folders:
+            if not is_text(name):
+                raise DataError(f"{parent}: the folder name {name!r} is not UTF-8; rename the folder")
         yield from (Path(parent, name) for name in sorted(names) if not _is_hidden(name))
 
 
@@ -115,9 +123,14 @@ class ImageIndex:
         return ""
 
 
-def _leads_up(parent: str, name: str) -> bool:
+def _leads_back(start: Path, parent: str, name: str) -> bool:
+    """Whether a folder is a link to one of those that the walk from `start` came through, or to one above them."""
     link = os.path.join(parent, name)
-    return os.path.islink(link) and Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(link))
+    if not os.path.islink(link):
+        return False
+    target = os.path.realpath(link)
+    way = [start, *(start / up for up in Path(parent).relative_to(start).parents), Path(parent)]
+    return any(Path(os.path.realpath(folder)).is_relative_to(target) for folder in way)
 
 
 def _is_hidden(name: str) -> bool:

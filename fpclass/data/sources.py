@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,12 +15,24 @@ from ml_collections import ConfigDict
 
 from fpclass.data import archive
 from fpclass.data.copies import add_copies, holds_copies
-from fpclass.data.files import ImageIndex, all_files, csv_files, image_files, is_folder, looks_like_image, some_of
-from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
+from fpclass.data.files import ImageIndex, all_files, csv_files, is_text, looks_like_image, some_of
+from fpclass.data.folders import TRAIN, read_layout
+from fpclass.data.table import (
+    WARNING,
+    Finding,
+    Progress,
+    Table,
+    canonical_label,
+    class_names,
+    class_order,
+    make_rows,
+    merge_classes,
+    one_spelling,
+)
 from fpclass.errors import ConfigError, DataError
-from fpclass.files import cache_dir
+from fpclass.files import MAX_FILE_MB, cache_dir, read_bytes, read_text
 
-VALIDATION_FOLDERS = ("validation", "val", "valid")
+LIMIT_KEY = "data.max_file_mb"
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A file of this name in the root says that the images were drawn, not taken."""
 
@@ -40,13 +53,15 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
         table = SOURCES[data_config.source](config, progress)
     except OSError as error:
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
+    if data_config.source in ("csv", "folder"):  # the others know their classes
+        _check_case(table, data)
     if data.group_pattern and table.has_names:
         table = table.with_columns(group=groups_of(table.rows["filename"].tolist(), data))
     elif data.group_pattern:
         nobody = f"grouped by nothing: {table.source} has no file names, in which data.group_pattern finds people"
         table = dataclasses.replace(table, notes=(f"{nobody}; only copies stay together",))
     if data.copies:
-        table = add_copies(table, Path(data.copies).expanduser(), FileReader)
+        table = add_copies(table, Path(data.copies).expanduser(), lambda paths: FileReader(paths, data.max_file_mb))
     if not data.merge:
         return table
     merged = merge_classes(table, data.merge)
@@ -85,12 +100,13 @@ class FileReader:
     """Reads the encoded bytes of the row at a position; worker processes can unpickle it."""
 
     paths: tuple[str, ...]
+    max_file_mb: float = MAX_FILE_MB
 
     def __call__(self, position: int) -> bytes:
         """Raises OSError where there is no file, or none that can be read."""
         if not self.paths[position]:
             raise FileNotFoundError("missing file")
-        return Path(self.paths[position]).read_bytes()
+        return read_bytes(self.paths[position], self.max_file_mb, LIMIT_KEY)
 
 
 # --- csv ------------------------------------------------------------------------------------------
@@ -104,15 +120,19 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
     if not base.is_dir():
         raise DataError(f"data.image_dir: no folder {base}; give a folder below {root}, or leave it empty")
     keys = ["filename_column", "label_column"] + ["group_column"] * bool(data.group_column)
-    lines, (filename, label, *group) = _read_columns(path, {f"data.{key}": data[key] for key in keys})
+    lines, (filename, label, *group) = _read_columns(path, {f"data.{key}": data[key] for key in keys}, data.max_file_mb)
     _check_filenames(path, lines, filename, data.filename_column)
-    groups = [canonical_label(value) for value in group[0]] if group else None
+    label, findings = _without_missing(filename, label, data, "label_column", _named_classes(data))
+    groups = None
+    if group:
+        cells, more = _without_missing(filename, group[0], data, "group_column")
+        groups, findings = [canonical_label(value) for value in cells], findings + more
     if groups and not any(groups):
         raise DataError(f"{path}: column {data.group_column!r} (data.group_column) is empty in every row")
 
     index = ImageIndex(root, base)
     files = [index.find(name, f"{path} line {line}") for name, line in zip(filename, lines, strict=True)]
-    raw_label = [canonical_label(value) for value in label]
+    raw_label, several = one_spelling(label)
     classes = class_order(data.classes, raw_label)
     paths = [str(root.absolute() / name) if name else "" for name in files]
     is_synthetic = (root / SYNTHETIC_MARK).exists()
@@ -120,18 +140,43 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
         rows=make_rows(filename, paths, raw_label, classes, group=groups),
         classes=classes,
         class_names=class_names(data.class_names, classes),
-        read=FileReader(tuple(paths)),
+        read=FileReader(tuple(paths), data.max_file_mb),
         source=f"{'SYNTHETIC ' * is_synthetic}csv {path}{_origin(data)}",
         is_synthetic=is_synthetic,
         unlisted=tuple(sorted(set(index.images) - set(files))),
+        findings=findings + _spelling_findings(filename, raw_label, several),
     )
+
+
+def _without_missing(
+    filename: list[str], cells: list[str], data: Any, column: str, named: Sequence[object] = ()
+) -> tuple[list[str], tuple[Finding, ...]]:
+    """The cells of a column, "" for what stands for an empty one; and a finding that counts those.
+
+    `named` are classes that the config names: they are none of those, also in Namibia, whose code is NA.
+    """
+    missing = {canonical_label(value) for value in data.missing} - {canonical_label(value) for value in named} - {""}
+    are_missing = [canonical_label(cell) in missing for cell in cells]
+    if not any(are_missing):
+        return cells, ()
+    counts = Counter(cell for cell, is_missing in zip(cells, are_missing, strict=True) if is_missing)
+    met = some_of([f"{count} x {cell!r}" for cell, count in counts.most_common()])
+    blank = f" (and {cells.count('')} cells are blank)" if "" in cells else ""
+    follows = "no person"
+    if column == "label_column":
+        follows = "to be predicted; if one is a class, name all classes in data.classes"
+    reason = f"{met} in column {data[column]!r} taken for empty cells by data.missing{blank}: {follows}"
+    files = tuple(name for name, is_missing in zip(filename, are_missing, strict=True) if is_missing)
+    kept = ["" if is_missing else cell for cell, is_missing in zip(cells, are_missing, strict=True)]
+    kind = "missing_label" if column == "label_column" else "missing_group"
+    return kept, (Finding(kind, WARNING, files, reason),)
 
 
 def _csv_path(root: Path, name: str) -> Path:
     """The CSV of the config, or the only one in the root."""
     there = [path.name for path in csv_files(root)]
     if name:
-        if not (root / name).is_file():
+        if not (root / name).exists():
             raise DataError(f"data.csv: no file {root / name}; CSV files in {root}: {some_of(there)}")
         return root / name
     if len(there) != 1:
@@ -142,7 +187,7 @@ def _csv_path(root: Path, name: str) -> Path:
     return root / there[0]
 
 
-def _read_columns(path: Path, wanted: dict[str, str]) -> tuple[list[int], list[list[str]]]:
+def _read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[list[int], list[list[str]]]:
     """The line number of each row of a CSV, and the stripped cells of some columns (config key -> name of the column).
 
     The file is UTF-8, with or without a byte order mark, separated by commas, with a header.
@@ -151,21 +196,20 @@ def _read_columns(path: Path, wanted: dict[str, str]) -> tuple[list[int], list[l
       DataError: the file cannot be read as this, lacks a column or has no rows.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            positions = [_column(path, header, key, name) for key, name in wanted.items()]
-            lines: list[int] = []
-            columns: list[list[str]] = [[] for _ in positions]
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue  # spreadsheets leave blank lines at the end
-                if len(cells) != len(header):
-                    met = f"{len(cells)} cells where the header has {len(header)}"
-                    raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
-                lines.append(reader.line_num)
-                for column, position in zip(columns, positions, strict=True):
-                    column.append(cells[position].strip())
+        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        positions = [_column(path, header, key, name) for key, name in wanted.items()]
+        lines: list[int] = []
+        columns: list[list[str]] = [[] for _ in positions]
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # spreadsheets leave blank lines at the end
+            if len(cells) != len(header):
+                met = f"{len(cells)} cells where the header has {len(header)}"
+                raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
+            lines.append(reader.line_num)
+            for column, position in zip(columns, positions, strict=True):
+                column.append(cells[position].strip())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
     except csv.Error as error:
@@ -197,24 +241,20 @@ def _check_filenames(path: Path, lines: list[int], filename: list[str], column: 
 
 
 def _load_folder(data: Any, _: Progress | None) -> Table:
-    """One sub-folder per class, or `train/`, `validation/` and `test/` of such."""
+    """One sub-folder per class, perhaps in folders of splits: see `fpclass.data.folders`."""
     if data.group_column:
         raise ConfigError(
             f"data.group_column = {data.group_column!r}: folders have no columns; leave it empty, "
             f"or use data.source=csv"
         )
     root = _root_folder(data)
-    splits = _split_folders(root)
-    rows = [
-        (file, canonical_label(class_folder.name), split)
-        for split, folder in splits.items()
-        for class_folder in _class_folders(folder, is_optional=split == "test")
-        for file in _class_images(class_folder)
-    ]
-    classes = class_order(data.classes, [label for _, label, split in rows if split in ("", "train")])
-    if "test" in splits:  # images directly in it have no label: they are to be predicted
-        rows += [(file, "", "") for file in image_files(splits["test"]) if file.parent == splits["test"]]
-    files, raw_label, split = map(list, zip(*rows, strict=True))
+    layout = read_layout(root, _named_classes(data))
+    rows = [(file, folder.name, folder.split) for folder in layout.classes for file in folder.images]
+    # Images directly in the folder of the test split have no label: they are to be predicted.
+    files, names, split = map(list, zip(*rows, *((file, "", "") for file in layout.to_predict), strict=True))
+    raw_label, several = one_spelling(names)
+    learnt = [label for label, of in zip(raw_label, split, strict=True) if of in ("", TRAIN)]
+    classes = class_order(data.classes, learnt)
     filename = [file.relative_to(root).as_posix() for file in files]
     paths = [str(file.absolute()) for file in files]
     # A README in the root is no finding; whatever else nobody asked for may be an image that got lost.
@@ -223,48 +263,11 @@ def _load_folder(data: Any, _: Progress | None) -> Table:
         rows=make_rows(filename, paths, raw_label, classes, split=split),
         classes=classes,
         class_names=class_names(data.class_names, classes),
-        read=FileReader(tuple(paths)),
-        source=f"folder {root}{_origin(data)}",
+        read=FileReader(tuple(paths), data.max_file_mb),
+        source=f"folder {layout.top}{_origin(data)}",
         unlisted=tuple(sorted(f.relative_to(root).as_posix() for f in unlisted)),
+        findings=_spelling_findings(filename, raw_label, several),
     )
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split -> its folder; {"": root} where the classes stand directly in the root."""
-    # A class may be called "train" or "val" (vehicles): only a folder of folders is a split.
-    folders = filter(is_folder, root.iterdir())
-    has_folders = {folder.name: any(map(is_folder, folder.iterdir())) for folder in folders}
-    validation = [name for name in VALIDATION_FOLDERS if has_folders.get(name)]
-    if len(validation) > 1:
-        raise DataError(f"{root}: {some_of(validation)} are all validation folders; keep one of them")
-    if not has_folders.get("train"):
-        if validation:
-            raise DataError(f"{root}: {validation[0]}/ without train/; expected one folder per class in each")
-        return {"": root}
-    splits = {"train": root / "train"}
-    if validation:
-        splits["validation"] = root / validation[0]
-    if "test" in has_folders:
-        splits["test"] = root / "test"
-    return splits
-
-
-def _class_folders(folder: Path, *, is_optional: bool) -> list[Path]:
-    """The sub-folders of a split, one per class, sorted by name."""
-    folders = sorted(filter(is_folder, folder.iterdir()))
-    if not folders and not is_optional:
-        raise DataError(f"{folder}: no sub-folders; expected one per class, with its images in it")
-    for value, count in Counter(canonical_label(path.name) for path in folders).items():
-        if count > 1:
-            raise DataError(f"{folder}: {count} folders mean class {value!r}; put their images into one")
-    return folders
-
-
-def _class_images(folder: Path) -> list[Path]:
-    files = image_files(folder)
-    if not files:
-        raise DataError(f"{folder}: no image in this class folder; fill it or remove it")
-    return files
 
 
 # --- synthetic and tfds ---------------------------------------------------------------------------
@@ -305,10 +308,53 @@ SOURCES: dict[str, Callable[[ConfigDict, Progress | None], Table]] = {
 # --- shared ---------------------------------------------------------------------------------------
 
 
+def _named_classes(data: Any) -> tuple[object, ...]:
+    """The classes of the source that the config names."""
+    return (*data.classes, *(member for _, members in data.merge for member in members))
+
+
+def _spelling_findings(
+    filename: list[str], raw_label: list[str], several: dict[str, dict[str, int]]
+) -> tuple[Finding, ...]:
+    """One finding per label that the source spells in several ways."""
+    return tuple(
+        Finding(
+            "label_spellings",
+            WARNING,
+            tuple(name for name, value in zip(filename, raw_label, strict=True) if value == label),
+            f"{', '.join(f'{count} x {text!a}' for text, count in spellings.items())} are one class, {label!r}",
+        )
+        for label, spellings in several.items()
+    )
+
+
+def _check_case(table: Table, data: Any) -> None:
+    """Labels that differ only in upper and lower case may be one class or two: the config has to say so.
+
+    Raises:
+      DataError: it does not.
+    """
+    named = {canonical_label(value) for value in _named_classes(data)}
+    alike: dict[str, list[str]] = {}
+    for label in sorted(set(table.rows["raw_label"]) - {""}):
+        alike.setdefault(label.casefold(), []).append(label)
+    counts = table.rows["raw_label"].value_counts()
+    for labels in alike.values():
+        if len(labels) > 1 and not named.issuperset(map(canonical_label, labels)):
+            met = some_of([f"{label!r} ({counts[label]} images)" for label in labels])
+            raise DataError(
+                f"{table.source}: labels {met} differ only in upper and lower case: mend them; or, if they are one "
+                f'class, put them together with data.merge=(("{labels[0]}", {tuple(labels)}), …), and if not, name '
+                "all classes in data.classes"
+            )
+
+
 def _root_folder(data: Any) -> Path:
     """The folder of the data set; an archive, or what is at an address, is unpacked into the cache first."""
     if not data.root:
         raise ConfigError("data.root is empty; give the folder of the data set, e.g. --config.data.root=DIR")
+    if not is_text(data.root):
+        raise DataError(f"data.root = {data.root!r}: the name is not UTF-8; rename the folder")
     if archive.is_packed(data.root):
         return archive.open_root(data.root, data.sha256)
     root = Path(data.root).expanduser()

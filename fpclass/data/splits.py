@@ -87,7 +87,12 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
 
     def divide(shares: Sequence[float], purpose: str) -> tuple[np.ndarray, np.ndarray]:
         pool = np.flatnonzero(role == TRAIN)
-        return pool, partition(groups[pool], labels[pool], shares, f"{split_config.seed}/{purpose}", table.class_names)
+        seed = f"{split_config.seed}/{purpose}"
+        try:
+            return pool, partition(groups[pool], labels[pool], shares, seed, table.class_names)
+        except DataError as error:
+            because = _why_few_groups(table, groups, pool, len(shares), grouped=split_config.grouped)
+            raise DataError(f"{error}{because}") from None
 
     fold = np.full(len(table), -1)
     num_folds = split_config.num_folds
@@ -179,14 +184,34 @@ def partition(
             lacks[part][k] -= count
             still_to_come[k] -= 1
             parts_without[k] = [p for p in parts_without[k] if p != part]
-    who = "independent images" if np.char.startswith(names, ALONE).all() else "people (or independent images)"
+    is_alone = bool(np.char.startswith(names, ALONE).all())
     for k, parts in enumerate(parts_without):
         if parts:
+            who, which = ("person", "independent image") if num_groups[k] == 1 else ("people", "independent images")
+            who = which if is_alone else f"{who} (or {which})"
             raise DataError(
                 f"class {class_names[k]!r} has {num_groups[k]} {who}, too few for a split "
                 f"into {len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
             )
     return part_of[group_of]
+
+
+def _why_few_groups(table: Table, groups: np.ndarray, pool: np.ndarray, num_parts: int, *, grouped: bool) -> str:
+    """What near copies have to do with it that a class has too few groups; "" if nothing."""
+    if "near_duplicates" not in table.rows or not len(pool):
+        return ""
+    without = dataclasses.replace(table, rows=table.rows.drop(columns="near_duplicates"))
+    apart, labels = find_groups(without, grouped=grouped)[pool], table.labels[pool]
+    few = [k for k in np.unique(labels) if len(np.unique(groups[pool][labels == k])) < num_parts]
+    if not few or any(len(np.unique(apart[labels == k])) < num_parts for k in few):
+        return ""  # there are too few anyway
+    clusters = table.rows["near_duplicates"].iloc[pool]
+    sizes = clusters[clusters != ""].value_counts()
+    return (
+        f"; that is because {sizes.iloc[0]} of the {len(pool)} images count as near copies of one another (or of "
+        f"copies), such as {sizes.index[0]!r}, and stay together: if they are different pictures that only look alike, "
+        "raise data.near_duplicates or set it to 0; if they are copies, `launch.py dedupe --list` shows them"
+    )
 
 
 def find_groups(table: Table, *, grouped: bool) -> np.ndarray:

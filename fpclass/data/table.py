@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,7 +24,38 @@ UNLABELLED = -1
 OUT_OF_RANGE = -2
 """Label of a row whose label column holds a value that is not one of the configured classes."""
 
+FATAL = "fatal"
+"""Training makes no sense: `train` stops."""
+QUARANTINE = "quarantine"
+"""The files take no part; `--strict` stops."""
+WARNING = "warning"
+"""A person should look at it; nothing is left out."""
+
+NUM_NAMES = 3
+"""How many files of a finding the terminal names."""
+
 COLUMNS = ("filename", "path", "label", "raw_label", "group", "split", "quarantine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A problem of the data set, with the files it is about.
+
+    Attributes:
+      kind: what findings are counted by, e.g. byte_identical.
+      severity: `FATAL`, `QUARANTINE` or `WARNING`.
+      filenames: keys of the table's rows, or files that no row names; empty where it is about the whole set.
+      reason: one line that says what is wrong and what follows from it.
+    """
+
+    kind: str
+    severity: str
+    filenames: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        files = f": {some_of(self.filenames, limit=NUM_NAMES)}" if self.filenames else ""
+        return f"{self.kind}: {self.reason}{files}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +79,7 @@ class Table:
       has_names: filenames are those of files, so that they may say whom an image is of; else they are numbers.
       notes: what a person should know before these images are divided, one line each.
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
+      findings: what reading the source showed, for the audit.
     """
 
     rows: Any  # a data frame; to pandas' own annotations nearly every expression may be anything
@@ -58,6 +92,7 @@ class Table:
     has_names: bool = True
     notes: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,30 +137,55 @@ class Table:
 def canonical_label(value: object) -> str:
     """The text that labels are compared by: stripped, and `0.0`, `0` and `00` all `0`; empty for a missing value.
 
-    A column of integers with gaps is read as floats by every CSV reader, so `SEX` holds `0.0` where a person wrote 0.
+    Letters with accents are composed: macOS stores them as two characters, and nobody sees the difference.
     """
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
-    text = str(value).strip()
-    if re.fullmatch(r"[+-]?\d{1,100}(\.0*)?", text):
-        return str(int(text.partition(".")[0]))
-    return text
+    text = unicodedata.normalize("NFC", _without_decimals(str(value)))
+    return str(int(text)) if re.fullmatch(r"[+-]?\d{1,100}", text) else text
+
+
+def _without_decimals(text: str) -> str:
+    """A label as the source spells it, but for decimals that no person wrote.
+
+    A column of integers with gaps is read as floats by every CSV reader, so `SEX` holds `0.0` where a person wrote 0.
+    """
+    text = text.strip()
+    return text.partition(".")[0] if re.fullmatch(r"[+-]?\d{1,100}(\.0*)?", text) else text
+
+
+def one_spelling(values: Sequence[str]) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Labels in the source's own spelling; where several mean the same, such as 1 and 01, in the most frequent one.
+
+    Returns:
+      The label of each value, "" for a blank one; and the labels that have several spellings, with how often each of
+      these occurs.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    for text, count in sorted(Counter(map(_without_decimals, values)).items()):
+        spellings.setdefault(canonical_label(text), Counter())[text] += count
+    label_of = {key: unicodedata.normalize("NFC", counts.most_common(1)[0][0]) for key, counts in spellings.items()}
+    several = {label_of[key]: dict(counts) for key, counts in spellings.items() if len(counts) > 1}
+    return [label_of[canonical_label(value)] for value in values], several
 
 
 def class_order(configured: Sequence[object], values: Iterable[str]) -> tuple[str, ...]:
     """The label values in the order of the class indices: the configured ones, or else those of the source.
 
-    Those are the distinct canonical texts but "", sorted as numbers if all of them are numbers.
+    Those are the distinct values but "", each in one spelling, sorted as numbers if all of them are numbers. The
+    configured ones are spelled as the source spells them, where it has them.
 
     Raises:
       ConfigError: a class is configured twice or is empty.
     """
-    if configured:
-        classes = tuple(canonical_label(value) for value in configured)
-        if len(set(classes)) < len(classes) or "" in classes:
-            raise ConfigError(f"data.classes = {some_of(classes)}: every class once, none of them empty")
-        return classes
     distinct = sorted(set(values) - {""})
+    if configured:
+        spelling = {canonical_label(value): value for value in distinct}
+        keys = [canonical_label(value) for value in configured]
+        if len(set(keys)) < len(keys) or "" in keys:
+            raise ConfigError(f"data.classes = {some_of(keys)}: every class once, none of them empty")
+        texts = [_without_decimals(str(value)) for value in configured]
+        return tuple(spelling.get(key, text) for key, text in zip(keys, texts, strict=True))
     return tuple(sorted(distinct, key=float) if all(map(_is_number, distinct)) else distinct)
 
 
@@ -162,7 +222,7 @@ def make_rows(
 ) -> pd.DataFrame:
     """Builds the rows of a `Table` from parallel lists; labels are looked up in `classes`, nothing is in quarantine.
 
-    A path is "" where there is no file, a raw label canonical, and "" for a row to predict.
+    A path is "" where there is no file, a raw label spelled as in the classes, and "" for a row to predict.
     """
     index = {value: k for k, value in enumerate(classes)}
     empty = [""] * len(filename)
@@ -194,10 +254,11 @@ def merge_classes(table: Table, merge: Sequence[tuple[str, Sequence[str]]]) -> T
                 raise ConfigError(f"data.merge: class {member!r} is in {home[member]!r} and in {name!r}; once, please")
             home[member] = name
     have = ", ".join(table.classes)
-    for member in home.keys() - set(table.classes):
+    for member in home.keys() - set(map(canonical_label, table.classes)):
         raise ConfigError(f"data.merge: no class {member!r} in {table.source}; it has {have}")
-    for absent in [value for value in table.classes if value not in home]:
+    for absent in [value for value in table.classes if canonical_label(value) not in home]:
         raise ConfigError(f"data.merge: class {absent!r} of {table.source} is in none of {', '.join(dict(merge))}")
+    home = {value: home[canonical_label(value)] for value in table.classes}
     classes = tuple(name for name, _ in merge)
     original = table.rows["raw_label"]
     raw_label = original.map(lambda value: home.get(value, value))

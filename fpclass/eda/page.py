@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 import fpclass
-from fpclass.data.audit import FATAL, QUARANTINE, Finding
 from fpclass.data.files import some_of
+from fpclass.data.table import FATAL, QUARANTINE, Finding
 from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD

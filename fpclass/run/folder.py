@@ -103,7 +103,7 @@ class Run:
           RunError: missing, damaged, or of other columns.
         """
         path = self.path(name)
-        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "unit", "sha256"), str)
+        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "original", "unit", "sha256"), str)
         try:
             frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
         except FileNotFoundError:

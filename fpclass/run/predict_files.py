@@ -15,6 +15,7 @@ from fpclass.console import progress
 from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
+from fpclass.data.sources import FileReader
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, RunError
 from fpclass.run.best import BestModel
@@ -51,7 +52,8 @@ def decode_files(
     """The images of files as a config's section `data` has them decoded, and of each why it cannot be, or ""."""
     names = [str(path) for path in paths]
     rows = make_rows(names, names, [""] * len(names), tuple(classes))
-    table = Table(rows, tuple(classes), tuple(class_names), read=lambda i: paths[i].read_bytes(), source="files")
+    read = FileReader(tuple(names), data.max_file_mb)
+    table = Table(rows, tuple(classes), tuple(class_names), read=read, source="files")
     images, facts = decode_table(
         table,
         Decoding.of(data),

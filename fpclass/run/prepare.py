@@ -85,7 +85,8 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
-    return audit_table(table, facts, near_duplicates=data.near_duplicates), images
+    kept = cache_dir() / "near_copies"
+    return audit_table(table, facts, near_duplicates=data.near_duplicates, cache_dir=kept), images
 
 
 def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict: bool = False) -> Prepared:

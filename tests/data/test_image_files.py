@@ -73,8 +73,20 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert image_files(root) == [root / "images" / "a.png"]
 
 
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
-    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):
+def test_links_in_a_circle_of_two_are_followed_once(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        write_image(tmp_path / name / "1.png")
+        for k in range(4):
+            (tmp_path / name / f"link{k}").symlink_to(tmp_path / other)
+    assert len(image_files(tmp_path)) == 10
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"caf\xe9/1.png"])
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path, name):
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb"):
         pass
-    with pytest.raises(DataError, match=r"caf.*not UTF-8; rename"):
+    with pytest.raises(DataError, match=r"caf.*not UTF-8; rename") as error:
         image_files(tmp_path)
+    assert str(error.value).encode()  # it can be printed

@@ -15,11 +15,13 @@ from PIL import Image, ImageOps
 from configs import base
 from fpclass.data import perceptual
 from fpclass.data.audit import audit_table
+from fpclass.data.clusters import cluster_names, find_clusters
 from fpclass.data.decode import decode_bytes, decode_table
-from fpclass.data.perceptual import Fingerprints, cluster_names, find_clusters, fingerprint, near_pairs
+from fpclass.data.perceptual import Fingerprints, fingerprint, near_pairs
 from fpclass.data.resize import Decoding
 from fpclass.data.splits import make_splits
 from fpclass.data.table import Table, make_rows
+from fpclass.errors import DataError
 
 SIMILARITY = base.get_config().data.near_duplicates
 RE_ENCODED = {
@@ -221,6 +223,20 @@ def test_the_audit_says_what_near_duplicates_disagree_about(tmp_path) -> None:
     off = audited(tmp_path, pictures, list("abaaaa"), near_duplicates=0.0)
     assert {finding.kind for finding in off.findings} == {"byte_identical"}
     assert "near_duplicates" not in off.table.rows
+
+
+def test_one_giant_cluster_is_named_as_the_reason_for_too_few_groups(tmp_path) -> None:
+    one = draw_picture(1)
+    pictures = [resized(one, 1 - 0.05 * k) for k in range(6)] + [draw_picture(k) for k in range(2, 8)]
+    table = audited(tmp_path, pictures, ["a"] * 6 + ["b"] * 6).table
+    with pytest.raises(DataError, match=r"'a' has 1 independent image, too few") as error:
+        make_splits(table, base.get_config().split, needs_selection=False)
+    for part in ("because 6 of the 12 images count as near copies", "'img_0.png'", "data.near_duplicates", "--list"):
+        assert part in str(error.value)
+    few = audited(tmp_path, pictures[5:], ["a"] + ["b"] * 6).table
+    with pytest.raises(DataError, match="too few") as error:
+        make_splits(few, base.get_config().split, needs_selection=False)
+    assert "near copies" not in str(error.value), "there is one image of this class anyway"
 
 
 def test_splits_keep_near_duplicates_together_but_not_by_way_of_rows_to_predict(tmp_path) -> None:

@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base
+from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files
+from fpclass.data.resize import Decoding
 from fpclass.data.sources import SOURCES, load_table
 from fpclass.data.table import OUT_OF_RANGE, UNLABELLED, canonical_label, class_order
 from fpclass.errors import ConfigError, DataError
@@ -93,11 +95,30 @@ def test_csv_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path):
     assert list(table.rows["raw_label"]) == ["x", "y"]
 
 
-def test_csv_keeps_words_that_look_like_missing_values(tmp_path):
-    write_csv(tmp_path, "filename,label", "NA,nan", "None,NULL")
-    table = load_table(make_config("csv", tmp_path))
-    assert list(table.rows["filename"]) == ["NA", "None"]
-    assert table.classes == ("NULL", "nan")
+def test_csv_words_for_missing_values_are_missing_and_counted(tmp_path):
+    rows = ("a,x,1", "NA,NA,2", "c,nan,NA", "None,None,null", "e,null,", "f,,3", "g,y,None", "h,  ,4")
+    write_csv(tmp_path, "filename,label,ID", *rows)
+    table = load_table(make_config("csv", tmp_path, group_column="ID"))
+    assert list(table.rows["filename"]) == ["a", "NA", "c", "None", "e", "f", "g", "h"]
+    assert table.classes == ("x", "y")
+    assert table.labels.tolist() == [0, *[UNLABELLED] * 5, 1, UNLABELLED]
+    assert list(table.rows["group"]) == ["1", "2", "", "", "", "3", "", "4"]
+    of_label, of_group = table.findings
+    assert (of_label.kind, of_label.filenames) == ("missing_label", ("NA", "c", "None", "e"))
+    assert "1 x 'NA', 1 x 'nan', 1 x 'None', 1 x 'null'" in of_label.reason
+    assert "2 cells are blank" in of_label.reason
+    assert (of_group.kind, of_group.filenames) == ("missing_group", ("c", "None", "g"))
+    assert "data.missing" in of_group.reason
+
+
+def test_csv_spellings_of_missing_values_are_a_key_and_named_classes_are_none(tmp_path):
+    write_csv(tmp_path, "filename,label", "a,NA", "b,ZA", "c,?", "d,-9.0")
+    assert load_table(make_config("csv", tmp_path, missing=("?", "-9"))).classes == ("NA", "ZA")
+    table = load_table(make_config("csv", tmp_path, classes=("NA", "ZA"), missing=("NA", "?", "-9")))
+    assert table.labels.tolist() == [0, 1, UNLABELLED, UNLABELLED]
+    merge = (("south", ("NA", "ZA", "?")), ("other", ("-9",)))
+    assert load_table(make_config("csv", tmp_path, merge=merge)).labels.tolist() == [0, 0, 0, 1]
+    assert load_table(make_config("csv", tmp_path, missing=())).findings == ()
 
 
 def test_csv_chosen_by_name(tmp_path):
@@ -169,6 +190,57 @@ def test_csv_label_out_of_range_is_left_to_the_audit(tmp_path):
     assert table.classes == ("1", "0")
     assert table.labels.tolist() == [1, 0, OUT_OF_RANGE, UNLABELLED]
     assert table.rows["raw_label"][2] == "2"
+
+
+@pytest.mark.parametrize("configured", [(), ("01", "02", "10"), (1, 2, 10)])
+def test_labels_keep_the_spelling_of_the_source(tmp_path, configured):
+    write_csv(tmp_path, "filename,label", "a,01", "b,02", "c,10", "d,")
+    table = load_table(make_config("csv", tmp_path, classes=configured))
+    assert table.classes == table.class_names == ("01", "02", "10")
+    assert list(table.rows["raw_label"]) == ["01", "02", "10", ""]
+    assert table.labels.tolist() == [0, 1, 2, UNLABELLED]
+    merged = load_table(make_config("csv", tmp_path, merge=(("low", ("01", 2)), ("high", ("10",)))))
+    assert merged.labels.tolist() == [0, 0, 1, UNLABELLED]
+    assert merged.originals == ("01", "02", "10")
+    assert list(merged.rows["original"]) == ["01", "02", "10", ""]
+
+
+def test_spellings_of_one_number_are_one_class_and_said(tmp_path):
+    write_csv(tmp_path, "filename,label", "a,01", "b,1", "c,01.0", "d,2", "e,2.0")
+    table = load_table(make_config("csv", tmp_path))
+    assert table.classes == ("01", "2")
+    assert table.labels.tolist() == [0, 0, 0, 1, 1]
+    (finding,) = table.findings
+    assert (finding.kind, finding.filenames) == ("label_spellings", ("a", "b", "c"))
+    assert "2 x '01', 1 x '1'" in finding.reason
+
+
+def test_composed_and_decomposed_letters_are_one_class(tmp_path):
+    write_csv(tmp_path, "filename,label", "a,caf\u00e9", "b,cafe\u0301", "c,bar")
+    table = load_table(make_config("csv", tmp_path, classes=("cafe\u0301", "bar")))
+    assert table.classes == ("caf\u00e9", "bar")
+    assert table.labels.tolist() == [0, 0, 1]
+    assert [f.kind for f in table.findings] == ["label_spellings"]
+    for name in ("caf\u00e9", "cafe\u0301"):
+        write_image(tmp_path / "folders" / name / "1.png")
+    with pytest.raises(DataError) as error:
+        load_table(make_config("folder", tmp_path / "folders"))
+    assert_one_line(error, "2 folders mean class 'caf\u00e9'")
+
+
+@pytest.mark.parametrize("source", ["csv", "folder"])
+def test_labels_that_differ_in_case_are_named_by_the_config_or_an_error(tmp_path, source):
+    write_csv(tmp_path, "filename,label", "Cat/1.png,Cat", "cat/1.png,cat", "dog/1.png,dog")
+    write_images(tmp_path, "Cat/1.png", "cat/1.png", "dog/1.png")
+    with pytest.raises(DataError) as error:
+        load_table(make_config(source, tmp_path))
+    assert_one_line(error, "'Cat' (1 images), 'cat' (1 images)", "data.merge", "data.classes")
+    with pytest.raises(DataError, match="upper and lower case"):
+        load_table(make_config(source, tmp_path, classes=("cat", "dog")))
+    two = load_table(make_config(source, tmp_path, classes=("Cat", "cat", "dog")))
+    assert two.labels.tolist() == [0, 1, 2]
+    one = load_table(make_config(source, tmp_path, merge=(("cat", ("Cat", "cat")), ("dog", ("dog",)))))
+    assert one.labels.tolist() == [0, 0, 1]
 
 
 def test_csv_without_any_label_has_no_classes(tmp_path):
@@ -304,11 +376,11 @@ def write_images(root, *names):
 
 
 def test_folder_of_classes(tmp_path):
-    write_images(tmp_path, "dogs/b.jpg", "dogs/more/a.PNG", "cats/a.png", ".cache/x.png", "lost.png")
+    write_images(tmp_path, "dogs/b.jpg", "dogs/c.PNG", "cats/a.png", ".cache/x.png", "lost.png")
     (tmp_path / "cats" / "a.bak").write_text("?")
     (tmp_path / "README.md").write_text("?")
     table = load_table(make_config("folder", tmp_path))
-    assert list(table.rows["filename"]) == ["cats/a.png", "dogs/b.jpg", "dogs/more/a.PNG"]
+    assert list(table.rows["filename"]) == ["cats/a.png", "dogs/b.jpg", "dogs/c.PNG"]
     assert table.labels.tolist() == [0, 1, 1]
     assert table.classes == ("cats", "dogs")
     assert set(table.rows["split"]) == {""}
@@ -337,13 +409,6 @@ def test_folder_with_unlabelled_test(tmp_path):
     assert table.to_predict_mask.tolist() == [False, False, True, True]
     assert table.classes == ("a", "b")
     assert table.unlisted == ()
-
-
-def test_folder_of_a_class_that_is_called_train(tmp_path):
-    write_images(tmp_path, "train/1.png", "plane/1.png", "test/1.png")
-    table = load_table(make_config("folder", tmp_path))
-    assert table.classes == ("plane", "test", "train")
-    assert set(table.rows["split"]) == {""}
 
 
 def test_folder_with_only_train(tmp_path):
@@ -382,6 +447,57 @@ def test_folder_errors(tmp_path):
     assert "val, valid" in message()
 
 
+def test_folder_of_splits_in_the_layout_of_the_reference(tmp_path):
+    names = ("humans/1.png", "horses/1.png", "humans/2.png")
+    folders = ("horse-or-human", "validation-horse-or-human")
+    write_images(tmp_path, *(f"data/{folder}/{name}" for folder in folders for name in names))
+    table = load_table(make_config("folder", tmp_path))
+    assert table.classes == ("horses", "humans")
+    assert list(table.rows["split"]) == ["train"] * 3 + ["validation"] * 3
+    assert table.rows["filename"][3] == "data/validation-horse-or-human/horses/1.png"
+    assert table.source == f"folder {tmp_path / 'data'}"
+    assert table.unlisted == ()
+
+
+# --- files that are none ---------------------------------------------------------------------------
+
+
+def make_unfit_files(folder):
+    """Files that no reader may wait for, or take in whole, beside their reasons."""
+    os.mkfifo(folder / "fifo.png")
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "folder.png").mkdir()
+    with (folder / "huge.png").open("wb") as file:
+        file.truncate(60 * 2**30)  # takes no room
+    return {"fifo.png": "FIFO", "endless.png": "a device", "huge.png": "64,424.5 MB, the limit is 1,000 MB"}
+
+
+def test_what_is_no_regular_file_or_too_large_goes_to_quarantine(tmp_path):
+    root = tmp_path / "set"
+    write_images(root, "a/1.png", "b/1.png")
+    reasons = make_unfit_files(root / "a")
+    table = load_table(make_config("folder", root))
+    _, facts = decode_table(table, Decoding((4, 4), 1), cache_dir=tmp_path / "cache")
+    found = dict(zip(table.rows["filename"], facts["error"], strict=True))
+    assert [name for name, error in found.items() if not error] == ["a/1.png", "b/1.png"]
+    for name, reason in reasons.items():
+        assert found[f"a/{name}"].startswith("cannot be read: ")
+        assert reason in found[f"a/{name}"]
+    small = load_table(make_config("folder", root, max_file_mb=1e-6))
+    _, facts = decode_table(small, Decoding((4, 4), 1), cache_dir=None)
+    assert facts["error"].str.contains("data.max_file_mb").sum() == 3
+
+
+@pytest.mark.parametrize(("name", "reason"), [("fifo", "FIFO"), ("endless", "device"), ("huge", "data.max_file_mb")])
+def test_a_csv_that_is_no_regular_file_or_too_large(tmp_path, name, reason):
+    make_unfit_files(tmp_path)
+    (tmp_path / f"{name}.png").rename(tmp_path / "labels.csv")
+    for key in ("", "labels.csv"):
+        with pytest.raises(DataError) as error:
+            load_table(make_config("csv", tmp_path, csv=key))
+        assert_one_line(error, tmp_path / "labels.csv", reason)
+
+
 # --- every source ---------------------------------------------------------------------------------
 
 
@@ -411,7 +527,14 @@ def test_error_of_the_file_system_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "walk", fail)
     with pytest.raises(DataError) as error:
         load_table(make_config("folder", tmp_path))
-    assert_one_line(error, tmp_path / "a", "Permission denied")
+    assert_one_line(error, tmp_path, "Permission denied")
+
+
+def test_a_root_that_is_not_utf_8(tmp_path):
+    with pytest.raises(DataError) as error:
+        load_table(make_config("folder", f"{tmp_path}/caf\udce9"))
+    assert_one_line(error, "data.root", "not UTF-8")
+    assert str(error.value).encode()
 
 
 def test_home_is_expanded(prints, monkeypatch):

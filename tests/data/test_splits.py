@@ -359,7 +359,7 @@ def test_too_few_people_are_named() -> None:
     with pytest.raises(DataError, match=r"class 'a' has 4 people .*5 parts.*lower split\.num_folds"):
         make_splits(people(4), split_config(num_folds=5), needs_selection=False)
     make_splits(people(5), split_config(num_folds=5), needs_selection=False)
-    with pytest.raises(DataError, match=r"class 'a' has 1 people .*2 parts: add data$"):
+    with pytest.raises(DataError, match=r"class 'a' has 1 person .*2 parts: add data$"):
         make_splits(people(1), split_config(), needs_selection=False)
     with pytest.raises(DataError, match=r"class 'a' has 1 people"):
         make_splits(people(2), split_config(), needs_selection=True)
@@ -367,7 +367,7 @@ def test_too_few_people_are_named() -> None:
 
 def test_copies_that_tie_a_class_together_are_an_error_not_a_missing_class() -> None:
     table = make_table(["a"] * 10 + ["b"] * 10, pixels=["the same"] * 10 + [f"{i}" for i in range(10)])
-    with pytest.raises(DataError, match="class 'a' has 1 independent images"):
+    with pytest.raises(DataError, match="class 'a' has 1 independent image,"):
         make_splits(table, split_config(), needs_selection=False)
 
 

@@ -178,7 +178,8 @@ def test_the_findings_of_the_audit_are_shown(looked):
 
 def test_near_duplicates_of_the_audit_are_shown(looked, troubled):
     from fpclass import experiment
-    from fpclass.data.audit import WARNING, Audit, Finding
+    from fpclass.data.audit import Audit
+    from fpclass.data.table import WARNING, Finding
     from fpclass.eda.explore import explore
     from fpclass.eda.page import render
     from fpclass.run.prepare import audit_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_integers_where_the_source_has_floats() -> None:
     submission = submit(table, ANSWERS)
     assert submission["SEX"].dtype == np.int64
     assert "0.0" not in as_csv(submission)
+
+
+def test_leading_zeros_stay() -> None:
+    table = make_table(("01", "02"))
+    raw = ["01", "02", "", "02", "", "", "02", ""]
+    table = dataclasses.replace(table, rows=make_rows(NAMES, NAMES, raw, ("01", "02")))
+    submission = submit(table, {"img_0": "01", "img_2": "02", "007": "01", "NA": "02"})
+    assert submission["SEX"].tolist() == ["01", "02", "02", "01"]
 
 
 def test_text_stays_text() -> None:

@@ -27,6 +27,7 @@ from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
 from fpclass.data.table import Progress
 from fpclass.errors import DataError
+from fpclass.files import read_text
 from fpclass.threads import in_threads
 
 DRAWING_VERSION = 1
@@ -146,7 +147,7 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
     try:
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-        existing = json.loads((root / "parameters.json").read_text())
+        existing = json.loads(read_text(root / "parameters.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         existing = None
     except OSError as error:

@@ -74,13 +74,13 @@ def convert(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def _labels(folder: Path, args: argparse.Namespace) -> dict[str, str]:
     """The class of each image that the folder's CSV names, by its path below the folder."""
-    from ml_collections import ConfigDict
-
+    from fpclass.config import base_config
     from fpclass.data.sources import load_table
 
-    given = {"source": "csv", "root": str(folder), "csv": args.csv, "classes": (), "class_names": (), "merge": ()}
-    columns = {"filename_column": args.filename_column, "label_column": args.label_column, "group_column": ""}
-    table = load_table(ConfigDict({**given, **columns, "image_dir": "", "group_pattern": ""}))
+    data = base_config().data
+    data.update({"source": "csv", "root": str(folder), "csv": args.csv})
+    data.update({"filename_column": args.filename_column, "label_column": args.label_column})
+    table = load_table(data)
     rows = zip(table.rows["path"], table.rows["raw_label"], strict=True)
     return {Path(path).relative_to(folder.absolute()).as_posix(): label for path, label in rows if path}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import io
 import math
 import os
 import shutil
@@ -126,9 +127,9 @@ def copy_csv(path: Path, target: Path, root: Path, names: Mapping[str, str | Non
       DataError: not a CSV that can be read.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        text = io.StringIO(files.read_text(path, "utf-8-sig"), newline="")
+        header, *lines = list(csv.reader(text, strict=True)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}); mend it, or move it elsewhere") from None
     find = _make_find(root)
     named = [[find(line[k].strip()) if k < len(line) else "" for line in lines] for k in range(len(header))]
@@ -217,7 +218,7 @@ def _convert_file(folder: Path, output: Path, conversion: Conversion, source: st
         # An output is whole or not there, and has the time of its original.
         if target.is_file() and target.stat().st_mtime_ns == status.st_mtime_ns:
             return row | {"output_bytes": target.stat().st_size, "is_new": False, "error": ""}
-        picture, facts = open_picture(path.read_bytes())
+        picture, facts = open_picture(files.read_bytes(path))
         if conversion.format == "jpeg" and max(conversion.image_size or picture.size) > MAX_JPEG_PX:
             raise DecodeError(f"{picture.width} x {picture.height} pixels, more than a JPEG can have")
     except (DecodeError, OSError) as error:

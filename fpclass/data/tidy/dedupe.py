@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fpclass.data import perceptual
+from fpclass.data.clusters import find_clusters, joined
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
+from fpclass.data.folders import TEST, read_layout, split_of
 from fpclass.data.perceptual import Fingerprints
 from fpclass.data.resize import Decoding
-from fpclass.data.sources import VALIDATION_FOLDERS, FileReader
+from fpclass.data.sources import FileReader
 from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
@@ -25,6 +27,8 @@ BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resi
 """Kinds of copies, the first that holds."""
 HOW = ("", NEAR, MIRRORED, PIXELS, BYTES)
 """Kinds by number; "" is no copy."""
+NUM_PAIRS = 1 << 22
+"""Pairs of a cluster that are compared together."""
 CLEAN, CLUSTERS, SHEETS = "clean", "duplicates.csv", "sheets"
 """Names in the output: the folder without copies, the list, the pictures of the clusters."""
 
@@ -44,22 +48,29 @@ def list_images(folder: Path, labels: dict[str, str] | None = None) -> Table:
     if not images:
         raise DataError(f"{folder}: no images in it; give a folder with image files at any depth")
     names = [file.relative_to(folder).as_posix() for file in images]
-    parts = [name.split("/") for name in names]
-    splits = {"train": "train", "test": "test"} | dict.fromkeys(VALIDATION_FOLDERS, "validation")
-    split = [splits.get(part[0], "") if len(part) > 2 else "" for part in parts]
-    if labels is None:
-        # As data.source=folder reads it: directly in the test/ beside a divided train/ are images to predict.
-        is_divided = any(part[0] == "train" and len(part) > 2 for part in parts)
-        classless = {("test",)} if is_divided else set()
-        labels = {
-            name: part[-2] if len(part) > 1 and tuple(part[:-1]) not in classless else ""
-            for name, part in zip(names, parts, strict=True)
-        }
+    folders, splits = _classes_and_splits(folder, names)
+    labels = folders if labels is None else labels
+    split = [splits.get(name, "") for name in names]
     raw_label = [labels.get(name, "") for name in names]
     classes = tuple(sorted(set(raw_label) - {""}))
     paths = tuple(str(file.absolute()) for file in images)
     rows = make_rows(names, list(paths), raw_label, classes, split=split)
     return Table(rows, classes, classes, FileReader(paths), source=f"folder {folder}")
+
+
+def _classes_and_splits(folder: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Class and split of each image by its POSIX path, as far as its folders tell."""
+    try:
+        layout = read_layout(folder)
+    except DataError:  # no data set yet: every image is of the folder that it is in
+        parts = {name: name.split("/")[:-1] for name in names}
+        return {name: part[-1] for name, part in parts.items() if part}, {
+            name: next(filter(None, map(split_of, part[:-1])), "") for name, part in parts.items()
+        }
+    rows = [(file.relative_to(folder).as_posix(), part) for part in layout.classes for file in part.images]
+    splits = {name: part.split for name, part in rows}
+    splits |= {file.relative_to(folder).as_posix(): TEST for file in layout.to_predict}
+    return {name: part.name for name, part in rows}, splits
 
 
 def measure_images(table: Table, progress: Progress) -> pd.DataFrame:
@@ -92,9 +103,9 @@ def find_duplicates(
     )
     prints = Fingerprints.from_facts(facts.iloc[decoded])
     exact = np.stack([pd.factorize(shown[column])[0] for column in ("pixel_sha256", "sha256")])
-    cluster = perceptual.find_clusters(prints, min_similarity, mirrored=mirrored)
+    cluster = find_clusters(prints, min_similarity, mirrored=mirrored)
     _, first, same = np.unique(exact[0], return_index=True, return_inverse=True)
-    cluster = perceptual.joined(cluster, np.arange(len(shown)), first[same])
+    cluster = joined(cluster, np.arange(len(shown)), first[same])
 
     if mirrored:
         prints = prints.and_also(prints.mirrored())
@@ -107,11 +118,20 @@ def find_duplicates(
     for _, members in pd.Series(open_rows).groupby(cluster[open_rows]):
         waiting = members.to_numpy()
         while len(waiting) > 1:
-            is_copy, part = _compare(prints, exact, waiting, min_similarity, mirrored)
-            if is_copy.any():
-                parts.append(part | {"cluster": np.full(len(part["row"]), len(parts))})
-            is_copy[0] = True
-            waiting = waiting[~is_copy]
+            # Some at a time, because most are copies of one of the first ones, or none is.
+            firsts = waiting[: max(1, NUM_PAIRS // len(waiting))]
+            kinds = _kinds(prints, exact, firsts, waiting, min_similarity, mirrored)
+            is_left = np.ones(len(waiting), bool)
+            for k in range(len(firsts)):
+                if is_left[k]:
+                    is_left[k] = False
+                    copies_of = np.flatnonzero(is_left & (kinds[k] > 0))
+                    is_left[copies_of] = False
+                    if len(copies_of):
+                        rows = np.concatenate([[k], copies_of])
+                        part = _compare(prints, exact, waiting[rows], kinds[k, rows])
+                        parts.append(part | {"cluster": np.full(len(rows), len(parts))})
+            waiting = waiting[is_left]
     if not parts:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
     copies = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -200,34 +220,39 @@ def _cluster_lines(duplicates: Any, num_shown: int = 5) -> list[str]:
     return lines + [f"  and {len(clusters) - num_shown} more"] * (len(clusters) > num_shown)
 
 
-def _compare(
-    prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, min_similarity: float, mirrored: bool
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Images beside the first of `rows`: which are copies of it, how, and how near. The first is one, if any is.
+def _kinds(
+    prints: Fingerprints,
+    exact: np.ndarray,
+    firsts: np.ndarray,
+    rows: np.ndarray,
+    min_similarity: float,
+    mirrored: bool,
+) -> np.ndarray:
+    """What `rows` are beside each of their `firsts`: numbers of `HOW`, 0 for no copy and for the image itself, [k, n].
 
     `prints` are of all N images, and behind them those of their mirror images if `mirrored`; `exact` has equal numbers
-    for equal pixels (first row) and equal files (second row), [2, N]. Gives a mask of the copies [n], and columns.
+    for equal pixels (first row) and equal files (second row), [2, N].
     """
-    against = np.full(len(rows), rows[0])
-    kind = np.where(perceptual.is_copy(prints, against, rows, min_similarity), HOW.index(NEAR), 0)
+    kinds = np.where(perceptual.copy_matrix(prints, firsts, rows, min_similarity), HOW.index(NEAR), 0)
     if mirrored:
-        mirror = against + exact.shape[1]
-        is_mirrored = (kind == 0) & perceptual.is_copy(prints, mirror, rows, min_similarity)
-        kind[is_mirrored] = HOW.index(MIRRORED)
-        against[is_mirrored] = mirror[is_mirrored]
-    is_same = exact[:, rows] == exact[:, rows[:1]]
-    for how, same in zip((PIXELS, BYTES), is_same, strict=True):
-        kind[same] = HOW.index(how)
-    kind[0] = 0
-    is_copy = kind > 0
-    is_copy[0] = is_copy.any()
-    against, rows = against[is_copy], rows[is_copy]
+        mirrors = firsts + exact.shape[1]
+        is_mirrored = perceptual.copy_matrix(prints, mirrors, rows, min_similarity, kinds == 0)
+        kinds[is_mirrored] = HOW.index(MIRRORED)
+    for how, values in zip((PIXELS, BYTES), exact, strict=True):
+        kinds[values[firsts, None] == values[rows]] = HOW.index(how)
+    kinds[firsts[:, None] == rows] = 0
+    return kinds
+
+
+def _compare(prints: Fingerprints, exact: np.ndarray, rows: np.ndarray, kind: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns on the first of `rows` and its copies, which are of the kinds that `_kinds` gives: how near they are."""
+    against = np.where(kind == HOW.index(MIRRORED), rows[0] + exact.shape[1], rows[0])
     # An empty page is like itself, too, and what is the same is so without rounding.
-    similarity = np.where(is_same.any(axis=0)[is_copy], 1, perceptual.similarity(prints, against, rows))
-    return is_copy, {
+    is_same = (exact[:, rows] == exact[:, rows[:1]]).any(axis=0)
+    return {
         "row": rows,
-        "how": np.array(HOW, object)[kind[is_copy]],
-        "similarity": similarity.round(6),
+        "how": np.array(HOW, object)[kind],
+        "similarity": np.where(is_same, 1, perceptual.similarity(prints, against, rows)).round(6),
         "phash_distance": perceptual.hamming(prints.phash, against, rows),
         "dhash_distance": perceptual.hamming(prints.dhash, against, rows),
     }

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from fpclass.console import progress
 from fpclass.data.decode import open_picture
 from fpclass.data.tidy.dedupe import KEEP
+from fpclass.files import read_bytes
 from fpclass.report.style import COLOURS, GREY, new_figure, save_figure, shorten, show_image, styled
 
 ROWS, COLUMNS = 6, 6
@@ -67,7 +68,7 @@ def write_sheets(folder: Path, target: Path, copies: Any) -> int:
 def _sheet_row(folder: Path, members: Any) -> Cluster:
     panels = []
     for image in members.head(COLUMNS).itertuples():
-        picture, _ = open_picture((folder / image.filename).read_bytes())
+        picture, _ = open_picture(read_bytes(folder / image.filename))
         picture.thumbnail((240, 240))
         size = f"{image.width} x {image.height} {image.format}, {image.num_bytes / 1e3:,.0f} kB"
         how = f"{image.how}, {image.similarity:.4f}" if image.how else "kept"

@@ -38,7 +38,7 @@ def make_submission(
         raise DataError("predictions hold a file twice: one model per submission; run `launch.py submit` again")
     if not np.isfinite(predictions.logits).all():
         raise DataError("predictions are not finite numbers: the model has diverged; train again into a new --workdir")
-    are_integers = all(re.fullmatch(r"-?[0-9]+", value) for value in table.classes)
+    are_integers = all(re.fullmatch(r"0|-?[1-9][0-9]*", value) for value in table.classes)  # 01 stays 01
     classes = [int(value) for value in table.classes] if are_integers else list(table.classes)
     filenames = predictions.frame["filename"]
     predicted = {name: classes[k] for name, k in zip(filenames, predictions.logits.argmax(axis=1), strict=True)}

@@ -184,6 +184,8 @@ def test_what_is_only_a_copy_of_a_copy_is_not_dropped(tmp_path, monkeypatch) -> 
     assert (found["decision"] == "keep").sum() > 1, "one cluster of all frames"
     assert (dropped["similarity"] >= 0.99).all()
     assert found["filename"].is_unique
+    monkeypatch.setattr(module, "NUM_PAIRS", 1)  # one image after the other
+    assert module.find_duplicates(table, facts, 0.99).equals(found)
 
 
 def test_nothing_to_drop(tmp_path, capsys) -> None:
