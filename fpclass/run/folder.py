@@ -115,7 +115,8 @@ class Run:
             if not found:
                 raise RunError(f"{path}: has no column {column}; it was changed or damaged, make it anew")
             for of in found if column in numbers else ():
-                values = pd.to_numeric(frame[of], errors="coerce").to_numpy(np.float64)
+                column_values: Any = pd.to_numeric(frame[of], errors="coerce")
+                values = column_values.to_numpy(np.float64)
                 if not np.isfinite(values).all():
                     met = frame[of].to_numpy()[~np.isfinite(values)][0]
                     raise RunError(f"{path}: column {of} holds {met!r}, expected finite numbers; make it anew")

@@ -361,7 +361,7 @@ def test_too_few_people_are_named() -> None:
     make_splits(people(5), split_config(num_folds=5), needs_selection=False)
     with pytest.raises(DataError, match=r"class 'a' has 1 person .*2 parts: add data$"):
         make_splits(people(1), split_config(), needs_selection=False)
-    with pytest.raises(DataError, match=r"class 'a' has 1 people"):
+    with pytest.raises(DataError, match=r"class 'a' has 1 person"):
         make_splits(people(2), split_config(), needs_selection=True)
 
 
