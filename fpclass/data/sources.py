@@ -17,7 +17,7 @@ from fpclass.data.copies import add_copies, holds_copies
 from fpclass.data.files import ImageIndex, all_files, csv_files, image_files, is_folder, looks_like_image, some_of
 from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows, merge_classes
 from fpclass.errors import ConfigError, DataError
-from fpclass.files import cache_dir
+from fpclass.files import cache_dir, expanded
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")
 SYNTHETIC_MARK = "SYNTHETIC.txt"
@@ -277,7 +277,7 @@ def _load_synthetic(data: Any, progress: Progress | None) -> Table:
     num_images, image_size, seed = data.synthetic.num_images, data.synthetic.image_size, data.synthetic.seed
     height, width = image_size
     folder = cache_dir() / "synthetic" / f"{num_images}x{height}x{width}-seed{seed}"
-    root = Path(data.root).expanduser() if data.root else folder
+    root = expanded(data.root) if data.root else folder
     draw_dataset(root, num_images=num_images, image_size=(height, width), seed=seed, progress=progress)
     columns = {"filename_column": "filename", "label_column": "SEX", "group_column": "ID"}
     files = {"root": str(root), "csv": "all_labels.csv", "image_dir": ""}
@@ -311,7 +311,7 @@ def _root_folder(data: Any) -> Path:
         raise ConfigError("data.root is empty; give the folder of the data set, e.g. --config.data.root=DIR")
     if archive.is_packed(data.root):
         return archive.open_root(data.root, data.sha256)
-    root = Path(data.root).expanduser()
+    root = expanded(data.root)
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}; give the folder of the data set, or an archive of it")
     if holds_copies(root):

@@ -43,6 +43,7 @@ class Run:
         path = run.path("config.json")
         was_there = make_folder(folder, path.name, "run")
         with run.lock():
+            files.sweep(folder)
             if was_there and run.path("checkpoints").is_dir():
                 changed = experiment.training_differences(cls.open(folder).config, config)
                 if changed:

@@ -16,7 +16,7 @@ from fpclass.data.decode import Images, decode_table
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
 from fpclass.data.table import Table, make_rows
-from fpclass.errors import DataError, RunError
+from fpclass.errors import DataError, RunError, printable
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
@@ -90,7 +90,7 @@ def predictions_frame(
     is_fine = np.array(errors) == ""
     objective = config.submit.threshold_for
     predicted = rule.decide(log_probabilities, objective, config.study.cost)
-    frame = pd.DataFrame({"filename": [str(path) for path in paths]})
+    frame = pd.DataFrame({"filename": [printable(str(path)) for path in paths]})
     frame["predicted"] = np.where(is_fine, np.array(classes, object)[predicted], "")
     frame["name"] = np.where(is_fine, np.array(class_names, object)[predicted], "")
     probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan)

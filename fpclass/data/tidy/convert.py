@@ -189,6 +189,7 @@ def _claim(output: Path, conversion: Conversion) -> None:
     settings = asdict(conversion) | {"image_size": list(conversion.image_size) if conversion.image_size else None}
     path = output / SETTINGS
     if path.is_file():
+        files.sweep(output)
         before = files.read_json(path)
         changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
