@@ -104,6 +104,8 @@ class Run:
           RunError: missing, damaged, or of other columns.
         """
         path = self.path(name)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise RunError(f"{path}: cannot be read (it is no file)")
         text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "unit", "sha256"), str)
         try:
             frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})

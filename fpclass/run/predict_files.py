@@ -132,6 +132,8 @@ def find_inputs(inputs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         images = image_files(path) if path.is_dir() else [path]
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
+        if not path.is_dir() and not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path}: no image file, and no folder")
         if not images:
             raise DataError(f"{path}: no image files in this folder")
         paths |= dict.fromkeys(images)

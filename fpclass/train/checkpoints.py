@@ -6,11 +6,15 @@ Beside the arrays stands their digest: Orbax restores arrays of which a disk has
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import logging
 import pathlib
 import shutil
+import sys
+import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -26,6 +30,8 @@ SMALL_FILES_BYTES = 2**20
 """Room for what stands beside the arrays of a checkpoint: names, shapes, folders."""
 METADATA = "_CHECKPOINT_METADATA"
 """File of Orbax in the folder of an epoch, renamed into place together with the arrays; it has room for more."""
+LAST_READS_SECONDS = 0.25
+"""After a read that failed, until those that were begun with it have ended."""
 DIGEST = "sha256"
 """Key of the digest in the custom metadata of a checkpoint. Those that earlier versions saved have none."""
 
@@ -96,7 +102,9 @@ def restore(folder: pathlib.Path, like: State) -> State:
     except RunError:
         raise
     except Exception as error:  # a damaged file may surface as an error of any layer below
-        raise _damaged(checkpoint, folder, one_line(error, 200)) from error
+        reason = one_line(error, 200)
+        _clear_away(error)
+    raise _damaged(checkpoint, folder, reason)
 
 
 def digest(tree: Any) -> str:
@@ -129,6 +137,15 @@ def _saved_digest(folder: pathlib.Path) -> str | None:
 def _damaged(where: pathlib.Path, folder: pathlib.Path, reason: str) -> RunError:
     advice = f"copy it back from a backup, or delete {folder} and give the same command of the training once more"
     return RunError(f"{where}: cannot be restored ({reason}); {advice}")
+
+
+def _clear_away(error: BaseException) -> None:
+    """Frees what a failed restore has left waiting, and lets its threads end: both print pages, and say nothing new."""
+    with _quiet():
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        gc.collect()
+        time.sleep(LAST_READS_SECONDS)
 
 
 def _by_name(tree: Any) -> dict[str, Any]:
@@ -181,11 +198,15 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences Orbax, which logs what it also raises."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Silences Orbax, which logs what it also raises, and its threads, whose reads end when nobody waits any more."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hooks = [logger.level for logger in loggers], (sys.excepthook, sys.unraisablehook)
+    sys.excepthook = sys.unraisablehook = lambda *_: None
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        sys.excepthook, sys.unraisablehook = hooks
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
