@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import time
 import warnings
 import zlib
 
@@ -22,6 +23,8 @@ KEPT_SHARE = 0.75
 """Of the limit, what is left where it was passed; so that not every start has to remove something."""
 BLOCK_BYTES = 512
 """A disk takes whole blocks: what it cut short has a size that is a multiple of this. Only such entries are read."""
+SUFFIX = "-cache"
+"""Of the names of entries."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of what the other of JAX's two ways of compressing makes."""
 
@@ -35,7 +38,8 @@ def keep_programs(folder: pathlib.Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tidy(folder)
+        if _has_changed(folder):
+            tidy(folder)
     except OSError:
         return
     # The disk is full: a program that is not kept is compiled again, and there is nothing else to say about it.
@@ -43,6 +47,18 @@ def keep_programs(folder: pathlib.Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _has_changed(folder: pathlib.Path) -> bool:
+    """Whether an entry has come since this was last asked: ten thousand of them take a while to look at."""
+    marker, now = folder / ".tidied", time.time()
+    with contextlib.suppress(OSError):
+        if folder.stat().st_mtime <= marker.stat().st_mtime:
+            return False
+    with contextlib.suppress(OSError):
+        marker.touch()
+        os.utime(marker, (now, now))  # what comes from now on counts as new
+    return True
 
 
 def tidy(folder: pathlib.Path, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -54,6 +70,8 @@ def tidy(folder: pathlib.Path, limit_bytes: int = LIMIT_BYTES) -> None:
     entries: list[tuple[float, int, str]] = []
     with os.scandir(folder) as found:
         for entry in found:
+            if not entry.name.endswith(SUFFIX):
+                continue
             with contextlib.suppress(OSError):  # another process may be at the same
                 status = entry.stat()
                 if status.st_size % BLOCK_BYTES == 0 and entry.is_file() and is_cut_short(pathlib.Path(entry.path)):

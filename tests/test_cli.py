@@ -439,11 +439,6 @@ def test_a_home_folder_of_nobody_in_one_line(blobs, tmp_path, capsys):
     assert "~nosuchuser is nobody's home folder" in capsys.readouterr().err
 
 
-def test_numbers_without_measure_are_refused_at_once(blobs, tmp_path, capsys):
-    fails(capsys, train_args(blobs, tmp_path / "run", "--config.evaluate.num_resamples=1000000000"),
-          "evaluate.num_resamples is 1000000000", "in [0, 100000]")  # fmt: skip
-
-
 def test_what_a_kill_left_is_swept_at_the_next_start(own_run, blobs):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()

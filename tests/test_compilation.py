@@ -44,13 +44,13 @@ def test_after_a_full_disk_programs_are_compiled_once_more_and_then_kept(tmp_pat
         filler = fill(disk, leave_kib=8)
         _, said = compile_some(folder)
         assert said == "", "a full disk costs nothing but time"
-        sizes = [path.stat().st_size for path in folder.iterdir()]
+        sizes = [path.stat().st_size for path in folder.glob("*-cache")]
         assert 0 in sizes, "JAX leaves entries that are empty, else this test shows nothing"
         filler.unlink()
         _, said = compile_some(folder)
         assert said == "", "JAX warns of every entry that it cannot read"
-        assert all(not compilation.is_cut_short(path) for path in folder.iterdir())
-        num_programs = len(list(folder.iterdir()))
+        assert all(not compilation.is_cut_short(path) for path in folder.glob("*-cache"))
+        num_programs = len(list(folder.glob("*-cache")))
         assert num_programs >= 5
         assert compile_some(folder) == (num_programs, ""), "all of them are there now"
 
@@ -102,6 +102,14 @@ def test_the_folder_does_not_grow_without_end(tmp_path: pathlib.Path) -> None:
     compilation.tidy(tmp_path, limit_bytes=8_000)
     left = {path.name[0] for path in tmp_path.iterdir()}
     assert left == {str(i) for i in range(10) if (i * 7) % 10 > 4}, "those not used for longest have gone"
+
+
+def test_only_what_is_new_is_looked_at(tmp_path: pathlib.Path) -> None:
+    looks = [compilation._has_changed(tmp_path) for _ in range(3)]
+    assert (looks[0], looks[2]) == (True, False)
+    entry(tmp_path, "new", b"")
+    assert compilation._has_changed(tmp_path)
+    assert not compilation._has_changed(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: pathlib.Path) -> None:

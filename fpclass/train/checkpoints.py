@@ -119,7 +119,9 @@ def digest(tree: Any) -> str:
         head = json.dumps([name, array.dtype.name, arrays[i][1].shape]).encode()
         return hashlib.sha256(head + b"\n" + array.reshape(-1).view(np.uint8).data).digest()
 
-    return hashlib.sha256(b"".join(in_threads(of_array, len(arrays)))).hexdigest()
+    is_small = sum(leaf.nbytes for _, leaf in arrays) < SMALL_FILES_BYTES  # not worth a thread
+    digests = map(of_array, range(len(arrays))) if is_small else in_threads(of_array, len(arrays))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _saved_digest(folder: pathlib.Path) -> str | None:
