@@ -70,7 +70,7 @@ def replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       OSError: the folder cannot be written to, or the disk is full.
     """
-    path = path.resolve()
+    path = pathlib.Path(os.path.realpath(path))  # unlike resolve(), also of a circle of links
     _sweep(path.parent, [entry.name for entry in path.parent.glob(f".{glob.escape(path.name)}.*.tmp")], 0.0)
     scratch = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:

@@ -210,7 +210,7 @@ def make_odd(kind: str, path: pathlib.Path) -> pathlib.Path:
     elif kind == "link":
         (below / "target").write_text("mine")
         path.symlink_to(below / "target")
-    elif kind == "file":
+    elif kind in ("file", "below a file"):
         path.write_bytes(b"\x00mine")
     return {"below a file": path / "below", "long": path.with_name("l" * 300)}.get(kind, path)
 
