@@ -88,7 +88,9 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_trained_flag(parser: argparse.ArgumentParser) -> None:
     """`--workdir` of commands that open a run folder or a study folder."""
-    parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="run folder of a training, or a study folder")
+    parser.add_argument(
+        "--workdir", type=path, metavar="DIR", required=True, help="run folder of a training, or a study folder"
+    )
 
 
 def add_study_workdir_flag(parser: argparse.ArgumentParser, default: str) -> None:
