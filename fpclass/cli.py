@@ -9,11 +9,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from fpclass.compilation import keep_programs
+from fpclass.console import complain
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.eda import commands as eda
-from fpclass.errors import FpclassError
+from fpclass.errors import FpclassError, is_out_of_memory, one_line
+from fpclass.files import cache_dir
 from fpclass.flags import Command
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
@@ -78,17 +81,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         _prepare_libraries()
         return COMMANDS[args.command].function(args, rest)
     except FpclassError as error:
-        print(f"fpclass: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a disk that fills up while a log is being written, a folder that vanishes
         where, why = error.filename or args.command, error.strerror or error
-        print(f"fpclass: {where}: {why}; free space on the disk, or look at the file's rights", file=sys.stderr)
+        complain(f"{where}: {why}; free space on the disk, or look at the file's rights")
+        return 2
+    except (MemoryError, RuntimeError) as error:  # where the values of the keys are not known
+        if not is_out_of_memory(error):
+            raise
+        advice = "lower data.image_size, data.memory_gb or train.batch_size, or use a machine with more"
+        complain(f"{args.command}: out of memory ({one_line(error, 200)}); {advice}")
         return 2
     except KeyboardInterrupt:
-        print("fpclass: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
 
 
@@ -96,17 +105,6 @@ def _prepare_libraries() -> None:
     """Keeps compiled programs between runs; lets libraries speak only of errors."""
     import logging
 
-    import jax
-
-    from fpclass.files import cache_dir
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    folder = cache_dir() / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # no home to write to: compile every time
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    keep_programs(cache_dir() / "compiled")

@@ -9,10 +9,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
+from fpclass.errors import printable
+
 
 def say(text: str = "") -> None:
-    """Prints a line at once."""
-    print(text, flush=True)
+    """Prints a line at once, or several; what a terminal would obey in them is written out."""
+    print(printable(text, keep="\n\t"), flush=True)
+
+
+def complain(text: str) -> None:
+    """Prints what is wrong as one line to the standard error."""
+    print(f"fpclass: {printable(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)
 
 
 def is_terminal() -> bool:

@@ -4,6 +4,11 @@ Everything below `fpclass` raises a subclass of `FpclassError` for what a user c
 one line and exits with 2. Any other exception that reaches the user is a defect of this package.
 """
 
+import unicodedata
+
+_DIRECTIONS = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Characters that turn the direction of writing, by which "gpj.exe" can be shown as "exe.jpg"."""
+
 
 class FpclassError(Exception):
     """Something that the user can mend. The message is one line: where, what was met, what to do."""
@@ -33,6 +38,39 @@ class TrainingError(FpclassError):
     """Training cannot go on, for example because the loss is not a number any more."""
 
 
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "OUT_OF_MEMORY", "bad_alloc")
+"""What XLA, CUDA and C++ say where memory is not enough."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is not enough, be it this computer's or a device's."""
+    if isinstance(error, MemoryError):
+        return True
+    # JAX's type is not named here, because most commands never import it.
+    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and any(
+        words.lower() in str(error).lower() for words in OUT_OF_MEMORY
+    )
+
+
 def one_line(error: object, limit: int = 120) -> str:
     """The message of somebody else's exception, fit to stand in one of these lines; its type where it has none."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    return printable(" ".join(str(error).split()))[:limit] or type(error).__name__
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text in which nothing moves a cursor, colours, turns the direction of writing or cannot be encoded.
+
+    File names and servers may hold all of that. Such characters are written out as in Python, but those of `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter in keep or not is_control(letter) else _written_out(letter) for letter in text)
+
+
+def is_control(letter: str) -> bool:
+    """Whether a character is a control character, one that formats text invisibly, or half of one."""
+    return unicodedata.category(letter) in ("Cc", "Cs") or letter in _DIRECTIONS or letter in "\u2028\u2029"
+
+
+def _written_out(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

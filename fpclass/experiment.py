@@ -95,13 +95,16 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
         "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
-        "optim.weight_decay optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb "
-        "evaluate.num_resamples",
+        "optim.weight_decay optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb",
     ),
     "at least 1": (
         lambda x: x >= 1,
         "model.kernel_size model.convs_per_block optim.plateau_patience train.batch_size train.num_epochs "
         "train.patience train.eval_every_epochs train.checkpoint_every_epochs explain.num_images",
+    ),
+    "in [0, 100000], beyond which an interval does not change": (
+        lambda x: 0 <= x <= 100_000,
+        "evaluate.num_resamples",
     ),
     "> 0": (
         lambda x: x > 0,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fpclass.errors import ConfigError
+from fpclass.files import expanded
 
 DEMO = "configs/demo.py"
 
@@ -56,15 +57,23 @@ def number_of_folds(text: str) -> int:
     return 0 if text == "0" else at_least(2)(text)
 
 
+def path(text: str) -> str:
+    """The type of a flag: a path, in which `~` stands for the home folder, also behind `=`, where shells leave it."""
+    try:
+        return str(expanded(text)) if text else text
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--workdir` of commands that start a run folder."""
     add_config_flag(parser)
-    parser.add_argument("--workdir", metavar="DIR", help="run folder; default runs/NAME of the config")
+    parser.add_argument("--workdir", type=path, metavar="DIR", help="run folder; default runs/NAME of the config")
 
 
 def add_config_flag(parser: argparse.ArgumentParser) -> None:
     """`--config`, by default the demo."""
-    parser.add_argument("--config", default=DEMO, metavar="FILE", help="experiment; default %(default)s")
+    parser.add_argument("--config", type=path, default=DEMO, metavar="FILE", help="experiment; default %(default)s")
 
 
 def add_strict_flag(parser: argparse.ArgumentParser) -> None:
@@ -74,17 +83,20 @@ def add_strict_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_run_flag(parser: argparse.ArgumentParser) -> None:
     """`--workdir` of commands that open a run folder."""
-    parser.add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training")
+    parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="run folder of a training")
 
 
 def add_trained_flag(parser: argparse.ArgumentParser) -> None:
     """`--workdir` of commands that open a run folder or a study folder."""
-    parser.add_argument("--workdir", metavar="DIR", required=True, help="run folder of a training, or a study folder")
+    parser.add_argument(
+        "--workdir", type=path, metavar="DIR", required=True, help="run folder of a training, or a study folder"
+    )
 
 
 def add_study_workdir_flag(parser: argparse.ArgumentParser, default: str) -> None:
     """`--workdir` of commands that start a study folder."""
-    parser.add_argument("--workdir", metavar="DIR", default=default, help="study folder; default %(default)s")
+    help_text = "study folder; default %(default)s"
+    parser.add_argument("--workdir", type=path, metavar="DIR", default=default, help=help_text)
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,10 @@ import os
 import pathlib
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -379,3 +381,69 @@ def test_disk_full_while_training(blobs, tmp_path, capsys):
     with tiny_disk(tmp_path / "small", size_kib=512) as small:
         fails(capsys, train_args(blobs, small / "run"), str(small), "space")
         assert not [f for f in (small / "run").glob("*.csv") if f.stat().st_size == 0]
+
+
+def test_predictions_are_never_put_in_the_place_of_a_pipe_or_a_folder(run, blobs, tmp_path, capsys):
+    """And it is known before anything is predicted: here there is no model either."""
+    image = str(blobs / "processed" / "processed" / "img_0000.png")
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "far.csv")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    for output in (pipe, link):
+        assert cli.main(["predict", image, f"--workdir={run}", f"--output={output}"]) == 0
+    reader.join(timeout=20)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert link.is_symlink()
+    assert got == [(tmp_path / "far.csv").read_text()]
+    assert got[0].startswith("filename,predicted")
+    capsys.readouterr()
+    fails(capsys, ["predict", image, f"--workdir={tmp_path / 'none'}", f"--output={tmp_path}"], "is a folder")
+    assert cli.main(["predict", image, f"--workdir={run}", "--output=/dev/stdout"]) == 0
+    assert capsys.readouterr().out == got[0], "nothing else is printed there"
+
+
+def test_file_names_never_reach_the_terminal_as_they_are(run, blobs, tmp_path, capsys):
+    image = blobs / "processed" / "processed" / "img_0000.png"
+    for name in ("a\x1b[31mred\x07.png", "b\u202egnp.exe.png", "c\x00d.png".replace("\x00", "\x9b"), "d\udcff.png"):
+        shutil.copy(image, tmp_path / name)
+    (tmp_path / "e\x1b[2J.png").write_bytes(b"broken")
+    assert cli.main(["predict", str(tmp_path), f"--workdir={run}"]) == 1
+    said = capsys.readouterr()
+    for letter in "\x1b\x07\x9b\u202e\udcff":
+        assert letter not in said.out + said.err
+    for words in (r"a\x1b[31mred\x07.png", r"b\u202egnp.exe.png", r"c\x9bd.png", r"d\udcff.png"):
+        assert words in said.out
+    assert r"e\x1b[2J.png" in said.err
+
+
+def test_not_enough_memory_in_one_line(blobs, tmp_path, capsys):
+    """A real allocation: terabytes of weights."""
+    too_large = "--config.model.dense_features=(2000000000,)"
+    fails(
+        capsys, train_args(blobs, tmp_path / "run", too_large), "out of memory", "train.batch_size (now", "image_size"
+    )
+    too_large = "--config.data.image_size=(9000000,9000000)"
+    fails(capsys, train_args(blobs, tmp_path / "run2", too_large), "decoded images take", "memory_gb")
+
+
+def test_a_home_folder_of_nobody_in_one_line(blobs, tmp_path, capsys):
+    for flag in ("data.root=~nosuchuser/data", "model.weights=~nosuchuser/weights"):
+        fails(capsys, train_args(blobs, tmp_path / "run", f"--config.{flag}"), "~nosuchuser")
+    fails(capsys, ["convert", "~nosuchuser/a", str(tmp_path / "b")], "~nosuchuser")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", "--workdir=~nosuchuser/run"])
+    assert stop.value.code == 2
+    assert "~nosuchuser is nobody's home folder" in capsys.readouterr().err
+
+
+def test_what_a_kill_left_is_swept_at_the_next_start(own_run, blobs):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    left = [own_run / f".metrics.json.{process.pid}.tmp.json", own_run / f"figures/.a.png.{process.pid}.tmp.png"]
+    for path in left:
+        path.write_text("half")
+    assert cli.main(train_args(blobs, own_run)) == 0
+    assert not any(path.exists() for path in left)

@@ -15,7 +15,6 @@ import math
 import os
 import tempfile
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from io import FileIO
@@ -26,7 +25,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fpclass.errors import RunError
-from fpclass.files import replacing
+from fpclass.files import replacing, sweep
 
 LIMIT_BYTES = 4 * 2**30
 """Size of all cached sets together above which those not used for longest are removed; the newest always stays."""
@@ -35,7 +34,8 @@ Images: TypeAlias = UInt8[np.ndarray, "N H W C"]
 Facts: TypeAlias = list[dict[str, Any]]
 
 _PREFIX, _SUFFIX = "decoded-", ".cache"
-_STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to a process that was killed
+_STALE_SECONDS = 3600.0
+"""A temporary file this old, of a process that is not there, was left by a kill. It may be of another machine's."""
 
 
 class StoredImages:
@@ -108,6 +108,7 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
       settings: everything but the files that the arrays depend on, the shape of an image among it.
       contents: per row, in order, the digest of its bytes, or why it has none.
     """
+    sweep(folder, _STALE_SECONDS)
     kept = _load(_path(folder, settings, contents))
     if kept is None:
         others = _newest_first(folder, _settings_prefix(settings))
@@ -235,7 +236,4 @@ def _remove_oldest(folder: Path) -> None:
     for position, path in enumerate(_newest_first(folder, _PREFIX)):
         total += path.stat().st_size
         if position > 0 and total > LIMIT_BYTES:
-            path.unlink(missing_ok=True)
-    for path in folder.glob(f".{_PREFIX}*.tmp*"):
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             path.unlink(missing_ok=True)

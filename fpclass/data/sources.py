@@ -30,7 +30,7 @@ from fpclass.data.table import (
     one_spelling,
 )
 from fpclass.errors import ConfigError, DataError
-from fpclass.files import MAX_FILE_MB, cache_dir, read_bytes, read_text
+from fpclass.files import MAX_FILE_MB, cache_dir, expanded, read_bytes, read_text
 
 LIMIT_KEY = "data.max_file_mb"
 SYNTHETIC_MARK = "SYNTHETIC.txt"
@@ -280,7 +280,7 @@ def _load_synthetic(data: Any, progress: Progress | None) -> Table:
     num_images, image_size, seed = data.synthetic.num_images, data.synthetic.image_size, data.synthetic.seed
     height, width = image_size
     folder = cache_dir() / "synthetic" / f"{num_images}x{height}x{width}-seed{seed}"
-    root = Path(data.root).expanduser() if data.root else folder
+    root = expanded(data.root) if data.root else folder
     draw_dataset(root, num_images=num_images, image_size=(height, width), seed=seed, progress=progress)
     columns = {"filename_column": "filename", "label_column": "SEX", "group_column": "ID"}
     files = {"root": str(root), "csv": "all_labels.csv", "image_dir": ""}
@@ -357,7 +357,7 @@ def _root_folder(data: Any) -> Path:
         raise DataError(f"data.root = {data.root!r}: the name is not UTF-8; rename the folder")
     if archive.is_packed(data.root):
         return archive.open_root(data.root, data.sha256)
-    root = Path(data.root).expanduser()
+    root = expanded(data.root)
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}; give the folder of the data set, or an archive of it")
     if holds_copies(root):

@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from fpclass.data.files import some_of
 from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows
 from fpclass.errors import ConfigError, DataError
+from fpclass.files import expanded
 
 SPLITS = ("train", "validation", "test")
 
@@ -81,7 +81,7 @@ def _prepared_builder(name: str, root: str, place: str) -> Any:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-    data_dir = str(Path(root).expanduser()) if root else None
+    data_dir = str(expanded(root)) if root else None
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except DatasetNotFoundError:

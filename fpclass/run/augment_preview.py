@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
-import uuid
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +44,7 @@ def preview(
       ConfigError, DataError: of the config and its data; a folder for the copies that holds something.
       RunError: something cannot be written.
     """
+    files.check_writable(output)
     if folder:
         _require_new(folder)
     prepared = prepare(config)
@@ -144,24 +143,18 @@ def save_copies(folder: pathlib.Path, frame: pd.DataFrame, copies: UInt8[np.ndar
       DataError: the folder holds something, or cannot be written.
     """
     _require_new(folder)
-    scratch = folder.parent / f".{folder.name}.writing-{uuid.uuid4().hex[:12]}"
     try:
-        scratch.mkdir(parents=True)
-        for name, pixels in progress(
-            zip(frame["filename"], copies.reshape(-1, *copies.shape[2:]), strict=True), len(frame), "save"
-        ):
-            path = scratch / name
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
-        files.write_csv(scratch / TABLE_NAME, frame)
-        if folder.is_dir():
-            folder.rmdir()  # it is empty
-        scratch.rename(folder)
+        with files.replacing_folder(folder) as scratch:
+            for name, pixels in progress(
+                zip(frame["filename"], copies.reshape(-1, *copies.shape[2:]), strict=True), len(frame), "save"
+            ):
+                path = scratch / name
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+            files.write_csv(scratch / TABLE_NAME, frame)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot write ({reason}); free space or give another --save") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def copies_table(table: Table, groups: np.ndarray, rows: Int[np.ndarray, " n"], num_copies: int) -> pd.DataFrame:

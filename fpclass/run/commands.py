@@ -19,6 +19,7 @@ from fpclass.flags import (
     add_process_flags,
     add_strict_flag,
     at_least,
+    path,
 )
 
 if TYPE_CHECKING:
@@ -208,8 +209,8 @@ def _add_preview_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--images", type=at_least(1), default=6, metavar="N", help="training images, of all classes; default 6")
     add("--copies", type=at_least(1), default=6, metavar="K", help="augmented copies of each; default 6")
-    add("--output", metavar="PNG", help="where the sheet goes; default runs/NAME-augment.png")
-    add("--save", metavar="DIR", help="a new folder for the augmented copies as files, with a table")
+    add("--output", type=path, metavar="PNG", help="where the sheet goes; default runs/NAME-augment.png")
+    add("--save", type=path, metavar="DIR", help="a new folder for the augmented copies as files, with a table")
 
 
 COMMANDS = (

@@ -43,6 +43,7 @@ class Run:
         path = run.path("config.json")
         was_there = make_folder(folder, path.name, "run")
         with run.lock():
+            files.sweep(folder)
             if was_there and run.path("checkpoints").is_dir():
                 changed = experiment.training_differences(cls.open(folder).config, config)
                 if changed:
@@ -103,6 +104,8 @@ class Run:
           RunError: missing, damaged, or of other columns.
         """
         path = self.path(name)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise RunError(f"{path}: cannot be read (it is no file)")
         text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "original", "unit", "sha256"), str)
         try:
             frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})

@@ -17,7 +17,7 @@ from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import FileReader
 from fpclass.data.table import Table, make_rows
-from fpclass.errors import DataError, RunError
+from fpclass.errors import DataError, RunError, printable
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
@@ -92,7 +92,7 @@ def predictions_frame(
     is_fine = np.array(errors) == ""
     objective = config.submit.threshold_for
     predicted = rule.decide(log_probabilities, objective, config.study.cost)
-    frame = pd.DataFrame({"filename": [str(path) for path in paths]})
+    frame = pd.DataFrame({"filename": [printable(str(path)) for path in paths]})
     frame["predicted"] = np.where(is_fine, np.array(classes, object)[predicted], "")
     frame["name"] = np.where(is_fine, np.array(class_names, object)[predicted], "")
     probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan)
@@ -134,6 +134,8 @@ def find_inputs(inputs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         images = image_files(path) if path.is_dir() else [path]
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
+        if not path.is_dir() and not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path}: no image file, and no folder")
         if not images:
             raise DataError(f"{path}: no image files in this folder")
         paths |= dict.fromkeys(images)

@@ -25,6 +25,7 @@ from fpclass.run.log import Clock, EpochBar, Log, first_bad_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, epochs_passed, fit, have_all_stopped
+from fpclass.train.memory import told_in_one_line
 from fpclass.train.placement import Placement, place_run
 from fpclass.train.state import Best, Member, TrainState
 from fpclass.train.streaming import describe_stream, is_streamed
@@ -129,11 +130,12 @@ def train_together(
 
     Raises:
       RunError: a folder cannot be written to.
-      TrainingError: the loss is not finite.
+      TrainingError: the loss is not finite, or there is not enough memory.
     """
     engine, dataset, num_epochs = placement.engine, placement.dataset, config.train.num_epochs
-    stacked = engine.put_members([trainee.member for trainee in trainees])
-    state, start = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
+    with told_in_one_line(config):
+        stacked = engine.put_members([trainee.member for trainee in trainees])
+        state, start = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
     for trainee in trainees if is_first_process() else ():
         trainee.run.truncate_history(start)
     on_start(state, start)
@@ -158,7 +160,8 @@ def train_together(
                 save(state)
             return not agree(np.array(bool(interruption.signal_number)), any_process=True)
 
-        state = fit(engine, state, stacked, dataset, config.train, after_epoch)
+        with told_in_one_line(config):
+            state = fit(engine, state, stacked, dataset, config.train, after_epoch)
     is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
     if keeps_checkpoint or not is_finished:
         save(state)

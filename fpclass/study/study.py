@@ -161,6 +161,7 @@ class Study:
         path = self.path("study.json")
         make_folder(self.folder, path.name, "study")
         with self.lock():
+            files.sweep(self.folder)
             if path.is_file():
                 self._make_room(Study.open(self.folder))
             files.write_json(path, self.to_json())

@@ -1,22 +1,39 @@
-"""Orbax checkpoints: `last` with the whole training state for a resume, `best` with the weights that are used."""
+"""Orbax checkpoints: `last` with the whole training state for a resume, `best` with the weights that are used.
+
+Beside the arrays stands their digest: Orbax restores arrays of which a disk has changed a bit as if they were whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import hashlib
+import json
 import logging
 import pathlib
 import shutil
+import sys
+import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from fpclass.errors import RunError, one_line
+from fpclass.threads import in_threads
 
 State = TypeVar("State")
 SMALL_FILES_BYTES = 2**20
 """Room for what stands beside the arrays of a checkpoint: names, shapes, folders."""
+METADATA = "_CHECKPOINT_METADATA"
+"""File of Orbax in the folder of an epoch, renamed into place together with the arrays; it has room for more."""
+LAST_READS_SECONDS = 0.25
+"""After a read that failed, until those that were begun with it have ended."""
+DIGEST = "sha256"
+"""Key of the digest in the custom metadata of a checkpoint. Those that earlier versions saved have none."""
 
 
 def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
@@ -36,7 +53,8 @@ def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
         with _manager(folder, is_saving=True) as manager:
             if manager.latest_step() == epoch:  # training is deterministic: the same epoch is the same state
                 return
-            manager.save(epoch, args=ocp.args.StandardSave(state), force=True)
+            known = {DIGEST: digest(state)}
+            manager.save(epoch, args=ocp.args.StandardSave(state), force=True, custom_metadata=known)
             manager.wait_until_finished()
     except Exception as error:  # Orbax wraps what the disk says in errors of several libraries
         raise RunError(
@@ -45,18 +63,25 @@ def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
 
 
 def latest_epoch(folder: pathlib.Path) -> int | None:
-    """The epoch of the newest complete checkpoint, or None."""
+    """The epoch of the newest complete checkpoint, or None.
+
+    Raises:
+      RunError: what Orbax says of it is damaged.
+    """
     if not folder.is_dir():
         return None
-    with _manager(folder, is_saving=False) as manager:
-        return manager.latest_step()
+    try:
+        with _manager(folder, is_saving=False) as manager:
+            return manager.latest_step()
+    except Exception as error:
+        raise _damaged(folder, folder, one_line(error, 200)) from error
 
 
 def restore(folder: pathlib.Path, like: State) -> State:
     """Restores the newest checkpoint onto the default device, as a tree like `like`, which holds arrays or shapes.
 
     Raises:
-      RunError: no checkpoint, a damaged one, or one of another model.
+      RunError: no checkpoint, one of another model, or one that is damaged: its arrays do not have their digest.
     """
     epoch = latest_epoch(folder)
     if epoch is None:
@@ -70,21 +95,71 @@ def restore(folder: pathlib.Path, like: State) -> State:
             if metadata is None:
                 raise ValueError("its metadata are damaged")
             _check_structure(folder, metadata.tree, target)
-            return reader.restore(checkpoint, target)
+            restored = reader.restore(checkpoint, target)
+        if (saved := _saved_digest(checkpoint.parent)) not in (None, digest(restored)):
+            raise ValueError(f"its arrays are not those that were saved: their {DIGEST} is not {str(saved)[:16]}…")
+        return restored
     except RunError:
         raise
     except Exception as error:  # a damaged file may surface as an error of any layer below
         reason = one_line(error, 200)
-        raise RunError(f"{checkpoint}: cannot be restored ({reason}); train again into a new --workdir") from error
+        _clear_away(error)
+    raise _damaged(checkpoint, folder, reason)
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of the names, types, shapes and bytes of the arrays of a tree, wherever they are; in hexadecimal.
+
+    The nodes of the tree may be of other kinds, as long as the names on the way to an array are the same.
+    """
+    arrays = sorted(_by_name(tree).items())
+
+    def of_array(i: int) -> bytes:
+        name, array = arrays[i][0], np.ascontiguousarray(arrays[i][1])
+        head = json.dumps([name, array.dtype.name, arrays[i][1].shape]).encode()
+        return hashlib.sha256(head + b"\n" + array.reshape(-1).view(np.uint8).data).digest()
+
+    is_small = sum(leaf.nbytes for _, leaf in arrays) < SMALL_FILES_BYTES  # not worth a thread
+    digests = map(of_array, range(len(arrays))) if is_small else in_threads(of_array, len(arrays))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _saved_digest(folder: pathlib.Path) -> str | None:
+    """What `digest` was for the checkpoint in the folder of an epoch; None for one that was saved without.
+
+    Raises:
+      ValueError: what stands beside the arrays is damaged.
+    """
+    if not (folder / METADATA).is_file():
+        return None
+    known = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    return (known.get("custom_metadata") or {}).get(DIGEST)
+
+
+def _damaged(where: pathlib.Path, folder: pathlib.Path, reason: str) -> RunError:
+    advice = f"copy it back from a backup, or delete {folder} and give the same command of the training once more"
+    return RunError(f"{where}: cannot be restored ({reason}); {advice}")
+
+
+def _clear_away(error: BaseException) -> None:
+    """Frees what a failed restore has left waiting, and lets its threads end: both print pages, and say nothing new."""
+    with _quiet():
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        gc.collect()
+        time.sleep(LAST_READS_SECONDS)
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their names, as Orbax names them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(map(str, ocp.utils.tuple_path_from_keypath(path))): leaf for path, leaf in leaves}
 
 
 def _check_structure(folder: pathlib.Path, saved: Any, expected: Any) -> None:
-    """Compares names and shapes before Orbax does, which would speak of them in several pages."""
+    """Compares names, shapes and types: Orbax would speak of the first two in several pages, and convert the third."""
     was, now = (
-        {
-            "/".join(map(str, ocp.utils.tuple_path_from_keypath(path))): tuple(leaf.shape)
-            for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-        }
+        {name: f"{tuple(leaf.shape)} {np.dtype(leaf.dtype).name}" for name, leaf in _by_name(tree).items()}
         for tree in (saved, expected)
     )
     different = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
@@ -125,11 +200,15 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences Orbax, which logs what it also raises."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Silences Orbax, which logs what it also raises, and its threads, whose reads end when nobody waits any more."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hooks = [logger.level for logger in loggers], (sys.excepthook, sys.unraisablehook)
+    sys.excepthook = sys.unraisablehook = lambda *_: None
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        sys.excepthook, sys.unraisablehook = hooks
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -25,6 +25,7 @@ from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
 from fpclass.train.host_engine import make_host_engine
 from fpclass.train.members import MemberEngine, divide_over_devices, one_after_the_other, plan_rounds
+from fpclass.train.memory import fitted_batch, told_in_one_line
 from fpclass.train.state import Dataset, Member
 from fpclass.train.streaming import describe_stream, is_streamed, put_dataset
 from fpclass.train.task import Task, make_task
@@ -44,10 +45,13 @@ def place_run(config: Config, table: Table, images: Images) -> Placement:
 
     Raises:
       ConfigError, WeightsError: as `make_task` and `parallel.batch_mesh`.
+      TrainingError: there is not enough memory.
     """
     mesh = batch_mesh(config.train.num_devices)
-    task = make_task(config, table, images)
-    dataset = put_dataset(task.dataset, mesh)
+    config = fitted_batch(config, len(table), mesh.size if mesh else 1)
+    with told_in_one_line(config):
+        task = make_task(config, table, images)
+        dataset = put_dataset(task.dataset, mesh)
     return Placement(task, engine_for(dataset.images, task.model, config, mesh, num_cached=task.num_cached), dataset)
 
 
@@ -57,9 +61,12 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
     Raises:
       ConfigError, WeightsError: as `make_task`.
       RunError: several processes cannot share a stream.
+      TrainingError: there is not enough memory.
     """
     mesh = member_mesh(num_members)
-    task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
+    config = fitted_batch(config, len(table))
+    with told_in_one_line(config):
+        task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
     is_alone = num_processes() == 1 and needs_host_loop(config, task.num_cached)
     if not (is_alone or is_streamed(task.dataset.images)):
         alone = make_engine(task.model, config, num_cached=task.num_cached)

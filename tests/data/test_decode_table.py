@@ -297,11 +297,14 @@ class TestCache:
         fourth = use(3, past + 4)
         assert set(folder.iterdir()) == {foreign, fourth}
 
-    def test_what_a_killed_process_left_is_removed_a_day_later(self, tmp_path, files):
-        old, young = tmp_path / ".decoded-0-1.cache.1.tmp.cache", tmp_path / ".decoded-0-2.cache.2.tmp.cache"
+    def test_what_a_killed_process_left_is_removed_an_hour_later(self, tmp_path, files):
+        old, young = (
+            tmp_path / ".decoded-0-1.cache.4194399.tmp.cache",
+            tmp_path / ".decoded-0-2.cache.4194399.tmp.cache",
+        )
         old.write_bytes(b"")
         young.write_bytes(b"")
-        os.utime(old, (time.time() - 90_000,) * 2)
+        os.utime(old, (time.time() - 4_000,) * 2)
         decode_table(make_table(files), SMALL, cache_dir=tmp_path)
         assert not old.exists()
         assert young.exists()

@@ -122,7 +122,7 @@ def test_somebody_elses_folder_is_refused(tmp_path: pathlib.Path) -> None:
 
 def test_what_a_kill_left_before_the_first_write_does_not_stand_in_the_way(tmp_path: pathlib.Path) -> None:
     (tmp_path / ".lock").touch()
-    (tmp_path / ".config.json.123.tmp.json").write_text('{"na')
+    (tmp_path / ".config.json.4194399.tmp.json").write_text('{"na')
     Run.create(tmp_path, config_with())
     assert Run.open(tmp_path).config.name == "baseline"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -135,16 +136,16 @@ def test_a_checkpoint_of_another_model_names_an_array_and_both_shapes(tmp_path: 
         checkpoints.restore(tmp_path, tree(1, width=5))
     message = one_line(caught, tmp_path)
     assert "checkpoint of another model: 2 arrays differ" in message
-    assert "params/dense/bias is (4,) there and (5,) in the config" in message
+    assert "params/dense/bias is (4,) float32 there and (5,) float32 in the config" in message
     assert "use the config it was trained with" in message
 
 
 def test_a_checkpoint_with_other_layers_names_the_one_that_is_missing(tmp_path: pathlib.Path) -> None:
     checkpoints.save(tmp_path, 1, tree(1))
-    with pytest.raises(RunError, match=r"batch_stats/mean is absent there and \(2,\) in the config"):
+    with pytest.raises(RunError, match=r"batch_stats/mean is absent there and \(2,\) float32 in the config"):
         checkpoints.restore(tmp_path, tree(1) | {"batch_stats": {"mean": jnp.zeros(2)}})
     fewer = {key: value for key, value in tree(1).items() if key != "epoch"}
-    with pytest.raises(RunError, match=r"epoch is \(\) there and absent in the config"):
+    with pytest.raises(RunError, match=r"epoch is \(\) int32 there and absent in the config"):
         checkpoints.restore(tmp_path, fewer)
 
 
@@ -206,8 +207,93 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: pathlib.Path) -> None:
     *errors, last = python(RESTORER, folder=tmp_path)
     assert len(errors) == 4
     for error in errors:
-        assert re.fullmatch(rf"{tmp_path}/last/5/default: cannot be restored \(.+\); train again into a new .+", error)
+        assert re.fullmatch(
+            rf"{tmp_path}/last/5/default: cannot be restored \(.+\); copy it back .+, or delete last and .+", error
+        )
     assert last == "whole again"
+
+
+FLIPPER = """
+import pathlib, random, sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from fpclass.train import checkpoints
+from fpclass.errors import RunError
+rng, numbers = random.Random(0), np.random.default_rng(0)
+state = {"kernel": jnp.asarray(numbers.normal(size=(70, 60)), jnp.float32), "half": jnp.ones(3, jnp.bfloat16),
+         "epoch": jnp.asarray(7)}
+folder = pathlib.Path("last")
+checkpoints.save(folder, 7, state)
+files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "commit_success.txt")
+sizes = [path.stat().st_size for path in files]
+said = same = wrong = long = 0
+for i in range(int(sys.argv[1])):
+    (file,) = rng.choices(files, sizes if i % 2 else None)
+    whole = file.read_bytes()
+    at = rng.randrange(len(whole))
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :])
+    try:
+        restored = checkpoints.restore(folder, state)
+        is_same = all(np.asarray(restored[name]).tobytes() == np.asarray(state[name]).tobytes() for name in state)
+        same, wrong = same + is_same, wrong + (not is_same)
+    except RunError as error:
+        said += 1
+        long += len(str(error).splitlines()) != 1 or str(folder) not in str(error)
+    file.write_bytes(whole)
+checkpoints.restore(folder, state)
+print(said, same, wrong, long)
+"""
+
+
+def test_a_flipped_bit_is_never_restored(tmp_path: pathlib.Path) -> None:
+    """In any file of a checkpoint: arrays, their index, names, shapes, the digest."""
+    said, same, wrong, not_one_line = map(int, python(FLIPPER, "150", folder=tmp_path)[0].split())
+    assert wrong == not_one_line == 0
+    assert said > 50, "most of the bytes matter"
+    assert same + said == 150
+
+
+def test_a_checkpoint_without_a_digest_still_opens(tmp_path: pathlib.Path) -> None:
+    """As versions before it wrote them; and one whose digest is of other arrays does not."""
+    checkpoints.save(tmp_path, 3, tree(3))
+    metadata = tmp_path / "3" / checkpoints.METADATA
+    known = json.loads(metadata.read_text())
+    assert known["custom_metadata"] == {checkpoints.DIGEST: checkpoints.digest(tree(3))}
+    metadata.write_text(json.dumps(known | {"custom_metadata": {checkpoints.DIGEST: checkpoints.digest(tree(4))}}))
+    with pytest.raises(RunError) as caught:
+        checkpoints.restore(tmp_path, tree(0))
+    assert "its arrays are not those that were saved" in one_line(caught, tmp_path)
+    for without in (known | {"custom_metadata": {}}, {k: v for k, v in known.items() if k != "custom_metadata"}):
+        metadata.write_text(json.dumps(without))
+        assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(3))
+
+
+def test_metadata_of_another_shape_are_one_line(tmp_path: pathlib.Path) -> None:
+    checkpoints.save(tmp_path, 3, tree(3))
+    for text in ("{", "", "[1]", '{"custom_metadata": 3}', "\x00" * 200):
+        (tmp_path / "3" / checkpoints.METADATA).write_text(text)
+        with pytest.raises(RunError) as caught:
+            checkpoints.restore(tmp_path, tree(0))
+        assert "cannot be restored" in one_line(caught, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": np.zeros(3, np.float32), "c": np.ones(2, np.int32)},
+        {"a": np.zeros(3, np.float32), "b": np.ones(2, np.uint32)},
+        {"a": np.zeros((1, 3), np.float32), "b": np.ones(2, np.int32)},
+        {"a": np.array([0, 0, -0.0], np.float32), "b": np.ones(2, np.int32)},
+        {"a": np.zeros(3, np.float32)},
+    ],
+    ids=["name", "type", "shape", "bit", "number"],
+)
+def test_the_digest_is_of_names_types_shapes_and_bytes(other: dict[str, np.ndarray]) -> None:
+    arrays = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.int32)}
+    assert checkpoints.digest(other) != checkpoints.digest(arrays)
+    turned = {"b": jnp.ones(2, jnp.int32), "a": jnp.zeros(3)}
+    assert checkpoints.digest(turned) == checkpoints.digest(arrays), "of the arrays, wherever they are"
 
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: pathlib.Path) -> None:

@@ -17,6 +17,8 @@ _UNICAST = ipaddress.IPv6Network("2000::/3")
 """All that IANA has given out of IPv6. What lies outside stands for other networks: site-local, translated, future."""
 _DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
 """RFC 9637, which older Pythons do not know."""
+_NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
+"""IETF protocol assignments, a part of which Pythons count as global; and Azure's own services for its machines."""
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 MAX_URL = 8000
 """Characters of an address; longer ones no server takes."""
@@ -78,6 +80,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if ip not in _UNICAST or ip in _DOCUMENTATION:
             return False
+    elif any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not ip.is_multicast
 
 

@@ -141,7 +141,7 @@ class Openverse:
                 if result.get("url")
             )
             return Page(candidates, is_last=not payload["results"] or page >= payload["page_count"])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise Later(f"{self._base} answered something else than results ({error!r:.100})", math.inf) from None
 
 

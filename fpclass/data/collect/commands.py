@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fpclass import __version__
 from fpclass.console import progress, say
 from fpclass.errors import DataError, RunError
+from fpclass.files import expanded, is_offline, sweep
 from fpclass.flags import Command, at_least, refuse
 
 if TYPE_CHECKING:
@@ -45,12 +46,11 @@ def collect(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.data.collect.plan import make_plan
     from fpclass.data.collect.provenance import Provenance
     from fpclass.data.collect.search import search
-    from fpclass.files import is_offline
 
     refuse(overrides, "collect")
     if is_offline():
         raise DataError("FPCLASS_OFFLINE is set, and collecting needs the network; unset it")
-    folder = pathlib.Path(args.folder).expanduser()
+    folder = expanded(args.folder)
     plan = make_plan(pathlib.Path(args.queries) if args.queries else None, args.query, args.urls)
     client = Client(user_agent=user_agent(args.contact), delay_seconds=args.delay)
     asked = [BACKENDS[name](client, args.licence) for name in dict.fromkeys(args.search) if plan.queries]
@@ -166,9 +166,7 @@ def _claimed(folder: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{folder}: cannot write ({error.strerror or error}); choose another folder") from None
     with lock:
-        for path in folder.glob("*/.*"):
-            if re.fullmatch(r"\.[0-9a-f]{16}\.\w+\.\d+\.tmp\.\w+", path.name):
-                path.unlink()
+        sweep(folder)
         yield
 
 

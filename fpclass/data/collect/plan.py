@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fpclass.data.collect.backends import Query
 from fpclass.data.files import some_of
 from fpclass.data.table import canonical_label
-from fpclass.errors import DataError
+from fpclass.errors import DataError, one_line
+from fpclass.files import expanded
 
 URLS = "urls"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")
@@ -56,7 +58,7 @@ def make_plan(file: pathlib.Path | None = None, queries: Sequence[str] = (), url
         class_name, _, path = text.partition("=")
         if not path:
             raise DataError(f"--urls {text!r}: expected CLASS=FILE, a text file with an address a line")
-        urls.setdefault(_class_name("--urls", class_name), []).extend(_read_urls(pathlib.Path(path).expanduser()))
+        urls.setdefault(_class_name("--urls", class_name), []).extend(_read_urls(expanded(path)))
     plan = Plan(tuple(dict.fromkeys(parsed)), {name: tuple(dict.fromkeys(some)) for name, some in urls.items()})
     if not plan.classes:
         raise DataError(
@@ -73,7 +75,7 @@ def _read_yaml(path: pathlib.Path, queries: list[Query], urls: dict[str, list[st
             place = f"{path}: {class_name}: {language}"
             texts = [texts] if isinstance(texts, str) else texts
             if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-                raise DataError(f"{place}: met {texts!r:.100}; expected a text or a list of texts; {_EXPECTED}")
+                raise DataError(f"{place}: met {reprlib.repr(texts)}; expected a text or a list of texts; {_EXPECTED}")
             if language == URLS:
                 urls.setdefault(class_name, []).extend(text.strip() for text in texts)
             else:
@@ -94,17 +96,19 @@ def _load_yaml(path: pathlib.Path) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        with path.expanduser().open(encoding="utf-8-sig") as file:
+        with expanded(path).open(encoding="utf-8-sig") as file:
             return yaml.load(file, Loader)
     except OSError as error:
         raise DataError(f"--queries {path}: cannot be read ({error.strerror or error})") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # a date such as 2024-13-45 is a ValueError
-        raise DataError(f"--queries {path}: not YAML in UTF-8 ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(f"--queries {path}: not YAML in UTF-8 ({one_line(error, 200)})") from None
+    except RecursionError:
+        raise DataError(f"--queries {path}: nested too deeply; {_EXPECTED}") from None
 
 
 def _mapping(value: Any, place: str) -> dict:
     if not isinstance(value, dict) or not value:
-        raise DataError(f"{place}: met {value!r:.100}; {_EXPECTED}")
+        raise DataError(f"{place}: met {reprlib.repr(value)}; {_EXPECTED}")
     return value
 
 

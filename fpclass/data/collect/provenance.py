@@ -11,7 +11,7 @@ from typing import IO, Any
 import pandas as pd
 
 from fpclass import files
-from fpclass.errors import DataError, RunError
+from fpclass.errors import DataError, RunError, one_line, printable
 
 NAME = "provenance.csv"
 KEPT, DUPLICATE, REFUSED, LATER = "kept", "duplicate", "refused", "later"
@@ -72,6 +72,8 @@ class Provenance:
         self._file: IO[bytes] | None = None
         self._num_lines = 0
         if self.path.exists():
+            if not self.path.is_file():  # a pipe would be waited for
+                raise DataError(f"{self.path}: is no file; collect into a new folder")
             self._read()
 
     def __enter__(self) -> Provenance:
@@ -104,7 +106,9 @@ class Provenance:
         Raises:
           RunError: the disk is full, for example.
         """
-        row = dataclasses.replace(row, page=_cell(row.page), licence=_cell(row.licence), creator=_cell(row.creator))
+        # The address stays, because it is how a row is found again; that one is normal, or refused and written out.
+        texts = {name: _cell(getattr(row, name)) for name in ("page", "licence", "creator")}
+        row = dataclasses.replace(row, **texts, reason=one_line(row.reason, 1000) if row.reason else "")
         try:
             self._write_line(dataclasses.astuple(row))
         except OSError as error:
@@ -154,4 +158,4 @@ class Provenance:
 
 def _cell(text: str) -> str:
     """A text from elsewhere as a cell: one line, not endless, and nothing that a spreadsheet takes for a formula."""
-    return " ".join(text.split())[:1000].lstrip("=+-@ ")
+    return printable(" ".join(text.split()))[:1000].lstrip("=+-@ ")

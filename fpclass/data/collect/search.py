@@ -15,6 +15,7 @@ from fpclass.data.collect.address import MAX_URL, Refused, normal_url
 from fpclass.data.collect.backends import Backend, Candidate, Page, Query
 from fpclass.data.collect.client import Later
 from fpclass.data.collect.download import Find
+from fpclass.errors import printable
 
 
 def search(
@@ -68,4 +69,4 @@ def _spelling(url: str) -> str:
         return normal_url(url)
     except Refused:
         # Cut where it is still too long: a shorter one would be another address, and fetched.
-        return " ".join(url.split())[: MAX_URL + 1].encode("utf-8", "replace").decode()
+        return printable(" ".join(url.split()))[: MAX_URL + 1]

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 
 from fpclass.console import progress, say
-from fpclass.flags import Command, at_least, refuse
+from fpclass.flags import Command, at_least, path, refuse
 
 
 def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -22,7 +22,7 @@ def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="a new folder")
+    parser.add_argument("folder", type=path, metavar="DIR", help="a new folder")
     parser.add_argument("--num-images", type=at_least(1), default=2628, metavar="N", help="prints; default %(default)s")
     size = "default %(default)s; the competition has "
     parser.add_argument("--height", type=at_least(1), default=619, metavar="PX", help=f"{size}1238")

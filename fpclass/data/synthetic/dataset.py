@@ -15,8 +15,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import shutil
-import uuid
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
 from fpclass.data.table import Progress
 from fpclass.errors import DataError
-from fpclass.files import read_text
+from fpclass.files import read_text, replacing_folder
 from fpclass.threads import in_threads
 
 DRAWING_VERSION = 1
@@ -108,18 +106,12 @@ def draw_dataset(
     parameters = _parameters(num_images, image_size, seed)
     if _is_drawn(root, parameters):
         return
-    scratch = root.parent / f".{root.name}.drawing-{uuid.uuid4().hex[:12]}"
     try:
-        scratch.mkdir(parents=True)
-        _write_dataset(scratch, parameters, progress)
-        if root.is_dir():
-            root.rmdir()  # _is_drawn has seen that it is empty
-        scratch.rename(root)
+        with replacing_folder(root) as scratch:
+            _write_dataset(scratch, parameters, progress)
     except OSError as error:
         if not _is_drawn(root, parameters):  # another process may have drawn the same meanwhile
             raise _cannot_write(root, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check_parameters(num_images: int, image_size: tuple[int, int], seed: int) -> None:

@@ -33,7 +33,7 @@ def dedupe(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.data.tidy.sheets import write_sheets
 
     refuse(overrides, "dedupe")
-    folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
+    folder, output = files.expanded(args.folder), files.expanded(args.output)
     duplicates.check_output(folder, output)
     table = duplicates.list_images(folder, _labels(folder, args) if args.label_column else None)
     facts = duplicates.measure_images(table, progress)
@@ -64,7 +64,7 @@ def convert(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.data.tidy.convert import Conversion, convert_folder, report_text
 
     refuse(overrides, "convert")
-    folder, output = Path(args.folder).expanduser(), Path(args.output).expanduser()
+    folder, output = files.expanded(args.folder), files.expanded(args.output)
     size = (args.size[0], args.size[1]) if args.size else None
     conversion = Conversion(args.format, args.mode, size, args.resize, args.interpolation, args.pad_value, args.quality)
     report, notes = convert_folder(folder, output, conversion, progress)

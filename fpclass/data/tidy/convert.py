@@ -159,7 +159,7 @@ def check_apart(folder: Path, output: Path) -> None:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one with images")
-    source, target = folder.resolve(), output.resolve()
+    source, target = (Path(os.path.realpath(path)) for path in (folder, output))  # also of a circle of links
     if source == target or source in target.parents or target in source.parents:
         raise DataError(f"{output}: is, holds or is inside {folder}; write to a folder beside it")
 
@@ -190,6 +190,7 @@ def _claim(output: Path, conversion: Conversion) -> None:
     settings = asdict(conversion) | {"image_size": list(conversion.image_size) if conversion.image_size else None}
     path = output / SETTINGS
     if path.is_file():
+        files.sweep(output)
         before = files.read_json(path)
         changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:

@@ -20,7 +20,7 @@ from fpclass.data.sources import FileReader
 from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
-from fpclass.files import cache_dir
+from fpclass.files import cache_dir, sweep
 
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"
@@ -176,6 +176,7 @@ def check_output(folder: Path, output: Path) -> None:
     check_apart(folder, output)
     if output.exists() and not output.is_dir():
         raise RunError(f"{output}: is a file; give a folder")
+    sweep(output)
     there = {path.name for path in output.iterdir() if path.name[0] != "."} if output.exists() else set()
     if there - {CLUSTERS, SHEETS}:
         raise RunError(f"{output}: holds {some_of(sorted(there), limit=3)} already; give a new folder")

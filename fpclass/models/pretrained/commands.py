@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fpclass.console import say
 from fpclass.errors import WeightsError
+from fpclass.files import expanded
 from fpclass.flags import Command, refuse
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def weights(args: argparse.Namespace, overrides: list[str]) -> int:
     elif args.action == "verify":
         say(verify_text(args.name))
     else:
-        say(convert_text(pathlib.Path(args.file).expanduser(), _entry(args.name), args.output))
+        say(convert_text(expanded(args.file), _entry(args.name), args.output))
     return 0
 
 
@@ -115,7 +116,7 @@ def convert_text(path: pathlib.Path, entry: Weights, output: str | None) -> str:
     from fpclass.models.pretrained import source
     from fpclass.models.pretrained.convert import convert
 
-    out = convert(path, entry, pathlib.Path(output).expanduser() if output else None)
+    out = convert(path, entry, expanded(output) if output else None)
     metadata = source.read_metadata(out)
     lines = [f"written: {out}, fits {entry.architecture} ({entry.variant})"]
     taken = source.in_cache(entry)

@@ -38,6 +38,8 @@ def file_digest(path: pathlib.Path, kind: str = "sha256") -> str:
       WeightsError: it cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError("it is no file")
         return download.file_digest(path, kind)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from fpclass.console import say
 from fpclass.errors import WeightsError
+from fpclass.files import expanded
 from fpclass.models.pretrained.fetch import (
     cached_path,
     fetch,
@@ -42,7 +43,7 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
     """
     if name_or_file in MANIFEST:
         return MANIFEST[name_or_file], None
-    path = pathlib.Path(name_or_file).expanduser()
+    path = expanded(name_or_file)
     if path.is_file():
         return _entry_of(path), path
     close = difflib.get_close_matches(name_or_file, MANIFEST, n=3, cutoff=0.4)

@@ -10,9 +10,9 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
-from fpclass.console import say
+from fpclass.console import complain, say
 from fpclass.errors import DataError
-from fpclass.flags import Command, add_trained_flag
+from fpclass.flags import Command, add_trained_flag, path
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
@@ -92,7 +92,10 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import files
 
-    inputs = [pathlib.Path(p) for p in args.inputs]
+    inputs, output = [pathlib.Path(p) for p in args.inputs], pathlib.Path(args.output)
+    is_printed = args.output == "-" or files.own_descriptor(output) == 1
+    if not is_printed:
+        files.check_writable(output)
     there = find_study(args.workdir, overrides)
     if there:
         from fpclass.study.trained.ensemble import predict_files_by_ensemble
@@ -104,14 +107,14 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
 
         frame, words = predict_files(Run.open(args.workdir, overrides), inputs)
     failed = frame[frame["error"] != ""]
-    if args.output == "-":
+    if is_printed:
         say(frame.to_csv(index=False).rstrip())
     else:
-        files.write_csv(pathlib.Path(args.output), frame)
+        files.write_csv(output, frame)
         say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
     print(words, file=sys.stderr)  # where it does not get into a table
     for name, error in zip(failed["filename"], failed["error"], strict=True):
-        print(f"fpclass: {name}: {error}", file=sys.stderr)
+        complain(f"{name}: {error}")
     if len(failed) == len(frame):
         raise DataError(f"none of the {len(frame)} files could be read; see above")
     return 1 if len(failed) else 0
@@ -133,8 +136,8 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
 
 def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser)
-    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="image files or folders")
-    parser.add_argument("--output", default="-", metavar="CSV", help="where to; default: the terminal")
+    parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
+    parser.add_argument("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
 
 
 COMMANDS = (

@@ -269,7 +269,7 @@ def test_killed_and_resumed(tmp_path, server, number):
 
     assert [row["status"] for row in provenance(out)] == ["kept"] * 3
     assert sorted(row["filename"] for row in provenance(out)) == pictures(out)
-    (out / "a" / ".0123456789abcdef.png.77.tmp.png").write_bytes(b"half")
+    (out / "a" / ".0123456789abcdef.png.4194399.tmp.png").write_bytes(b"half")
     server.pages["/3.png"] = send(picture(3))
     server.requests.clear()
     assert collect(out, "--urls", some) == 0

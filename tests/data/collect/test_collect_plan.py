@@ -44,6 +44,8 @@ def refused(capsys, folder, *flags):
         ("a: [", ("not YAML",)),
         ("a: {2024-13-45: x}", ("not YAML",)),
         ('a: {en: "\\ud800"}', ("a: en", "not UTF-8")),
+        ("[" * 5000, ("nested too deeply",)),
+        ("a: &a [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i or ''}, *a{i or ''}]\n" for i in range(40)), ("a",)),
         ("!!python/object/apply:os.system [ls]", ("not YAML",)),
     ],
 )

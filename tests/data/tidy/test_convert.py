@@ -210,3 +210,11 @@ def test_a_csv_data_set_loads_as_before(tmp_path, cells) -> None:
     assert old == new == ["p0", "p1", ""]
     assert pixels(Path(after.rows["path"][0])).shape == (20, 30)
     assert pd.read_csv(output / "all.CSV")["remark"].tolist() == ["a, 0", "a, 1", "a, 2"]
+
+
+def test_a_circle_of_links_for_a_folder_is_one_line(tmp_path):
+    (tmp_path / "in").mkdir()
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for command in (["convert", str(tmp_path / "in"), str(circle)], ["synthesize", str(circle), "--num-images=8"]):
+        assert cli.main(command) == 2
