@@ -8,10 +8,11 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fpclass.console import interruptible, say
-from fpclass.errors import DataError
+from fpclass.errors import DataError, FpclassError
 from fpclass.flags import (
     Command,
     add_config_flag,
@@ -59,7 +60,7 @@ augmented.csv, whose column `group` keeps the copies of an image on one side of 
 
 
 def train(args: argparse.Namespace, overrides: list[str]) -> int:
-    """The whole way from images to submission: audit, split, fit, evaluate, explain, submit.
+    """The whole way from images to submission: audit, split, fit, evaluate, submit, explain.
 
     The same command goes on after an interruption, and after --until, which ends it early: ingest lists, decodes and
     audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it.
@@ -74,10 +75,11 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.folder import Run
     from fpclass.run.prepare import describe_model, prepare
     from fpclass.train.summary import summarise_model
-    from fpclass.train.task import require_weights
+    from fpclass.train.task import check_network, require_weights
 
     started = time.perf_counter()
     config = load_config(args.config, overrides)
+    check_network(config)
     with contextlib.ExitStack() as stack:
         is_first = join_processes(args)
         if not is_first:  # computes the same in a folder that nobody sees
@@ -113,10 +115,9 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
         if args.until == "evaluate":
             say(summarise(run, prepared, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
-        explain(best, prepared)
-        problem = _submit(best, prepared)
+        problems = [_tried(lambda: _submit(best, prepared)), _tried(lambda: explain(best, prepared))]
     say(summarise(run, prepared, metrics, seconds=time.perf_counter() - started))
-    if problem:
+    for problem in filter(None, problems):
         raise problem
     return 0
 
@@ -161,8 +162,10 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.explain import explain
     from fpclass.run.folder import Run
     from fpclass.run.prepare import prepare
+    from fpclass.train.task import check_network
 
     run = Run.open(args.workdir, overrides)
+    check_network(run.config)
     prepared = prepare(run.config)
     explain(BestModel(run, prepared.table.num_classes), prepared)
     say(f"written: {', '.join(str(run.path(f'figures/{n}.png')) for n in ('grad_cam_worst', 'feature_maps'))}")
@@ -202,14 +205,19 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _submit(best: BestModel, prepared: Prepared) -> DataError | None:
-    """Writes the submission, if there is one to write; gives the reason why not, for after the results."""
+def _submit(best: BestModel, prepared: Prepared) -> None:
+    """Writes the submission, if there is one to write."""
     from fpclass.run.submission import submit
 
+    if prepared.table.to_predict_mask.any():
+        submit(best, prepared)
+
+
+def _tried(step: Callable[[], None]) -> FpclassError | None:
+    """Does a step whose failure must not cost the others anything; gives the reason why it failed, for after them."""
     try:
-        if prepared.table.to_predict_mask.any():
-            submit(best, prepared)
-    except DataError as error:
+        step()
+    except FpclassError as error:
         return error
     return None
 

@@ -55,14 +55,17 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         cohort = Cohort(part.labels, groups, class_names=table.class_names)
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
-        _show_split(run, prepared, part, metrics[split], split)
     on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
+    overall = _scores_of(metrics[VALIDATION], table, config)
+    files.write_json(run.path("scores.json"), overall | {f"test_{name}": score for name, score in on_test.items()})
+    files.write_json(run.path("metrics.json"), metrics | {"findings": []})  # before figures, which may fail
+    for split in (VALIDATION, TEST):
+        if split in metrics:
+            _show_split(run, prepared, predictions.select(split), metrics[split], split)
     curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
     figures.save_figure(curves, run.path("figures/learning_curves.png"))
     metrics["findings"] = show_errors(run, prepared, predictions)
     files.write_json(run.path("metrics.json"), metrics)
-    overall = _scores_of(metrics[VALIDATION], table, config)
-    files.write_json(run.path("scores.json"), overall | {f"test_{name}": score for name, score in on_test.items()})
     return metrics
 
 

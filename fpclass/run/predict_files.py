@@ -7,7 +7,6 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from fpclass import files
 from fpclass.console import progress
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files
@@ -16,6 +15,7 @@ from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
+from fpclass.run.prepare import read_model
 from fpclass.stats.metrics import log_softmax
 from fpclass.train.streaming import memory_for_images
 
@@ -30,7 +30,7 @@ def predict_files(run: Run, inputs: list[pathlib.Path]) -> pd.DataFrame:
     Raises:
       DataError: no such file, or a folder without images.
     """
-    described = files.read_json(run.path("model.json"))
+    described = read_model(run)
     classes, class_names = described["classes"], described["class_names"]
     paths = find_inputs(inputs)
     names = [str(p) for p in paths]

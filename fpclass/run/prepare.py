@@ -19,7 +19,7 @@ from fpclass.data.decode import Images, decode_table
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
-from fpclass.data.table import Table
+from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import needs_selection
 from fpclass.files import cache_dir
@@ -181,3 +181,15 @@ def describe_model(table: Table) -> dict[str, Any]:
         "trained_on": table.source,
         "is_synthetic": table.is_synthetic,
     }
+
+
+def read_model(run: Run) -> dict[str, Any]:
+    """What model.json of a run holds, with the names that the run's config now has for the classes.
+
+    Raises:
+      ConfigError: there are not as many names as classes.
+      RunError: there is no such file, or it is damaged.
+    """
+    described = files.read_json(run.path("model.json"))
+    names = class_names(run.config.data.class_names, tuple(described["classes"]))
+    return described | {"class_names": list(names)}

@@ -47,7 +47,7 @@ def plan_sweep(
     Raises:
       ConfigError: a network without stages, or a stage that does not exist.
     """
-    config = experiment.load_config(config_path, overrides)
+    (config,) = experiment.load_configs([config_path], overrides)
     model = build_model(config.model, 2, config.data.image_size)
     if not isinstance(model, Network):
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")

@@ -24,6 +24,7 @@ from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
+from fpclass.train.task import check_network
 
 DEFAULT_FOLDS = 5
 """Where the data set gives no validation images of its own."""
@@ -141,7 +142,7 @@ class Study:
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
         """The same study with what may still be chosen after training, and perhaps more seeds."""
-        by_name = {name: experiment.override(config, overrides) for name, config in self.configs.items()}
+        by_name = {name: experiment.override(config, overrides, is_study=True) for name, config in self.configs.items()}
         return dataclasses.replace(self, configs=by_name, num_seeds=num_seeds or self.num_seeds)
 
     @contextlib.contextmanager
@@ -214,8 +215,9 @@ def plan_study(
       DataError: as `assemble`.
     """
     by_name: dict[str, Config] = {}
-    for file in find_configs(patterns):
-        config = experiment.load_config(file, overrides)
+    found = find_configs(patterns)
+    for file, config in zip(found, experiment.load_configs(found, overrides), strict=True):
+        check_network(config)
         if config.name in by_name:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"
