@@ -46,12 +46,14 @@ def _has_dense_layers(config: Config) -> bool:
 
 
 OF_A_STUDY = (
-    Reading("study. hardware.", "configs are compared: study, freeze-sweep, submit --ensemble", lambda _: False),
-    Reading("submit.threshold_for", "an ensemble decides: submit --ensemble, of a study", lambda _: False),
+    Reading("study.metric study.margin study.max_risk study.miss_rate",
+            "a study is judged: study, freeze-sweep, submit --ensemble", lambda _: False),
+    Reading("study.calibration study.cost submit.threshold_for",
+            "an ensemble decides: study, and submit --ensemble", lambda _: False),
     Reading("predict.averaging", "views are averaged (predict.flip, predict.shift_px), or the members of a study",
             lambda c: bool(c.predict.flip or c.predict.shift_px)),
 )  # fmt: skip
-"""What a study reads and a single run does not."""
+"""What a study reads and a single run does not; but for `hardware`, which says of a machine what it can take."""
 
 OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study has --folds", lambda _: False),)
 """What a single run reads and a study does not."""

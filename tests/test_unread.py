@@ -119,7 +119,16 @@ def test_the_defaults_are_never_refused(plain: str) -> None:
 
 
 def test_what_only_a_study_reads_is_refused_in_a_run_and_the_other_way_round() -> None:
-    for setting, word in (("study.margin=0.1", "study"), ("submit.threshold_for=f1", "submit --ensemble")):
+    of_a_study = {
+        "study.metric=brier": "freeze-sweep",
+        "study.margin=0.1": "freeze-sweep",
+        "study.max_risk=0.1": "freeze-sweep",
+        "study.miss_rate=0.2": "freeze-sweep",
+        "study.calibration=vector": "submit --ensemble",
+        "study.cost=((0,1),(5,0))": "submit --ensemble",
+        "submit.threshold_for=f1": "submit --ensemble",
+    }
+    for setting, word in of_a_study.items():
         with pytest.raises(ConfigError, match=word):
             load_config(BASELINE, flags(setting))
         with pytest.raises(ConfigError, match=word):
