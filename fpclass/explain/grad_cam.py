@@ -50,7 +50,7 @@ def find_path(model: nn.Module, image_shape: tuple[int, ...], stage: str) -> tup
     if not has_places(model, stages[stage]):
         having = [name for name, other in stages.items() if has_places(model, other)]
         raise ConfigError(
-            f"explain.stage is {stage!r}: its output {shape} has no places to look at; stages with places are "
+            f"explain.stage is {stage!r}: its output {shape[1:]} has no places to look at; stages with places are "
             f"{', '.join(having)}"
         )
     return path
