@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
-import pytest
 from drawn_predictions import people_predictions
 
 from configs import base
@@ -32,23 +33,20 @@ def drawn(num_people=60, per_person=6, **options):
     return OutOfFold([str(i) for i in range(len(cohort))], cohort, of_config)
 
 
-@pytest.fixture
-def study(tmp_path):
-    config = base.get_config()
-    return Study(tmp_path, {"plain": config, "better": config}, 5, 1, "plain")
+def rows_of(predictions, **settings):
+    config = settings_with(**settings)
+    study = Study(pathlib.Path(), {"plain": config, "better": config}, 5, 1, "plain")
+    return judge(predictions, study, {}, "accuracy")
 
 
-def test_the_margin_of_the_config_decides_what_does_not_matter(study):
+def test_the_margin_of_the_config_decides_what_does_not_matter():
     predictions = drawn()
-    verdicts = {
-        margin: judge(predictions, study, {}, settings_with(margin=margin))[1].comparison.verdict
-        for margin in (1e-9, 0.9)
-    }
+    verdicts = {margin: rows_of(predictions, margin=margin)[1].comparison.verdict for margin in (1e-9, 0.9)}
     assert verdicts[0.9] == "no difference that matters (within ±0.9)" or "better" in verdicts[0.9]
     assert verdicts[1e-9] != verdicts[0.9]
 
 
-def test_intervals_resample_people_and_not_their_images(study):
+def test_intervals_resample_people_and_not_their_images():
     """Six images that err alike are not six people: their interval is wider than that of as many single images."""
     predictions = drawn()
     of_images = OutOfFold(
@@ -56,9 +54,7 @@ def test_intervals_resample_people_and_not_their_images(study):
         Cohort(predictions.cohort.labels, None, predictions.cohort.folds),
         predictions.logits,
     )
-    by_people, by_images = (
-        judge(given, study, {}, settings_with())[0].score.mean for given in (predictions, of_images)
-    )
+    by_people, by_images = (rows_of(given)[0].score.mean for given in (predictions, of_images))
     assert by_people.value == by_images.value
     assert by_people.high - by_people.low > 1.3 * (by_images.high - by_images.low)
     _, reports = judge_ensemble(predictions, settings_with())
