@@ -30,7 +30,7 @@ def drawn(num_people=60, per_person=6, **options):
     cohort.class_names = ("woman", "man")
     noise = np.random.default_rng(1).normal(size=logits.shape)
     of_config = {"plain": (logits + noise)[None], "better": logits[None]}
-    return OutOfFold([str(i) for i in range(len(cohort))], cohort, of_config)
+    return OutOfFold([str(i) for i in range(len(cohort))], cohort, of_config, cohort)
 
 
 def rows_of(predictions, **settings):
@@ -49,11 +49,8 @@ def test_the_margin_of_the_config_decides_what_does_not_matter():
 def test_intervals_resample_people_and_not_their_images():
     """Six images that err alike are not six people: their interval is wider than that of as many single images."""
     predictions = drawn()
-    of_images = OutOfFold(
-        predictions.filenames,
-        Cohort(predictions.cohort.labels, None, predictions.cohort.folds),
-        predictions.logits,
-    )
+    single = Cohort(predictions.cohort.labels, None, predictions.cohort.folds)
+    of_images = OutOfFold(predictions.filenames, single, predictions.logits, single)
     by_people, by_images = (rows_of(given)[0].score.mean for given in (predictions, of_images))
     assert by_people.value == by_images.value
     assert by_people.high - by_people.low > 1.3 * (by_images.high - by_images.low)
