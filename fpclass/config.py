@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.machinery
 import importlib.util
+import itertools
 import pathlib
 import re
 import types
@@ -107,15 +108,17 @@ def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[s
     """Puts the values of the command line into a config, which is changed, and locks it.
 
     Args:
-      overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts.
+      overrides: arguments like `--config.optim.learning_rate=3e-4`, or the same in two parts; of a key given twice the
+        last one counts.
 
     Raises:
       ConfigError: an unknown key, or a value of another type.
     """
+    overrides = _without_earlier_tuples(config, overrides)
     known = [*flatten(config), *(key for key, value in config.items() if isinstance(value, ConfigDict))]
     for argument in overrides:
-        prefix, _, key = argument.split("=")[0].partition("config.")
-        if prefix in ("--", "-", "--no", "-no") and key not in known:
+        key = _key_of(argument)
+        if key is not None and key not in known:
             if key in renamed:
                 raise ConfigError(f"--config.{key}: {renamed[key]}")
             raise ConfigError(f"--config.{key}: no such key{_suggest(key, known)}; configs/base.py lists every key")
@@ -133,6 +136,38 @@ def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[s
     if rest:
         raise ConfigError(f"unexpected argument {rest[0]!r}; values are given as --config.KEY=VALUE, see --help")
     return config.lock()
+
+
+def given_keys(overrides: Sequence[str]) -> set[str]:
+    """The keys that arguments of the command line name."""
+    return {key for key in map(_key_of, overrides) if key is not None}
+
+
+def _key_of(argument: str) -> str | None:
+    """The key that an argument such as `--config.seed=3` or `--noconfig.split.grouped` names; None for other ones."""
+    prefix, dot, key = argument.split("=")[0].partition("config.")
+    return key if dot and prefix in ("--", "-", "--no", "-no") else None
+
+
+def _without_earlier_tuples(config: Config, overrides: Sequence[str]) -> list[str]:
+    """The arguments with only the last one of every tuple; an empty tuple goes into the config.
+
+    ml_collections would put the tuples of two arguments together, and take none for no argument at all.
+    """
+    defaults, rest, last = flatten(config), [], {}
+    arguments = iter(overrides)
+    for argument in arguments:
+        key = _key_of(argument)
+        if isinstance(defaults.get(key or ""), tuple):
+            last[key] = [argument] if "=" in argument else [argument, *itertools.islice(arguments, 1)]
+        else:
+            rest.append(argument)
+    for key, of_key in last.items():
+        if of_key[-1].rpartition("=")[2].strip() in ("()", "[]"):
+            config.update_from_flattened_dict({key: ()})
+        else:
+            rest += of_key
+    return rest
 
 
 def config_homes() -> list[pathlib.Path]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass import conditions
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
+from fpclass.conditions import Conditions, are_positive
 from fpclass.config import (
     Config,
     apply_overrides,
@@ -20,6 +22,7 @@ from fpclass.config import (
     flatten,
     folder_format,
     from_values,
+    given_keys,
     read_config_file,
     read_format,
 )
@@ -28,12 +31,14 @@ from fpclass.data.sources import SOURCES
 from fpclass.errors import ConfigError
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
-from fpclass.stats.decisions import COST, OBJECTIVES
+from fpclass.stats.decisions import COST, OBJECTIVES, check_cost
 from fpclass.stats.intervals import OVERALL_METRICS
+from fpclass.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
+from fpclass.unread import needs_selection as needs_selection
 
 AFTER_TRAINING = (
     *("study.", "hardware.", "evaluate.", "explain.", "submit."),
-    *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb"),
+    *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb", "data.class_names"),
 )
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
@@ -87,10 +92,6 @@ ADDED: tuple[str, ...] = (
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
-Conditions = dict[str, tuple[bool, str]]
-"""By key: whether its value is in its range, and that range in words."""
-
-
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
@@ -133,15 +134,49 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
       ConfigError: no such file, unknown key, a value of another type, or one that makes no sense.
       WeightsError: unknown weights.
     """
+    config, unread = _load(path, overrides, OF_A_STUDY)
+    refuse_unread(config, unread, given_keys(overrides))
+    return config
+
+
+def load_configs(paths: Sequence[str], overrides: Sequence[str] = ()) -> list[Config]:
+    """Loads the configs of a study, as `load_config`; a key of the command line has to be read by one of them."""
+    loaded = []
+    for path in paths:
+        try:
+            loaded.append(_load(path, overrides, OF_A_RUN))
+        except ConfigError as error:  # a value for all of them may fit only some
+            raise ConfigError(str(error) if path in str(error) else f"{path}: {error}") from None
+    for config, unread in loaded[:1]:
+        refuse_unread(config, unread, given_keys(overrides).intersection(*(unread for _, unread in loaded)))
+    return [config for config, _ in loaded]
+
+
+def _load(path: str, overrides: Sequence[str], more: Sequence[Reading]) -> tuple[Config, dict[str, str]]:
+    """A config, and its keys that are not read, as `find_unread`.
+
+    What a file sets and does not read is an error, unless the command line sees to it that it is read. The other way
+    round it is none: who switches something off need not reset its details. And a file may describe its data set for
+    all the sources it can come from.
+    """
     notes = _renamed_notes()
-    return check(_complete(apply_overrides(read_config_file(path, notes), overrides, notes)))
+    config = read_config_file(path, notes)
+    of_file = {key for key in find_unread(config) if not key.startswith("data.")}
+    config = check(_complete(apply_overrides(config, overrides, notes)))
+    unread = find_unread(config, more)
+    refuse_unread(config, unread, of_file)
+    return config, unread
 
 
-def override(config: Config, overrides: Sequence[str]) -> Config:
+def override(config: Config, overrides: Sequence[str], *, is_study: bool = False) -> Config:
     """Applies command-line overrides to the config of a run folder; only keys of `AFTER_TRAINING` may change.
 
+    Args:
+      is_study: whether the config is one of a study that is judged, and not of a single run.
+
     Raises:
-      ConfigError: an unknown key, a value of another type, or a key that would need a new training.
+      ConfigError: an unknown key, a value of another type, a key that would need a new training, or one that is not
+        read.
     """
     changed = apply_overrides(ConfigDict(config.to_dict()), overrides, _renamed_notes())
     for key in training_differences(config, changed):
@@ -149,7 +184,9 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
             f"--config.{key} cannot change after training; train into another --workdir, "
             "or leave it out to use what this run was trained with"
         )
-    return check(changed)
+    unread = find_unread(check(changed), OF_A_RUN if is_study else OF_A_STUDY)
+    refuse_unread(changed, unread, given_keys(overrides))
+    return changed
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -157,26 +194,31 @@ def to_json(config: Config) -> dict[str, Any]:
     return folder_format() | {"config": config.to_dict()}
 
 
-def from_json(values: dict[str, Any], where: str) -> Config:
+def from_json(values: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
     """Rebuilds a config from what `config.json` of a run folder holds.
 
     Args:
       values: from `to_json`, after JSON made lists of its tuples, or what format 1 held instead.
+      overrides: as `override` takes them. They may mend what an earlier version took and this one refuses.
 
     Raises:
-      ConfigError: keys that this version does not know, or lacks, or values that make no sense.
+      ConfigError: keys that this version does not know, or lacks, or values that make no sense; or as `override`.
       RunError: a later version wrote it.
     """
     number, version = read_format(values, where)
     config = values if number == 1 else values.get("config")
-    return config_of_format(config if isinstance(config, dict) else {}, where, number, version)
+    return config_of_format(config if isinstance(config, dict) else {}, where, number, version, overrides)
 
 
-def config_of_format(values: dict[str, Any], where: str, number: int, version: str) -> Config:
+def config_of_format(
+    values: dict[str, Any], where: str, number: int, version: str, overrides: Sequence[str] = ()
+) -> Config:
     """Rebuilds a config that was written in a format, as `read_format` gives it; otherwise as `from_json`."""
     flat = _with_added(_upgrade(flatten(values)) if number == 1 else flatten(values))
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
+    if overrides:
+        return override(config, overrides)
     try:
         return check(config)
     except ConfigError as error:
@@ -232,11 +274,6 @@ def subclass_counts(config: Config) -> tuple[int, ...]:
     return tuple(len(members) for _, members in config.data.merge) if config.model.subclasses else ()
 
 
-def needs_selection(config: Config) -> bool:
-    """Whether training chooses anything (the epoch, the learning rate) and so needs data to choose on."""
-    return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
-
-
 def _complete(config: Config) -> Config:
     """Puts in what the pretrained weights decide.
 
@@ -261,16 +298,16 @@ def check(config: Config) -> Config:
       ConfigError: names the key, its value and what is expected.
     """
     values = flatten(config)
-    for conditions in (
+    for conditions_of in (
         _plain_conditions,
         _data_conditions,
-        _model_conditions,
-        _finetune_conditions,
-        _cache_conditions,
-        _train_conditions,
-        _conditions_after_training,
+        conditions.model_conditions,
+        conditions.finetune_conditions,
+        conditions.cache_conditions,
+        conditions.train_conditions,
+        conditions.conditions_after_training,
     ):
-        for key, (is_fine, expected) in conditions(config).items():
+        for key, (is_fine, expected) in conditions_of(config).items():
             if not is_fine:
                 raise ConfigError(f"config.{key} is {values[key]!r}: expected {expected}")
     for key, default in flatten(base_config()).items():
@@ -279,6 +316,8 @@ def check(config: Config) -> Config:
         if takes_numbers and not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
             raise ConfigError(f"config.{key} is {values[key]!r}: expected finite numbers")
     check_augment(config.augment, config.data.channels)
+    if config.study.cost:
+        check_cost(config.study.cost, known_classes(config) or len(config.study.cost))
     return config
 
 
@@ -299,11 +338,17 @@ def _data_conditions(config: Any) -> Conditions:
     data, split = config.data, config.split
     last_fold = max(split.num_folds, 1) - 1
     return {
-        "data.image_size": (len(data.image_size) == 2 and _are_positive(data.image_size), "(height, width) > 0"),
+        "data.image_size": (len(data.image_size) == 2 and are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
         "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
         "data.copies": (not data.copies or data.crop == data.equalise == "none", "none with data.crop, data.equalise"),
+        "data.class_names": (
+            all(isinstance(name, str) and name.strip() for name in data.class_names)
+            and len(set(data.class_names)) == len(data.class_names)
+            and len(data.class_names) in (0, known_classes(config) or len(data.class_names)),
+            "a name for each class, in class order, every name once",
+        ),
         "data.pad_value": (0 <= data.pad_value <= 255, "in [0, 255]"),
         "data.near_duplicates": (0 <= data.near_duplicates <= 1, "a correlation in (0, 1], or 0 to turn it off"),
         "data.mean": (len(data.mean) in (1, data.channels), "one number, or one per channel"),
@@ -316,101 +361,11 @@ def _data_conditions(config: Any) -> Conditions:
     }
 
 
+def known_classes(config: Config) -> int:
+    """How many classes there are, as far as the config alone tells; 0 where the data decide."""
+    return len(config.data.merge) or len(config.data.classes)
+
+
 def _is_merged_class(pair: Any) -> bool:
     is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and bool(pair[0])
     return is_pair and isinstance(pair[1], list | tuple) and bool(pair[1])
-
-
-def _model_conditions(config: Any) -> Conditions:
-    model = config.model
-    return {
-        "model.conv_features": (bool(model.conv_features) and _are_positive(model.conv_features), "whole numbers > 0"),
-        "model.subclasses": (
-            not model.subclasses or (model.output == "softmax" and bool(config.data.merge)),
-            "False, or True with classes in data.merge and model.output=softmax",
-        ),
-        "model.dense_features": (_are_positive(model.dense_features), "whole numbers > 0"),
-    }
-
-
-def _finetune_conditions(config: Any) -> Conditions:
-    finetune, is_cached = config.finetune, config.finetune.cache_views > 0
-    is_frozen = bool(finetune.freeze_before or finetune.num_frozen)
-    return {
-        "finetune.batch_norm": (
-            finetune.batch_norm != "train_all" or not is_cached,
-            "auto, train, frozen_stats, frozen, or (without finetune.cache_views) train_all",
-        ),
-        "finetune.unfreeze": (
-            all(
-                isinstance(pair, list | tuple)
-                and [type(part) for part in pair] == [str, int]
-                and 1 <= pair[1] < config.train.num_epochs
-                for pair in finetune.unfreeze
-            ),
-            '(("stage", epochs), …) with so many epochs passed before: from 1, and fewer than train.num_epochs',
-        ),
-        "finetune.cache_views": (
-            finetune.cache_views >= 0 and (is_frozen or not is_cached),
-            "0, or at least 1 where stages are frozen (finetune.freeze_before)",
-        ),
-    }
-
-
-def _cache_conditions(config: Any) -> Conditions:
-    """What cannot be had where the features of frozen stages are computed once."""
-    num_views = config.finetune.cache_views
-    if not num_views:
-        return {}
-    return {
-        "augment.fixed_views": (
-            config.augment.fixed_views in (0, num_views),
-            f"0 or as many as finetune.cache_views={num_views}: they are the same views",
-        ),
-    } | {
-        key: (not value, f"{nothing} with finetune.cache_views={num_views}: {reason}")
-        for key, value, nothing, reason in (
-            ("predict.flip", config.predict.flip, "False", "features are of one view"),
-            ("predict.shift_px", config.predict.shift_px, "0", "features are of one view"),
-            ("augment.flip_alternates", config.augment.flip_alternates, "False", "views are not epochs"),
-            ("augment.mixup_alpha", config.augment.mixup_alpha, "0", "it would mix features, not images"),
-            ("augment.cutmix_alpha", config.augment.cutmix_alpha, "0", "it would mix features, not images"),
-            ("finetune.new_stem", config.finetune.new_stem, "False", "the frozen stages would change"),
-        )
-    }
-
-
-def _train_conditions(config: Any) -> Conditions:
-    train, optim, augment = config.train, config.optim, config.augment
-    has_warmup = optim.schedule in ("cosine", "linear")
-    return {
-        "augment.flip_alternates": (
-            not (augment.flip_alternates and augment.fixed_views),
-            f"False with augment.fixed_views={augment.fixed_views}: views are not epochs",
-        ),
-        "optim.warmup_epochs": (
-            0 <= optim.warmup_epochs < train.num_epochs if has_warmup else optim.warmup_epochs == 0,
-            "in [0, train.num_epochs), and 0 unless optim.schedule=cosine or linear",
-        ),
-        "train.accumulate": (
-            train.accumulate >= 1 and train.batch_size % train.accumulate == 0,
-            "at least 1, and a divisor of train.batch_size",
-        ),
-    }
-
-
-def _conditions_after_training(config: Any) -> Conditions:
-    """Those of the sections that say what happens with trained members."""
-    predict, study = config.predict, config.study
-    return {
-        "predict.shift_px": (
-            0 <= predict.shift_px < min(config.data.image_size),
-            "at least 0, and less than both sides of data.image_size",
-        ),
-        "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
-        "evaluate.confidence": (0.5 < config.evaluate.confidence < 1, "in (0.5, 1)"),
-    }
-
-
-def _are_positive(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) and value > 0 for value in values)

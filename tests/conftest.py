@@ -15,8 +15,11 @@ from PIL import Image
 LONG = ("study", "cli", "streaming", "recipes", "task", "finetune", "members", "parallel", "backbones", "engine")
 """Files that take longest, longest first: they are begun first, so that no worker is left with one at the end."""
 
-QUICKLY_COMPILED = ("models", "augment", "explain", "data", "eda")
-"""Folders whose tests do not compare the bits of two programs."""
+QUICKLY_COMPILED = ("models", "augment", "explain", "data", "eda", "test_switches.py")
+"""Folders and files whose tests do not compare the bits of two programs."""
+
+TO_THE_BIT = ("test_blocks.py", "test_parity.py")
+"""Files in these folders whose tests do."""
 
 
 def pytest_configure() -> None:
@@ -62,10 +65,14 @@ def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
         found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
         return found
 
-    folder = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+    parts = request.path.relative_to(pathlib.Path(__file__).parent).parts
     is_known = importlib.metadata.version("jaxlib").startswith("0.10.")
     with pytest.MonkeyPatch.context() as patch:
-        if is_known and folder in QUICKLY_COMPILED and request.path.name not in ("test_blocks.py", "test_parity.py"):
+        is_quick = {parts[0], parts[-1]} & set(QUICKLY_COMPILED) and parts[-1] not in (
+            "test_blocks.py",
+            "test_parity.py",
+        )
+        if is_known and is_quick:
             patch.setattr(compiler, "get_compile_options", quick)
         yield
 

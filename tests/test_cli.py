@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,14 @@ from PIL import Image
 from tiny_disk import tiny_disk
 
 from fpclass import cli
+from fpclass.augment.intensity import normalise
+from fpclass.errors import ConfigError
+from fpclass.explain.grad_cam import grad_cam
+from fpclass.models.build import explainable_form
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
+from fpclass.run.prepare import prepare
+from fpclass.train.task import build_network
 
 PROJECT = pathlib.Path(__file__).parents[1]
 SMALL = [
@@ -99,6 +108,101 @@ def test_train_leaves_everything_behind(run, blobs):
     assert "inner split" in metrics["selected_on"]
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [e["epoch"] for e in epochs] == [1, 2, 3, 4]
+
+
+def test_intervals_are_of_people(run):
+    metrics = json.loads((run / "metrics.json").read_text())["validation"]
+    splits = pd.read_csv(run / "splits.csv").query("role == 'validation'")
+    assert (metrics["num_images"], metrics["num_groups"]) == (len(splits), splits["unit"].nunique())
+    assert metrics["num_groups"] == metrics["num_images"] / 2, "two prints each"
+    assert f"{metrics['num_groups']} people, 50 resamples" in metrics["interval"]
+
+
+def test_the_worst_images_are_explained_for_the_class_that_they_were_taken_for(run):
+    explained = np.load(run / "grad_cam.npz")
+    said = pd.read_csv(run / "predictions.csv")
+    logits = said[["logit_0", "logit_1"]].to_numpy()
+    losses = np.logaddexp(*logits.T) - logits[np.arange(len(said)), said["label"]]
+    worst = np.argsort(-losses, kind="stable")[:2]
+    assert explained["filename"].tolist() == said["filename"].iloc[worst].tolist()
+    assert explained["predicted"].tolist() == logits[worst].argmax(axis=1).tolist()
+    assert explained["stage"] == "conv2/relu"
+    opened = Run.open(run)
+    prepared, best = prepare(opened.config), BestModel(opened, 2)
+    form = build_network(opened.config, 2, explainable_form(opened.config.model))
+    rows = prepared.splits.rows("validation")[worst]
+    inputs = normalise(jnp.asarray(prepared.images[rows]), opened.config.data.mean, opened.config.data.std)
+    for classes, is_it in ((explained["predicted"], True), (1 - explained["predicted"], False)):
+        maps = grad_cam(form, best.variables, inputs, classes, "conv2/relu")
+        assert np.allclose(maps, explained["raw"], rtol=1e-3, atol=1e-6) == is_it
+
+
+def test_class_names_are_words_that_may_change_after_training(own_run, blobs, capsys):
+    before = json.loads((own_run / "metrics.json").read_text())
+    names = "--config.data.class_names=('woman','man')"
+    for command in ("evaluate", "submit"):
+        assert cli.main([command, f"--workdir={own_run}", names]) == 0
+    after = json.loads((own_run / "metrics.json").read_text())
+    assert list(after["validation"]["per_class"]) == ["woman", "man"]
+    assert list(before["validation"]["per_class"]) == ["0", "1"]
+    assert after["validation"]["accuracy"] == before["validation"]["accuracy"]
+    assert set(pd.read_csv(own_run / "submission.csv")["SEX"]) <= {0, 1}
+    image = str(blobs / "processed" / "processed" / "img_0000.png")
+    assert cli.main(["predict", image, f"--workdir={own_run}", names]) == 0
+    assert {"woman", "man"} & set(capsys.readouterr().out.splitlines()[-1].split(","))
+    fails(capsys, ["evaluate", f"--workdir={own_run}", "--config.data.class_names=('a','a')"], "every name once")
+
+
+def test_an_explanation_that_fails_costs_no_submission(own_run, blobs, capsys, monkeypatch):
+    def explain(*_):
+        raise ConfigError("explain.stage is 'conv9'")
+
+    for name in ("submission.csv", "metrics.json"):
+        (own_run / name).unlink()
+    monkeypatch.setattr("fpclass.run.explain.explain", explain)
+    assert cli.main(train_args(blobs, own_run)) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "fpclass: explain.stage is 'conv9'\n"
+    assert "accuracy" in captured.out
+    assert (own_run / "submission.csv").is_file()
+    assert (own_run / "metrics.json").is_file()
+
+
+def test_figures_that_fail_cost_no_numbers(own_run, capsys, monkeypatch):
+    def show_errors(*_):
+        raise OSError(28, "No space left on device")
+
+    before = json.loads((own_run / "metrics.json").read_text())
+    (own_run / "metrics.json").unlink()
+    monkeypatch.setattr("fpclass.run.evaluate.show_errors", show_errors)
+    assert cli.main(["evaluate", f"--workdir={own_run}"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert json.loads((own_run / "metrics.json").read_text()) == before | {"findings": []}
+
+
+LATE = {
+    "train.early_stopping=restore-best": "expected none, restore_best or patience",
+    "explain.stage=conv9": "explain.stage is 'conv9': the model's stages are conv1/conv, conv1/relu",
+    "optim.nesterov=True": "optim.nesterov is True",
+    "optim.weight_decay=0.1": "optim.weight_decay is 0.1",
+    "finetune.freeze_before=stem": "finetune.freeze_before is 'stem': model.name=cnn has no stages",
+    "model.head=moments": "model.head is 'moments'",
+    "model.variant=keras": "model.variant is 'keras'",
+    "augment.class_probability=(1,1,1)": "augment.class_probability is (1, 1, 1)",
+    "data.class_names=('a','a')": "data.class_names",
+    "data.image_size=(6,6)": "data.image_size is (6, 6)",
+    "study.cost=((0,1),)": "cost matrix ((0, 1),)",
+}
+
+
+@pytest.mark.parametrize("setting", LATE)
+def test_what_cannot_be_is_said_before_anything_runs(blobs, tmp_path, capsys, setting):
+    """Before there is a folder: by training, and by a study, which would have gone on to the others."""
+    key = setting.partition("=")[0]
+    fails(capsys, train_args(blobs, tmp_path / "run", f"--config.{setting}"), key.rpartition(".")[2], LATE[setting])
+    study = ["study", "--configs", EXP04.removeprefix("--config="), f"--workdir={tmp_path / 'study'}"]
+    fails(capsys, [*study, f"--config.data.root={blobs}", f"--config.{setting}"], LATE[setting])
+    assert not list(tmp_path.iterdir())
 
 
 def test_second_start_finds_everything_done(own_run, blobs, capsys, monkeypatch):

@@ -13,7 +13,16 @@ from configs import base
 from configs.footprints import baseline
 from fpclass.config import differences, flatten
 from fpclass.errors import ConfigError
-from fpclass.experiment import AFTER_TRAINING, CHOICES, check, from_json, load_config, needs_selection, override
+from fpclass.experiment import (
+    AFTER_TRAINING,
+    CHOICES,
+    check,
+    from_json,
+    load_config,
+    load_configs,
+    needs_selection,
+    override,
+)
 from fpclass.train.optim import make_optimizer, make_schedule
 
 BASELINE = "configs/footprints/baseline.py"
@@ -54,7 +63,18 @@ def test_without_overrides_the_file_is_the_config() -> None:
         (["--config.data.image_size=(60,40)"], {"data.image_size": (60, 40)}),
         (["--config.data.image_size=60,40", "--config.seed=3"], {"data.image_size": (60, 40), "seed": 3}),
         (["--config.data.root=/some where/with=signs"], {"data.root": "/some where/with=signs"}),
-        (["--config.augment.fill_value", "-1.0"], {"augment.fill_value": -1.0}),
+        (
+            ["--config.augment.max_rotation_deg=9", "--config.augment.fill_value", "-1.0"],
+            {"augment.max_rotation_deg": 9.0, "augment.fill_value": -1.0},
+        ),
+        (["--config.data.image_size=60,40", "--config.data.image_size", "24,20"], {"data.image_size": (24, 20)}),
+        (
+            ["--config.data.classes=1", "--config.seed=3", "--config.data.classes=2,3"],
+            {"data.classes": (2, 3), "seed": 3},
+        ),
+        (["--config.model.dense_features=()"], {"model.dense_features": ()}),
+        (["--config.model.dense_features=7", "--config.model.dense_features", "()"], {"model.dense_features": ()}),
+        (["--config.model.dense_features=()", "--config.model.dense_features=(7,8)"], {"model.dense_features": (7, 8)}),
         (["--config.model.batch_norm=True"], {"model.batch_norm": True}),
         (["--config.model.batch_norm"], {"model.batch_norm": True}),
         (["--noconfig.split.grouped"], {"split.grouped": False}),
@@ -112,6 +132,7 @@ def test_a_value_of_another_type_is_named_with_its_key(key: str, value: str) -> 
 OUT_OF_RANGE = {
     **dict.fromkeys(CHOICES, ("nothing of the kind",)),
     "seed": ("-1", "4294967296"),
+    "data.class_names": ("('a','a')", "('a',)", "('a','b','c')", "('a','')", "(1,2)"),
     "data.image_size": ("60", "(60,40,3)", "(0,40)", "(-60,40)", "(60.5,40)", "('a','b')"),
     "data.channels": ("0", "2", "4"),
     "data.mean": ("nan", "(0.1,0.2)", "(0.1,0.2,0.3)"),
@@ -194,10 +215,21 @@ def test_the_choices_that_a_user_reads_are_those_that_are_checked() -> None:
     assert choices_in_comments() == CHOICES
 
 
+READ_WITH = {
+    "split.selection": "train.early_stopping=patience",
+    "augment.fill_mode": "augment.max_rotation_deg=5",
+    "augment.interpolation": "augment.max_rotation_deg=5",
+    "train.selection_metric": "train.early_stopping=patience",
+    "submit.threshold_for": "study.cost=((0,1),(5,0))",
+}
+"""Other keys with which these are read."""
+
+
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in CHOICES.items() for value in values])
 def test_every_choice_can_be_made(key: str, value: str) -> None:
-    more = {"submit.threshold_for": "--config.study.cost=((0,1),(5,0))", "optim.name": "--config.optim.weight_decay=0"}
-    assert flatten(load_config(BASELINE, [f"--config.{key}={value}", *filter(None, [more.get(key)])]))[key] == value
+    more = [f"--config.{READ_WITH[key]}"] if key in READ_WITH else []
+    (config,) = load_configs([BASELINE], [f"--config.{key}={value}", *more])
+    assert flatten(config)[key] == value
 
 
 def test_every_optimiser_and_schedule_can_be_built() -> None:
@@ -326,17 +358,20 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             "hardware.together": "vmap",
             "submit.threshold_for": "f1",
             "data.sha256": "0" * 64,
+            "study.cost": "((0,1),(5,0))",
+            "data.class_names": "('woman','man')",
         }
         other = {str: "other", float: "0.75", tuple: "(2,3)"}
         new = choice.get(key) or text or other.get(type(value)) or str(value + 1)
         if is_allowed:
-            assert set(differences(config, override(config, [f"--config.{key}={new}"]))) == {key}
+            assert set(differences(config, override(config, [f"--config.{key}={new}"], is_study=True))) == {key}
         else:
             with pytest.raises(ConfigError, match=rf"--config\.{key} cannot change after training"):
                 override(config, [f"--config.{key}={new}"])
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
         "data.copies",
         "data.max_file_mb",
+        "data.class_names",
         "data.memory_gb",
         "data.root",
         "data.sha256",

@@ -32,12 +32,15 @@ ABOUT = {
     "augment": "image operations",
     "models": "networks, published weights",
 }
+PARTS = {"conditions": "experiment", "unread": "experiment"}
+"""Modules that are drawn as a part of another one."""
 
 
 def layers() -> list[list[str]]:
     """The layers of the import contract, the top first."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    return [re.split(r" [|:] ", layer) for layer in contracts[0]["layers"]]
+    found = [re.split(r" [|:] ", layer) for layer in contracts[0]["layers"]]
+    return [rooms for rooms in found if not set(rooms) <= PARTS.keys()]
 
 
 def imports() -> set[tuple[str, str]]:
@@ -48,7 +51,8 @@ def imports() -> set[tuple[str, str]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fpclass"):
                 parts = node.module.split(".")[1:2] if node.module != "fpclass" else [a.name for a in node.names]
-                pairs |= {(room, part) for part in parts if part != room}
+                ends = [(PARTS.get(room, room), PARTS.get(part, part)) for part in parts]
+                pairs |= {(one, other) for one, other in ends if one != other}
     return pairs
 
 

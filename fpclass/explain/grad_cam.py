@@ -33,6 +33,16 @@ def grad_cam(
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
+    return _grad_cam(model, variables, images, jnp.asarray(classes), find_path(model, images.shape[1:], stage))
+
+
+def find_path(model: nn.Module, image_shape: tuple[int, ...], stage: str) -> tuple[str, ...]:
+    """Where a model records the output of a stage that Grad-CAM can look at, for images of [h, w, c].
+
+    Raises:
+      ConfigError: the model has no such stage, or the stage has no places.
+    """
+    images: Any = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     stages = find_stages(model, images)
     if stage not in stages:
         raise ConfigError(f"explain.stage is {stage!r}: the model's stages are {', '.join(stages)}")
@@ -40,10 +50,10 @@ def grad_cam(
     if not has_places(model, stages[stage]):
         having = [name for name, other in stages.items() if has_places(model, other)]
         raise ConfigError(
-            f"explain.stage is {stage!r}: its output {shape} has no places to look at; stages with places are "
+            f"explain.stage is {stage!r}: its output {shape[1:]} has no places to look at; stages with places are "
             f"{', '.join(having)}"
         )
-    return _grad_cam(model, variables, images, jnp.asarray(classes), path)
+    return path
 
 
 def scale_maps(maps: Float[Array, "n h w"]) -> Float[Array, "n h w"]:

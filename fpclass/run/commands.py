@@ -72,10 +72,11 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
     from fpclass.run.stages import AfterTraining, RunData, Stages
-    from fpclass.train.task import require_weights
+    from fpclass.train.task import check_network, require_weights
 
     started = time.perf_counter()
     config = load_config(args.config, overrides)
+    check_network(config)
     with contextlib.ExitStack() as stack:
         is_first = join_processes(args)
         if not is_first:  # computes the same in a folder that nobody sees

@@ -16,9 +16,8 @@ from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
-from fpclass.run.predict_files import read_classes
 from fpclass.run.predictions import Predictions
-from fpclass.run.prepare import Prepared, positive_class
+from fpclass.run.prepare import Prepared, positive_class, read_classes
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
@@ -58,16 +57,19 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         cohort = Cohort(part.labels, groups, class_names=table.class_names)
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
-        _show_split(run, prepared, part, metrics[split], split)
         metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
-    on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
-    curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
-    figures.save_figure(curves, run.path("figures/learning_curves.png"))
     metrics["calibration"]["summary"] = describe_rule(rule, metrics["calibration"][VALIDATION], table.class_names[-1])
-    metrics["findings"] = show_errors(run, prepared, predictions)
-    files.write_json(run.path("metrics.json"), metrics)
+    on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
     overall = _scores_of(metrics[VALIDATION], table, config)
     files.write_json(run.path("scores.json"), overall | {f"test_{name}": score for name, score in on_test.items()})
+    files.write_json(run.path("metrics.json"), metrics | {"findings": []})  # before figures, which may fail
+    for split in (VALIDATION, TEST):
+        if split in metrics:
+            _show_split(run, prepared, predictions.select(split), metrics[split], split)
+    curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
+    figures.save_figure(curves, run.path("figures/learning_curves.png"))
+    metrics["findings"] = show_errors(run, prepared, predictions)
+    files.write_json(run.path("metrics.json"), metrics)
     return metrics
 
 
@@ -98,7 +100,7 @@ def _scores_of(metrics: dict[str, Any], table: Table, config: Config) -> dict[st
 
 def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -> str:
     """What came out and where it is, in a few lines."""
-    positive = positive_class(run.config, *read_classes(run.path("model.json")))
+    positive = positive_class(run.config, *read_classes(run))
     name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
     about = {
         "submission.csv": "the rows to predict",

@@ -70,8 +70,7 @@ class Run:
             )
         if not path.is_file():
             raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
-        config = experiment.from_json(files.read_json(path), str(path))
-        return cls(folder, experiment.override(config, overrides) if overrides else config)
+        return cls(folder, experiment.from_json(files.read_json(path), str(path), overrides))
 
     def path(self, name: str) -> pathlib.Path:
         """The path of a file of this run."""

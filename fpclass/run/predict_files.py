@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fpclass import files
 from fpclass.config import Config
 from fpclass.console import progress
 from fpclass.data.decode import Images, decode_table
@@ -17,10 +15,11 @@ from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import FileReader
 from fpclass.data.table import Table, make_rows
-from fpclass.errors import DataError, RunError, printable
+from fpclass.errors import DataError, printable
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
+from fpclass.run.prepare import read_classes
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import LogProbabilities
 from fpclass.train.streaming import memory_for_images
@@ -36,7 +35,7 @@ def predict_files(run: Run, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFram
       DataError: no such file, or a folder without images.
       RunError: the run has no checkpoint, or its files are damaged.
     """
-    classes, class_names = read_classes(run.path("model.json"))
+    classes, class_names = read_classes(run)
     paths = find_inputs(inputs)
     best = BestModel(run, len(classes))
     rule = read_rule(best, len(classes))
@@ -102,25 +101,6 @@ def predictions_frame(
     frame["decision"] = np.where(is_fine, rule.describe_decision(objective, classes[-1]), "")
     frame["error"] = list(errors)
     return frame
-
-
-def read_described(path: pathlib.Path) -> dict[str, Any]:
-    """What model.json or ensemble.json says of a network: classes, their names, what it was trained on.
-
-    Raises:
-      RunError: missing or damaged.
-    """
-    described = files.read_object(path, classes=list, class_names=list, trained_on=str, is_synthetic=bool)
-    classes, class_names = described["classes"], described["class_names"]
-    if not all(isinstance(name, str) for name in (*classes, *class_names)) or not 2 <= len(classes) == len(class_names):
-        raise RunError(f"{path}: the classes are {classes} and {class_names}; train again into a new --workdir")
-    return described
-
-
-def read_classes(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes of `read_described`: as the source codes them, and how figures call them."""
-    described = read_described(path)
-    return tuple(described["classes"]), tuple(described["class_names"])
 
 
 def find_inputs(inputs: Sequence[pathlib.Path]) -> list[pathlib.Path]:

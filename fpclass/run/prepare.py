@@ -19,7 +19,7 @@ from fpclass.data.decode import Images, decode_table
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
-from fpclass.data.table import Table
+from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import needs_selection
 from fpclass.files import cache_dir
@@ -191,3 +191,34 @@ def describe_model(table: Table) -> dict[str, Any]:
         "trained_on": table.source,
         "is_synthetic": table.is_synthetic,
     }
+
+
+def read_described(path: pathlib.Path) -> dict[str, Any]:
+    """What model.json or ensemble.json says of a network: classes, their names, what it was trained on.
+
+    Raises:
+      RunError: missing or damaged.
+    """
+    described = files.read_object(path, classes=list, class_names=list, trained_on=str, is_synthetic=bool)
+    classes, class_names = described["classes"], described["class_names"]
+    if not all(isinstance(name, str) for name in (*classes, *class_names)) or not 2 <= len(classes) == len(class_names):
+        raise RunError(f"{path}: the classes are {classes} and {class_names}; train again into a new --workdir")
+    return described
+
+
+def read_model(run: Run) -> dict[str, Any]:
+    """What model.json of a run holds, with the names that the run's config now has for the classes.
+
+    Raises:
+      ConfigError: there are not as many names as classes.
+      RunError: missing or damaged.
+    """
+    described = read_described(run.path("model.json"))
+    names = class_names(run.config.data.class_names, tuple(described["classes"]))
+    return described | {"class_names": list(names)}
+
+
+def read_classes(run: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of `read_model`: as the source codes them, and how figures call them."""
+    described = read_model(run)
+    return tuple(described["classes"]), tuple(described["class_names"])

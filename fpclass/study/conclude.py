@@ -13,8 +13,7 @@ from fpclass.config import Config
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
-from fpclass.run.predict_files import read_described
-from fpclass.run.prepare import Prepared, note_of
+from fpclass.run.prepare import Prepared, note_of, read_model
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
 from fpclass.stats.decision_report import decision_report
@@ -56,7 +55,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
     settings = study.configs[study.baseline]
-    described = read_described(study.members(trained[0])[0].run.path("model.json"))
+    described = read_model(study.members(trained[0])[0].run)
     bootstrap = bootstrap_of(settings)
     metric = metric_of(settings, described["classes"], described["class_names"])
     predictions = collect(study, trained, described["class_names"])

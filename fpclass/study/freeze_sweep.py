@@ -16,8 +16,7 @@ from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
-from fpclass.run.predict_files import read_described
-from fpclass.run.prepare import note_of
+from fpclass.run.prepare import note_of, read_model
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import member_scores, score_config
 from fpclass.study.figures import sweep_figure
@@ -49,7 +48,7 @@ def plan_sweep(
     Raises:
       ConfigError: a network without stages, or a stage that does not exist.
     """
-    config = experiment.load_config(config_path, overrides)
+    (config,) = experiment.load_configs([config_path], overrides)
     model = build_model(config.model, 2, config.data.image_size)
     if not isinstance(model, Network):
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
@@ -82,7 +81,7 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
         return "no cut point could be trained"
     predictions = collect(study, trained)
     settings = study.configs[study.baseline]
-    described = read_described(study.members(trained[0])[0].run.path("model.json"))
+    described = read_model(study.members(trained[0])[0].run)
     bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     rows = []
     for name in trained:

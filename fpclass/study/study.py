@@ -25,7 +25,7 @@ from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, WeightsError
 from fpclass.parallel import is_first_process
 from fpclass.run.folder import Run, lock_folder, make_folder
-from fpclass.train.task import require_weights
+from fpclass.train.task import check_network, require_weights
 
 DEFAULT_FOLDS = 5
 """Where the data set gives no validation images of its own."""
@@ -148,7 +148,7 @@ class Study:
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
         """The same study with what may still be chosen after training, and perhaps more seeds."""
-        by_name = {name: experiment.override(config, overrides) for name, config in self.configs.items()}
+        by_name = {name: experiment.override(config, overrides, is_study=True) for name, config in self.configs.items()}
         return dataclasses.replace(self, configs=by_name, num_seeds=num_seeds or self.num_seeds)
 
     @contextlib.contextmanager
@@ -226,11 +226,9 @@ def plan_study(
     by_name: dict[str, Config] = {}
     named = find_configs([pattern for pattern in patterns if not glob.has_magic(pattern)])
     skipped: list[str] = []
-    for file in find_configs(patterns):
-        try:
-            config = experiment.load_config(file, overrides)
-        except ConfigError as error:  # a value for all of them may fit only some
-            raise ConfigError(str(error) if file in str(error) else f"{file}: {error}") from None
+    found = find_configs(patterns)
+    for file, config in zip(found, experiment.load_configs(found, overrides), strict=True):
+        check_network(config)
         if config.name in by_name:
             raise ConfigError(
                 f"{file}: another config is called {config.name!r} too; change config.name in one of them"

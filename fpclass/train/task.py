@@ -15,12 +15,14 @@ from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
-from fpclass.experiment import decided_by_weights, subclass_counts
-from fpclass.models.build import build_model
+from fpclass.experiment import decided_by_weights, known_classes, subclass_counts
+from fpclass.explain.grad_cam import find_path
+from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
 from fpclass.train.feature_cache import compute_features, is_cached, size_gb
-from fpclass.train.finetune import make_plan
+from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.optim import make_optimizer
 from fpclass.train.state import Dataset
 
 
@@ -70,10 +72,8 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     pretrained = pretrained_variables(config, model)
     if not config.finetune.cache_views:
         return Task(model, 0, on_host(images, pretrained), {})
+    _check_cache(config, plan)
     num_cached = plan.num_frozen[-1]
-    if not num_cached or not pretrained:
-        reason = "no stage stays frozen to the end" if pretrained else "random weights differ from member to member"
-        raise ConfigError(f"finetune.cache_views is {config.finetune.cache_views}: {reason}, so nothing can be cached")
     if not is_cached(model.prefix(num_cached), config, len(images)):
         size = size_gb(model.prefix(num_cached), config, len(images))
         say(
@@ -85,6 +85,34 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     # What processes compute may differ in the last bit, and what they share must not.
     features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config))
     return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
+
+
+def check_network(config: Config) -> None:
+    """Checks all that the config asks of the network and its training, before there are data.
+
+    Of classes whose number only the data tell there are two.
+
+    Raises:
+      ConfigError: as `make_task`, `make_plan` and `make_optimizer`; or `explain.stage` is none to look at.
+    """
+    classes = known_classes(config)
+    if classes:
+        check_classes(config.augment, classes)
+    model = build_network(config, classes or 2)
+    _check_cache(config, make_plan(model, config))
+    make_optimizer(config.optim)
+    if config.explain.stage:
+        form = build_network(config, classes or 2, explainable_form(config.model))
+        find_path(form, (*config.data.image_size, config.data.channels), config.explain.stage)
+
+
+def _check_cache(config: Config, plan: Plan) -> None:
+    """Raises ConfigError where features are to be cached and cannot be."""
+    num_views = config.finetune.cache_views
+    if num_views and not (plan.num_frozen[-1] and config.model.weights):
+        is_random = not config.model.weights
+        reason = "random weights differ from member to member" if is_random else "no stage stays frozen to the end"
+        raise ConfigError(f"finetune.cache_views is {num_views}: {reason}, so nothing can be cached")
 
 
 def build_network(config: Config, num_classes: int, model_config: Config | None = None) -> nn.Module:

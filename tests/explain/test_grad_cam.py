@@ -138,7 +138,7 @@ def test_stages_of_networks_have_plain_names_in_the_order_of_the_data_flow():
 
 def test_a_vector_has_no_places():
     model, variables = make_network()
-    with pytest.raises(ConfigError, match=r"'pool'.*\(3, 6\).*no places.*scale_2$"):
+    with pytest.raises(ConfigError, match=r"'pool'.*\(6,\).*no places.*scale_2$"):
         grad_cam(model, variables, IMAGES, np.zeros(3, int), "pool")
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -245,3 +246,21 @@ def test_learning_curves_of_next_to_nothing(history):
     figure = figures.learning_curves(history)
     assert texts(figure).count("not measured") == 2 - len(history)
     figure.draw_without_rendering()
+
+
+def test_right_predictions_are_green_and_wrong_ones_red():
+    """In the grid of a run and in the galleries of errors, whatever place an image has in them."""
+    images, is_right = make_images(4), [True, False, False, True]
+    titles = [f"image {i}" for i in range(4)]
+    grid = grids.prediction_grid(images, titles, is_right, "predictions")
+    gallery = grids.error_gallery(
+        images, {"cat": np.array([2, 0]), "dog": np.array([3, 1])}, titles, is_right, "errors"
+    )
+    for figure in (grid, gallery):
+        seen = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
+        assert sorted(seen) == titles
+        for title, good in zip(titles, is_right, strict=True):
+            red, green, blue = to_rgb(seen[title].title.get_color())
+            assert (green > 2 * red) if good else (red > 2 * green)
+            assert seen[title].spines["left"].get_edgecolor()[:3] == (red, green, blue)
+            assert seen[title].spines["left"].get_linewidth() == (0.8 if good else 2.0)

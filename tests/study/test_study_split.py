@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, log_loss, precision_score
 
 from fpclass import cli
 from fpclass.errors import ConfigError
-from fpclass.experiment import load_config
+from fpclass.experiment import load_configs
 from fpclass.report import grids
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
@@ -207,13 +207,13 @@ def test_a_second_look_by_the_f1_of_a_class(study, images, tmp_path, capsys, mon
 
 
 def test_f1_is_of_one_class(tmp_path):
-    config = load_config("configs/base.py", ["--config.study.metric=f1"])
+    (config,) = load_configs(["configs/base.py"], ["--config.study.metric=f1"])
     assert metric_of(config, ("0", "1"), ("man", "woman")) == "f1[1]"
     assert name_of("f1[1]", ("man", "woman")) == "f1 of woman"
     assert name_of("log_loss", ("man", "woman")) == "log_loss"
     with pytest.raises(ConfigError, match=r"there are 3 classes.*evaluate\.positive_class \(a, b, c\)"):
         metric_of(config, ("a", "b", "c"), ("a", "b", "c"))
-    config = load_config("configs/base.py", ["--config.study.metric=f1", "--config.evaluate.positive_class=0"])
+    (config,) = load_configs(["configs/base.py"], ["--config.study.metric=f1", "--config.evaluate.positive_class=0"])
     assert metric_of(config, ("0", "1"), ("man", "woman")) == "f1[0]", "as the source calls it"
 
 

@@ -262,6 +262,17 @@ def test_the_freeze_sweep(blobs, tmp_path, capsys):
     assert frame["freeze_before"].tolist() == ["layer2", "layer3", "head"]
     assert frame["accuracy"].between(0, 1).all()
     assert (frame["accuracy_members_low"] <= frame["accuracy_members_high"]).all()
+    for row in frame.itertuples():
+        said = [pd.read_csv(file) for file in sorted(folder.glob(f"members/{row.config}/*/predictions.csv"))]
+        logits = [part[["logit_0", "logit_1"]].to_numpy() for part in said]
+        for metric, mean in (
+            ("accuracy", [np.mean(z.argmax(1) == part["label"]) for z, part in zip(logits, said, strict=True)]),
+            ("log_loss", [np.mean(np.logaddexp(*z.T) - z[np.arange(len(z)), part["label"]])
+                          for z, part in zip(logits, said, strict=True)]),
+        ):  # fmt: skip
+            assert getattr(row, metric) == pytest.approx(np.mean(mean)), "the mean over the members"
+            assert getattr(row, f"{metric}_members_low") == pytest.approx(min(mean))
+            assert getattr(row, f"{metric}_members_high") == pytest.approx(max(mean))
     assert (folder / "figures" / "freeze_sweep.png").stat().st_size > 5000
     arms = json.loads((folder / "study.json").read_text())["configs"]
     assert {arm["finetune"]["cache_views"] for arm in arms.values()} == {2}

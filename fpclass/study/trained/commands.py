@@ -74,8 +74,10 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
         from fpclass.run.folder import Run
         from fpclass.run.prepare import prepare
         from fpclass.run.stages import EXPLAIN, Stages
+        from fpclass.train.task import check_network
 
         folder, maps = Run.open(args.workdir, overrides), "grad_cam.npz"
+        check_network(folder.config)
         figures = ("figures/grad_cam_worst.png", "figures/feature_maps.png")
         prepared = prepare(folder.config)
         explain(BestModel(folder, prepared.table.num_classes), prepared)

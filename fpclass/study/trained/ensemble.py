@@ -20,9 +20,9 @@ from fpclass.data.splits import PREDICT
 from fpclass.errors import DataError, RunError
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.submission import write_submission
-from fpclass.run.predict_files import decode_files, find_inputs, predictions_frame, read_classes
+from fpclass.run.predict_files import decode_files, find_inputs, predictions_frame
 from fpclass.run.predictions import Predictions
-from fpclass.run.prepare import check_same_data, prepare
+from fpclass.run.prepare import check_same_data, prepare, read_described
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import Average, LogProbabilities, combine_folds
 from fpclass.study.out_of_fold import collect_test
@@ -58,7 +58,8 @@ class ChosenEnsemble:
         """
         path = study.path("ensemble.json")
         values = files.read_object(path, weights=dict, average=str, thresholds=dict, is_synthetic=bool)
-        classes, class_names = read_classes(path)
+        described = read_described(path)
+        classes, class_names = tuple(described["classes"]), tuple(described["class_names"])
         weights, average = values["weights"], values["average"]
         is_fine = all(isinstance(weight, int | float) and 0 < weight <= 1.000001 for weight in weights.values())
         if not (is_fine and abs(sum(weights.values()) - 1) < 1e-6 and average in ("probabilities", "logits")):
