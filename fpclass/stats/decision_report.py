@@ -51,7 +51,7 @@ def decision_report(
       miss_rate: of conformal sets, in (0, 1).
 
     Returns:
-      A dict that JSON can hold, every estimate {"value", "low", "high"}: num_images, num_people (groups), thresholds
+      A dict that JSON can hold, every estimate {"value", "low", "high"}: num_images, num_groups, thresholds
       (two classes only; by objective: threshold, folds, score, score_at_half, gain), costs (cost, argmax_cost, saved;
       None without a matrix), abstention (as `_abstention`), conformal (as `_conformal`).
 
@@ -63,7 +63,7 @@ def decision_report(
     matrix = None if cost is None else check_cost(cost, logits.shape[1])
     return {
         "num_images": len(cohort),
-        "num_people": cohort.num_groups,
+        "num_groups": cohort.num_groups,
         "thresholds": _thresholds(logits, cohort, bootstrap, matrix) if logits.shape[1] == 2 else {},
         "costs": None if matrix is None else _costs(logits, cohort, bootstrap, matrix),
         "abstention": _abstention(logits, cohort, bootstrap, max_risk) | _risk_band(logits, cohort, bootstrap),
@@ -168,7 +168,7 @@ def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: 
         "quantile": final,
         "folds": {str(fold): value for fold, value in by_fold.items()},
         "image_coverage": _mean(is_covered, cohort, bootstrap),
-        "person_coverage": by_group.to_json(),
+        "group_coverage": by_group.to_json(),
         "mean_set_size": _mean(sizes, cohort, bootstrap, is_proportion=False),
         "shares": {name: _mean(is_so, cohort, bootstrap) for name, is_so in shares.items()},
     }

@@ -43,7 +43,7 @@ def reliability_bins(
 
     Returns:
       Per bin, from the least confident: confidence (mean probability of the predicted class), accuracy (an `Interval`
-      as a dict), num_images, num_people (groups).
+      as a dict), num_images, num_groups.
     """
     confidences, is_correct = _confidences(logits, cohort)
     bins = confidence_bins(confidences, num_bins)
@@ -54,7 +54,7 @@ def reliability_bins(
     for b, members in enumerate(in_bin.T.astype(bool)):
         num_groups = np.unique(cohort.groups[members]).size
         accuracy = bootstrap.interval(float(is_correct[members].mean()), drawn[:, b], num_groups)
-        counts = {"num_images": int(members.sum()), "num_people": num_groups}
+        counts = {"num_images": int(members.sum()), "num_groups": num_groups}
         result.append({"confidence": float(confidences[members].mean()), "accuracy": accuracy.to_json(), **counts})
     return result
 
@@ -107,14 +107,14 @@ def calibration_report(
     Args as `cross_fitted_calibration` and `expected_calibration_error`.
 
     Returns:
-      A dict that JSON can hold: method, num_images, num_people (groups); before and after, each with log_loss, brier,
+      A dict that JSON can hold: method, num_images, num_groups; before and after, each with log_loss, brier,
       ece, bins and confidence_counts (images by confidence, in `HISTOGRAM_BARS` steps from 0 to 1); gain (before less
       after, paired, of log_loss and brier; positive is better); final and folds, for `Calibration.from_json`;
       temperature of the final one (None for other methods); is_at_bound: it is one of `TEMPERATURE_RANGE`, so the
       best one was not found; note, one line.
     """
     calibrated, by_fold, final = cross_fitted_calibration(logits, cohort, method)
-    result: dict[str, Any] = {"method": method, "num_images": len(cohort), "num_people": cohort.num_groups}
+    result: dict[str, Any] = {"method": method, "num_images": len(cohort), "num_groups": cohort.num_groups}
     result |= before_and_after(logits, calibrated, cohort, bootstrap)
     for when, values in (("before", logits), ("after", calibrated)):
         counts = np.histogram(_confidences(values, cohort)[0], HISTOGRAM_BARS, (0, 1))[0].tolist()

@@ -134,7 +134,7 @@ def risk_coverage_curve(report: Mapping[str, Any], note: str = "") -> Figure:
     low, high = np.array([curve["low"], curve["high"]], float)  # None becomes nan, which is not drawn
     if np.isfinite(low).any():
         band = {"color": COLOURS[0], "alpha": 0.18, "linewidth": 0}
-        axes.fill_between(curve["coverage"], low, high, label="interval over people", **band)
+        axes.fill_between(curve["coverage"], low, high, label="interval", **band)
     axes.plot(curve["coverage"], curve["risk"], color=COLOURS[0], label="most confident first")
     everyone = abstention["error_rate"]["value"]
     axes.axhline(everyone, color=GREY, linewidth=1, linestyle="--", label=f"in random order: {everyone:.3f}")

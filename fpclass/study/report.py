@@ -201,7 +201,7 @@ def _decisions(decisions: dict[str, Any]) -> list[str]:
         + f"; cross-fitted it decides {Interval.of(abstention['coverage'])} of the images and errs in "
         f"{Interval.of(abstention['risk'])} of those"
     )
-    covered, size = (Interval.of(conformal[key]) for key in ("person_coverage", "mean_set_size"))
+    covered, size = (Interval.of(conformal[key]) for key in ("group_coverage", "mean_set_size"))
     lines.append(
         f"conformal sets that promise {100 * conformal['nominal']:g} %: cover {covered} by person, {size} classes on "
         "average"

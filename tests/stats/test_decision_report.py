@@ -76,7 +76,7 @@ def test_coverage_by_person_gives_each_the_same_weight():
     sets = decisions.cross_fitted_sets(logits, cohort, 0.3)[0]
     is_covered = sets[np.arange(200), cohort.labels]
     by_person = np.mean([is_covered[groups == group].mean() for group in np.unique(groups)])
-    assert conformal["person_coverage"]["value"] == pytest.approx(by_person)
+    assert conformal["group_coverage"]["value"] == pytest.approx(by_person)
     assert conformal["image_coverage"]["value"] == pytest.approx(is_covered.mean())
     assert by_person != pytest.approx(is_covered.mean(), abs=1e-4)
 

@@ -37,7 +37,7 @@ def test_bins_agree_with_scikit_learn():
     accuracy, confidence = calibration_curve(labels, p, n_bins=8, strategy="quantile")
     assert [b["accuracy"]["value"] for b in bins] == pytest.approx(accuracy)
     assert [b["confidence"] for b in bins] == pytest.approx(confidence)
-    assert [(b["num_images"], b["num_people"]) for b in bins] == [(50, 50)] * 8
+    assert [(b["num_images"], b["num_groups"]) for b in bins] == [(50, 50)] * 8
     error = reliability.expected_calibration_error(logits, Cohort(labels), Bootstrap(0, 0.95), num_bins=8)
     assert error["value"] == pytest.approx(np.abs(accuracy - confidence).mean())
     assert (error["low"], error["high"], error["num_bins"]) == (None, None, 8)
@@ -52,7 +52,7 @@ def test_intervals_resample_people_not_images():
     as_images = reliability.reliability_bins(logits[rows], Cohort(cohort.labels[rows]), bootstrap, num_bins=2)
     for one, many, wrong in zip(once, eight, as_images, strict=True):
         assert many["accuracy"] == pytest.approx(one["accuracy"])
-        assert (many["num_images"], many["num_people"]) == (240, 30)
+        assert (many["num_images"], many["num_groups"]) == (240, 30)
         width, narrow = (b["accuracy"]["high"] - b["accuracy"]["low"] for b in (many, wrong))
         assert narrow < 0.6 * width
 
@@ -101,7 +101,7 @@ def test_report_holds_everything_and_fits_into_json(num_classes, method):
         assert sum(report[when]["confidence_counts"]) == sum(b["num_images"] for b in report[when]["bins"]) == 160
     assert Calibration.from_json(report["final"]) == final
     assert {int(k): Calibration.from_json(v) for k, v in report["folds"].items()} == by_fold
-    assert (report["num_people"], report["num_images"], report["is_at_bound"]) == (80, 160, False)
+    assert (report["num_groups"], report["num_images"], report["is_at_bound"]) == (80, 160, False)
     gain = report["gain"]["log_loss"]
     assert gain["value"] == pytest.approx(report["before"]["log_loss"]["value"] - report["after"]["log_loss"]["value"])
     if method == "none":

@@ -87,7 +87,7 @@ def test_the_report_is_complete(study):
     scores = found["ensemble"]["scores"]
     assert (scores["num_images"], scores["num_groups"]) == (32, 16), "two prints each"
     assert scores["interval"] == "95 % percentile bootstrap over 16 people, 50 resamples"
-    assert found["decisions"]["num_people"] == 16
+    assert found["decisions"]["num_groups"] == 16
     text = (study / "study.md").read_text()
     for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
         assert word in text
