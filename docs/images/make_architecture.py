@@ -73,11 +73,12 @@ def draw() -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 100), ylim=(-4, 11 * len(rows) - 2))
     axes.axis("off")
-    centre = {}
+    centre, room = {}, {}
     for height, names in enumerate(reversed(rows)):
         width = 100 / len(names)
         for i, name in enumerate(names):
             centre[name] = (width * (i + 0.5), 11 * height + 2)
+            room[name] = width / 2 - 0.7
     among = {(who, whom) for who, whom in imports() if who in ABOUT and whom in ABOUT}
     for who, whom in sorted(without_detours(among)):
         (x0, y0), (x1, y1) = centre[who], centre[whom]
@@ -89,14 +90,21 @@ def draw() -> Figure:
         )  # fmt: skip
         axes.add_patch(arrow)
     for name, (x, y) in centre.items():
-        half = 13.5 if name in ABOUT else 6.5
+        half = 13.5 if name in ABOUT else min(6.5, room[name])
         box = FancyBboxPatch(
             (x - half, y - 2.6), 2 * half, 5.2, boxstyle="round,pad=0.3", edgecolor="#2f4858", linewidth=1, zorder=2,
             facecolor="#eef3f7" if name in ABOUT else "#f7f7f4",
         )  # fmt: skip
         axes.add_patch(box)
         axes.text(
-            x, y + (0.9 if name in ABOUT else 0), name, ha="center", va="center", fontsize=12, weight="bold", zorder=3
+            x,
+            y + (0.9 if name in ABOUT else 0),
+            name,
+            ha="center",
+            va="center",
+            fontsize=12 if name in ABOUT else 10.5,
+            weight="bold",
+            zorder=3,
         )
         if name in ABOUT:
             axes.text(x, y - 1.4, ABOUT[name], ha="center", va="center", fontsize=9, color="#444", zorder=3)

@@ -17,7 +17,7 @@ from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.settings import check_classes, describe
 from fpclass.config import Config
 from fpclass.console import progress, say
-from fpclass.data.copies import COLUMNS, TABLE_NAME
+from fpclass.data.sources.copies import COLUMNS, TABLE_NAME
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.report.grids import augment_sheet

@@ -18,8 +18,8 @@ from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine
+from fpclass.train.inputs.streaming import is_streamed
 from fpclass.train.placement import engine_for
-from fpclass.train.streaming import is_streamed
 from fpclass.train.task import build_network
 
 

@@ -22,7 +22,7 @@ from fpclass.run.folder import Run
 from fpclass.run.prepare import read_classes
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import LogProbabilities
-from fpclass.train.streaming import memory_for_images
+from fpclass.train.inputs.streaming import memory_for_images
 
 
 def predict_files(run: Run, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFrame, str]:

@@ -24,7 +24,7 @@ from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import needs_selection
 from fpclass.files import cache_dir
 from fpclass.run.folder import Run
-from fpclass.train.streaming import memory_for_images
+from fpclass.train.inputs.streaming import memory_for_images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,10 +25,10 @@ from fpclass.run.log import Clock, EpochBar, Log, first_bad_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, epochs_passed, fit, have_all_stopped
+from fpclass.train.inputs.streaming import describe_stream, is_streamed
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.placement import Placement, place_run
 from fpclass.train.state import Best, Member, TrainState
-from fpclass.train.streaming import describe_stream, is_streamed
 from fpclass.train.task import Task
 
 FOLD_STRIDE = 0x9E3779B1

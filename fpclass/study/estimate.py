@@ -25,8 +25,8 @@ from fpclass.models.network import Network, variable_shapes
 from fpclass.parallel import member_mesh
 from fpclass.run.prepare import Prepared
 from fpclass.study.study import Study
-from fpclass.train.feature_cache import is_cached, num_cached_views
 from fpclass.train.finetune import Plan, compute_in, make_plan
+from fpclass.train.inputs.feature_cache import is_cached, num_cached_views
 from fpclass.train.task import build_network
 
 BACKWARD = 2.0

@@ -32,10 +32,10 @@ from fpclass.train.device_engine import (
     stem_rows,
 )
 from fpclass.train.engine import Engine, Epoch
+from fpclass.train.inputs.streaming import Window, is_streamed, num_parts, read_windows, with_images
 from fpclass.train.predict import Predict, eval_batch
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
 from fpclass.train.step import TrainStep
-from fpclass.train.streaming import Window, is_streamed, num_parts, read_windows, with_images
 
 
 def make_host_engine(

@@ -24,10 +24,10 @@ from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_proc
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
 from fpclass.train.host_engine import make_host_engine
+from fpclass.train.inputs.streaming import describe_stream, is_streamed, put_dataset
 from fpclass.train.members import MemberEngine, divide_over_devices, one_after_the_other, plan_rounds
 from fpclass.train.memory import fitted_batch, told_in_one_line
 from fpclass.train.state import Dataset, Member
-from fpclass.train.streaming import describe_stream, is_streamed, put_dataset
 from fpclass.train.task import Task, make_task
 
 

@@ -20,8 +20,8 @@ from fpclass.explain.grad_cam import find_path
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.parallel import agree
-from fpclass.train.feature_cache import compute_features, is_cached, size_gb
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.inputs.feature_cache import compute_features, is_cached, size_gb
 from fpclass.train.optim import make_optimizer
 from fpclass.train.state import Dataset
 

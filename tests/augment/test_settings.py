@@ -11,8 +11,8 @@ import pytest
 from configs import base
 from fpclass.augment import compose, intensity, settings
 from fpclass.errors import ConfigError
-from fpclass.train.feature_cache import compute_features
 from fpclass.train.inputs import image_inputs
+from fpclass.train.inputs.feature_cache import compute_features
 from fpclass.train.state import Dataset, Member
 
 OFF = {"flip_probability": 0.0, "brightness": 0.0, "contrast": 0.0}

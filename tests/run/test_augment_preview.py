@@ -16,8 +16,8 @@ from fpclass.errors import DataError
 from fpclass.run import augment_preview
 from fpclass.run import train as fitting
 from fpclass.run.prepare import prepare
-from fpclass.train.feature_cache import compute_features
 from fpclass.train.inputs import feature_inputs, image_inputs
+from fpclass.train.inputs.feature_cache import compute_features
 from fpclass.train.state import Dataset
 
 

@@ -17,8 +17,8 @@ from fpclass.errors import ConfigError
 from fpclass.models.layers import Conv
 from fpclass.models.network import DenseHead, Mode, Network, batch_norm, split_variables
 from fpclass.train.device_engine import make_engine
-from fpclass.train.feature_cache import compute_features
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.inputs.feature_cache import compute_features
 from fpclass.train.state import Dataset
 
 SIZE = (16, 12)

@@ -34,14 +34,14 @@ from fpclass.data import cache
 from fpclass.experiment import from_json
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh
-from fpclass.train import streaming
 from fpclass.train.device_engine import epoch_batches
 from fpclass.train.engine import fit
 from fpclass.train.host_engine import make_host_engine, make_host_predict, make_host_train_epoch
+from fpclass.train.inputs import streaming
+from fpclass.train.inputs.streaming import is_streamed, put_dataset
 from fpclass.train.members import one_after_the_other, stack_members
 from fpclass.train.placement import needs_host_loop
 from fpclass.train.state import PADDING
-from fpclass.train.streaming import is_streamed, put_dataset
 
 STREAM = "--config.data.memory_gb=1e-9"
 AUGMENTED = EVERYTHING | {

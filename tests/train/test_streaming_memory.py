@@ -14,7 +14,7 @@ from fpclass.data.cache import StoredImages
 from fpclass.data.decode import decode_table
 from fpclass.data.resize import Decoding
 from fpclass.errors import RunError
-from fpclass.train import streaming
+from fpclass.train.inputs import streaming
 
 SHAPE = (11, 3, 2, 3)
 

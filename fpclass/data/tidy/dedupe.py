@@ -13,10 +13,10 @@ from fpclass.data import perceptual
 from fpclass.data.clusters import find_clusters, joined
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files, some_of
-from fpclass.data.folders import TEST, read_layout, split_of
 from fpclass.data.perceptual import Fingerprints
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import FileReader
+from fpclass.data.sources.folders import TEST, read_layout, split_of
 from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError

@@ -21,8 +21,7 @@ from weights_server import Server, serving
 
 from configs import base
 from fpclass import download
-from fpclass.data import archive
-from fpclass.data.sources import load_table
+from fpclass.data.sources import archive, load_table
 from fpclass.errors import ConfigError, DataError
 
 # Noise, which does not shrink, so that connections can break off in the middle of it.

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fpclass.data.folders import read_layout, split_of
+from fpclass.data.sources.folders import read_layout, split_of
 from fpclass.errors import DataError
 
 

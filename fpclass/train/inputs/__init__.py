@@ -1,4 +1,7 @@
-"""Inputs of a network from rows of a data set: normalised and augmented images, or cached features."""
+"""Inputs of a network from rows of a data set: normalised and augmented images, or cached features.
+
+`feature_cache` computes the features of frozen stages once; `streaming` has images on disk, a window at a time.
+"""
 
 from __future__ import annotations
 

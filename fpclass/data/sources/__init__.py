@@ -1,4 +1,8 @@
-"""Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`."""
+"""Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`.
+
+`folders` says which folders are classes and which splits, `archive` unpacks what `data.root` may be besides a folder,
+`copies` adds saved augmented images, `tfds` reads TensorFlow Datasets. From elsewhere: `load_table` and `FileReader`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass.data import archive
-from fpclass.data.copies import add_copies, holds_copies
 from fpclass.data.files import ImageIndex, all_files, csv_files, is_text, looks_like_image, some_of
-from fpclass.data.folders import TRAIN, read_layout
+from fpclass.data.sources import archive
+from fpclass.data.sources.copies import add_copies, holds_copies
+from fpclass.data.sources.folders import TRAIN, read_layout
 from fpclass.data.table import (
     WARNING,
     Finding,
@@ -241,7 +245,7 @@ def _check_filenames(path: Path, lines: list[int], filename: list[str], column: 
 
 
 def _load_folder(data: Any, _: Progress | None) -> Table:
-    """One sub-folder per class, perhaps in folders of splits: see `fpclass.data.folders`."""
+    """One sub-folder per class, perhaps in folders of splits: see `fpclass.data.sources.folders`."""
     if data.group_column:
         raise ConfigError(
             f"data.group_column = {data.group_column!r}: folders have no columns; leave it empty, "
@@ -290,7 +294,7 @@ def _load_synthetic(data: Any, progress: Progress | None) -> Table:
 
 
 def _load_tfds(data: Any, progress: Progress | None) -> Table:
-    from fpclass.data.tfds_source import load_tfds
+    from fpclass.data.sources.tfds import load_tfds
 
     if data.root and archive.is_packed(data.root):
         data = ConfigDict({**data, "root": str(archive.open_root(data.root, data.sha256, is_tree=True))})

@@ -10,7 +10,7 @@ from configs import base
 from fpclass.config import flatten
 from fpclass.errors import ConfigError
 from fpclass.experiment import from_json, load_config, load_configs, override, to_json
-from fpclass.unread import OF_A_RUN, OF_A_STUDY, READ, find_unread
+from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, READ, find_unread
 
 BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py"
 

@@ -1,4 +1,8 @@
-"""An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value."""
+"""An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value.
+
+`conditions` are those of values that depend on each other, `unread` says when a key is read at all. From elsewhere:
+what is in this file.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass import conditions
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
-from fpclass.conditions import Conditions, are_positive
 from fpclass.config import (
     Config,
     apply_overrides,
@@ -29,12 +31,14 @@ from fpclass.config import (
 from fpclass.data.resize import CROP, EQUALISE, RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
 from fpclass.errors import ConfigError
+from fpclass.experiment import conditions
+from fpclass.experiment.conditions import Conditions, are_positive
+from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
+from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES, check_cost
 from fpclass.stats.intervals import OVERALL_METRICS
-from fpclass.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
-from fpclass.unread import needs_selection as needs_selection
 
 AFTER_TRAINING = (
     *("study.", "hardware.", "evaluate.", "explain.", "submit."),

@@ -9,8 +9,8 @@ from PIL import Image
 
 from configs import base
 from fpclass.data.sources import load_table
+from fpclass.data.sources.tfds import EncodedImages
 from fpclass.data.table import OUT_OF_RANGE
-from fpclass.data.tfds_source import EncodedImages
 from fpclass.errors import ConfigError, DataError
 
 
