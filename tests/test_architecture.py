@@ -20,7 +20,8 @@ PACKAGES = sorted(folder.name for folder in PACKAGE.iterdir() if (folder / "__in
 @pytest.mark.parametrize("name", [name for step in STEPS for name in re.findall(r"`(\w+\.[\w.]+)`", step)])
 def test_the_way_of_the_data_names_functions_that_there_are(name: str) -> None:
     parts = name.split(".")
-    count = next(n for n in range(len(parts), 0, -1) if (PACKAGE / "/".join(parts[:n])).with_suffix(".py").is_file())
+    places = {n: PACKAGE / "/".join(parts[:n]) for n in range(len(parts), 0, -1)}
+    count = next(n for n, p in places.items() if p.with_suffix(".py").is_file() or (p / "__init__.py").is_file())
     owner = importlib.import_module(".".join(["fpclass", *parts[:count]]))
     for part in parts[count:]:
         owner = getattr(owner, part)
