@@ -125,6 +125,7 @@ def of(saved: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.promise
 def test_members_on_eight_devices_equal_one_device_bit_for_bit(on_eight):
     assert on_eight["eight/devices"] == 8
     assert on_eight["one/devices"] == 1

@@ -31,8 +31,7 @@ STAGES = ("ingest", "prepare", "train", "evaluate")
 
 EPILOG = """
 Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
-Caches (drawn data, unpacked archives, decoded images, compiled programs) live in the user's cache folder, or in
-$FPCLASS_CACHE.
+Caches (data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
 
   launch.py                                      the demo: everything, on drawn footprints
   launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR

@@ -28,7 +28,7 @@ from fpclass.run.decisions.submission import submit
 from fpclass.run.evaluate import evaluate
 from fpclass.run.explain import explain
 from fpclass.run.folder import Run
-from fpclass.run.prepare import Prepared, describe_model, prepare
+from fpclass.run.prepare import Prepared, check_same_data, describe_model, prepare
 
 INGEST, PREPARE, TRAIN, EVALUATE, SUBMIT, EXPLAIN = "ingest", "prepare", "train", "evaluate", "submit", "explain"
 FILE = "stages.json"
@@ -199,6 +199,8 @@ class RunData:
             run = self._stages.run
             self._prepared = prepare(run.config, None if self._is_ingested else run.folder, strict=self._strict)
             if not self._is_ingested:
+                if run.path("environment.json").is_file():  # what was trained already, was trained on these
+                    check_same_data(run, self._prepared)
                 self._write(self._prepared)
         return self._prepared
 

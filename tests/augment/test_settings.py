@@ -76,7 +76,7 @@ PLAIN = np.asarray(intensity.normalise(IMAGE, 0.5, 0.5))
 
 
 def test_every_key_is_a_switch_or_a_parameter_or_of_mixing():
-    keys = [*settings.SWITCHES, *settings.PARAMETERS, *settings.BY_EPOCH, *settings.MIXING]
+    keys = [*settings.SWITCHES, *settings.PARAMETERS, *settings.BY_EPOCH, *settings.MIXING, "fixed_views"]
     assert sorted(keys) == sorted(base.get_config().augment)
     assert sorted(ON) == sorted(settings.SWITCHES)
     assert sorted(OTHER) == sorted(settings.PARAMETERS)
@@ -221,6 +221,9 @@ class Unchanged:
 
     stage_names = ("nothing",)
 
+    def init(self, key, batch, train):
+        return {"params": {}}
+
     def apply(self, variables, batch, train):
         return batch
 
@@ -229,6 +232,7 @@ def test_cached_views_are_augmented_by_class_too():
     config = base.get_config()
     config.augment.update({**OFF, "noise": 0.1, "class_probability": (1.0, 0.25, 0.0)})
     config.finetune.cache_views = 40
+    config.data.image_size = (2, 2)
     images, labels = np.full((30, 2, 2, 1), 128, np.uint8), np.arange(30) % 3
     features = compute_features(Unchanged(), {"params": {}}, images, labels, config)
     assert features.shape == (30, 41, 2, 2, 1)

@@ -121,7 +121,7 @@ def study(tmp_path):
     files.write_json(plan.path("study.json"), plan.to_json())
     names = [f"{k}.png" for k in range(6)]
     labels = [0, 1, 0, 1, 0, 1]
-    frame = pd.DataFrame({"filename": names, "unit": names, "fold": [0, 0, 0, 1, 1, 1]})
+    frame = pd.DataFrame({"filename": names, "unit": names, "fold": [0, 0, 0, 1, 1, 1], "role": "train"})
     for strength, name in ((2.0, "baseline"), (4.0, "other")):
         for member in plan.members(name):
             held = frame["fold"] == member.fold

@@ -28,6 +28,7 @@ SMALL = (
 )
 
 
+@pytest.mark.promise
 def test_train_does_each_thing_once(
     blobs: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_batch_is_timed(blobs):
     assert 0 < estimates.time_forward(model, config, flop) < 0.1
 
 
+@pytest.mark.promise
 def test_it_is_said_before_the_first_training_and_not_of_a_finished_study(blobs, tmp_path, capsys):
     args = study_args(blobs, tmp_path / "study", configs=(BASELINE,), folds=2, seeds=1)
     assert cli.main(args) == 0

@@ -138,6 +138,7 @@ def restored(run):
     return BestModel(run, 2).variables["params"]
 
 
+@pytest.mark.promise
 def test_a_member_is_what_train_makes_of_its_fold_and_seed(study, blobs, tmp_path):
     """Bit for bit in its weights: other members, folds of other sizes and more devices change nothing."""
     from fpclass.run.best import BestModel
@@ -223,6 +224,7 @@ def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, cod
     assert histories[0] == histories[1]
 
 
+@pytest.mark.promise
 def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):
     diverging = tmp_path / "diverging.py"
     diverging.write_text(
@@ -242,6 +244,7 @@ def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):
     assert np.isfinite(frame.loc[EXP04_NAME, "p_holm"])
 
 
+@pytest.mark.promise
 def test_a_study_may_grow_but_not_change(blobs, tmp_path, capsys):
     folder = tmp_path / "study"
     assert cli.main(study_args(blobs, folder, configs=(BASELINE,), seeds=1)) == 0

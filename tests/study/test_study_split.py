@@ -217,6 +217,7 @@ def test_f1_is_of_one_class(tmp_path):
     assert metric_of(config, ("0", "1"), ("man", "woman")) == "f1[0]", "as the source calls it"
 
 
+@pytest.mark.promise
 def test_a_member_is_what_train_makes_of_its_seed(study, images, tmp_path, capsys):
     """Bit for bit in its weights; and `train` shows test images as it shows those of validation."""
     folder = tmp_path / "alone"

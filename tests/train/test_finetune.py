@@ -152,6 +152,7 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     model = model.clone(head=model.head.clone(dropout_rate=dropout_rate))
     config = config_of(finetune__freeze_before=until, finetune__batch_norm="frozen_stats")
     data = dataset()
+    config.data.image_size = data.images.shape[1:3]
     plain = trained(config, model, data)
     num_cached = make_plan(model, config).num_frozen[-1]
     names = model.stage_names[:num_cached]

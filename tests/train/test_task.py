@@ -156,6 +156,7 @@ def best_weights(run: Run) -> dict:
 UNCACHED = pytest.param(CACHED | {"finetune__cache_views": 0}, id="uncached", marks=pytest.mark.slow)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("changes", [pytest.param(GRADUAL, id="cached"), UNCACHED])
 def test_interrupted_resumed_and_in_a_study_are_one_training(blobs, tmp_path, changes):
     overrides = flags(blobs, split__num_folds=2, **changes)
@@ -182,6 +183,7 @@ def test_interrupted_resumed_and_in_a_study_are_one_training(blobs, tmp_path, ch
     assert is_moved == ("finetune__unfreeze" in changes)
 
 
+@pytest.mark.promise
 def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
@@ -251,6 +253,7 @@ def test_what_cannot_be_is_one_line(blobs, tmp_path, capsys, changes, said):
     assert error.count("\n") == 1
 
 
+@pytest.mark.promise
 def test_the_freeze_sweep(blobs, tmp_path, capsys):
     folder = tmp_path / "sweep"
     command = ["freeze-sweep", f"--config={BASELINE}", "--folds=2", f"--workdir={folder}"]
@@ -314,6 +317,7 @@ def test_views_that_are_not_cached_are_those_that_are(blobs):
     assert not np.allclose(image_inputs(plain).draw(members[0], 0, dataset, rows), drawn[0])
 
 
+@pytest.mark.promise
 def test_a_sweep_goes_on_without_the_cache_that_would_be_too_large(blobs, tmp_path, capsys):
     """Slower, and the same table but for rounding: the views are those that would have been cached."""
     tables = []

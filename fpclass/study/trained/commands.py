@@ -57,7 +57,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by Grad-CAM and feature maps what the best checkpoint, or a study's ensemble, saw where it was most wrong.
+    """Shows by Grad-CAM and feature maps what a run or a study saw where it was most wrong.
 
     Of a study it is the mean of the maps of the members that never saw the image.
     """
@@ -88,7 +88,7 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def predict(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts image files, or all images of a folder, to a CSV, by a run or a study's ensemble, calibrated.
+    """Predicts image files or folders to a CSV, by a run or a study's ensemble, calibrated.
 
     Files that cannot be read are named; exit code 1.
     """

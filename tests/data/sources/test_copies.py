@@ -19,7 +19,7 @@ from fpclass.run.train import make_member
 
 FLAGS = [
     "--config.data.label_column=SEX", "--config.data.group_column=ID", "--config.data.image_size=(30, 20)",
-    "--config.split.validation_fraction=0.3", "--config.train.early_stopping=restore_best",
+    "--config.train.early_stopping=restore_best",
 ]  # fmt: skip
 
 

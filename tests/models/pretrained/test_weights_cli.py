@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from weights_server import Server, serving
 
-from fpclass import cli
-from fpclass.models.pretrained import convert, fetch
+from fpclass import cli, download
+from fpclass.models.pretrained import convert
 from fpclass.models.pretrained.manifest import MANIFEST
 
 DATA = b"not really weights" * 1000
@@ -21,7 +21,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("FPCLASS_OFFLINE", raising=False)
-    monkeypatch.setattr(fetch, "BACK_OFF_SECONDS", ())
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", ())
     monkeypatch.setattr(cli, "_prepare_libraries", lambda: None)  # its cache would be this one
 
 
