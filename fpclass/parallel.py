@@ -113,15 +113,22 @@ def batch_mesh(num_devices: int) -> Mesh | None:
 
 def device_memory(mesh: Mesh) -> float:
     """Bytes that members on one device of a mesh may take."""
-    device = mesh.local_devices[0]
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return DEVICE_MEMORY_SHARE * stats["bytes_limit"]
+    if limit := memory_limit(mesh.local_devices[0]):
+        return DEVICE_MEMORY_SHARE * limit
+    return HOST_MEMORY_SHARE * (host_memory() or 8e9) / len(mesh.local_devices)
+
+
+def memory_limit(device: Any) -> float | None:
+    """Bytes that a device says it has; cores say nothing."""
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def host_memory() -> float | None:
+    """Bytes of memory of this computer; None where it does not say (Windows)."""
     try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        total = 8e9
-    return HOST_MEMORY_SHARE * total / len(mesh.local_devices)
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def put(tree: PyTree, mesh: Mesh | None, *axes: str) -> PyTree:

@@ -527,6 +527,10 @@ def test_file_names_never_reach_the_terminal_as_they_are(run, blobs, tmp_path, c
 
 
 def test_not_enough_memory_in_one_line(blobs, tmp_path, capsys):
+    too_large = "--config.model.dense_features=(2000000000,)"
+    fails(
+        capsys, train_args(blobs, tmp_path / "run", too_large), "out of memory", "GB, and there are", "train.batch_size"
+    )
     too_large = "--config.data.image_size=(9000000,9000000)"
     fails(capsys, train_args(blobs, tmp_path / "run2", too_large), "decoded images take", "memory_gb")
 

@@ -23,6 +23,7 @@ from fpclass.train.engine import Engine, Epoch
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs import feature_inputs, image_inputs
 from fpclass.train.keys import ORDER, PARAMS, address
+from fpclass.train.memory import check_fits
 from fpclass.train.optim import make_optimizer, make_plateau
 from fpclass.train.predict import Predict, make_predict, scores_of
 from fpclass.train.state import PADDING, Best, Dataset, Inputs, Member, TrainState, select
@@ -116,7 +117,7 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
             flat[kind] |= flatten_dict(tree)
         params, batch_stats = unflatten_dict(flat["params"]), unflatten_dict(flat["batch_stats"])
         zero = jnp.zeros((), jnp.int32)
-        return TrainState(
+        state = TrainState(
             step=zero,
             epoch=zero,
             params=copied(params),
@@ -129,6 +130,8 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
             # A member without rows only fills up the devices: it has stopped before it began.
             is_stopped=jnp.all(member.train_rows == PADDING),
         )
+        check_fits(state)  # while this is traced, before anything is allocated
+        return state
 
     return init
 

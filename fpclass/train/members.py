@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from fpclass.parallel import MEMBER, agree, device_memory, fetch, over_members, put
 from fpclass.train.engine import Engine
+from fpclass.train.memory import num_bytes
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
 
 
@@ -158,25 +159,21 @@ def plan_rounds(
     dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
     shapes = jax.eval_shape(engine.alone.init, members[0], dataset)
     # A state is there twice while best weights are chosen and while checkpoints are written.
-    member_bytes, shared_bytes = 2 * _num_bytes(shapes), dataset_bytes
+    member_bytes, shared_bytes = 2 * num_bytes(shapes), dataset_bytes
     if engine.is_batched:
         member_bytes += _step_bytes(engine.alone, shapes, members[0], dataset)
     else:  # the one that is training: what it begins with, its gradients, its next weights, and the best of both
-        shared_bytes += 4 * _num_bytes(shapes)
+        shared_bytes += 4 * num_bytes(shapes)
     # The hosts of a job may differ; their rounds must not.
     per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
     num_rounds = math.ceil(len(members) / (per_device * engine.mesh.size))
     return [part.tolist() for part in np.array_split(np.arange(len(members)), num_rounds)]
 
 
-def _num_bytes(shapes: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-
-
 def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Dataset) -> int:
     """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
-    needed = _num_bytes(state)
+    needed = num_bytes(state)
     for function in (alone.train_epochs[-1], alone.evaluate_epoch):
         analysis = jax.jit(function).lower(state, *as_shapes).compile().memory_analysis()
         needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)

@@ -7,9 +7,11 @@ import math
 from collections.abc import Iterator
 
 import jax
+from jaxtyping import PyTree
 
 from fpclass.config import Config
 from fpclass.errors import TrainingError, is_out_of_memory, one_line
+from fpclass.parallel import host_memory, memory_limit
 
 
 @contextlib.contextmanager
@@ -31,6 +33,25 @@ def told_in_one_line(config: Config) -> Iterator[None]:
             f"go through a batch in parts by train.accumulate (now {train.accumulate}), set train.remat=True (now "
             f"{train.remat}; backbones), or lower data.image_size (now {height} x {width})"
         ) from error
+
+
+def check_fits(state: PyTree) -> None:
+    """Refuses a training state, arrays or their shapes, that is larger than the memory of a device or computer.
+
+    XLA on a CPU says so by itself only for results; for what it needs on the way to them, it waits for ever.
+
+    Raises:
+      MemoryError: it is larger.
+    """
+    needed = num_bytes(state)
+    there = memory_limit(jax.local_devices()[0]) or host_memory() or math.inf
+    if needed > there:
+        raise MemoryError(f"the state of training takes {needed / 1e9:,.0f} GB, and there are {there / 1e9:,.0f}")
+
+
+def num_bytes(tree: PyTree) -> int:
+    """Bytes that arrays take, or would take where these are only their shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def fitted_batch(config: Config, num_images: int, num_devices: int = 1) -> Config:

@@ -65,7 +65,7 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
         nobody = f"grouped by nothing: {table.source} has no file names, in which data.group_pattern finds people"
         table = dataclasses.replace(table, notes=(f"{nobody}; only copies stay together",))
     if data.copies:
-        table = add_copies(table, Path(data.copies).expanduser(), lambda paths: FileReader(paths, data.max_file_mb))
+        table = add_copies(table, expanded(data.copies), lambda paths: FileReader(paths, data.max_file_mb))
     if not data.merge:
         return table
     merged = merge_classes(table, data.merge)

@@ -24,7 +24,7 @@ from fpclass import download, files
 from fpclass.console import say
 from fpclass.data.files import csv_files, is_folder, looks_like_image
 from fpclass.errors import DataError, RunError, one_line
-from fpclass.files import cache_dir, is_offline
+from fpclass.files import cache_dir, expanded, is_offline
 
 MAX_DOWNLOAD_BYTES = 2**40
 MAX_NUM_FILES = 5_000_000
@@ -51,7 +51,7 @@ class _NoRoomError(DataError):
 
 def is_packed(root: str) -> bool:
     """Whether `data.root` is an address or a file, not a folder."""
-    return "://" in root or pathlib.Path(root).expanduser().is_file()
+    return "://" in root or expanded(root).is_file()
 
 
 def open_root(root: str, sha256: str, *, is_tree: bool = False) -> pathlib.Path:
@@ -77,7 +77,7 @@ def open_root(root: str, sha256: str, *, is_tree: bool = False) -> pathlib.Path:
 
 
 def _of_file(root: str, sha256: str, home: pathlib.Path) -> pathlib.Path:
-    path = pathlib.Path(root).expanduser()
+    path = expanded(root)
     met = download.file_digest(path)
     if sha256 and met != sha256:
         raise DataError(f"{path}: its sha256 is {met}, expected {sha256} (data.sha256): another file, or damaged")
