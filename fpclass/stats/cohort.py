@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
@@ -71,6 +72,21 @@ class Cohort:
     def num_folds(self) -> int:
         """How many folds there are, 1 without cross-validation."""
         return int(self.folds.max(initial=-1)) + 1
+
+    def effective_groups(self, rows: Rows = slice(None)) -> float:
+        """How many groups with as many images each would tell as much, of some of the images: (sum m)^2 / sum m^2.
+
+        At most their number; 0 without images. Source: Kish, Survey Sampling (1965), section 8.2.
+        """
+        counts = np.bincount(self.groups[rows])
+        return float(counts.sum() ** 2 / (counts.astype(float) ** 2).sum()) if len(counts) else 0.0
+
+    @functools.cached_property
+    def class_of_groups(self) -> Int[np.ndarray, " g"] | None:
+        """The class of every group [G]; None where the images of a group are of several classes."""
+        of_groups = np.empty(self.num_groups, np.int64)
+        of_groups[self.groups] = self.labels
+        return of_groups if (of_groups[self.groups] == self.labels).all() else None
 
     @property
     def groups_are(self) -> str:

@@ -6,10 +6,16 @@ All configs of a study predict the same N labelled images in the same F folds of
 
     the score of one training of this config on a study's training share of people, on new people like these,
 
-by the mean over the members. Its bootstrap draws people, because a person's images are alike, and seeds where there
-are several, so that the noise of training is in the interval. It takes the trained members as given: what another
-training set of people would have changed is not in it, so the interval is too narrow where there are few people for
-what is to be learnt: in the simulations of tests/stats/test_comparison.py nominal 95 % covers 85 to 93 %.
+by the mean over the members. Two things make it err, and its interval holds both: other people would have been
+tested, and another training would have come out otherwise. With v the variance over people (the bootstrap's, which
+takes the trained members as given), s^2 the variance of the F folds' scores and s_f^2 that of the S seeds of a fold,
+
+    squared standard error = F / (F - 1) v + max(noise, s^2 / F - v),   noise = sum_f s_f^2 / S / F^2
+
+with one seed noise is 0, and the folds alone tell of it. The factor allows for the people of a study having trained its
+members too. Student's t with people - F / 2 degrees of freedom where people are the error, F (S - 1) where seeds are,
+F - 1 where folds are (Satterthwaite between the first two), on the scale of log-odds for a proportion. Simulated from 6
+to 300 people, 1 to 5 seeds, `tests/stats/test_coverage.py`: docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -17,14 +23,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fpclass.stats.cohort import Cohort, Folds
-from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval, num_groups_behind
+from fpclass.stats.intervals import (
+    MIN_DEFINED,
+    UNDEFINED,
+    Bootstrap,
+    Interval,
+    Support,
+    is_within_classes,
+    scale_of,
+    support_of,
+    t_bounds,
+)
 from fpclass.stats.metrics import ratio
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, make_weighted_metrics, metric_value
+from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, metric_value
 
 SeedLogits = Float[np.ndarray, "s n k"]
 """Unnormalised log-probabilities of S seeds: each image's by the member whose fold holds it; finite."""
@@ -35,7 +52,7 @@ NEGLIGIBLE = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How good one config is: mean over members (folds x seeds), with its bootstrap interval, and standard deviation.
+    """How good one config is: mean over members (folds x seeds), with its interval, and standard deviation.
 
     None where undefined.
     """
@@ -57,7 +74,7 @@ class Inflation:
     Attributes:
       random: mean score with folds that split people.
       grouped: mean score with folds that keep them together.
-      difference: random minus grouped, with its bootstrap interval; negative for a leak in log-loss and Brier score.
+      difference: random minus grouped, with its interval; negative for a leak in log-loss and Brier score.
     """
 
     random: float | None
@@ -84,54 +101,52 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
 
 
 def resampled_fold_scores(
-    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
+    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
 ) -> Float[np.ndarray, "b f"]:
     """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
 
-    A replicate draws as many groups as there are, over all folds at once, and where there is more than one seed also
-    S of the S seeds, the same ones in every fold; without `draws_seeds` every seed counts once. The draws depend on the
-    groups, S and the bootstrap's seed alone: replicates of configs of one study are paired. nan where the metric is
-    undefined in that resample of the fold.
+    A replicate draws as many groups as there are, over all folds at once; the trained members stay as they are. The
+    draws depend on the groups, the labels and the bootstrap's seed alone: replicates of configs of one study are
+    paired. nan where the metric is undefined in that resample of the fold.
     """
-    return _resample(logits, cohort, [metric], bootstrap, draws_seeds=draws_seeds)[metric]
+    return _resample(logits, cohort, [metric], bootstrap)[metric]
 
 
 def _resample(
-    logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap, *, draws_seeds: bool = True
+    logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, Float[np.ndarray, "b f"]]:
     """`resampled_fold_scores` of several metrics, from the same resamples."""
     logits, rows_of_fold = _by_fold(logits, cohort)
-    members = [
-        [make_weighted_metrics(of_seed[rows], cohort.labels[rows], metrics) for of_seed in logits]
-        for rows in rows_of_fold
-    ]
+    found = {}
+    for within in (False, True):
+        drawn_so = [metric for metric in metrics if is_within_classes(metric) == within]
+        if not drawn_so:
+            continue
+        members = [
+            [make_weighted_metrics(of_seed[rows], cohort.labels[rows], drawn_so) for of_seed in logits]
+            for rows in rows_of_fold
+        ]
 
-    def evaluate(weights: np.ndarray) -> Float[np.ndarray, "b m f s"]:
-        of_folds = []
-        for rows, evaluators in zip(rows_of_fold, members, strict=True):
-            of_fold = [of_seed(weights[:, rows]) for of_seed in evaluators]
-            values = [np.stack([of_seed[metric] for of_seed in of_fold], axis=1) for metric in metrics]
-            of_folds.append(np.stack(values, axis=1))
-        return np.stack(of_folds, axis=2)
+        def evaluate(weights: Weights, members: Any = members, drawn_so: Any = drawn_so) -> Float[np.ndarray, "b m f"]:
+            of_folds = []
+            for rows, evaluators in zip(rows_of_fold, members, strict=True):
+                of_fold = [of_seed(weights[:, rows]) for of_seed in evaluators]
+                values = [np.mean([of_seed[metric] for of_seed in of_fold], axis=0) for metric in drawn_so]
+                of_folds.append(np.stack(values, axis=1))
+            return np.stack(of_folds, axis=2)
 
-    num_seeds = len(logits)
-    times_drawn = np.random.default_rng([bootstrap.seed, num_seeds]).multinomial(
-        num_seeds, np.full(num_seeds, 1 / num_seeds), size=bootstrap.num_resamples
-    )
-    shares = times_drawn / num_seeds if draws_seeds else np.full(times_drawn.shape, 1 / num_seeds)
-    drawn = np.moveaxis(bootstrap.resample(evaluate, cohort), 1, 0)
-    return {m: np.einsum("bfs,bs->bf", of_m.copy(), shares) for m, of_m in zip(metrics, drawn, strict=True)}
+        drawn = bootstrap.resample(evaluate, cohort, within_classes=within)
+        found |= {metric: drawn[:, m] for m, metric in enumerate(drawn_so)}
+    return found
 
 
-def resampled_scores(
-    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap, *, draws_seeds: bool = True
-) -> Float[np.ndarray, " b"]:
+def resampled_scores(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Float[np.ndarray, " b"]:
     """Bootstrap replicates of a config's score, the mean over its members, [B]; as `resampled_fold_scores`.
 
     Members whose metric is undefined in a resample are left out of its mean; nan where all are.
     """
     # Whether a metric is defined depends on the weights and labels, not on the logits: all seeds of a fold or none.
-    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap, draws_seeds=draws_seeds))
+    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap))
 
 
 def score_config(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Score:
@@ -145,15 +160,89 @@ def score_config_by(
     """`score_config` by several metrics, from the same resamples."""
     resampled, result = _resample(logits, cohort, metrics, bootstrap), {}
     for metric in metrics:
-        scores, replicates = member_scores(logits, cohort, metric), mean_of_defined(resampled[metric])
+        scores = member_scores(logits, cohort, metric)
         defined = scores[~np.isnan(scores)]
-        mean = float(defined.mean()) if defined.size else math.nan
         result[metric] = Score(
-            mean=score_interval(mean, replicates, cohort, metric, bootstrap),
+            mean=mean_interval(scores, mean_of_defined(resampled[metric]), cohort, metric, bootstrap.confidence),
             sd=float(defined.std(ddof=1)) if defined.size > 1 else None,
             num_members=scores.size,
         )
     return result
+
+
+def mean_interval(
+    scores: Float[np.ndarray, "f s"],
+    replicates: Float[np.ndarray, " b"],
+    cohort: Cohort,
+    metric: str,
+    confidence: float,
+) -> Interval:
+    """The mean of members' scores, with the interval that the head of this module describes; nan where undefined."""
+    value = float(mean_of_defined(scores.ravel()))
+    support = support_of(metric, cohort, cohort.num_folds)
+    of_people = group_variance(replicates)
+    if math.isnan(value) or of_people is None or support.groups < 2:
+        return Interval(None if math.isnan(value) else value)
+    scale = scale_of(metric)
+    if scale == "proportion" and value in (0, 1):
+        return Interval(value, *support.extreme_bounds(value, confidence))
+    noise = training_noise(scores, of_people * support.correction, floor=True)
+    overlap = len(scores) / max(len(scores) - 1, 1)
+    variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * overlap, support, [noise])
+    return Interval(value, *t_bounds(value, math.sqrt(variance), degrees_of_freedom, confidence, scale))
+
+
+def group_variance(replicates: Float[np.ndarray, " b"]) -> float | None:
+    """Variance of the replicates that are defined; None where too few are (`intervals.MIN_DEFINED`)."""
+    defined = replicates[~np.isnan(replicates)]
+    return float(defined.var()) if len(defined) and len(defined) >= MIN_DEFINED * len(replicates) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """What the noise of training adds to the variance of a mean over members.
+
+    Attributes:
+      is_all: whether the degrees of freedom are those of the whole variance: folds tell of people and noise at once.
+    """
+
+    variance: float
+    degrees_of_freedom: float
+    is_all: bool = False
+
+
+def training_noise(scores: Float[np.ndarray, "f s"], of_people: float, *, floor: bool = False) -> Noise:
+    """The noise of training in the mean of scores, or of paired differences of scores, [F, S]; nan is left out.
+
+    Of several seeds it is what they differ by within the folds; of one, what the folds differ by beyond the variance
+    of their mean over people, `of_people`. With `floor` that excess counts with several seeds too, where it is larger:
+    few people in many folds have next to no variance within them. One seed on one split tells nothing: 0.
+    """
+    num_seeds = scores.shape[1]
+    of_folds = scores.mean(axis=1)
+    of_folds = of_folds[~np.isnan(of_folds)]
+    noise = Noise(0.0, math.inf)
+    if num_seeds > 1 and len(of_folds):
+        within = scores[~np.isnan(scores).any(axis=1)].var(axis=1, ddof=1)
+        noise = Noise(float(within.sum()) / num_seeds / len(of_folds) ** 2, len(of_folds) * (num_seeds - 1))
+    if (num_seeds == 1 or floor) and len(of_folds) > 1:
+        excess = float(of_folds.var(ddof=1)) / len(of_folds) - of_people
+        if excess > noise.variance:
+            noise = Noise(excess, len(of_folds) - 1, is_all=True)
+    return noise
+
+
+def sum_of_errors(of_people: float, support: Support, noises: Sequence[Noise]) -> tuple[float, float]:
+    """A sum of variances, people's and noises of training, and its degrees of freedom.
+
+    Those of Satterthwaite, Biometrics Bulletin 2 (1946) 110-114; but where folds tell of people and noise at once, the
+    sum is as uncertain as they are.
+    """
+    parts = [(of_people, support.degrees_of_freedom), *((n.variance, n.degrees_of_freedom) for n in noises)]
+    variance = sum(part for part, _ in parts)
+    uncertainty = sum(part**2 / freedom for part, freedom in parts)
+    degrees_of_freedom = variance**2 / uncertainty if uncertainty else support.degrees_of_freedom
+    return variance, min([degrees_of_freedom, *(n.degrees_of_freedom for n in noises if n.is_all)])
 
 
 def inflation(
@@ -167,38 +256,38 @@ def inflation(
     """What a config's score gains when a person's images fall on both sides of a split.
 
     `random_logits` are of members of the image-random folds `random_folds`, `grouped_logits` of members of the
-    person-grouped folds of the cohort, whose groups are drawn for both at once.
+    person-grouped folds of the cohort, whose groups are drawn for both at once. The variance is the verdict's
+    (`comparison.fold_t_test`), with the noise of both trainings.
     """
-    points, replicates = [], []
+    support = support_of(metric, cohort, cohort.num_folds)
+    points, replicates, noises = [], [], []
     for logits, of_folds in ((random_logits, cohort.with_folds(random_folds)), (grouped_logits, cohort)):
-        points.append(float(mean_of_defined(member_scores(logits, of_folds, metric).ravel())))
-        replicates.append(resampled_scores(logits, of_folds, metric, bootstrap))
-    difference = score_interval(
-        points[0] - points[1], replicates[0] - replicates[1], cohort, metric, bootstrap, is_difference=True
-    )
+        scores, drawn = member_scores(logits, of_folds, metric), resampled_scores(logits, of_folds, metric, bootstrap)
+        points.append(float(mean_of_defined(scores.ravel())))
+        replicates.append(drawn)
+        noises.append(training_noise(scores, (group_variance(drawn) or 0.0) * support.correction))
     random, grouped = (None if math.isnan(point) else point for point in points)
-    return Inflation(random, grouped, difference)
+    difference, of_people = points[0] - points[1], group_variance(replicates[0] - replicates[1])
+    if math.isnan(difference) or of_people is None or support.groups < 2:
+        return Inflation(random, grouped, Interval(None if math.isnan(difference) else difference))
+    of_people *= support.correction * overlap_of(cohort.num_folds)
+    variance, degrees_of_freedom = sum_of_errors(of_people, support, noises)
+    bounds = t_bounds(difference, math.sqrt(variance), degrees_of_freedom, bootstrap.confidence)
+    return Inflation(random, grouped, Interval(difference, *bounds))
+
+
+def overlap_of(num_folds: int) -> float:
+    """By how much overlapping training sets widen the variance of a difference over people: 1 + F / (F - 1).
+
+    Source: Nadeau and Bengio, Machine Learning 52 (2003) 239-281: s^2 (1 / F + n_test / n_train), n_test / n_train
+      being 1 / (F - 1), is s^2 / F (1 + F / (F - 1)).
+    """
+    return 1 + num_folds / (num_folds - 1) if num_folds > 1 else 1.0
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is not nan; nan where nothing is."""
     return ratio(np.nansum(values, axis=-1), np.asarray((~np.isnan(values)).sum(axis=-1)))
-
-
-def score_interval(
-    value: float,
-    replicates: Float[np.ndarray, " b"],
-    cohort: Cohort,
-    metric: str,
-    bootstrap: Bootstrap,
-    is_difference: bool = False,
-) -> Interval:
-    """A score, or a difference of scores, with its interval by the rules of `fpclass.stats.intervals`.
-
-    Value and replicates are nan where undefined. The rules for proportions do not apply to a difference.
-    """
-    is_proportion = metric not in LOWER_IS_BETTER and not is_difference
-    return bootstrap.interval(value, replicates, num_groups_behind(metric, cohort), is_proportion)
 
 
 def _by_fold(logits: SeedLogits, cohort: Cohort) -> tuple[SeedLogits, list[Int[np.ndarray, " n"]]]:

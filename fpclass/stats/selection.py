@@ -27,11 +27,11 @@ from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.scores import (
     NEGLIGIBLE,
     SeedLogits,
+    mean_interval,
     mean_of_defined,
     member_scores,
     resampled_fold_scores,
     score_config,
-    score_interval,
 )
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
@@ -104,17 +104,16 @@ def cross_fitted_choice(
         name: resampled_fold_scores(logits[name], cohort, metric, bootstrap) for name in {chosen, *chosen_per_fold}
     }
 
-    def estimate(names: Sequence[str]) -> tuple[float, Interval]:
+    def estimate(names: Sequence[str]) -> Interval:
         """Score of the config of this name on each fold."""
-        by_fold = np.array([scores[name][fold].mean() for fold, name in enumerate(names)])
+        of_folds = [scores[name][fold] for fold, name in enumerate(names)]
+        has_as_many = len({len(of_fold) for of_fold in of_folds}) == 1
+        by_fold = np.stack([of_fold if has_as_many else of_fold.mean(keepdims=True) for of_fold in of_folds])
         resampled = np.stack([replicates[name][:, fold] for fold, name in enumerate(names)], axis=1)
-        score = float(mean_of_defined(by_fold))
-        return score, score_interval(score, mean_of_defined(resampled), cohort, metric, bootstrap)
+        return mean_interval(by_fold, mean_of_defined(resampled), cohort, metric, bootstrap.confidence)
 
-    optimistic, optimistic_interval = estimate([chosen] * cohort.num_folds)
-    cross_fitted, cross_fitted_interval = estimate(chosen_per_fold)
-    optimism = _flattery(optimistic, cross_fitted, metric)
-    return Selection(chosen, chosen_per_fold, optimistic_interval, cross_fitted_interval, optimism)
+    optimistic, cross_fitted = estimate([chosen] * cohort.num_folds), estimate(chosen_per_fold)
+    return _selection(chosen, chosen_per_fold, optimistic, cross_fitted, metric)
 
 
 def cross_fitted_choice_in_parts(
@@ -148,10 +147,13 @@ def cross_fitted_choice_in_parts(
         score_config(of_seeds, cohort, metric, bootstrap).mean
         for of_seeds in (logits[chosen], np.moveaxis(judged, 1, 0))
     )
-    values = [math.nan if score.value is None else score.value for score in (optimistic, cross_fitted)]
-    optimism = _flattery(values[0], values[1], metric)
-    return Selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, optimism)
+    return _selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, metric)
 
 
-def _flattery(optimistic: float, cross_fitted: float, metric: str) -> float:
-    return cross_fitted - optimistic if metric in LOWER_IS_BETTER else optimistic - cross_fitted
+def _selection(
+    chosen: str, chosen_per_fold: tuple[str, ...], optimistic: Interval, cross_fitted: Interval, metric: str
+) -> Selection:
+    flattery = math.nan
+    if optimistic.value is not None and cross_fitted.value is not None:
+        flattery = (optimistic.value - cross_fitted.value) * (-1 if metric in LOWER_IS_BETTER else 1)
+    return Selection(chosen, chosen_per_fold, optimistic, cross_fitted, flattery)

@@ -25,6 +25,7 @@ from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.gallery import draw_gallery, draw_grid
+from fpclass.study.looks import Look, describe_looks, look_at
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
@@ -60,7 +61,9 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     metric = metric_of(settings, described["classes"], described["class_names"])
     predictions = collect(study, trained, described["class_names"])
     write_tables(study, trained)
-    rows = judge(predictions, study, failures, metric)
+    look = Look(name_of(metric, described["class_names"]), bootstrap.confidence, settings.study.margin, study.num_seeds)
+    looks = look_at(study, look)
+    rows = judge(predictions, study, failures, metric, len(looks))
     choice = judge_choice(predictions, metric, bootstrap) if len(trained) > 1 else None
     ensemble, reports = judge_ensemble(predictions, settings)
     record = write_ensemble(study, ensemble, reports, described, settings)
@@ -68,7 +71,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     chosen = choice.chosen if choice else ""
     report = StudyReport(
         rows=rows,
-        metric=name_of(metric, described["class_names"]),
+        metric=look.metric,
         confidence=bootstrap.confidence,
         note=note_of(described["is_synthetic"]),
         source=described["trained_on"],
@@ -84,6 +87,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
         predictions_file=study.predictions_file,
+        looks=describe_looks(looks, look),
         test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
     )
     drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
@@ -102,14 +106,18 @@ def bootstrap_of(settings: Config) -> Bootstrap:
     return Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
 
 
-def judge(predictions: OutOfFold, study: Study, failures: dict[str, str], metric: str) -> list[StudyRow]:
-    """The rows of the table, the baseline first, failures in their place."""
+def judge(
+    predictions: OutOfFold, study: Study, failures: dict[str, str], metric: str, num_looks: int = 1
+) -> list[StudyRow]:
+    """The rows of the table, the baseline first, failures in their place; `num_looks` as `compare_all`."""
     settings = study.configs[study.baseline]
     cohort, bootstrap = predictions.cohort, bootstrap_of(settings)
     compared = {}
     if study.baseline in predictions.logits:
         margin = settings.study.margin
-        compared = compare_all(predictions.logits, study.baseline, cohort, metric, bootstrap, margin=margin)
+        compared = compare_all(
+            predictions.logits, study.baseline, cohort, metric, bootstrap, margin=margin, num_looks=num_looks
+        )
     rows = []
     for name in study.names:
         is_baseline = name == study.baseline

@@ -37,7 +37,7 @@ def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, ma
     left.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
     _differences(right, shown, margin)
     baseline = next((row.name for row in shown if row.is_baseline), "the baseline, which failed")
-    right.set_title(f"{level}; thick: bootstrap, thin: the verdict's test", loc="left", color=GREY)
+    right.set_title(f"{level} interval of the verdict's test; grey: the margin", loc="left", color=GREY)
     right.set_xlabel(f"difference from {shorten(baseline, 26)}")
     for axes in (left, right):
         axes.grid(axis="x")
@@ -64,7 +64,6 @@ def _differences(axes: Axes, rows: Sequence[StudyRow], margin: float) -> None:
         if compared is None or compared.difference.value is None:
             continue
         colour = {"better": GREEN, "worse": ORANGE}.get(compared.verdict, INK)
-        _interval(axes, compared.tested, y, color=colour, linewidth=0.9)
         _interval(axes, compared.difference, y, color=colour, linewidth=3, solid_capstyle="butt", alpha=0.8)
         axes.plot(compared.difference.value, y, "o", color=colour, markersize=5)
 

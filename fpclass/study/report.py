@@ -17,15 +17,22 @@ from fpclass.report.text_tables import align_columns, markdown_table
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import Comparison
 from fpclass.stats.ensembling import Ensemble
-from fpclass.stats.intervals import Interval, format_number
+from fpclass.stats.intervals import FEW_GROUPS, Interval, format_number
 from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
 from fpclass.study.test_set import OnTest
 
-FOLD_TEST = "corrected for overlapping training sets and, by Holm, for the length of the table (docs/statistics.md)"
+FOLD_TEST = (
+    "they hold people, overlapping training sets and the noise of training; p is adjusted for the length of the table "
+    "(docs/statistics.md)"
+)
 SPLIT_TEST = (
-    "that adds the noise of seeds, corrected, by Holm, for the length of the table; all of it is about trainings on "
-    "these training images: how much others would have changed, one split cannot tell (docs/statistics.md)"
+    "they hold people and the noise of seeds, and are about trainings on these training images: how much others would "
+    "have changed, one split cannot tell; p is adjusted for the length of the table (docs/statistics.md)"
+)
+ONE_SEED = (
+    "one seed: the noise of training is known from the folds alone, which hides differences that three seeds "
+    "(--seeds=3) would show"
 )
 
 
@@ -82,6 +89,7 @@ class StudyReport:
       ensemble_scores: from `evaluate_predictions`.
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
+      looks: what there is to say of earlier judgements, a line each.
       predictions_file: name of the table of predictions of labelled images.
       test: how good they are on labelled test images; None where there are none.
     """
@@ -100,6 +108,7 @@ class StudyReport:
     decisions: dict[str, Any]
     inflations: dict[str, Inflation]
     failed_splits: dict[str, str]
+    looks: Sequence[str] = ()
     predictions_file: str = "out_of_fold.csv"
     test: OnTest | None = None
 
@@ -146,10 +155,17 @@ def _findings(report: StudyReport) -> list[str]:
         f"{report.source}: {len(cohort)} {'' if has_folds else 'validation '}images"
         + (f" of {cohort.num_groups} people" if cohort.groups_are == "people" else "")
         + f", {f'{cohort.num_folds} folds' if has_folds else 'one split'} x {report.num_seeds} seeds; "
-        f"{100 * report.confidence:g} % intervals: of the mean by resampling {cohort.groups_are}, which takes the "
-        "trained members as given and is somewhat narrow, of the difference and p by a test "
-        + (FOLD_TEST if has_folds else SPLIT_TEST)
+        f"{100 * report.confidence:g} % intervals of means and differences: " + (FOLD_TEST if has_folds else SPLIT_TEST)
     )
+    effective = cohort.effective_groups()
+    if effective < FEW_GROUPS:
+        lines.append(
+            f"few {cohort.groups_are}: they tell as much as {effective:.0f} with as many images each; intervals of so "
+            f"few are rough, and differences below those that the table calls findable stay hidden"
+        )
+    if has_folds and report.num_seeds == 1 and len(report.rows) > 1:
+        lines.append(ONE_SEED)
+    lines += report.looks
     if choice:
         counts = Counter(choice.chosen_per_fold).most_common()
         lines.append(
@@ -213,14 +229,14 @@ def _cells(report: StudyReport) -> list[list[str]]:
     """The table, its header first."""
     level = f"{100 * report.confidence:g} %"
     metric = report.metric.replace("_", " ")
-    table = [["config", metric, "sd", level, "difference", level, "p (Holm)", "verdict"]]
+    table = [["config", metric, "sd", level, "difference", level, "p (adjusted)", "verdict"]]
     for row in report.rows:
         score, compared = row.score, row.comparison
         cells = ["-", "", "", "", "", ""]
         if score:
             cells[:3] = format_number(score.mean.value), format_number(score.sd), score.mean.format_bounds()
         if compared:
-            tested, p = compared.tested, compared.p_holm
+            tested, p = compared.difference, compared.p_adjusted
             p_text = "<0.001" if p is not None and p < 0.001 else format_number(p)
             cells[3:] = format_number(tested.value, "+"), tested.format_bounds("+"), p_text
         table.append([row.name, *cells, row.verdict])

@@ -7,10 +7,19 @@ import pytest
 from drawn_predictions import names, random_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special, stats
 
 from fpclass.stats import intervals
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, metric_bounds, wilson_bounds
+from fpclass.stats.intervals import (
+    Bootstrap,
+    Interval,
+    Support,
+    evaluate_predictions,
+    metric_bounds,
+    resampled_bounds,
+    wilson_bounds,
+)
 from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.weighted_metrics import OVERALL_METRICS, PER_CLASS_METRICS
 
@@ -44,7 +53,7 @@ def test_result_depends_on_the_seed_only(monkeypatch):
 
 
 def test_interval_is_that_of_resampled_people():
-    """The same numbers the slow way: pick people, copy their images, evaluate, take percentiles."""
+    """The same numbers the slow way: pick people, copy their images, evaluate, take the deviation."""
     logits, labels = random_predictions(40, 2)
     groups = np.arange(40) // 4
     rng = np.random.default_rng(5)
@@ -52,9 +61,63 @@ def test_interval_is_that_of_resampled_people():
     for _ in range(300):
         chosen = rng.integers(0, 10, 10)
         rows = np.concatenate([np.flatnonzero(groups == g) for g in chosen])
-        values.append(compute_metrics(logits[rows], labels[rows], names(2))["macro_f1"])
+        found = compute_metrics(logits[rows], labels[rows], names(2))
+        values.append([found["accuracy"], found["log_loss"]])
     result = metric_bounds(logits, Cohort(labels, groups), Bootstrap(300, 0.8, seed=5))
-    assert result["macro_f1"] == pytest.approx(np.quantile(values, [0.1, 0.9]), abs=1e-12)
+    points = compute_metrics(logits, labels, names(2))
+    error = np.std(values, axis=0) * math.sqrt(10 / 9) * stats.t.ppf(0.9, 9)
+    accuracy, loss = points["accuracy"], points["log_loss"]
+    odds = special.logit(accuracy) + np.array([-1, 1]) * error[0] / (accuracy * (1 - accuracy))
+    assert result["accuracy"] == pytest.approx(special.expit(odds), abs=1e-12)
+    assert result["log_loss"] == pytest.approx(loss * np.exp(np.array([-1, 1]) * error[1] / loss), abs=1e-12)
+
+
+def test_few_people_and_unequal_ones_count_as_fewer():
+    cohort = Cohort(np.zeros(24, int), np.arange(4).repeat([3, 3, 9, 9]))
+    assert cohort.effective_groups() == pytest.approx(24**2 / (9 + 9 + 81 + 81))
+    assert cohort.effective_groups(np.arange(24) < 6) == 2
+    assert Cohort(np.zeros(8, int), np.arange(4).repeat(2)).effective_groups() == 4
+    logits, labels = random_predictions(40, 2)
+    said = evaluate_predictions(logits, Cohort(labels, np.arange(40) // 4, None, names(2)), Bootstrap(50, 0.95))
+    assert said["effective_groups"] == 10
+    assert said["interval"].endswith("rough: as much as 10 people alike")
+
+
+def test_one_error_more_is_never_better():
+    """The bounds of 49 right of 50 lie below those of 50, as of 1 below those of 2 wrong."""
+    labels, before = np.arange(50) % 2, (-1.0, -1.0)
+    for num_right in (*range(6), 25, *range(46, 51)):
+        logits = np.eye(2)[np.where(np.arange(50) < num_right, labels, 1 - labels)]
+        bounds = metric_bounds(logits, Cohort(labels), Bootstrap(400, 0.95), ["accuracy"])["accuracy"]
+        assert all(new > old for new, old in zip(bounds, before, strict=True)), num_right
+        before = bounds
+
+
+def test_people_are_drawn_within_their_class_where_every_class_is_needed():
+    """A hundred classes of three people: drawn at random, next to no resample has all of them."""
+    rng = np.random.default_rng(0)
+    people = np.arange(300).repeat(2)
+    labels = people // 3
+    logits = 2.5 * np.eye(100)[labels] + rng.normal(size=(600, 100))
+    cohort, bootstrap = Cohort(labels, people), Bootstrap(200, 0.95)
+    within = np.concatenate(list(bootstrap.weights(cohort, within_classes=True)))
+    assert (np.stack([within[:, labels == k].sum(axis=1) for k in range(100)]) == 6).all()
+    at_random = np.concatenate(list(bootstrap.weights(cohort)))
+    assert (np.stack([at_random[:, labels == k].sum(axis=1) for k in range(100)]) == 0).any(axis=0).mean() > 0.9
+    value = compute_metrics(logits, labels, names(100))["macro_f1"]
+    low, high = metric_bounds(logits, cohort, bootstrap, ["macro_f1"])["macro_f1"]
+    assert low < value < high
+    assert (value - low, high - value) == pytest.approx(((high - low) / 2,) * 2, rel=0.1), "as far up as down"
+    # Who has images of several classes cannot be drawn within one.
+    mixed = Cohort(np.arange(600) % 2, people)
+    assert mixed.class_of_groups is None
+    np.testing.assert_array_equal(next(bootstrap.weights(mixed, within_classes=True)), next(bootstrap.weights(mixed)))
+
+
+def test_too_few_defined_resamples_give_no_interval():
+    values = np.full(100, 0.7) + np.linspace(-0.1, 0.1, 100)
+    assert None not in resampled_bounds(0.7, np.where(np.arange(100) < 10, np.nan, values), 0.95, Support(50))
+    assert None in resampled_bounds(0.7, np.where(np.arange(100) < 11, np.nan, values), 0.95, Support(50))
 
 
 def test_no_interval_from_one_group():
@@ -129,14 +192,14 @@ def test_evaluation_holds_points_and_intervals_and_is_json():
             assert values[metric]["value"] == points["per_class"][name][metric]
             assert values[metric]["low"] < values[metric]["value"] < values[metric]["high"]
     assert (result["num_images"], result["num_groups"]) == (120, 60)
-    assert result["interval"] == "90 % percentile bootstrap over 60 people, 200 resamples"
+    assert result["interval"] == "90 % bootstrap t over 60 people, 200 resamples"
 
 
 def test_evaluation_without_groups_or_without_resamples_says_so():
     logits, labels = random_predictions(30, 2)
     cohort = Cohort(labels, [""] * 30, class_names=names(2))
     ungrouped = evaluate_predictions(logits, cohort, Bootstrap(10, 0.95))
-    assert ungrouped["interval"] == "95 % percentile bootstrap over 30 images, 10 resamples"
+    assert ungrouped["interval"] == "95 % bootstrap t over 30 images, 10 resamples"
     without = evaluate_predictions(logits, cohort, Bootstrap(0, 0.95))
     assert without["interval"] is None
     assert without["accuracy"]["low"] is None

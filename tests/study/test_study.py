@@ -76,7 +76,7 @@ def test_the_report_is_complete(study):
     frame = pd.read_csv(study / "study.csv").set_index("config")
     assert list(frame.index) == ["baseline", EXP04_NAME]
     assert frame.loc["baseline", "verdict"] == "the baseline"
-    for column in ("mean", "sd", "low", "high", "difference", "p_holm", "p_bootstrap", "mean_log_loss"):
+    for column in ("mean", "sd", "low", "high", "difference", "p_adjusted", "detectable", "mean_log_loss"):
         assert np.isfinite(frame.loc[EXP04_NAME, column]), column
     found = json.loads((study / "results.json").read_text())
     assert found["choice"]["chosen"] in frame.index
@@ -86,7 +86,7 @@ def test_the_report_is_complete(study):
     assert found["inflation"]["baseline"]["low"] is not None
     scores = found["ensemble"]["scores"]
     assert (scores["num_images"], scores["num_groups"]) == (32, 16), "two prints each"
-    assert scores["interval"] == "95 % percentile bootstrap over 16 people, 50 resamples"
+    assert scores["interval"] == "95 % bootstrap t over 16 people, 50 resamples; rough: as much as 16 people alike"
     assert found["decisions"]["num_groups"] == 16
     text = (study / "study.md").read_text()
     for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
@@ -241,7 +241,7 @@ def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):
     assert list(frame.index) == ["baseline", "diverging", EXP04_NAME]
     assert frame.loc["diverging", "verdict"].startswith("FAILED: fold-0-seed-0: loss is nan in epoch 1")
     assert frame.loc["diverging", "num_members"] != frame.loc["diverging", "num_members"]
-    assert np.isfinite(frame.loc[EXP04_NAME, "p_holm"])
+    assert np.isfinite(frame.loc[EXP04_NAME, "p_adjusted"])
 
 
 @pytest.mark.promise

@@ -18,12 +18,12 @@ from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
 from fpclass.study.figures import study_figure
+from fpclass.study.looks import Look, describe_looks
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
 
 
-def comparison(difference=0.05, p_holm=0.01, verdict="better"):
-    resampled, tested = Interval(difference, 0.02, 0.08), Interval(difference, -0.01, 0.11)
-    return Comparison(resampled, tested, p_value=0.001, p_holm=p_holm, verdict=verdict)
+def comparison(difference=0.05, p_adjusted=0.01, verdict="better"):
+    return Comparison(Interval(difference, -0.01, 0.11), p_value=0.001, p_adjusted=p_adjusted, verdict=verdict)
 
 
 def row(name, **values):
@@ -33,7 +33,7 @@ def row(name, **values):
 
 ROWS = [
     row("baseline", is_baseline=True),
-    row("good", comparison=comparison(p_holm=0.0001)),
+    row("good", comparison=comparison(p_adjusted=0.0001)),
     row("same", comparison=comparison(0.0, 1.0, "no difference that matters (within ±0.02)")),
     StudyRow("broken", None, None, None, "loss is nan | in epoch 1"),
 ]
@@ -85,7 +85,7 @@ def test_one_line_per_config_with_the_interval_of_the_verdict(report):
     baseline, good, same, broken = lines[3:7]
     assert baseline.split()[:4] == ["baseline", "0.700", "0.100", "[0.650,"]
     assert baseline.endswith("the baseline")
-    assert "+0.050      [-0.010, +0.110]  <0.001    better" in good
+    assert "+0.050      [-0.010, +0.110]  <0.001        better" in good
     assert same.endswith("no difference that matters (within ±0.02)")
     assert broken.split()[:2] == ["broken", "-"]
     assert broken.endswith("FAILED: loss is nan | in epoch 1")
@@ -98,7 +98,26 @@ def test_without_a_baseline_nobody_else_is_called_so():
 def test_images_are_not_called_people(report):
     alone = dataclasses.replace(report, cohort=Cohort(report.cohort.labels, folds=report.cohort.folds))
     assert "40 images, 3 folds" in " ".join(to_text(alone, pathlib.Path("x")).split())
-    assert "resampling images" in " ".join(to_text(alone, pathlib.Path("x")).split())
+    assert "few people" in " ".join(to_text(report, pathlib.Path("x")).split()), "20 of them"
+    assert (
+        "people"
+        not in " ".join(to_text(alone, pathlib.Path("x")).split()).partition("one seed")[0].partition("hold")[0]
+    )
+
+
+def test_what_a_reader_of_verdicts_has_to_know(report):
+    text = " ".join(to_text(report, pathlib.Path("x")).split())
+    assert "one seed: the noise of training is known from the folds alone" in text
+    assert "judged" not in text
+    looks = [Look("accuracy", 0.95, 0.02, 1), Look("accuracy", 0.95, 0.02, 3)]
+    assert describe_looks(looks[:1], looks[0]) == []
+    grown = dataclasses.replace(report, num_seeds=3, looks=describe_looks(looks, looks[1]))
+    text = " ".join(to_text(grown, pathlib.Path("x")).split())
+    assert "one seed:" not in text
+    assert (
+        "judged 2 times by different rules or seeds: first by accuracy at 95 %, margin 0.02, 1 seed, now by accuracy "
+        "at 95 %, margin 0.02, 3 seeds; adjusted p values are multiplied by 2" in text
+    )
 
 
 def test_markdown_is_a_table_whatever_an_error_says(report):
@@ -110,7 +129,7 @@ def test_markdown_is_a_table_whatever_an_error_says(report):
 def test_the_frame_has_every_figure_and_its_data():
     frame = to_frame(ROWS, "accuracy", "SYNTHETIC footprints").set_index("config")
     assert set(frame["data"]) == {"SYNTHETIC footprints"}
-    assert frame.loc["good", ["difference_low", "t_high", "low"]].tolist() == [0.02, 0.11, 0.65]
+    assert frame.loc["good", ["difference_low", "difference_high", "low"]].tolist() == [-0.01, 0.11, 0.65]
     assert frame.loc["good", "num_members"] == 2
     assert np.isnan(frame.loc["broken", "mean"])
     assert frame.loc["broken", "verdict"].startswith("FAILED")

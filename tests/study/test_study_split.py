@@ -120,7 +120,7 @@ def test_the_report_pretends_no_folds(study):
     assert frame.loc[NAMES[1], "mean"] == pytest.approx(np.mean(accuracies))
     assert frame.loc[NAMES[1], "sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert np.isnan(frame.loc[NAMES[1], "p_folds"])
-    assert frame.loc[NAMES[1], "p_holm"] >= 0
+    assert frame.loc[NAMES[1], "p_adjusted"] >= 0
     assert frame.loc[NAMES[1], "low"] < frame.loc[NAMES[1], "high"]
     assert len(found["choice"]["chosen_per_fold"]) == 5, "parts of the validation images"
 

@@ -83,3 +83,35 @@ def fold_differences_and_variances(right):
     of_people = differences.reshape(*differences.shape[:3], -1, NUM_PRINTS).mean(axis=-1)
     variances = of_people.var(axis=-1) / of_people.shape[-1]
     return differences.mean(axis=-1), variances.sum(axis=-1) / NUM_FOLDS**2
+
+
+def people_study(rng, num_people, num_seeds, *, num_features, noise, unequal, num_folds=5):
+    """One study of a linear classifier with noisy training, of people with ten prints, or with 1 to 60.
+
+    A print shares half of its variance with the person's others. Every member is the ridge regression of the other
+    folds with a random direction added, of a random length: `noise` times a normal number.
+
+    Returns:
+      Logits [S, N, 2], the cohort in folds, and the true accuracy of every member on new people [F, S].
+    """
+    classes = np.where(np.arange(num_people) % 2, 1.0, -1.0)
+    folds = np.empty(num_people, int)
+    for k in (-1, 1):
+        of_class = np.flatnonzero(classes == k)
+        folds[rng.permutation(of_class)] = (np.arange(len(of_class)) + (k > 0) * (num_folds // 2)) % num_folds
+    sizes = np.minimum(1 + rng.geometric(1 / 8, num_people), 60) if unequal else np.full(num_people, 10)
+    people = np.arange(num_people).repeat(sizes)
+    mean = np.full(num_features, 1 / math.sqrt(num_features))
+    own, shared = rng.normal(size=(len(people), num_features)), rng.normal(size=(num_people, num_features))
+    features = math.sqrt(0.5) * (own + shared[people]) + mean * classes[people, None]
+    logits, truth = np.zeros((num_seeds, len(people), 2)), np.empty((num_folds, num_seeds))
+    for fold in range(num_folds):
+        inside = folds[people] == fold
+        x, y = features[~inside], classes[people[~inside]]
+        ridge = np.linalg.solve(x.T @ x + 5 * np.eye(num_features), x.T @ y)
+        for seed in range(num_seeds):
+            length = noise * abs(rng.normal()) / math.sqrt(num_features)
+            direction = ridge / np.linalg.norm(ridge) + length * rng.normal(size=num_features)
+            logits[seed, inside, 1] = features[inside] @ direction
+            truth[fold, seed] = stats.norm.cdf(direction @ mean / np.linalg.norm(direction))
+    return logits, Cohort((classes[people] > 0).astype(int), people, folds[people]), truth
