@@ -12,7 +12,7 @@ number of people, (sum m)^2 / sum m^2 for m images each (Kish 1965). Percentiles
 of 6 people where 0.95 is promised; these 0.93 to 0.99 (`tests/stats/test_coverage.py`, docs/statistics.md).
 
 Rules of their own:
-  - A value of exactly 0 or 1 has Wilson's interval, with the effective number of groups that the metric rests on as the
+  - A proportion of exactly 0 or 1, or one that no resample changes, has Wilson's interval, with the effective number of groups that the metric rests on as the
     number of trials: of all groups for accuracy, of those with images of the class for recall and F1, of those with
     images predicted as the class for precision, and, an approximation, of the smallest class for other metrics.
   - A metric that rests on fewer than two groups, or is undefined in more than a tenth of the resamples, has none.
@@ -52,6 +52,8 @@ WEIGHTS_PER_CHUNK = 1 << 20
 
 MIN_DEFINED = 0.9
 """Share of the resamples in which a metric has to be defined to have an interval: those left out are not any ones."""
+NEGLIGIBLE = 1e-12
+"""Differences of scores below this are rounding."""
 FEW_GROUPS = 30
 """Effective number of groups below which an interval is said to be rough."""
 WITHIN_CLASSES = ("balanced_accuracy", "macro_f1", "roc_auc", MACRO_PRECISION, *PER_CLASS_METRICS)
@@ -277,7 +279,7 @@ class Support:
         return max(self.groups, 2.0) / self.degrees_of_freedom
 
     def extreme_bounds(self, value: float, confidence: float) -> tuple[float, float]:
-        """Bounds of a proportion of exactly 0 or 1."""
+        """Bounds of a proportion of exactly 0 or 1, or one that no resample changes."""
         trials = self.of_smallest or self.groups
         return wilson_bounds(value * trials, trials, confidence)
 
@@ -318,9 +320,9 @@ def resampled_bounds(
     defined = replicates[~np.isnan(replicates)]
     if support.groups < 2 or math.isnan(value) or not len(defined) or len(defined) < MIN_DEFINED * len(replicates):
         return None, None
-    if scale == "proportion" and value in (0, 1):
-        return support.extreme_bounds(value, confidence)
     standard_error = math.sqrt(float(defined.var()) * support.correction)
+    if scale == "proportion" and (value in (0, 1) or standard_error < NEGLIGIBLE):
+        return support.extreme_bounds(value, confidence)
     return t_bounds(value, standard_error, support.degrees_of_freedom, confidence, scale)
 
 

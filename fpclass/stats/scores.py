@@ -31,6 +31,7 @@ from jaxtyping import Float, Int
 from fpclass.stats.cohort import Cohort, Folds
 from fpclass.stats.intervals import (
     MIN_DEFINED,
+    NEGLIGIBLE,
     UNDEFINED,
     Bootstrap,
     Interval,
@@ -45,9 +46,6 @@ from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, metri
 
 SeedLogits = Float[np.ndarray, "s n k"]
 """Unnormalised log-probabilities of S seeds: each image's by the member whose fold holds it; finite."""
-
-NEGLIGIBLE = 1e-12
-"""Differences of scores below this are rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +182,11 @@ def mean_interval(
     if math.isnan(value) or of_people is None or support.groups < 2:
         return Interval(None if math.isnan(value) else value)
     scale = scale_of(metric)
-    if scale == "proportion" and value in (0, 1):
-        return Interval(value, *support.extreme_bounds(value, confidence))
     noise = training_noise(scores, of_people * support.correction, floor=True)
     overlap = len(scores) / max(len(scores) - 1, 1)
     variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * overlap, support, [noise])
+    if scale == "proportion" and (value in (0, 1) or variance < NEGLIGIBLE**2):
+        return Interval(value, *support.extreme_bounds(value, confidence))
     return Interval(value, *t_bounds(value, math.sqrt(variance), degrees_of_freedom, confidence, scale))
 
 
