@@ -12,9 +12,10 @@ number of people, (sum m)^2 / sum m^2 for m images each (Kish 1965). Percentiles
 of 6 people where 0.95 is promised; these 0.93 to 0.99 (`tests/stats/test_coverage.py`, docs/statistics.md).
 
 Rules of their own:
-  - A proportion of exactly 0 or 1, or one that no resample changes, has Wilson's interval, with the effective number of groups that the metric rests on as the
-    number of trials: of all groups for accuracy, of those with images of the class for recall and F1, of those with
-    images predicted as the class for precision, and, an approximation, of the smallest class for other metrics.
+  - A proportion of exactly 0 or 1, or one that no resample changes, has Wilson's interval, with the effective number of
+    groups that it rests on as the number of trials: of all groups for accuracy, of those with images of the class for
+    recall and F1, of those with images predicted as the class for precision, and, an approximation, of the smallest
+    class for other metrics.
   - A metric that rests on fewer than two groups, or is undefined in more than a tenth of the resamples, has none.
 
 Sources:

@@ -30,6 +30,8 @@ SPLIT_TEST = (
     "they hold people and the noise of seeds, and are about trainings on these training images: how much others would "
     "have changed, one split cannot tell; p is adjusted for the length of the table (docs/statistics.md)"
 )
+LARGE_FOLD = 1.5
+"""How much larger than the smallest fold the largest may be without a word."""
 ONE_SEED = (
     "one seed: the noise of training is known from the folds alone, which hides differences that three seeds "
     "(--seeds=3) would show"
@@ -157,6 +159,13 @@ def _findings(report: StudyReport) -> list[str]:
         + f", {f'{cohort.num_folds} folds' if has_folds else 'one split'} x {report.num_seeds} seeds; "
         f"{100 * report.confidence:g} % intervals of means and differences: " + (FOLD_TEST if has_folds else SPLIT_TEST)
     )
+    sizes = np.bincount(cohort.folds)
+    if sizes.max() > LARGE_FOLD * sizes.min():
+        share = np.bincount(cohort.groups).max() / len(cohort)
+        lines.append(
+            f"folds of {', '.join(map(str, sorted(sizes, reverse=True)))} images: groups stay whole, and the largest "
+            f"(a person, or near-duplicates in a chain, see audit.json) has {share:.0%} of all images"
+        )
     effective = cohort.effective_groups()
     if effective < FEW_GROUPS:
         lines.append(
@@ -177,7 +186,8 @@ def _findings(report: StudyReport) -> list[str]:
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in report.ensemble.weights.items() if weight)
     scores = {name: Interval.of(report.ensemble_scores[name]) for name in ("accuracy", "roc_auc", "log_loss")}
     listed = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in scores.items())
-    lines.append(f"ensemble: {weights}; cross-fitted: {listed}")
+    pooled = " (of all images at once; the table has means over folds)" if has_folds else ""
+    lines.append(f"ensemble: {weights}; cross-fitted: {listed}{pooled}")
     calibration = report.calibration
     ece, loss = (
         f"{Interval.of(calibration['before'][key])} to {Interval.of(calibration['after'][key])}"

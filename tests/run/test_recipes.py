@@ -205,7 +205,7 @@ def test_a_study_counts_errors_by_original_class_out_of_fold(photographs, tmp_pa
     text = (folder / "study.md").read_text().partition("## Errors by original class")[2]
     assert "Of the ensemble" in text
     worst = table.iloc[0]
-    told = f"most often wrong: {table.index[0]} ({worst['num_wrong']} of 16"
+    told = f"most often wrong of {len(table)}: {table.index[0]} ({worst['num_wrong']} of 16"
     assert (told if worst["num_wrong"] else "no image of any of them is wrong") in text
     assert ("hardest to tell apart" in text) == (pairs["auc"].min() < 1)
     assert (folder / "figures/original_classes.png").stat().st_size > 5000

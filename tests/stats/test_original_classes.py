@@ -57,9 +57,9 @@ def test_pairs_are_areas_under_the_curve_of_the_difference(judged):
 def test_what_is_said(judged):
     tables = class_table(*judged, BOOTSTRAP), pair_table(*judged, BOOTSTRAP)
     worst, hardest = findings(*tables, 0.95)
-    assert "the most often wrong: " in worst
+    assert "the most often wrong of " in worst
     assert "airplane and bird" in hardest or "bird and airplane" in hardest
-    assert hardest.endswith("; 95 % intervals)")
+    assert hardest.endswith("; 95 % intervals, of all pairs at once)")
 
 
 def test_nobody_is_the_worst_where_nothing_is_wrong(judged):
