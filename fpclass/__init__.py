@@ -1,3 +1,3 @@
 """From labelled images to an answer that holds: which model, how good, why, and the thing to hand in."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
