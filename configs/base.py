@@ -162,6 +162,8 @@ def get_config() -> ConfigDict:
     predict.flip = False                      # average over the image and its mirror image
     predict.shift_px = 0                      # average over shifts by so many pixels up, down, left and right; 0: none
     predict.averaging = "probabilities"       # probabilities | logits: over views of an image, over members
+    predict.pool = "none"                     # none | mean | calibrated: one answer for all images of a person; mean of
+                                              # their log-probabilities, or calibrated by person as well
 
     study = config.study = ConfigDict()
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier |
@@ -181,6 +183,8 @@ def get_config() -> ConfigDict:
     evaluate.num_resamples = 2000             # resamples of people behind every interval
     evaluate.positive_class = ""              # class whose precision and F1 are reported; empty: means over the
                                               # classes; study.metric = "f1": the second of two
+    evaluate.prevalence = 0.0                 # share of the positive class, in (0, 1), at which PPV, NPV and net
+                                              # benefit are given; 0: that of the data
     evaluate.confidence = 0.95                # coverage of intervals; studies err with 1 - this, family-wise
 
     explain = config.explain = ConfigDict()

@@ -38,10 +38,11 @@ from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
 from fpclass.stats.decisions import COST, OBJECTIVES, check_cost
+from fpclass.stats.evidence.pooling import POOLS
 from fpclass.stats.intervals import OVERALL_METRICS
 
 AFTER_TRAINING = (
-    *("study.", "hardware.", "evaluate.", "explain.", "submit."),
+    *("study.", "hardware.", "evaluate.", "explain.", "submit.", "predict.pool"),
     *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb", "data.class_names"),
 )
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
@@ -66,6 +67,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.early_stopping": ("none", "restore_best", "patience"),
     "train.selection_metric": ("accuracy", "loss", "macro_f1"),
     "predict.averaging": ("probabilities", "logits"),
+    "predict.pool": POOLS,
     "study.metric": (*OVERALL_METRICS, "f1"),
     "study.calibration": METHODS,
     "hardware.together": ("auto", "vmap", "sequential"),
@@ -92,7 +94,7 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 -
 ADDED: tuple[str, ...] = (
     "augment.fixed_views",
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
-    "evaluate.positive_class",
+    *("evaluate.positive_class", "evaluate.prevalence", "predict.pool"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 

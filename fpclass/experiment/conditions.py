@@ -104,6 +104,7 @@ def conditions_after_training(config: Any) -> Conditions:
             config.submit.threshold_for != COST or bool(study.cost),
             "another one, or a cost matrix in study.cost",
         ),
+        "evaluate.prevalence": (0 <= config.evaluate.prevalence < 1, "in (0, 1), or 0 for that of the data"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
         "evaluate.confidence": (0.5 < config.evaluate.confidence < 1, "in (0.5, 1)"),
     }

@@ -97,6 +97,8 @@ READ = (
     Reading("optim.momentum", "optim.name=sgd or rmsprop", lambda c: c.optim.name in ("sgd", "rmsprop")),
     Reading("optim.plateau_factor optim.plateau_patience", "optim.schedule=plateau",
             lambda c: c.optim.schedule == "plateau"),
+    Reading("predict.pool", "people are known: data.group_column, data.group_pattern or data.source=synthetic",
+            lambda c: bool(c.data.group_column or c.data.group_pattern or c.data.source == "synthetic")),
     Reading("train.patience", "train.early_stopping=patience", lambda c: c.train.early_stopping == "patience"),
     Reading("train.selection_metric", "train.early_stopping=restore_best or patience",
             lambda c: c.train.early_stopping != "none"),

@@ -31,11 +31,12 @@ class BestModel:
         self.num_classes = num_classes
         self.model: nn.Module = build_network(run.config, num_classes)
         self._engines: dict[bool, Engine] = {}
+        self._predicted: dict[str, Float[np.ndarray, "n K"]] = {}
 
     def of_member(self, run: Run) -> BestModel:
         """The same network with the weights of another training of its config: what is compiled serves both."""
         other = copy.copy(self)
-        other.run = run
+        other.run, other._predicted = run, {}
         for restored in ("variables", "epoch"):
             other.__dict__.pop(restored, None)
         return other
@@ -71,6 +72,12 @@ class BestModel:
         if kind not in self._engines:
             self._engines[kind] = engine_for(images, self.model, self.run.config)
         return np.asarray(self._engines[kind].predict(params, batch_stats, images, rows))
+
+    def predict_once(self, prepared: Prepared, role: str) -> Float[np.ndarray, "n K"]:
+        """Logits of the rows of a role, float32, which several things are fitted on: computed once."""
+        if role not in self._predicted:
+            self._predicted[role] = self.predict(prepared.images, prepared.splits.rows(role))
+        return self._predicted[role]
 
     def predict_rows(self, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
         """Predicts the rows of these roles of the splits and writes them as a table into the run folder.

@@ -13,6 +13,7 @@ from fpclass.data.table import Table
 from fpclass.experiment import needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.people import PeopleOfRun
 from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
@@ -37,6 +38,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     run, config, table = best.run, best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
     history, rule = run.history(), fit_rule_of_run(best, prepared)
+    people = PeopleOfRun(best, prepared, rule)
     metrics: dict[str, Any] = {
         "experiment": config.name,
         "data": table.source,
@@ -58,7 +60,9 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
         metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
+        metrics[split] |= people.judge(part, cohort)
     metrics["calibration"]["summary"] = describe_rule(rule, metrics["calibration"][VALIDATION], table.class_names[-1])
+    metrics["calibration"]["summary"] += people.summary(metrics[VALIDATION])
     on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
     overall = _scores_of(metrics[VALIDATION], table, config)
     files.write_json(run.path("scores.json"), overall | {f"test_{name}": score for name, score in on_test.items()})

@@ -17,15 +17,19 @@ from fpclass.data.sources import FileReader
 from fpclass.data.table import Table, make_rows
 from fpclass.errors import DataError, printable
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.people import read_pooling, with_people_thresholds
 from fpclass.run.decisions.rule import read_rule
+from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
 from fpclass.run.prepare import read_classes
+from fpclass.stats.cohort import group_codes
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import LogProbabilities
+from fpclass.stats.evidence.pooling import Pooling
 from fpclass.train.inputs.streaming import memory_for_images
 
 
-def predict_files(run: Run, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFrame, str]:
+def predict_files(run: Run, inputs: Sequence[pathlib.Path], whose: Whose | None = None) -> tuple[pd.DataFrame, str]:
     """Predicts image files, or the images of folders at any depth, with the best checkpoint.
 
     Returns:
@@ -38,11 +42,14 @@ def predict_files(run: Run, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFram
     classes, class_names = read_classes(run)
     paths = find_inputs(inputs)
     best = BestModel(run, len(classes))
-    rule = read_rule(best, len(classes))
+    rule, pooling = read_rule(best, len(classes)), read_pooling(best, len(classes))
+    people = whose_files(paths, inputs, pooling, whose or Whose(), run.config)
     images, errors = decode_files(paths, classes, class_names, run.config.data)
     logits = best.predict(images, np.arange(len(paths))).astype(np.float64)
-    frame = predictions_frame(paths, errors, rule.calibration.apply(logits), rule, run.config, (classes, class_names))
-    return frame, f"probabilities: {rule.words}"
+    frame = predictions_frame(
+        paths, errors, rule.calibration.apply(logits), rule, run.config, (classes, class_names), (pooling, people)
+    )
+    return frame, describe_probabilities(rule, pooling)
 
 
 def decode_files(
@@ -70,6 +77,7 @@ def predictions_frame(
     rule: DecisionRule,
     config: Config,
     named: tuple[Sequence[str], Sequence[str]],
+    pooled: tuple[Pooling, np.ndarray | None] = (Pooling("none"), None),
 ) -> pd.DataFrame:
     """The table of predicted files.
 
@@ -78,11 +86,12 @@ def predictions_frame(
       log_probabilities: of each file [N, K], calibrated by the rule.
       config: `submit.threshold_for` and `study.cost` say how a class is chosen.
       named: the classes as the source codes them, and their names.
+      pooled: how images are pooled, and the person of each file [N], from `whose_files`.
 
     Returns:
       One row per image: filename, predicted (the source's coding), name, probability_<class> …, calibration (how the
       probabilities were calibrated, and by which images), decision (how the class was chosen), error ("" if
-      predicted, otherwise why not, and then all others are empty).
+      predicted, otherwise why not, and then all others are empty). Pooled ones also have person and pooling.
 
     Raises:
       ConfigError: a threshold that was not fitted.
@@ -90,17 +99,32 @@ def predictions_frame(
     classes, class_names = named
     is_fine = np.array(errors) == ""
     objective = config.submit.threshold_for
+    pooling, people = pooled
+    if people is not None:
+        readable = np.flatnonzero(is_fine)  # a file that cannot be read says nothing about its person
+        log_probabilities = log_probabilities.copy()
+        log_probabilities[readable] = pooling.apply(log_probabilities[readable], group_codes(people[readable]))
+        rule = with_people_thresholds(rule, pooling)
     predicted = rule.decide(log_probabilities, objective, config.study.cost)
     frame = pd.DataFrame({"filename": [printable(str(path)) for path in paths]})
+    if people is not None:
+        frame["person"] = people
     frame["predicted"] = np.where(is_fine, np.array(classes, object)[predicted], "")
     frame["name"] = np.where(is_fine, np.array(class_names, object)[predicted], "")
     probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan)
     for k, value in enumerate(classes):
         frame[f"probability_{value}"] = probabilities[:, k].round(6)
     frame["calibration"] = np.where(is_fine, rule.short, "")
+    if people is not None:
+        frame["pooling"] = np.where(is_fine, pooling.words, "")
     frame["decision"] = np.where(is_fine, rule.describe_decision(objective, classes[-1]), "")
     frame["error"] = list(errors)
     return frame
+
+
+def describe_probabilities(rule: DecisionRule, pooling: Pooling) -> str:
+    """In words what the probabilities are."""
+    return f"probabilities: {rule.words}" + ("" if pooling.method == "none" else f"; {pooling.words}")
 
 
 def find_inputs(inputs: Sequence[pathlib.Path]) -> list[pathlib.Path]:

@@ -20,10 +20,12 @@ from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
 from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table, class_names
-from fpclass.errors import ConfigError, RunError
+from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.experiment import needs_selection
 from fpclass.files import cache_dir
 from fpclass.run.folder import Run
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.evidence.person import why_no_people
 from fpclass.train.inputs.streaming import memory_for_images
 
 
@@ -97,18 +99,53 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
       strict: whether an image in quarantine is an error.
 
     Raises:
-      ConfigError: as `positive_class`.
-      DataError: as `audit_data`; what makes training senseless; and with `strict`, images in quarantine.
+      ConfigError: as `check_judgement`.
+      DataError: as `audit_data` and `check_judgement`; what makes training senseless; and with `strict`, images in
+        quarantine.
     """
     audit, images = audit_data(config)
     if audit_folder:
         write_audit(audit_folder, audit, images)
     audit.raise_if_fatal()
-    positive_class(config, audit.table.classes, audit.table.class_names)  # known to be one before anything is trained
+    check_judgement(config, audit.table)
     if strict:
         audit.raise_if_strict()
     splits = make_splits(audit.table, config.split, needs_selection=needs_selection(config))
     return Prepared(audit, images, splits)
+
+
+def check_judgement(config: Config, table: Table) -> None:
+    """Refuses, before anything is trained, what would be refused when it is judged.
+
+    Raises:
+      ConfigError: no such positive class; a prevalence, and nothing says of which class; images to be pooled by person,
+        and no person has several, or somebody has images of several classes.
+      DataError: rows to predict have no person, and are to be pooled.
+    """
+    positive = positive_class(config, table.classes, table.class_names)
+    if config.evaluate.prevalence and positive is None and table.num_classes != 2:
+        raise ConfigError(
+            f"evaluate.prevalence is {config.evaluate.prevalence:g}, and there are {table.num_classes} classes: name "
+            f"the one that it is of with evaluate.positive_class ({', '.join(table.class_names)})"
+        )
+    if config.predict.pool == "none":
+        return
+    rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
+    cohort = Cohort(rows["label"].to_numpy(np.int64), rows["group"].to_numpy(str))
+    if why_not := why_no_people(cohort, cohort.groups):
+        raise ConfigError(f"predict.pool is {config.predict.pool!r}, but {why_not}; leave it out")
+    wanted = table.rows.loc[table.to_predict_mask & table.usable_mask]
+    check_groups(wanted["group"].to_numpy(str), wanted["filename"].tolist(), table.source)
+
+
+def check_groups(groups: np.ndarray, filenames: Sequence[str], where: str) -> None:
+    """Raises DataError where a row to predict has no person, whose images could be pooled; `where` names the data."""
+    missing = [name for name, group in zip(filenames, groups, strict=True) if not group]
+    if missing:
+        raise DataError(
+            f"{where}: predict.pool pools a person's images, and {len(missing)} of {len(filenames)} rows to predict "
+            f"have no person, first {missing[0]}; fill data.group_column in these rows, or give --config.predict.pool=none"
+        )
 
 
 def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:

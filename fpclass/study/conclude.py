@@ -23,6 +23,8 @@ from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
+from fpclass.study.evidence.people import pool_ensemble
+from fpclass.study.evidence.referee import answer_referee
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.gallery import draw_gallery, draw_grid
 from fpclass.study.looks import Look, describe_looks, look_at
@@ -66,14 +68,18 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     rows = judge(predictions, study, failures, metric, len(looks))
     choice = judge_choice(predictions, metric, bootstrap) if len(trained) > 1 else None
     ensemble, reports = judge_ensemble(predictions, settings)
+    pooled = pool_ensemble(study, predictions, ensemble.log_probabilities, settings)
+    reports["pooling"] = pooled.pooling.to_json()
     record = write_ensemble(study, ensemble, reports, described, settings)
     aside = collect_labelled_test(study, trained, described["class_names"])
     chosen = choice.chosen if choice else ""
+    named = described["classes"], described["class_names"]
+    note = note_of(described["is_synthetic"])
     report = StudyReport(
         rows=rows,
         metric=look.metric,
         confidence=bootstrap.confidence,
-        note=note_of(described["is_synthetic"]),
+        note=note,
         source=described["trained_on"],
         cohort=predictions.cohort,
         num_seeds=study.num_seeds,
@@ -89,6 +95,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         predictions_file=study.predictions_file,
         looks=describe_looks(looks, look),
         test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
+        referee=answer_referee(study, predictions, pooled, choice, settings, named, note),
     )
     drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
     drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
@@ -189,6 +196,7 @@ def write_ensemble(
         "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
         "average": settings.predict.averaging,
         "calibration": reports["calibration"]["final"],
+        "pooling": reports["pooling"],
         "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
         **described,
     }
@@ -244,6 +252,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
         f"Classification reports, {judged_are(study)}": reports_markdown(predictions.logits, predictions.cohort),
         **of_test,
+        **(report.referee.sections if report.referee else {}),
         **describe_originals(study, report, predictions.filenames),
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
@@ -267,6 +276,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             "decisions": report.decisions,
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
             "test": test.to_json() if test else None,
+            **(report.referee.values if report.referee else {}),
         },
     )
     note = report.note

@@ -20,6 +20,7 @@ from fpclass.stats.ensembling import Ensemble
 from fpclass.stats.intervals import FEW_GROUPS, Interval, format_number
 from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
+from fpclass.study.evidence.referee import Referee
 from fpclass.study.test_set import OnTest
 
 FOLD_TEST = (
@@ -94,6 +95,7 @@ class StudyReport:
       looks: what there is to say of earlier judgements, a line each.
       predictions_file: name of the table of predictions of labelled images.
       test: how good they are on labelled test images; None where there are none.
+      referee: by person, as evidence, and in terms of diagnosis.
     """
 
     rows: list[StudyRow]
@@ -113,6 +115,7 @@ class StudyReport:
     looks: Sequence[str] = ()
     predictions_file: str = "out_of_fold.csv"
     test: OnTest | None = None
+    referee: Referee | None = None
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
@@ -197,6 +200,7 @@ def _findings(report: StudyReport) -> list[str]:
     scaled = f"temperature {temperature:.2f}: " if temperature else f"{calibration['method']}: "
     lines.append(f"calibration of the ensemble, {scaled}ECE {ece} ({by_chance:.3f} by chance alone), log-loss {loss}")
     lines += _decisions(report.decisions)
+    lines += report.referee.findings if report.referee else []
     for name, inflation in report.inflations.items():
         lines.append(
             f"the leak: {name} on image-random folds {format_number(inflation.random)}, on folds of people "

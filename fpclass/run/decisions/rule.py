@@ -33,7 +33,7 @@ def fit_rule_of_run(best: BestModel, prepared: Prepared) -> DecisionRule:
     rows = splits.rows(SELECTION)
     if len(rows):
         fitted_on = f"the inner split ({splits.counted(SELECTION)})"
-        logits = best.predict(prepared.images, rows)
+        logits = best.predict_once(prepared, SELECTION)
         study = config.study
         rule = fit_rule(logits, table.labels[rows], fitted_on, method=study.calibration, cost=study.cost)
     else:

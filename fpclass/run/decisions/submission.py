@@ -14,6 +14,7 @@ from fpclass.data.splits import PREDICT
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.people import pool_rows, read_pooling, with_people_thresholds
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
@@ -91,18 +92,21 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
 def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     """Predicts the rows without a label with the best weights of a run; writes submission.csv and returns its path.
 
-    The class is chosen as `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split.
+    The class is chosen as `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split;
+    with `predict.pool` it is one class for all images of a person.
 
     Raises:
-      DataError: as `make_submission`.
-      ConfigError: a threshold that was not fitted.
+      DataError: as `make_submission`, or rows have no person whose images could be pooled.
+      ConfigError: a threshold or a pooling that was not fitted.
     """
     config, table = best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv")
-    if config.submit.threshold_for != ARGMAX:
+    pooling = read_pooling(best, table.num_classes)
+    if config.submit.threshold_for != ARGMAX or pooling.method != "none":
         rule = read_rule(best, table.num_classes)
-        decided = rule.decide(
-            rule.calibration.apply(predictions.logits), config.submit.threshold_for, config.study.cost
-        )
+        calibrated = predictions.with_logits(rule.calibration.apply(predictions.logits))
+        pooled = pool_rows(calibrated, pooling, table.source)
+        rule = with_people_thresholds(rule, pooling)
+        decided = rule.decide(pooled.logits, config.submit.threshold_for, config.study.cost)
         predictions = predictions.with_logits(np.eye(table.num_classes)[decided])
     return write_submission(best.run.folder, config, table, predictions)

@@ -22,6 +22,8 @@ PREDICT_EPILOG = """
   launch.py predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
   launch.py predict more/ --workdir=runs/study --config.submit.threshold_for=f1
                                                        the class by the threshold for F1, not the most probable one
+  launch.py predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
+                                                       one answer for all images of a person
 
 Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
 `calibration` and `decision` say how, and where there was nothing to fit them on, why not.
@@ -99,15 +101,18 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     if not is_printed:
         files.check_writable(output)
     there = find_study(args.workdir, overrides)
+    from fpclass.run.decisions.whose import Whose
+
+    whose = Whose(args.group_pattern, args.groups)
     if there:
         from fpclass.study.trained.ensemble import predict_files_by_ensemble
 
-        frame, words = predict_files_by_ensemble(there, inputs)
+        frame, words = predict_files_by_ensemble(there, inputs, whose)
     else:
         from fpclass.run.folder import Run
         from fpclass.run.predict_files import predict_files
 
-        frame, words = predict_files(Run.open(args.workdir, overrides), inputs)
+        frame, words = predict_files(Run.open(args.workdir, overrides), inputs, whose)
     failed = frame[frame["error"] != ""]
     if is_printed:
         say(frame.to_csv(index=False).rstrip())
@@ -139,7 +144,10 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
 def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser)
     parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
-    parser.add_argument("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
+    add = parser.add_argument
+    add("--group-pattern", default="", metavar="REGEX", help="predict.pool: its (…) finds the person in a file's name")
+    add("--groups", type=path, default="", metavar="CSV", help="predict.pool: a table of file names and people")
+    add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
 
 
 COMMANDS = (

@@ -17,14 +17,17 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.data.resize import Decoding
 from fpclass.data.splits import PREDICT
-from fpclass.errors import DataError, RunError
+from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.people import pool_rows, with_people_thresholds
 from fpclass.run.decisions.submission import write_submission
-from fpclass.run.predict_files import decode_files, find_inputs, predictions_frame
+from fpclass.run.decisions.whose import Whose, whose_files
+from fpclass.run.predict_files import decode_files, describe_probabilities, find_inputs, predictions_frame
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import check_same_data, prepare, read_described
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import Average, LogProbabilities, combine_folds
+from fpclass.stats.evidence.pooling import Pooling
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study, StudyMember
 
@@ -37,6 +40,7 @@ class ChosenEnsemble:
       weights: of the configs, above 0 and summing to 1.
       average: how members and configs are averaged.
       rule: calibration of each fold's average, and thresholds.
+      pooling: over the images of a person; None in folders of earlier versions.
       classes: as the source codes them.
       class_names: how figures call them.
       is_synthetic: whether the members were trained on drawn images.
@@ -48,6 +52,7 @@ class ChosenEnsemble:
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     is_synthetic: bool
+    pooling: Pooling | None = None
 
     @classmethod
     def read(cls, study: Study) -> ChosenEnsemble:
@@ -70,12 +75,28 @@ class ChosenEnsemble:
         rule = DecisionRule.from_json({"fitted_on": fitted_on, **values}, str(path))
         if len(rule.calibration.scale) != len(classes):
             raise RunError(f"{path}: its calibration is of {len(rule.calibration.scale)} classes; run the study again")
-        return cls(weights, average, rule, classes, class_names, values["is_synthetic"])
+        pooling = Pooling.from_json(values["pooling"], str(path)) if "pooling" in values else None
+        return cls(weights, average, rule, classes, class_names, values["is_synthetic"], pooling)
 
     @property
     def words(self) -> str:
         """What it is made of."""
         return ", ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+
+    def pooling_of(self, study: Study) -> Pooling:
+        """The pooling that `predict.pool` asks for.
+
+        Raises:
+          ConfigError: it was not fitted.
+        """
+        method = study.configs[study.baseline].predict.pool
+        fitted = self.pooling or Pooling("none")
+        if method == "none" or fitted.method == method or (fitted.method == "mean" and fitted.why_not):
+            return Pooling("none") if method == "none" else fitted
+        raise ConfigError(
+            f"predict.pool is {method!r}, and {study.path('ensemble.json')} has none such; run `launch.py evaluate "
+            f"--workdir={study.folder} --config.predict.pool={method}` first"
+        )
 
     def combine(self, logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int) -> LogProbabilities:
         """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated: `combine_folds`."""
@@ -103,13 +124,17 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
     combined = ensemble.combine(logits, study.num_splits)
-    predictions = Predictions.make(table, splits, rows, combined, "ensemble")
+    pooling = ensemble.pooling_of(study)
+    predictions = pool_rows(Predictions.make(table, splits, rows, combined, "ensemble"), pooling, table.source)
     files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
-    decided = ensemble.rule.decide(combined, config.submit.threshold_for, config.study.cost)
+    rule = with_people_thresholds(ensemble.rule, pooling)
+    decided = rule.decide(predictions.logits, config.submit.threshold_for, config.study.cost)
     return write_submission(study.folder, config, table, predictions.with_logits(np.eye(table.num_classes)[decided]))
 
 
-def predict_files_by_ensemble(study: Study, inputs: Sequence[pathlib.Path]) -> tuple[pd.DataFrame, str]:
+def predict_files_by_ensemble(
+    study: Study, inputs: Sequence[pathlib.Path], whose: Whose | None = None
+) -> tuple[pd.DataFrame, str]:
     """Predicts image files, or the images of folders at any depth, with all members of the chosen ensemble.
 
     Returns:
@@ -123,7 +148,8 @@ def predict_files_by_ensemble(study: Study, inputs: Sequence[pathlib.Path]) -> t
     ensemble = ChosenEnsemble.read(study)
     classes, class_names = ensemble.classes, ensemble.class_names
     paths, errors, logits = find_inputs(inputs), None, {}
-    rows = np.arange(len(paths))
+    rows, config, pooling = np.arange(len(paths)), study.configs[study.baseline], ensemble.pooling_of(study)
+    people = whose_files(paths, inputs, pooling, whose or Whose(), config)
     for data, names in _by_decoding(study, ensemble.weights):
         images, now = decode_files(paths, classes, class_names, data)
         errors = errors or now
@@ -132,10 +158,12 @@ def predict_files_by_ensemble(study: Study, inputs: Sequence[pathlib.Path]) -> t
     combined = ensemble.combine(
         {name: of_config.astype(np.float64) for name, of_config in logits.items()}, study.num_splits
     )
-    config = study.configs[study.baseline]
-    frame = predictions_frame(paths, errors or [], combined, ensemble.rule, config, (classes, class_names))
+    frame = predictions_frame(
+        paths, errors or [], combined, ensemble.rule, config, (classes, class_names), (pooling, people)
+    )
     num_members = sum(len(of_config) for of_config in logits.values())
-    return frame, f"ensemble of {num_members} members ({ensemble.words}); probabilities: {ensemble.rule.words}"
+    words = describe_probabilities(ensemble.rule, pooling)
+    return frame, f"ensemble of {num_members} members ({ensemble.words}); {words}"
 
 
 def best_models(study: Study, name: str, num_classes: int) -> Iterator[tuple[StudyMember, BestModel]]:
