@@ -144,7 +144,7 @@ def check_groups(groups: np.ndarray, filenames: Sequence[str], where: str) -> No
     if missing:
         raise DataError(
             f"{where}: predict.pool pools a person's images, and {len(missing)} of {len(filenames)} rows to predict "
-            f"have no person, first {missing[0]}; fill data.group_column in these rows, or give --config.predict.pool=none"
+            f"have no person, first {missing[0]}; fill data.group_column there, or give --config.predict.pool=none"
         )
 
 

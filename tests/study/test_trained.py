@@ -213,3 +213,25 @@ def test_a_file_of_the_wrong_shape_is_one_line_that_names_it(study, member, blob
                 assert code == 0, met
         path.write_bytes(content)
     assert not Study.open(study).path("nothing").exists()
+
+
+def test_people_are_pooled_where_that_is_asked_for(study, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    plain = json.loads((study / "results.json").read_text())
+    assert plain["person"]["pool"] == "none"
+    assert json.loads((study / "ensemble.json").read_text())["pooling"]["method"] == "none"
+    pool = "--config.predict.pool=mean"
+    assert cli.main(["submit", "--ensemble", f"--workdir={folder}", pool]) == 2
+    assert f"evaluate --workdir={folder} {pool}" in capsys.readouterr().err
+    assert cli.main(["evaluate", f"--workdir={folder}", pool]) == 0
+    assert "the person as the unit: accuracy" in " ".join(capsys.readouterr().out.split())
+    assert "submissions and predictions are pooled so" in (folder / "study.md").read_text()
+    assert cli.main(["submit", "--ensemble", f"--workdir={folder}", pool]) == 0
+    pooled = pd.read_csv(folder / "ensemble_predictions.csv")
+    assert (pooled.groupby("group")["logit_1"].nunique() == 1).all()
+    assert cli.main(["submit", "--ensemble", f"--workdir={folder}", "--config.predict.pool=none"]) == 0
+    single = pd.read_csv(folder / "ensemble_predictions.csv")
+    means = single.groupby("group")[["logit_0", "logit_1"]].transform("mean").to_numpy()
+    expected = means - np.logaddexp.reduce(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(pooled[["logit_0", "logit_1"]], expected, rtol=1e-6)
+    assert (single.groupby("group")["logit_1"].nunique() == 2).any()

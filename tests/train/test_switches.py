@@ -124,7 +124,7 @@ ELSEWHERE = {
     ),
     "make_member, below": ("train.class_weights",),
     "before training: tests/data": ("name", "data.", "split."),
-    "after training": ("study.", "evaluate.", "explain.", "submit."),
+    "after training": ("study.", "evaluate.", "explain.", "submit.", "predict.pool"),
 }  # fmt: skip
 
 

@@ -104,8 +104,8 @@ def decision_curve(
 
     Returns:
       thresholds, net_benefit, low, high, treat_all; useful: first and last threshold of the longest row of
-      them at which the interval of the net benefit above the better of all and nobody is above 0, one by one (None where
-      there is none); and prevalence.
+      them at which the interval of the net benefit above the better of all and nobody is above 0, one by one (None
+      where there is none); and prevalence.
     """
     is_ill = cohort.labels == positive
     of_data = float(is_ill.mean())

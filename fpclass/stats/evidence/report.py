@@ -140,7 +140,8 @@ def judge_ratios(
     result |= _costs(llr, labels, cohort, bootstrap)
     for name, values in {"cllr_uncalibrated": before["mean"], "cllr_sum": before["sum"]}.items():
         cost = mean_by_class(costs(values, labels), labels)
-        result[name] = bootstrap.estimate(cost, cohort, _smallest(cohort), is_proportion=False).to_json()
+        wide = expanded(bootstrap, _smallest(cohort))
+        result[name] = wide.estimate(cost, cohort, _smallest(cohort), is_proportion=False).to_json()
     result["misleading"] = {
         name: _share_of_class(is_misleading, k, cohort, bootstrap)
         for name, k, is_misleading in (("h1", 1, llr < 0), ("h2", 0, llr > 0))
@@ -176,7 +177,7 @@ def _cross_entropy(llr: LogRatios, labels: Labels) -> dict[str, list[float]]:
 
 
 def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Cllr with its percentile interval; Cllr_min and the calibration loss with reflected ones.
+    """Cllr with its percentile interval, expanded; Cllr_min and the calibration loss with reflected ones.
 
     A resample holds people twice, whom isotonic regression fits better than people whom it has not met: its Cllr_min is
     too low by about as much as that of the sample is below that of all people. Reflecting the percentiles in the
@@ -189,16 +190,34 @@ def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap)
 
     point = both(np.ones((1, len(llr))))[0]
     drawn = bootstrap.resample(both, cohort)
-    smallest = _smallest(cohort)
+    smallest, bootstrap = _smallest(cohort), expanded(bootstrap, _smallest(cohort))
     result = {"cllr": bootstrap.interval(float(point[0]), drawn[:, 0], smallest, is_proportion=False).to_json()}
     for name, value, values in (
         ("cllr_min", point[1], drawn[:, 1]),
         ("calibration_loss", point[0] - point[1], drawn[:, 0] - drawn[:, 1]),
     ):
         plain = bootstrap.interval(float(value), values, smallest, is_proportion=False)
-        reflected = [None if bound is None else max(0.0, 2 * float(value) - bound) for bound in (plain.high, plain.low)]
-        result[name] = Interval(plain.value, *reflected).to_json()
+        if plain.value is None or plain.low is None or plain.high is None:
+            result[name] = plain.to_json()
+            continue
+        low, high = (2 * plain.value - bound for bound in (plain.high, plain.low))
+        result[name] = Interval(plain.value, max(0.0, min(low, plain.value)), max(high, plain.value)).to_json()
     return result
+
+
+def expanded(bootstrap: Bootstrap, num_groups: int) -> Bootstrap:
+    """The bootstrap with percentiles further out: those of few groups are too narrow, as a normal's are beside a t's.
+
+    Source: Hesterberg, What teachers should know about the bootstrap, The American Statistician 69 (2015) 371-386,
+    section 5.3, with the groups of the smaller class.
+    """
+    from scipy import stats
+
+    if num_groups < 2:
+        return bootstrap
+    t = stats.t.ppf((1 + bootstrap.confidence) / 2, num_groups - 1)
+    tail = stats.norm.sf(np.sqrt(num_groups / (num_groups - 1)) * t)
+    return dataclasses.replace(bootstrap, confidence=float(1 - 2 * tail))
 
 
 def _share_of_class(is_so: np.ndarray, k: int, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, float | None]:

@@ -181,9 +181,10 @@ def evidence_markdown(reports: Mapping[str, Any], hypotheses: tuple[str, str]) -
         if any(counts):
             words.append([name, *map(str, counts)])
     about = (
-        f"H1: {hypotheses[0]}; H2: {hypotheses[1]}. Likelihood ratios of the ensemble, calibrated by logistic regression "
-        "and bounded by what so many people support (ELUB), each fold by the people of the others; intervals over people, "
-        f"with calibration and members as given. What the words and numbers mean, and whom to cite: {PAGE}."
+        f"H1: {hypotheses[0]}; H2: {hypotheses[1]}. Likelihood ratios of the ensemble, calibrated by logistic "
+        "regression and bounded by what so many people support (ELUB), each fold by the people of the others; "
+        "intervals over people, with calibration and members as given. What the words and numbers mean, and whom to "
+        f"cite: {PAGE}."
     )
     pictures = ["![tippett](figures/tippett.png)", "![empirical_cross_entropy](figures/empirical_cross_entropy.png)"]
     return "\n".join([about, "", *markdown_table(rows), "", *markdown_table(words), "", *pictures])
