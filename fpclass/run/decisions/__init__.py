@@ -1,2 +1,5 @@
-"""What is decided by a run: `rule` (its calibration and thresholds, fitted on the inner split), `submission`,
-`people` (their images pooled, evidence, diagnosis), `whose` (whose images files are)."""
+"""What is decided by a run.
+
+`rule` (its calibration and thresholds, fitted on the inner split), `submission`, `people` (their images pooled, evidence,
+diagnosis), `whose` (whose images files are).
+"""

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.intervals import Bootstrap, Interval, Support, resampled_bounds, support_of
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.weighted_metrics import Weights
 
@@ -61,7 +61,7 @@ def diagnostic_accuracy(
       prevalence: in (0, 1); None for that of the data, which is then resampled with them.
 
     Returns:
-      The measures; prevalence, and is_stated; tp, fn, fp, tn (images). A likelihood ratio that divides by 0 is None.
+      The measures; prevalence, and is_stated; tp, fn, fp, tn (images). An infinite likelihood ratio is None.
     """
     called, is_ill = np.asarray(logits).argmax(axis=1) == positive, cohort.labels == positive
     cells = np.stack([is_ill & called, is_ill & ~called, ~is_ill & called, ~is_ill & ~called], axis=1)
@@ -74,16 +74,20 @@ def diagnostic_accuracy(
             values = accuracy_measures(tp / (tp + fn), tn / (tn + fp), prevalence or of_data)
         return np.stack([values[name] for name in MEASURES], axis=1)
 
-    points, drawn = evaluate(np.ones((1, len(cohort))))[0], bootstrap.resample(evaluate, cohort)
+    points = evaluate(np.ones((1, len(cohort))))[0]
+    by_class, of_all = (bootstrap.resample(evaluate, cohort, within_classes=within) for within in (True, False))
     behind = {"sensitivity": is_ill, "specificity": ~is_ill, "ppv": called, "npv": ~called}
-    smallest = min(_num_groups(cohort, rows) for rows in (is_ill, ~is_ill))
-    result: dict[str, Any] = {}
-    for name, point, values in zip(MEASURES, points, drawn.T, strict=True):
+    of_both, result = support_of("balanced_accuracy", cohort), {}
+    for i, (name, point) in enumerate(zip(MEASURES, points, strict=True)):
+        is_predictive = name in ("ppv", "npv") and prevalence is None  # the shares of the classes are drawn too
+        values = (of_all if is_predictive else by_class)[:, i]
         if name in behind:
-            interval = bootstrap.interval(float(point), values, _num_groups(cohort, behind[name]))
+            bounds = resampled_bounds(
+                float(point), values, bootstrap.confidence, Support(cohort.effective_groups(behind[name]))
+            )
+            result[name] = Interval(None if math.isnan(point) else float(point), *bounds).to_json()
         else:
-            interval = _of_ratio(float(point), values, bootstrap.confidence if smallest > 1 else None)
-        result[name] = interval.to_json()
+            result[name] = _of_ratio(float(point), values, bootstrap.confidence, of_both).to_json()
     counts = dict(zip(("tp", "fn", "fp", "tn"), cells.sum(axis=0).astype(int).tolist(), strict=True))
     stated = {"prevalence": prevalence or float(is_ill.mean()), "is_stated": prevalence is not None}
     return result | stated | counts
@@ -118,7 +122,7 @@ def decision_curve(
     evaluate = _make_net_benefit(passed, is_ill, prevalence)
     points, drawn = evaluate(np.ones((1, len(cohort))))[0], bootstrap.resample(evaluate, cohort)
     num = len(THRESHOLDS)
-    smallest = min(_num_groups(cohort, rows) for rows in (is_ill, ~is_ill))
+    smallest = min(cohort.effective_groups(rows) for rows in (is_ill, ~is_ill))
     intervals = [
         bootstrap.interval(float(point), values, smallest, is_proportion=False)
         for point, values in zip(points, drawn.T, strict=True)
@@ -168,16 +172,11 @@ def _longest_run(is_useful: list[bool]) -> list[float] | None:
     return [float(THRESHOLDS[longest[0]]), float(THRESHOLDS[longest[-1]])]
 
 
-def _of_ratio(value: float, values: Float[np.ndarray, " b"], confidence: float | None) -> Interval:
-    """A likelihood ratio with its percentiles, of which an infinite one is None: as large as you like."""
-    point = value if math.isfinite(value) else None
-    values = values[~np.isnan(values)]
-    if confidence is None or not len(values):
-        return Interval(point)
-    levels = [(1 - confidence) / 2, (1 + confidence) / 2]
-    bounds = np.quantile(values, levels, method="inverted_cdf")  # no mean of a number and infinity
-    return Interval(point, *(float(bound) if math.isfinite(bound) else None for bound in bounds))
-
-
-def _num_groups(cohort: Cohort, rows: np.ndarray) -> int:
-    return np.unique(cohort.groups[rows]).size
+def _of_ratio(value: float, values: Float[np.ndarray, " b"], confidence: float, support: Support) -> Interval:
+    """A likelihood ratio, its interval on the scale of logarithms; one that is 0 or infinite has none."""
+    if not math.isfinite(value):
+        return Interval()
+    if value == 0:
+        return Interval(0.0)
+    usable = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    return Interval(value, *resampled_bounds(value, usable, confidence, support, "positive"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort, Rows
 from fpclass.stats.evidence.pooling import (
@@ -14,9 +13,16 @@ from fpclass.stats.evidence.pooling import (
     independent_sum,
     make_pooling,
 )
-from fpclass.stats.intervals import Bootstrap, num_groups_behind
+from fpclass.stats.intervals import (
+    Bootstrap,
+    Interval,
+    is_within_classes,
+    resampled_bounds,
+    scale_of,
+    support_of,
+)
 from fpclass.stats.metrics import Logits
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, OVERALL_METRICS, make_weighted_metrics
+from fpclass.stats.weighted_metrics import OVERALL_METRICS, make_weighted_metrics
 
 Scores = dict[str, dict[str, Any]]
 
@@ -82,38 +88,43 @@ def person_report(
     of_people = cohort_of_people(cohort, people)
     first = np.unique(people, return_index=True)[1]
     summed = independent_sum(log_probabilities, cohort.labels, people).of_people(log_probabilities, people)
-    drawn: dict[str, tuple[Float[np.ndarray, " m"], Float[np.ndarray, "b m"]]] = {}
-    for name, values, where in (
-        ("per_image", log_probabilities, cohort),
-        ("per_image_pooled", pooled, cohort),
-        ("per_person", pooled[first], of_people),
-        ("by_sum", summed, of_people),
-    ):
-        drawn[name] = _drawn(values, where, bootstrap)
-    for name, better in (("gain", "per_image_pooled"), ("gain_of_people", "per_person")):
-        drawn[name] = (drawn[better][0] - drawn["per_image"][0], drawn[better][1] - drawn["per_image"][1])
     result: dict[str, Any] = {
         "num_images": len(cohort),
         "num_people": len(of_people),
         "images_per_person": len(cohort) / len(of_people),
     }
-    for name, (points, replicates) in drawn.items():
-        result[name] = {}
-        for i, metric in enumerate(OVERALL_METRICS):
-            is_proportion = metric not in LOWER_IS_BETTER and not name.startswith("gain")
-            behind = num_groups_behind(metric, of_people)
-            score = bootstrap.interval(float(points[i]), replicates[:, i], behind, is_proportion)
-            result[name][metric] = score.to_json()
+    judged = {
+        "per_image": (log_probabilities, cohort),
+        "per_image_pooled": (pooled, cohort),
+        "per_person": (pooled[first], of_people),
+        "by_sum": (summed, of_people),
+    }
+    result |= {name: {} for name in (*judged, "gain", "gain_of_people")}
+    for within in (False, True):
+        metrics = [metric for metric in OVERALL_METRICS if is_within_classes(metric) == within]
+        drawn = {name: _drawn(*of, metrics, bootstrap, within) for name, of in judged.items()}
+        for name, better in (("gain", "per_image_pooled"), ("gain_of_people", "per_person")):
+            points, values = (drawn[better][i] - drawn["per_image"][i] for i in (0, 1))
+            drawn[name] = points, values
+        for name, (points, values) in drawn.items():
+            for i, metric in enumerate(metrics):
+                scale = "difference" if name.startswith("gain") else scale_of(metric)
+                support = support_of(metric, judged[name][1] if name in judged else of_people)
+                bounds = resampled_bounds(points[i], values[:, i], bootstrap.confidence, support, scale)
+                value = None if np.isnan(points[i]) else float(points[i])
+                result[name][metric] = Interval(value, *bounds).to_json()
     result["by_sum"] = {metric: result["by_sum"][metric] for metric in ("accuracy", "log_loss")}
     return result
 
 
-def _drawn(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(
+    logits: Logits, cohort: Cohort, metrics: list[str], bootstrap: Bootstrap, within: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The metrics [M] and their resampled values [B, M]."""
-    evaluate = make_weighted_metrics(logits, cohort.labels, OVERALL_METRICS)
+    evaluate = make_weighted_metrics(logits, cohort.labels, metrics)
 
     def stacked(weights: np.ndarray) -> np.ndarray:
         values = evaluate(weights)
-        return np.stack([values[metric] for metric in OVERALL_METRICS], axis=1)
+        return np.stack([values[metric] for metric in metrics], axis=1)
 
-    return stacked(np.ones((1, len(cohort))))[0], bootstrap.resample(stacked, cohort)
+    return stacked(np.ones((1, len(cohort))))[0], bootstrap.resample(stacked, cohort, within_classes=within)

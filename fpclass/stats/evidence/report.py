@@ -22,7 +22,7 @@ from fpclass.stats.evidence.likelihood_ratios import (
 )
 from fpclass.stats.evidence.person import cohort_of_people, renumbered
 from fpclass.stats.evidence.pooling import MIN_PEOPLE, Codes, Pooling, fit_pooling, log_shares, mean_of_people
-from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.intervals import Bootstrap, Interval, resampled_bounds, support_of
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 
 CURVE_POINTS = 201
@@ -140,8 +140,8 @@ def judge_ratios(
     result |= _costs(llr, labels, cohort, bootstrap)
     for name, values in {"cllr_uncalibrated": before["mean"], "cllr_sum": before["sum"]}.items():
         cost = mean_by_class(costs(values, labels), labels)
-        wide = expanded(bootstrap, _smallest(cohort))
-        result[name] = wide.estimate(cost, cohort, _smallest(cohort), is_proportion=False).to_json()
+        point, drawn = cost(np.ones((1, len(labels))))[0], bootstrap.resample(cost, cohort, within_classes=True)
+        result[name] = Interval(float(point), *_cost_bounds(float(point), drawn, cohort, bootstrap)).to_json()
     result["misleading"] = {
         name: _share_of_class(is_misleading, k, cohort, bootstrap)
         for name, k, is_misleading in (("h1", 1, llr < 0), ("h2", 0, llr > 0))
@@ -177,63 +177,42 @@ def _cross_entropy(llr: LogRatios, labels: Labels) -> dict[str, list[float]]:
 
 
 def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Cllr with its percentile interval, expanded; Cllr_min and the calibration loss with reflected ones.
+    """Cllr, Cllr_min and the calibration loss; the intervals of the last two are moved by the bias of resampling.
 
     A resample holds people twice, whom isotonic regression fits better than people whom it has not met: its Cllr_min is
-    too low by about as much as that of the sample is below that of all people. Reflecting the percentiles in the
-    estimate takes that off once for the estimate and once for the resample.
+    too low by about as much as that of the sample is below that of all people.
     """
     cost, lowest = mean_by_class(costs(llr, labels), labels), make_cllr_min(llr, labels)
 
-    def both(weights: np.ndarray) -> np.ndarray:
-        return np.stack([cost(weights), lowest(weights)], axis=1)
+    def all_three(weights: np.ndarray) -> np.ndarray:
+        values = cost(weights), lowest(weights)
+        return np.stack([*values, values[0] - values[1]], axis=1)
 
-    point = both(np.ones((1, len(llr))))[0]
-    drawn = bootstrap.resample(both, cohort)
-    smallest, bootstrap = _smallest(cohort), expanded(bootstrap, _smallest(cohort))
-    result = {"cllr": bootstrap.interval(float(point[0]), drawn[:, 0], smallest, is_proportion=False).to_json()}
-    for name, value, values in (
-        ("cllr_min", point[1], drawn[:, 1]),
-        ("calibration_loss", point[0] - point[1], drawn[:, 0] - drawn[:, 1]),
-    ):
-        plain = bootstrap.interval(float(value), values, smallest, is_proportion=False)
-        if plain.value is None or plain.low is None or plain.high is None:
-            result[name] = plain.to_json()
-            continue
-        low, high = (2 * plain.value - bound for bound in (plain.high, plain.low))
-        result[name] = Interval(plain.value, max(0.0, min(low, plain.value)), max(high, plain.value)).to_json()
+    points = all_three(np.ones((1, len(llr))))[0]
+    drawn, result = bootstrap.resample(all_three, cohort, within_classes=True), {}
+    for name, point, values in zip(("cllr", "cllr_min", "calibration_loss"), points, drawn.T, strict=True):
+        bias = 0.0 if name == "cllr" or not len(values) else float(np.nanmean(values) - point)
+        low, high = _cost_bounds(float(point) - bias, values, cohort, bootstrap)
+        if low is not None and high is not None:
+            low, high = max(0.0, min(low, float(point))), max(high, float(point))
+        result[name] = Interval(float(point), low, high).to_json()
     return result
 
 
-def expanded(bootstrap: Bootstrap, num_groups: int) -> Bootstrap:
-    """The bootstrap with percentiles further out: those of few groups are too narrow, as a normal's are beside a t's.
-
-    Source: Hesterberg, What teachers should know about the bootstrap, The American Statistician 69 (2015) 371-386,
-    section 5.3, with the groups of the smaller class.
-    """
-    from scipy import stats
-
-    if num_groups < 2:
-        return bootstrap
-    t = stats.t.ppf((1 + bootstrap.confidence) / 2, num_groups - 1)
-    tail = stats.norm.sf(np.sqrt(num_groups / (num_groups - 1)) * t)
-    return dataclasses.replace(bootstrap, confidence=float(1 - 2 * tail))
+def _cost_bounds(value: float, values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap) -> Any:
+    """Bounds of something that is a mean over the people of each class."""
+    return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), "difference")
 
 
 def _share_of_class(is_so: np.ndarray, k: int, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, float | None]:
     of_class = cohort.labels == k
     both = np.stack([is_so & of_class, of_class], axis=1).astype(np.float64)
-    num_groups = np.unique(cohort.groups[of_class]).size
 
     def share(weights: np.ndarray) -> np.ndarray:
         sums = weights @ both
         return ratio(sums[:, 0], sums[:, 1])
 
-    return bootstrap.estimate(share, cohort, num_groups).to_json()
-
-
-def _smallest(cohort: Cohort) -> int:
-    return min(np.unique(cohort.groups[cohort.labels == k]).size for k in (0, 1))
+    return bootstrap.estimate(share, cohort, cohort.effective_groups(of_class)).to_json()
 
 
 def evidence_report(log_probabilities: Logits, cohort: Cohort, people: Codes, bootstrap: Bootstrap) -> dict[str, Any]:
