@@ -122,12 +122,7 @@ def check_judgement(config: Config, table: Table) -> None:
         and no person has several, or somebody has images of several classes.
       DataError: rows to predict have no person, and are to be pooled.
     """
-    positive = positive_class(config, table.classes, table.class_names)
-    if config.evaluate.prevalence and positive is None and table.num_classes != 2:
-        raise ConfigError(
-            f"evaluate.prevalence is {config.evaluate.prevalence:g}, and there are {table.num_classes} classes: name "
-            f"the one that it is of with evaluate.positive_class ({', '.join(table.class_names)})"
-        )
+    condition_of(config, table.classes, table.class_names)
     if config.predict.pool == "none":
         return
     rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
@@ -218,6 +213,23 @@ def positive_class(config: Config, classes: Sequence[str], class_names: Sequence
     if wanted:
         raise ConfigError(f"evaluate.positive_class is {wanted!r}: expected one of {', '.join(class_names)}")
     return None
+
+
+def condition_of(config: Config, classes: Sequence[str], class_names: Sequence[str]) -> int | None:
+    """The class that diagnostic accuracy is about: `positive_class`, or the second of two; None where nobody says.
+
+    Raises:
+      ConfigError: as `positive_class`; a prevalence, and nothing says of which class.
+    """
+    positive = positive_class(config, classes, class_names)
+    if positive is None and len(classes) == 2:
+        return 1
+    if positive is None and config.evaluate.prevalence:
+        raise ConfigError(
+            f"evaluate.prevalence is {config.evaluate.prevalence:g}, and there are {len(classes)} classes: name "
+            f"the one that it is of with evaluate.positive_class ({', '.join(class_names)})"
+        )
+    return positive
 
 
 def describe_model(table: Table) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from drawn_predictions import people_predictions
 
 from configs import base
+from fpclass.errors import ConfigError
 from fpclass.stats.evidence.person import cross_fitted_pooling, why_no_people
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.intervals import Interval
@@ -70,6 +71,11 @@ def test_what_cannot_be_told_has_its_reason_in_its_place(tmp_path, num_people, p
     assert found.values["evidence"]["why_not"]
     assert ("diagnostics" in found.values) == (num_classes == 2)
     assert "Evidence as likelihood ratios" not in found.sections
+
+
+def test_a_prevalence_of_no_class_in_particular_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"evaluate.prevalence is 0.2, and there are 3 classes: name the one"):
+        asked(tmp_path, 60, 2, 3, prevalence=0.2)
 
 
 def test_the_choice_is_judged_on_each_fold_by_what_the_others_chose(tmp_path):

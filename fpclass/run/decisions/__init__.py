@@ -1,5 +1,5 @@
 """What is decided by a run.
 
-`rule` (its calibration and thresholds, fitted on the inner split), `submission`, `people` (their images pooled, evidence,
+`rule` (its calibration and thresholds, fitted on the inner split), `submission`, `people` (images pooled, evidence,
 diagnosis), `whose` (whose images files are).
 """

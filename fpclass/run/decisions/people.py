@@ -13,7 +13,7 @@ from fpclass.data.splits import SELECTION
 from fpclass.errors import ConfigError
 from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions
-from fpclass.run.prepare import Prepared, check_groups, positive_class
+from fpclass.run.prepare import Prepared, check_groups, condition_of
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.evidence.diagnostics import decision_curve, diagnostic_accuracy
@@ -74,8 +74,7 @@ class PeopleOfRun:
             report = person_report(log_p, pooled, cohort, people, bootstrap)
             judged["person"] = {"pool": self.wanted, "pooling": self.shown.to_json(), **report}
         judged["evidence"] = self._evidence(log_p, cohort, units, bootstrap)
-        positive = positive_class(self.config, self.table.classes, self.table.class_names)
-        positive = 1 if positive is None and self.table.num_classes == 2 else positive
+        positive = condition_of(self.config, self.table.classes, self.table.class_names)
         if positive is not None:
             prevalence = self.config.evaluate.prevalence or None
             measures = diagnostic_accuracy(log_p, cohort, positive, bootstrap, prevalence)
@@ -97,8 +96,7 @@ class PeopleOfRun:
         )
         if why_not:
             return {"why_not": why_not}
-        positive = positive_class(self.config, self.table.classes, self.table.class_names)
-        h1 = 1 if positive is None else positive
+        h1 = condition_of(self.config, self.table.classes, self.table.class_names) or 0
         order = [1 - h1, h1]
         fitted, labels = self.log_probabilities[:, order], (self.cohort.labels == h1).astype(np.int64)
         judged = Cohort((cohort.labels == h1).astype(np.int64), cohort.groups)
@@ -134,10 +132,8 @@ def read_pooling(best: BestModel, num_classes: int) -> Pooling:
       DataError, RunError: pooling.json is damaged.
     """
     method, path = best.run.config.predict.pool, best.run.path(FILE)
-    if method in ("none", "mean") and not path.is_file():
+    if method == "none" or (method == "mean" and not path.is_file()):
         return Pooling(method)
-    if method == "none":
-        return Pooling("none")
     how = f"run `launch.py evaluate --workdir={best.run.folder} --config.predict.pool={method}` first"
     if not path.is_file():
         raise ConfigError(f"predict.pool is {method!r}, and nothing is fitted for it; {how}")

@@ -12,7 +12,7 @@ from fpclass.config import Config
 from fpclass.report.evidence import cross_entropy_plot, decision_curves, tippett_plot
 from fpclass.report.style import save_figure
 from fpclass.report.text_tables import markdown_table
-from fpclass.run.prepare import positive_class
+from fpclass.run.prepare import condition_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.diagnostics import MEASURES, TITLES, decision_curve, diagnostic_accuracy
 from fpclass.stats.evidence.person import cohort_of_people, person_report
@@ -21,7 +21,6 @@ from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.selection import Selection
 from fpclass.study.evidence.people import PooledEnsemble
-from fpclass.study.metric import POSITIVE_OF_TWO
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 
@@ -61,9 +60,7 @@ def answer_referee(
     bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     found = Referee({}, {}, [])
     _by_person(found, ensemble, settings, bootstrap)
-    positive = positive_class(settings, *classes)
-    if positive is None and len(classes[1]) == 2:
-        positive = POSITIVE_OF_TWO
+    positive = condition_of(settings, *classes)
     _evidence(found, study, ensemble, positive or 0, classes[1], bootstrap, note)
     if positive is not None:
         _diagnostics(found, study, predictions, ensemble, choice, settings, (positive, classes[1]), bootstrap, note)
