@@ -116,7 +116,7 @@ def predictions_frame(
         frame[f"probability_{value}"] = probabilities[:, k].round(6)
     frame["calibration"] = np.where(is_fine, rule.short, "")
     if people is not None:
-        frame["pooling"] = np.where(is_fine, pooling.words, "")
+        frame["pooling"] = np.where(is_fine, pooling.short, "")
     frame["decision"] = np.where(is_fine, rule.describe_decision(objective, classes[-1]), "")
     frame["error"] = list(errors)
     return frame

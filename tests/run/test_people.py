@@ -132,7 +132,7 @@ def test_files_are_pooled_by_a_pattern_or_a_table(own_run, data, torn_apart, tmp
     frame = pd.read_csv(output, keep_default_na=False)
     assert frame["person"].tolist() == ["a", "a", "b", "b", "b"]
     assert frame["probability_1"].iloc[:4].nunique() == 2
-    assert "pooled over a person's images, calibrated by person" in frame["pooling"][0]
+    assert "calibrated by person, fitted on the inner split" in frame["pooling"][0]
     assert frame["pooling"][4] == frame["predicted"][4] == ""
     (few / "b_3.png").unlink()
     whose = tmp_path / "whose.csv"

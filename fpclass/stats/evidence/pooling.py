@@ -110,6 +110,11 @@ class Pooling:
             f"{self.correlation:.2f}, fitted on {self.fitted_on})"
         )
 
+    @property
+    def short(self) -> str:
+        """What it does, for a column of a table."""
+        return f"calibrated by person, fitted on {self.fitted_on}" if self.method == "calibrated" else self.method
+
     def strength(self, counts: np.ndarray) -> Float[np.ndarray, " g"]:
         """What the mean of so many images weighs."""
         return self.scale * counts / (1 + (counts - 1) * self.correlation)
