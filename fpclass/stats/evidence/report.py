@@ -22,7 +22,7 @@ from fpclass.stats.evidence.likelihood_ratios import (
 )
 from fpclass.stats.evidence.person import cohort_of_people, renumbered
 from fpclass.stats.evidence.pooling import MIN_PEOPLE, Codes, Pooling, fit_pooling, log_shares, mean_of_people
-from fpclass.stats.intervals import Bootstrap, Bounds, Interval, Scale, resampled_bounds, support_of
+from fpclass.stats.intervals import Bootstrap, Bounds, Interval, resampled_bounds, support_of
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 
 CURVE_POINTS = 201
@@ -192,19 +192,16 @@ def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap)
     drawn, result = bootstrap.resample(all_three, cohort, within_classes=True), {}
     for name, point, values in zip(("cllr", "cllr_min", "calibration_loss"), points, drawn.T, strict=True):
         bias = 0.0 if name == "cllr" or not len(values) else float(np.nanmean(values) - point)
-        scale: Scale = "positive" if name == "cllr" else "difference"
-        low, high = _cost_bounds(float(point) - bias, values, cohort, bootstrap, scale)
+        low, high = _cost_bounds(float(point) - bias, values, cohort, bootstrap)
         if low is not None and high is not None:
             low, high = max(0.0, min(low, float(point))), max(high, float(point))
         result[name] = Interval(float(point), low, high).to_json()
     return result
 
 
-def _cost_bounds(
-    value: float, values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, scale: Scale = "positive"
-) -> Bounds:
+def _cost_bounds(value: float, values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap) -> Bounds:
     """Bounds of something that is a mean over the people of each class."""
-    return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), scale)
+    return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), "difference")
 
 
 def _share_of_class(is_so: np.ndarray, k: int, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, float | None]:
