@@ -184,9 +184,10 @@ def test_compiled_cached_features_differ_by_rounding_only():
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulated_gradients_are_those_of_the_whole_batch(parts):
-    common = {"finetune__batch_norm": "frozen_stats", "train__class_weights": "balanced", "model__dense_l2": 0.01}
-    whole = trained(config_of(**common, optim__name="sgd", train__batch_size=16), num_epochs=2)
-    divided = trained(config_of(**common, optim__name="sgd", train__batch_size=16, train__accumulate=parts))
+    model = network().clone(head=DenseHead(2, dense_features=(5,), name="head", parent=None))
+    common = {"finetune__batch_norm": "frozen_stats", "train__class_weights": "balanced", "model__dense_l2": 0.5}
+    whole = trained(config_of(**common, optim__name="sgd", train__batch_size=16), model)
+    divided = trained(config_of(**common, optim__name="sgd", train__batch_size=16, train__accumulate=parts), model)
     assert_equal_trees(whole[0].params, divided[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
                  whole[-1].params, divided[-1].params)  # fmt: skip

@@ -21,7 +21,7 @@ from fpclass.models.build import build_model
 from fpclass.run.train import make_member
 from fpclass.train.device_engine import epoch_batches, make_judge, make_parts
 from fpclass.train.inputs import image_inputs
-from fpclass.train.predict import make_predict
+from fpclass.train.predict import make_predict, make_views
 from fpclass.train.step import make_draw_batch
 
 TINY = {"model.conv_features": (2,), "model.kernel_size": 3, "model.dense_features": (), "optim.learning_rate": 0.05}
@@ -276,12 +276,47 @@ def test_the_plateau_lowers_the_rate_by_its_factor_after_its_patience():
     assert float(judged(worse)[-1].plateau.scale) == 1.0
 
 
+def test_a_step_goes_as_far_as_the_plateau_says():
+    """With plain gradient descent, a fifth of the way at a fifth of the rate."""
+    config, dataset, who = (
+        changed({**SGD, "optim.momentum": 0.0, "optim.schedule": "plateau"}),
+        noise_dataset(),
+        member(),
+    )
+    parts = make_parts(build_model(config.model, 2, SIZE), config)
+    start, step, ways = parts.init(who, dataset), jax.jit(parts.train_steps[0]), []
+    for scale in (1.0, 0.2):
+        state, _ = step(
+            start.replace(plateau=start.plateau._replace(scale=jnp.float32(scale))), who, dataset, jnp.arange(8)
+        )
+        ways.append(jax.tree.map(lambda new, old: np.asarray(new - old), state.params, start.params))
+    for whole, fifth in zip(*map(jax.tree.leaves, ways), strict=True):
+        assert np.abs(whole).max() > 1e-4
+        np.testing.assert_allclose(fifth, 0.2 * whole, rtol=1e-3, atol=1e-6)
+
+
 def test_the_average_is_what_is_judged_and_kept():
     (state,) = judged([UNSURE], train__ema_decay=0.9)
     for kept, averaged in zip(jax.tree.leaves(state.best.params), jax.tree.leaves(state.average[0]), strict=True):
         np.testing.assert_array_equal(kept, averaged)
     kept, trained_now = (jax.tree.leaves(params)[0] for params in (state.best.params, state.params))
     assert not np.allclose(kept, trained_now)
+
+
+def test_the_average_is_of_the_weights_after_every_step():
+    """By hand in NumPy: its memory is (1 + t) / (10 + t) of itself at step t, and never more than `train.ema_decay`."""
+    decay, shares = 0.2, (1 / 10, 2 / 11, 0.2)  # 3 / 12 is more than 0.2
+    config, dataset, who = changed((("train.ema_decay", decay),)), noise_dataset(), member()
+    parts = make_parts(build_model(config.model, 2, SIZE), config)
+    state, step = parts.init(who, dataset), jax.jit(parts.train_steps[0])
+    expected = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
+    for share, rows in zip(shares, epoch_batches(who, jnp.int32(0), config.train.batch_size), strict=True):
+        state, _ = step(state, who, dataset, rows)
+        now = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
+        expected = [share * old + (1 - share) * new for old, new in zip(expected, now, strict=True)]
+    for averaged, by_hand, new in zip(jax.tree.leaves(state.average[0]), expected, now, strict=True):
+        np.testing.assert_allclose(averaged, by_hand, rtol=1e-5, atol=1e-7)
+        assert not np.allclose(averaged, new, rtol=1e-5, atol=1e-7)
 
 
 # --- what a prediction averages, what a member weighs ----------------------------------------------
@@ -300,6 +335,18 @@ def test_predictions_average_over_views():
     assert not np.allclose(plain, shifted, atol=1e-3)
     of_logits = predicted(predict__flip=True, predict__averaging="logits")
     assert not np.allclose(of_logits - of_logits[:, :1], flipped - flipped[:, :1], atol=1e-5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_views_are_the_image_shifted_in_four_directions_and_their_mirror_images(flip):
+    images = np.random.default_rng(0).random((2, *SIZE, 1), np.float32)
+    framed = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="edge")
+    height, width = SIZE
+    expected = [framed[:, 3 - down : 3 - down + height, 3 - right : 3 - right + width]
+                for down, right in ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))]  # fmt: skip
+    expected += [image[:, :, ::-1] for image in expected] if flip else []
+    views = make_views(config_of(predict__shift_px=3, predict__flip=flip).predict)
+    np.testing.assert_array_equal([view(images) for view in views], expected)
 
 
 def test_balanced_weights_are_those_of_the_training_images():
