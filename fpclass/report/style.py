@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fpclass.errors import RunError
 from fpclass.files import replacing
 
 # Okabe and Ito's palette for every kind of colour vision, without yellow, which vanishes on white.
@@ -51,6 +52,9 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
 }
 
+FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "pdf", "svg", "eps")
+"""Endings of figures."""
+
 Images = UInt8[np.ndarray, "n h w c"]
 Arguments = ParamSpec("Arguments")
 
@@ -70,11 +74,24 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure; the format is that of the file's ending. A file of that name is replaced in one step.
 
     Raises:
-      RunError: the file cannot be written.
+      RunError: the file cannot be written, or as `figure_format`.
     """
+    file_format = figure_format(path)
     # Tick labels are made only now, so the style has to hold here too.
     with replacing(Path(path)) as temporary, matplotlib.rc_context(STYLE):
-        figure.savefig(temporary)
+        figure.savefig(temporary, format=file_format)
+
+
+def figure_format(path: str | os.PathLike[str]) -> str:
+    """The format of a figure by the file's ending: one of `FORMATS`, PNG where there is no ending (/dev/stdout).
+
+    Raises:
+      RunError: another ending.
+    """
+    ending = Path(path).suffix.removeprefix(".").lower() or "png"
+    if ending not in FORMATS:
+        raise RunError(f"{path}: no figure can be written as {ending!r}; choose an ending of {', '.join(FORMATS)}")
+    return ending
 
 
 def new_figure(width: float, height: float, title: str, note: str) -> Figure:

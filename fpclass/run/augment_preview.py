@@ -21,7 +21,7 @@ from fpclass.data.sources.copies import COLUMNS, TABLE_NAME
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.report.grids import augment_sheet
-from fpclass.report.style import save_figure
+from fpclass.report.style import figure_format, save_figure
 from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member
 from fpclass.train.inputs import make_augment_epoch
@@ -45,6 +45,7 @@ def preview(
       RunError: something cannot be written.
     """
     files.check_writable(output)
+    figure_format(output)
     if folder:
         _require_new(folder)
     prepared = prepare(config)

@@ -108,6 +108,16 @@ def test_save_figure_replaces_and_leaves_nothing_else(tmp_path):
         assert image.size == (1050, 351)
 
 
+def test_the_ending_is_the_format_and_without_one_it_is_png(tmp_path):
+    begin = {"a": b"\x89PNG", "b.PNG": b"\x89PNG", "c.jpg": b"\xff\xd8", "d.pdf": b"%PDF", "e.svg": b"<?xml"}
+    for name, signature in begin.items():
+        figures.save_figure(figures.class_balance({"a": 1}), tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(signature)
+    with pytest.raises(RunError, match=r"f\.xyz: no figure can be written as 'xyz'; choose an ending of png, jpg"):
+        figures.save_figure(figures.class_balance({"a": 1}), tmp_path / "f.xyz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(begin)
+
+
 def test_a_full_disk_leaves_the_old_figure(tmp_path, monkeypatch):
     path = tmp_path / "balance.png"
     path.write_bytes(b"old")

@@ -150,6 +150,12 @@ def test_wrong_numbers_are_named(flag, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_an_ending_that_is_no_format_is_refused_before_anything_is_decoded(tmp_path, capsys):
+    command = ["augment-preview", "--config=configs/base.py", f"--config.data.root={tmp_path / 'nothing'}"]
+    assert cli.main([*command, f"--output={tmp_path / 'sheet.xyz'}"]) == 2
+    assert capsys.readouterr().err.endswith("choose an ending of png, jpg, jpeg, webp, tif, tiff, pdf, svg, eps\n")
+
+
 def test_another_number_of_classes_is_one_line(blobs, capsys, tmp_path):
     command = ["augment-preview", *flags(blobs), "--config.augment.class_probability=(1.0, 0.5, 0.2)"]
     assert cli.main([*command, f"--output={tmp_path / 's.png'}"]) == 2

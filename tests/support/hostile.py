@@ -88,11 +88,18 @@ def run_case(case: Case, call: Callable[[list[str]], int]) -> tuple[str, str]:
         signal.alarm(0)
     said = err.getvalue()
     if code == 2:
-        is_line = said.startswith("fpclass: ") and said.count("\n") == 1 and said[:-1].isprintable()
-        return ("one_line" if is_line else "tracebacks"), said[-600:]
+        return ("one_line" if is_refusal(said) else "tracebacks"), said[-600:]
     if code not in (0, 1) or "Traceback" in said:
         return "tracebacks", f"exit code {code}: {said[-600:]}"
     return ("wrong" if case.is_wrong(out.getvalue()) else "accepted"), said[-300:]
+
+
+def is_refusal(said: str) -> bool:
+    """Whether it is one line of the program, or, if files were named that cannot be read, a line of each before it."""
+    *before, last = said.removesuffix("\n").split("\n")
+    is_last = last.startswith("fpclass: ") and (not before or last.endswith("files could be read; see above"))
+    own = ("fpclass: ", "probabilities: ")
+    return is_last and all(line.startswith(own) for line in before) and all(map(str.isprintable, [*before, last]))
 
 
 def run_all(cases: Iterator[Case], call: Callable[[list[str]], int]) -> Counts:

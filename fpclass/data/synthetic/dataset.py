@@ -31,6 +31,9 @@ from fpclass.threads import in_threads
 DRAWING_VERSION = 1
 """Counts up with every change that alters a print, so that a folder of an older drawing is not taken for this one."""
 
+MAX_IMAGES = 1_000_000
+"""More are refused: of the default size, a million take five hours of processor time."""
+
 _SHARES = {  # prints by (class, labelled) of the competition; the classes of its rows to predict are taken alike
     (WOMAN, True): 845,
     (MAN, True): 728,
@@ -95,7 +98,8 @@ def draw_dataset(
 ) -> None:
     """Draws a data set and writes it to a folder, in one piece or not at all; the same one that is there stays.
 
-    It takes at least 8 images of at least (60, 40) pixels (height, width); the physical scale follows from their size.
+    It takes 8 to `MAX_IMAGES` images of at least (60, 40) pixels (height, width); the physical scale follows from their
+    size.
 
     Raises:
       DataError: a parameter makes no sense, root holds something else, or it cannot be written.
@@ -117,6 +121,8 @@ def draw_dataset(
 def _check_parameters(num_images: int, image_size: tuple[int, int], seed: int) -> None:
     if num_images < 8:
         raise DataError(f"data.synthetic.num_images: {num_images} prints are too few for two classes; give 8 or more")
+    if num_images > MAX_IMAGES:
+        raise DataError(f"data.synthetic.num_images: {num_images} prints are too many; give {MAX_IMAGES} or less")
     if image_size[0] < 60 or image_size[1] < 40:
         raise DataError(f"data.synthetic.image_size: {image_size} (height, width) is too small; give (60, 40) or more")
     if seed < 0:

@@ -410,7 +410,7 @@ def test_another_process_that_was_faster_is_no_error(tmp_path, drawn, monkeypatc
     assert hashes(tmp_path / "set") == hashes(drawn)
 
 
-@pytest.mark.parametrize("change", [{"num_images": 7}, {"image_size": (50, 80)}, {"seed": -1}])
+@pytest.mark.parametrize("change", [{"num_images": 7}, {"num_images": 10**9}, {"image_size": (50, 80)}, {"seed": -1}])
 def test_senseless_parameters_are_errors(tmp_path, change):
     with pytest.raises(DataError, match=f"data.synthetic.{next(iter(change))}"):
         synthetic.draw_dataset(tmp_path / "set", **(SMALL | change))
