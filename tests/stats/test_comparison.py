@@ -214,6 +214,17 @@ def test_the_family_is_adjusted_and_seeds_may_differ():
     assert (single.difference.low, single.difference.high) == pytest.approx(test.bounds(0.95))
 
 
+def test_the_verdict_rests_on_the_p_value_that_is_adjusted_for_the_family():
+    other, (logits, cohort) = make_study(60, seed=1)[0], make_study(60)
+    p_value = compare(logits, other, cohort, "accuracy", BOOTSTRAP, margin=0.0).p_value
+    strict = dataclasses.replace(BOOTSTRAP, confidence=1 - 1.5 * p_value)  # alpha is between p and two times p
+    assert compare(logits, other, cohort, "accuracy", strict, margin=0.0).verdict in ("better", "worse")
+    family = {"baseline": other, "candidate": logits, "same": other}
+    of_two = compare_all(family, "baseline", cohort, "accuracy", strict, margin=0.0)["candidate"]
+    assert (of_two.p_value, of_two.p_holm) == pytest.approx((p_value, 2 * p_value))
+    assert of_two.verdict.startswith("no detectable difference")
+
+
 def test_undefined_metric_has_no_verdict():
     logits, cohort = make_study()
     of_one_class = Cohort(np.zeros_like(cohort.labels), cohort.groups, cohort.folds)

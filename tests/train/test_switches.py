@@ -180,6 +180,16 @@ def test_a_training_is_what_its_config_and_seed_say():
     assert are_equal(again, trained(()))
 
 
+@pytest.mark.parametrize(("smoothing", "right", "others"), [(0.0, 1, 0), (0.3, 0.85, 0.15)])
+def test_targets_are_smoothed_by_the_share_that_the_config_says(smoothing, right, others):
+    """Uniformly over all classes, the right one included."""
+    config = config_of(train__label_smoothing=smoothing)
+    now = types.SimpleNamespace(epoch=jnp.int32(0), step=jnp.int32(0))
+    dataset, rows = noise_dataset(), jnp.arange(8)
+    _, targets = make_draw_batch(config, image_inputs(config))(now, member(), dataset, rows)
+    np.testing.assert_allclose(targets, np.where(np.eye(2)[dataset.labels[rows]], right, others), rtol=1e-6)
+
+
 def drawn(settings):
     """The first batch of the first epoch."""
     config = config_of(**{f"augment__{key}": value for key, value in settings.items() if key != "channels"})
@@ -347,6 +357,23 @@ def test_views_are_the_image_shifted_in_four_directions_and_their_mirror_images(
     expected += [image[:, :, ::-1] for image in expected] if flip else []
     views = make_views(config_of(predict__shift_px=3, predict__flip=flip).predict)
     np.testing.assert_array_equal([view(images) for view in views], expected)
+
+
+def test_each_fold_has_a_seed_of_its_own():
+    """Or the members of a study would all begin with the same weights and draw the same augmentations."""
+    prepared = types.SimpleNamespace(
+        splits=types.SimpleNamespace(rows=lambda role: np.arange(4)),
+        table=types.SimpleNamespace(labels=np.array([0, 1, 0, 1]), num_classes=2),
+    )
+    seeds = {}
+    for seed in (0, 1, 2**32 - 1):
+        for fold in (-1, 0, 1, 2, 9):
+            config = small_config(split__fold=fold)
+            config.seed = seed
+            seeds[seed, fold] = int(make_member(config, prepared).seed)
+    for seed in (0, 1, 2**32 - 1):
+        assert seeds.pop((seed, -1)) == seeds[seed, 0] == seed, "one split has the config's, as the first fold has"
+    assert len(set(seeds.values())) == len(seeds)
 
 
 def test_balanced_weights_are_those_of_the_training_images():
