@@ -217,7 +217,7 @@ def test_the_family_is_adjusted_and_seeds_may_differ():
 def test_the_verdict_rests_on_the_p_value_that_is_adjusted_for_the_family():
     other, (logits, cohort) = make_study(60, seed=1)[0], make_study(60)
     p_value = compare(logits, other, cohort, "accuracy", BOOTSTRAP, margin=0.0).p_value
-    strict = dataclasses.replace(BOOTSTRAP, confidence=1 - 1.5 * p_value)  # alpha is between p and two times p
+    strict = Bootstrap(BOOTSTRAP.num_resamples, 1 - 1.5 * p_value)  # alpha is between p and two times p
     assert compare(logits, other, cohort, "accuracy", strict, margin=0.0).verdict in ("better", "worse")
     family = {"baseline": other, "candidate": logits, "same": other}
     of_two = compare_all(family, "baseline", cohort, "accuracy", strict, margin=0.0)["candidate"]
