@@ -172,8 +172,10 @@ def get_config() -> ConfigDict:
     study.calibration = "temperature"         # none | temperature | vector: of a study's ensemble, cross-fitted, and of
                                               # a run, fitted on its inner split
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
-    study.max_risk = 0.05                     # abstention: error rate wanted among the images that are decided
+    study.max_risk = 0.05                     # abstention: error rate promised among the images that are decided …
+    study.risk_confidence = 0.9               # … with this probability, in (0, 1)
     study.miss_rate = 0.1                     # conformal sets: how often the true class may be missing
+    study.sets = "marginal"                   # marginal (from all classes together) | class (from each class)
 
     hardware = config.hardware = ConfigDict()
     hardware.together = "auto"                # members of a config: auto (measured) | vmap (batched) | sequential

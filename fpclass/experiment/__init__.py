@@ -37,7 +37,7 @@ from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread
 from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.calibration import METHODS
-from fpclass.stats.decisions import COST, OBJECTIVES, check_cost
+from fpclass.stats.decisions import COST, OBJECTIVES, SETS, check_cost
 from fpclass.stats.evidence.pooling import POOLS
 from fpclass.stats.intervals import OVERALL_METRICS
 
@@ -70,6 +70,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "predict.pool": POOLS,
     "study.metric": (*OVERALL_METRICS, "f1"),
     "study.calibration": METHODS,
+    "study.sets": SETS,
     "hardware.together": ("auto", "vmap", "sequential"),
     "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
 }
@@ -95,6 +96,7 @@ ADDED: tuple[str, ...] = (
     "augment.fixed_views",
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "predict.pool"),
+    *("study.risk_confidence", "study.sets"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
@@ -123,7 +125,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "in (0, 1)": (
         lambda x: 0 < x < 1,
-        "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate",
+        "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate study.risk_confidence",
     ),
 }
 """Plain ranges of numbers: in words, as a test, and the keys that they are of."""

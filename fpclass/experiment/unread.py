@@ -46,7 +46,7 @@ def _has_dense_layers(config: Config) -> bool:
 
 
 OF_A_STUDY = (
-    Reading("study.metric study.margin study.max_risk study.miss_rate",
+    Reading("study.metric study.margin study.max_risk study.risk_confidence study.miss_rate study.sets",
             "a study is judged: study, freeze-sweep, submit --ensemble", lambda _: False),
     Reading("predict.averaging", "views are averaged (predict.flip, predict.shift_px), or the members of a study",
             lambda c: bool(c.predict.flip or c.predict.shift_px)),

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions import (
+    BY_CLASS,
     COST,
     CURVE_POINTS,
+    MARGINAL,
     OBJECTIVES,
     Cost,
     Decisions,
@@ -21,13 +23,13 @@ from fpclass.stats.decisions import (
     check_cost,
     confidences_of,
     cost_decisions,
-    cross_fitted_abstention,
     cross_fitted_sets,
     cross_fitted_threshold,
     risk_coverage,
 )
-from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
+from fpclass.stats.risk_control import cross_fitted_abstention, people_needed
 from fpclass.stats.weighted_metrics import Weights, weighted_mean
 
 Evaluate = Callable[[Weights], Float[np.ndarray, " b"]]
@@ -40,6 +42,7 @@ def decision_report(
     *,
     cost: Any = None,
     max_risk: float = 0.05,
+    risk_confidence: float = 0.9,
     miss_rate: float = 0.1,
 ) -> dict[str, Any]:
     """Everything about decisions from out-of-fold predictions.
@@ -47,13 +50,15 @@ def decision_report(
     Args:
       logits: out-of-fold, best calibrated.
       cost: [K, K], rows true classes, columns decisions; None for no part about costs.
-      max_risk: error rate wanted among the images that are decided, in [0, 1].
+      max_risk: error rate promised among the images that are decided, in [0, 1].
+      risk_confidence: probability with which that promise holds, in (0, 1).
       miss_rate: of conformal sets, in (0, 1).
 
     Returns:
       A dict that JSON can hold, every estimate {"value", "low", "high"}: num_images, num_groups, thresholds
       (two classes only; by objective: threshold, folds, score, score_at_half, gain), costs (cost, argmax_cost, saved;
-      None without a matrix), abstention (as `_abstention`), conformal (as `_conformal`).
+      None without a matrix), abstention (as `_abstention`), conformal and conformal_by_class (as `_conformal`; sets
+      that promise coverage of all classes together, and of each).
 
     Raises:
       DataError: as `check_predictions`, or there are not two folds.
@@ -66,8 +71,10 @@ def decision_report(
         "num_groups": cohort.num_groups,
         "thresholds": _thresholds(logits, cohort, bootstrap, matrix) if logits.shape[1] == 2 else {},
         "costs": None if matrix is None else _costs(logits, cohort, bootstrap, matrix),
-        "abstention": _abstention(logits, cohort, bootstrap, max_risk) | _risk_band(logits, cohort, bootstrap),
-        "conformal": _conformal(logits, cohort, bootstrap, miss_rate),
+        "abstention": _abstention(logits, cohort, bootstrap, max_risk, risk_confidence)
+        | _risk_band(logits, cohort, bootstrap),
+        "conformal": _conformal(logits, cohort, bootstrap, miss_rate, MARGINAL),
+        "conformal_by_class": _conformal(logits, cohort, bootstrap, miss_rate, BY_CLASS),
     }
 
 
@@ -116,16 +123,23 @@ def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> 
     return {name: _mean(values, cohort, bootstrap, is_proportion=False) for name, values in costs.items()}
 
 
-def _abstention(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, max_risk: float) -> dict[str, Any]:
-    """max_risk, the smallest confidence to decide (all images; by fold), and the coverage and risk then reached."""
-    is_decided, by_fold, final = cross_fitted_abstention(logits, cohort, max_risk)
+def _abstention(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, max_risk: float, level: float) -> dict[str, Any]:
+    """What is promised, by `ControlledRisk` of all images, and what that of the other folds reaches.
+
+    Returns:
+      max_risk and confidence, as asked for; what `ControlledRisk` holds; people_needed, to promise it at all (None: no
+      number); folds, each's smallest confidence; coverage, risk and error_rate (deciding all), cross-fitted.
+    """
+    is_decided, by_fold, final = cross_fitted_abstention(logits, cohort, max_risk, level)
     is_wrong = logits.argmax(axis=1) != cohort.labels
     wrongly_decided = is_wrong & is_decided
     risk = bootstrap.estimate(lambda weights: ratio(weights @ wrongly_decided, weights @ is_decided), cohort)
     return {
         "max_risk": max_risk,
-        "smallest_confidence": final,
-        "folds": {str(fold): value for fold, value in by_fold.items()},
+        "confidence": level,
+        **final.to_json(),
+        "people_needed": people_needed(max_risk, level) if 0 < max_risk < 1 else None,
+        "folds": {str(fold): control.smallest_confidence for fold, control in by_fold.items()},
         "coverage": _mean(is_decided, cohort, bootstrap),
         "risk": risk.to_json(),
         "error_rate": _mean(is_wrong, cohort, bootstrap),
@@ -156,22 +170,57 @@ def _risk_band(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str
     return {"aurc": area.to_json(), "curve": curve}
 
 
-def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: float) -> dict[str, Any]:
-    """Nominal coverage; quantile (all images; by fold); coverage by image and by person; what the sets are like."""
-    sets, by_fold, final = cross_fitted_sets(logits, cohort, miss_rate)
+def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: float, kind: str) -> dict[str, Any]:
+    """What sets of one of `SETS` promise and reach.
+
+    Returns:
+      nominal coverage; quantiles of each class (all images; by fold); coverage by image and by person; mean_set_size
+      and shares; per_class: class, num_groups with images of it, and group_coverage of those images.
+    """
+    sets, by_fold, final = cross_fitted_sets(logits, cohort, miss_rate, kind)
     sizes, is_covered = sets.sum(axis=1), sets[np.arange(len(cohort)), cohort.labels]
-    share_of_group = 1 / np.bincount(cohort.groups)[cohort.groups]
     shares = {"empty": sizes == 0, "single": sizes == 1, "ambiguous": sizes > 1}
-    by_group = bootstrap.estimate(lambda weights: weighted_mean(weights * share_of_group, is_covered), cohort)
     return {
         "nominal": 1 - miss_rate,
-        "quantile": final,
-        "folds": {str(fold): value for fold, value in by_fold.items()},
+        "quantiles": final.tolist(),
+        "folds": {str(fold): quantiles.tolist() for fold, quantiles in by_fold.items()},
         "image_coverage": _mean(is_covered, cohort, bootstrap),
-        "group_coverage": by_group.to_json(),
+        "group_coverage": coverage_by_group(is_covered, cohort, bootstrap).to_json(),
         "mean_set_size": _mean(sizes, cohort, bootstrap, is_proportion=False),
         "shares": {name: _mean(is_so, cohort, bootstrap) for name, is_so in shares.items()},
+        "per_class": coverage_per_class(is_covered, logits.shape[1], cohort, bootstrap),
     }
+
+
+def coverage_by_group(is_covered: Bool[np.ndarray, " n"], cohort: Cohort, bootstrap: Bootstrap) -> Interval:
+    """Share of the images that sets cover, [N], each person weighing the same."""
+    share_of_group = 1 / np.bincount(cohort.groups)[cohort.groups]
+    return bootstrap.estimate(lambda weights: weighted_mean(weights * share_of_group, is_covered), cohort)
+
+
+def coverage_per_class(
+    is_covered: Bool[np.ndarray, " n"], num_classes: int, cohort: Cohort, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """Of each class its name, how many people have images of it, and the share of these images that sets cover.
+
+    Each person weighs the same, shared by their images of the class.
+    """
+    _, pairs, images_of = np.unique(
+        cohort.groups * num_classes + cohort.labels, return_inverse=True, return_counts=True
+    )
+    in_class = np.eye(num_classes)[cohort.labels] / images_of[pairs][:, None]
+    covered = in_class * is_covered[:, None]
+
+    def coverage(weights: Weights) -> np.ndarray:
+        return ratio(weights @ covered, weights @ in_class)
+
+    values, drawn = coverage(np.ones((1, len(cohort))))[0], bootstrap.resample(coverage, cohort)
+    result = []
+    for k, name in enumerate(cohort.class_names or map(str, range(num_classes))):
+        num_groups = np.unique(cohort.groups[cohort.labels == k]).size
+        interval = bootstrap.interval(float(values[k]), drawn[:, k], num_groups)
+        result.append({"class": name, "num_groups": num_groups, "group_coverage": interval.to_json()})
+    return result
 
 
 def _mean(

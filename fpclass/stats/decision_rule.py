@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fpclass.errors import ConfigError, DataError
-from fpclass.stats.calibration import TEMPERATURE_RANGE, Calibration, fit_calibration
+from fpclass.stats.calibration import Calibration, fit_calibration
 from fpclass.stats.decisions import COST, OBJECTIVES, Decisions, check_cost, cost_decisions, fit_threshold
 from fpclass.stats.metrics import Labels, Logits, log_softmax
 
@@ -28,7 +27,7 @@ class DecisionRule:
       calibration: of the logits.
       thresholds: probability of the second class above which it is chosen, by objective; {} unless there are two.
       fitted_on: those images in words; "" where nothing was fitted.
-      why_not: why nothing was fitted, or no temperature; "" where it was.
+      why_not: why nothing was fitted; "" where it was.
     """
 
     calibration: Calibration
@@ -71,6 +70,7 @@ class DecisionRule:
         """What it does to probabilities, for a column of a table."""
         method, temperature = self.calibration.method, self.calibration.temperature
         kind = method if temperature is None else f"temperature {temperature:.2f}"
+        kind += " (the bound of its range: the best one lies beyond)" if self.calibration.is_at_bound else ""
         return method if method == "none" else f"{kind}, fitted on {self.fitted_on}"
 
     def decide(self, log_probabilities: Logits, objective: str, cost: Any = ()) -> Decisions:
@@ -125,7 +125,7 @@ def fit_rule(logits: Logits, labels: Labels, fitted_on: str, *, method: str, cos
     """Fits a calibration by one of `calibration.METHODS` and, of two classes, a threshold for every objective.
 
     The network must not have been trained on these images [N, K], [N], and they must not be those that are reported.
-    Fewer than `MIN_IMAGES` give no rule. Predictions that are all right have no best temperature: none is taken.
+    Fewer than `MIN_IMAGES` give no rule.
 
     Raises:
       DataError: as `check_predictions`.
@@ -134,13 +134,10 @@ def fit_rule(logits: Logits, labels: Labels, fitted_on: str, *, method: str, cos
     num_classes = np.shape(logits)[1]
     if len(logits) < MIN_IMAGES:
         return DecisionRule.nothing(num_classes, f"{fitted_on} is too small, it takes {MIN_IMAGES} images")
-    calibration, why_not = fit_calibration(logits, labels, method), ""
-    if calibration.temperature and math.isclose(calibration.temperature, TEMPERATURE_RANGE[0], rel_tol=1e-3):
-        calibration = DecisionRule.nothing(num_classes, "").calibration
-        why_not = f"{fitted_on} is predicted right as a whole, which leaves no best temperature"
+    calibration = fit_calibration(logits, labels, method)
     thresholds = {}
     if num_classes == 2:
         matrix = check_cost(cost, num_classes) if cost else None
         for objective in OBJECTIVES if matrix is None else (*OBJECTIVES, COST):
             thresholds[objective] = fit_threshold(calibration.apply(logits), labels, objective, matrix)
-    return DecisionRule(calibration, thresholds, fitted_on, why_not)
+    return DecisionRule(calibration, thresholds, fitted_on)

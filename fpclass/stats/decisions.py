@@ -1,13 +1,14 @@
-"""From probabilities to decisions: thresholds, costs, abstention and sets of classes, all fitted out of fold.
+"""From probabilities to decisions: thresholds, costs, risk and coverage, and sets of classes, all fitted out of fold.
 
-What is fitted (a threshold, the confidence below which to abstain, a conformal quantile) is fitted for fold k on the
-other folds and judged on fold k; the one for new images is fitted on all. Logits may be calibrated first
-(`fpclass.stats.calibration`); costs need that, the rest only gains from it.
+What is fitted (a threshold, a conformal quantile) is fitted for fold k on the other folds and judged on fold k; the one
+for new images is fitted on all. Logits may be calibrated first (`fpclass.stats.calibration`); costs need that, the rest
+only gains from it. From which confidence on to decide at all: `fpclass.stats.risk_control`.
 
 Conformal sets hold the true class with a promised probability. The images of one person resemble each other, so
 people, not images, are exchangeable: each person weighs the same, and the promise is about a random image of a new
 person. It is exact for a network fixed beforehand. Across folds, whose networks differ, it is an approximation, which
-is why the coverage reached is reported too.
+is why the coverage reached is reported too. Marginal sets promise it for all classes together, and may miss a rare one
+much more often; sets by class promise it for the people of each.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from fpclass.stats.weighted_metrics import Weights
 
 OBJECTIVES = ("accuracy", "f1", "balanced_accuracy")
 COST = "cost"
+MARGINAL, BY_CLASS = SETS = "marginal", "class"
+"""What conformal sets promise: coverage of all classes together, or of each."""
 CURVE_POINTS = 100
 """Coverages at which the risk-coverage curve is given: 1 %, 2 %, … 100 %."""
 
@@ -154,37 +157,6 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
     return evaluate
 
 
-def coverage_at_risk(logits: Logits, labels: Labels, max_risk: float) -> tuple[float, float]:
-    """The largest share of images, in [0, 1], that can be decided with an error rate of at most max_risk.
-
-    With it the confidence (probability of the predicted class) from which on to decide; 0 and 2, which no confidence
-    reaches, where even the most confident ones are wrong too often. Chosen and judged on the same images:
-    `cross_fitted_abstention` is the honest version.
-    """
-    logits, labels = check_predictions(logits, labels)
-    confidences = confidences_of(logits)
-    order = np.argsort(-confidences, kind="stable")
-    risk = np.cumsum((logits.argmax(axis=1) != labels)[order]) / np.arange(1, len(order) + 1)
-    is_last_of_equals = np.append(np.diff(confidences[order]) < 0, True)
-    allowed = np.flatnonzero((risk <= max_risk + 1e-12) & is_last_of_equals)
-    if not allowed.size:
-        return 0.0, 2.0
-    return float((allowed[-1] + 1) / len(order)), float(confidences[order][allowed[-1]])
-
-
-def cross_fitted_abstention(
-    logits: Logits, cohort: Cohort, max_risk: float
-) -> tuple[Bool[np.ndarray, " n"], dict[int, float], float]:
-    """Which images are decided [N], each fold's smallest confidence by the other folds, and that by all images."""
-    logits = cohort.check(logits)
-    confidences = confidences_of(logits)
-    return cohort.cross_fit(
-        lambda rows: coverage_at_risk(logits[rows], cohort.labels[rows], max_risk)[1],
-        lambda smallest, rows: confidences[rows] >= smallest,
-        np.empty(len(cohort), bool),
-    )
-
-
 def conformal_quantile(scores: PerImage, groups: Sequence[Hashable] | np.ndarray, miss_rate: float) -> float:
     """The score that a random image of a new person does not exceed with probability 1 - miss_rate or more.
 
@@ -208,17 +180,46 @@ def conformal_quantile(scores: PerImage, groups: Sequence[Hashable] | np.ndarray
     return float(scores[order][reached]) if reached < len(scores) else 1.0
 
 
+def set_quantiles(
+    scores: Float[np.ndarray, "n k"], labels: Labels, groups: np.ndarray, miss_rate: float, kind: str
+) -> Float[np.ndarray, " k"]:
+    """The quantile of each class [K], which lets it into a set: the same for all where sets are marginal.
+
+    By class, each is `conformal_quantile` of that class's images and people; 1, always in, where these are too few.
+
+    Args:
+      scores: 1 - p of every class [N, K].
+      kind: one of `SETS`.
+
+    Source: Vovk, Conditional Validity of Inductive Conformal Predictors, Machine Learning 92 (2013), on the sets by
+    class, there label-conditional or Mondrian.
+    """
+    num_classes = scores.shape[1]
+    true_scores = scores[np.arange(len(labels)), labels]
+    if kind == MARGINAL:
+        return np.full(num_classes, conformal_quantile(true_scores, groups, miss_rate))
+    of_class = (labels == k for k in range(num_classes))
+    return np.array([conformal_quantile(true_scores[rows], groups[rows], miss_rate) for rows in of_class])
+
+
 def cross_fitted_sets(
-    logits: Logits, cohort: Cohort, miss_rate: float
-) -> tuple[Bool[np.ndarray, "n k"], dict[int, float], float]:
-    """Which classes are in each image's set [N, K] (1 - p at most the quantile), each fold's quantile, that of all."""
-    scores = 1 - np.exp(log_softmax(cohort.check(logits)))
-    true_scores = scores[np.arange(len(cohort)), cohort.labels]
+    logits: Logits, cohort: Cohort, miss_rate: float, kind: str = MARGINAL
+) -> tuple[Bool[np.ndarray, "n k"], dict[int, np.ndarray], np.ndarray]:
+    """Which classes are in each image's set [N, K], each fold's quantiles [K], and those of all images, for new ones.
+
+    A class is in where 1 - p is at most its quantile; `kind` is one of `SETS`.
+    """
+    scores = set_scores(cohort.check(logits))
     return cohort.cross_fit(
-        lambda rows: conformal_quantile(true_scores[rows], cohort.groups[rows], miss_rate),
-        lambda quantile, rows: scores[rows] <= quantile,
+        lambda rows: set_quantiles(scores[rows], cohort.labels[rows], cohort.groups[rows], miss_rate, kind),
+        lambda quantiles, rows: scores[rows] <= quantiles,
         np.empty(scores.shape, bool),
     )
+
+
+def set_scores(logits: Logits) -> Float[np.ndarray, "n k"]:
+    """How strange each class is for each image: 1 - p."""
+    return 1 - np.exp(log_softmax(logits))
 
 
 def _second_class(logits: Logits) -> PerImage:

@@ -56,17 +56,16 @@ def weighted_average(
     return _average([log_probabilities[name] for name in names], np.array([weights[name] for name in names]), how)
 
 
-def combine_folds(
+def predict_by_fold(
     logits: Mapping[str, SeedLogits],
     num_folds: int,
     weights: Mapping[str, float],
     calibration: Calibration,
     how: Average,
-) -> LogProbabilities:
-    """The ensemble's log-probabilities [N, K] of images that no fold holds, weighted and calibrated.
+) -> Float[np.ndarray, "f n k"]:
+    """The ensemble's log-probabilities [F, N, K] of images that no fold holds, by each fold's members, calibrated.
 
-    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated. The
-    calibrated probabilities of the folds are then averaged.
+    Fold by fold it is what was calibrated and judged out of fold: seeds averaged, configs weighted, calibrated.
 
     Args:
       logits: [M, N, K] of the M members of each config by name, all folds of the first seed, then of the next.
@@ -76,7 +75,7 @@ def combine_folds(
     for fold in range(num_folds):
         averaged = {name: average_members(members[fold::num_folds], how) for name, members in logits.items()}
         of_folds.append(calibration.apply(weighted_average(averaged, weights, how)))
-    return average_members(np.stack(of_folds), how)
+    return np.stack(of_folds)
 
 
 def greedy_weights(

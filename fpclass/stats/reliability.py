@@ -8,13 +8,12 @@ what a perfectly calibrated model with the same confidences would show, and an i
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fpclass.stats.calibration import TEMPERATURE_RANGE, cross_fitted_calibration
+from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, PerImage, image_brier_scores, image_log_losses, log_softmax, ratio
@@ -37,15 +36,15 @@ def confidence_bins(confidences: PerImage, num_bins: int | None = None) -> Int[n
 
 
 def reliability_bins(
-    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None, of_class: int | None = None
 ) -> list[dict[str, Any]]:
     """What a reliability diagram shows; arguments as `expected_calibration_error`.
 
     Returns:
-      Per bin, from the least confident: confidence (mean probability of the predicted class), accuracy (an `Interval`
-      as a dict), num_images, num_groups.
+      Per bin, from the least confident: confidence (mean probability of the predicted class, or of `of_class`),
+      accuracy (how often it is the class; an `Interval` as a dict), num_images, num_groups.
     """
-    confidences, is_correct = _confidences(logits, cohort)
+    confidences, is_correct = _confidences(logits, cohort, of_class)
     bins = confidence_bins(confidences, num_bins)
     in_bin = np.eye(int(bins.max()) + 1)[bins]
     right = in_bin * is_correct[:, None]
@@ -60,9 +59,12 @@ def reliability_bins(
 
 
 def expected_calibration_error(
-    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None
+    logits: Logits, cohort: Cohort, bootstrap: Bootstrap, num_bins: int | None = None, of_class: int | None = None
 ) -> dict[str, Any]:
     """Mean distance between confidence and accuracy over the bins of `confidence_bins`.
+
+    By default of the predicted class (top label). With `of_class`, of that class's probability, whatever is predicted:
+    a lean to one of two classes that cancels in the top label shows there.
 
     The percentile interval of other metrics will not do: a resample is noisier than the sample, so its ECE is larger,
     and that of a calibrated model lies wholly above the truth. The lower bound here is the ECE less what resampling
@@ -77,7 +79,7 @@ def expected_calibration_error(
     Source: Guo et al., ICML 2017, equation 3, with bins of equal mass as Nixon et al., Measuring Calibration in Deep
     Learning, CVPR Workshops 2019.
     """
-    confidences, is_correct = _confidences(logits, cohort)
+    confidences, is_correct = _confidences(logits, cohort, of_class)
     bins = confidence_bins(confidences, num_bins)
     in_bin = np.eye(int(bins.max()) + 1)[bins]
     excess = in_bin * (confidences - is_correct)[:, None]
@@ -108,7 +110,8 @@ def calibration_report(
 
     Returns:
       A dict that JSON can hold: method, num_images, num_groups; before and after, each with log_loss, brier,
-      ece, bins and confidence_counts (images by confidence, in `HISTOGRAM_BARS` steps from 0 to 1); gain (before less
+      ece, bins and confidence_counts (images by confidence, in `HISTOGRAM_BARS` steps from 0 to 1), all of the
+      predicted class, and for two classes also of_class: name, ece and bins of the second one; gain (before less
       after, paired, of log_loss and brier; positive is better); final and folds, for `Calibration.from_json`;
       temperature of the final one (None for other methods); is_at_bound: it is one of `TEMPERATURE_RANGE`, so the
       best one was not found; note, one line.
@@ -119,12 +122,17 @@ def calibration_report(
     for when, values in (("before", logits), ("after", calibrated)):
         counts = np.histogram(_confidences(values, cohort)[0], HISTOGRAM_BARS, (0, 1))[0].tolist()
         result[when] |= {"bins": reliability_bins(values, cohort, bootstrap), "confidence_counts": counts}
-    at_bounds = [math.isclose(final.temperature or 1, bound, rel_tol=1e-3) for bound in TEMPERATURE_RANGE]
+        if values.shape[1] == 2:
+            result[when]["of_class"] = {
+                "name": (cohort.class_names or ("0", "1"))[1],
+                "ece": expected_calibration_error(values, cohort, bootstrap, of_class=1),
+                "bins": reliability_bins(values, cohort, bootstrap, of_class=1),
+            }
     return result | {
         "final": final.to_json(),
         "folds": {str(fold): calibration.to_json() for fold, calibration in by_fold.items()},
         "temperature": final.temperature,
-        "is_at_bound": any(at_bounds),
+        "is_at_bound": final.is_at_bound,
         "note": "each fold calibrated by the other folds; ECE is above zero by chance alone, compare it with "
         "expected_if_calibrated",
     }
@@ -155,7 +163,12 @@ def before_and_after(
     return result
 
 
-def _confidences(logits: Logits, cohort: Cohort) -> tuple[PerImage, Bool[np.ndarray, " n"]]:
-    """Probability of the predicted class of each image, and whether that is right."""
+def _confidences(
+    logits: Logits, cohort: Cohort, of_class: int | None = None
+) -> tuple[PerImage, Bool[np.ndarray, " n"]]:
+    """Probability of the predicted class of each image, or of one class, and whether it is the image's."""
     logits = cohort.check(logits)
-    return np.exp(log_softmax(logits).max(axis=1)), logits.argmax(axis=1) == cohort.labels
+    probabilities = np.exp(log_softmax(logits))
+    if of_class is None:
+        return probabilities.max(axis=1), logits.argmax(axis=1) == cohort.labels
+    return probabilities[:, of_class], cohort.labels == of_class

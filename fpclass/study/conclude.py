@@ -14,11 +14,13 @@ from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
 from fpclass.run.prepare import Prepared, note_of, read_model
-from fpclass.stats.calibration import cross_fitted_calibration
+from fpclass.stats.calibration import Calibration, cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
 from fpclass.stats.decision_report import decision_report
 from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.fold_average import Sharpening
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
+from fpclass.stats.promises import Promises
 from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
@@ -29,8 +31,9 @@ from fpclass.study.figures import reliability_diagram, risk_coverage_curve, stud
 from fpclass.study.gallery import draw_gallery, draw_grid
 from fpclass.study.looks import Look, describe_looks, look_at
 from fpclass.study.metric import metric_of, name_of
+from fpclass.study.new_images import sharpening_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
-from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
+from fpclass.study.report import StudyReport, StudyRow, sets_markdown, to_frame, to_markdown, to_text
 from fpclass.study.study import IMAGE_RANDOM, Study
 from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
@@ -70,7 +73,10 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     ensemble, reports = judge_ensemble(predictions, settings)
     pooled = pool_ensemble(study, predictions, ensemble.log_probabilities, settings)
     reports["pooling"] = pooled.pooling.to_json()
-    record = write_ensemble(study, ensemble, reports, described, settings)
+    weights = {name: weight for name, weight in ensemble.weights.items() if weight}
+    calibration = Calibration.from_json(reports["calibration"]["final"])
+    sharpening = sharpening_of(study, weights, calibration, predictions, settings.predict.averaging)
+    record = write_ensemble(study, ensemble, reports, sharpening, described, settings)
     aside = collect_labelled_test(study, trained, described["class_names"])
     chosen = choice.chosen if choice else ""
     named = described["classes"], described["class_names"]
@@ -88,6 +94,8 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         ensemble_scores=reports["scores"],
         calibration=reports["calibration"],
         decisions=reports["decisions"],
+        sets=settings.study.sets,
+        sharpening=sharpening,
         inflations=judge_splits(predictions, study, failures, metric),
         failed_splits={
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
@@ -160,6 +168,7 @@ def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, 
             bootstrap,
             cost=[list(costs) for costs in settings.study.cost] or None,
             max_risk=settings.study.max_risk,
+            risk_confidence=settings.study.risk_confidence,
             miss_rate=settings.study.miss_rate,
         ),
     }
@@ -188,7 +197,12 @@ def judge_splits(predictions: OutOfFold, study: Study, failures: dict[str, str],
 
 
 def write_ensemble(
-    study: Study, ensemble: Ensemble, reports: dict[str, Any], described: dict[str, Any], settings: Config
+    study: Study,
+    ensemble: Ensemble,
+    reports: dict[str, Any],
+    sharpening: Sharpening,
+    described: dict[str, Any],
+    settings: Config,
 ) -> dict[str, Any]:
     """Writes ensemble.json, which it returns: all that `submit --ensemble` needs beside the members' predictions."""
     thresholds = reports["decisions"]["thresholds"]
@@ -197,7 +211,9 @@ def write_ensemble(
         "average": settings.predict.averaging,
         "calibration": reports["calibration"]["final"],
         "pooling": reports["pooling"],
+        "sharpening": sharpening.to_json(),
         "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
+        "promises": Promises.of_report(reports["decisions"], settings.study.sets).to_json(),
         **described,
     }
     files.write_json(study.path("ensemble.json"), record)
@@ -253,6 +269,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         f"Classification reports, {judged_are(study)}": reports_markdown(predictions.logits, predictions.cohort),
         **of_test,
         **(report.referee.sections if report.referee else {}),
+        "Coverage of the conformal sets": sets_markdown(report),
         **describe_originals(study, report, predictions.filenames),
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
@@ -274,6 +291,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             },
             "calibration": report.calibration,
             "decisions": report.decisions,
+            "sharpening": report.sharpening.to_json(),
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
             "test": test.to_json() if test else None,
             **(report.referee.values if report.referee else {}),

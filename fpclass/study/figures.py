@@ -100,9 +100,14 @@ def sweep_figure(
 
 @styled
 def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
-    """Accuracy against confidence by `calibration_report`, before and after calibration, over where the images are."""
-    figure = new_figure(9, 5.6, "Reliability: is it right as often as it says?", note)
-    upper, lower = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
+    """Accuracy against confidence by `calibration_report`, before and after calibration, over where the images are.
+
+    Of the predicted class, and in one more row, for two classes, of the second one, whatever is predicted.
+    """
+    has_class = "of_class" in report["after"]
+    title, ratios = "Reliability: is it right as often as it says?", (3, 1, 3)[: 3 if has_class else 2]
+    figure = new_figure(9, 9.2 if has_class else 5.6, title, note)
+    upper, lower, *third = figure.subplots(len(ratios), 2, height_ratios=ratios)
     stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, cross-fitted)"}
     counts = [report[stage]["confidence_counts"] for stage in stages]
     num_bars = len(counts[0])
@@ -115,8 +120,19 @@ def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
         axes.set_title(f"{title}\n{error}", loc="left", color=GREY)
         edges = np.arange(num_bars) / num_bars
         histogram.bar(edges, report[stage]["confidence_counts"], 1 / num_bars, align="edge", color=colour)
+        axes.sharex(histogram)
+        axes.tick_params(labelbottom=False)
         histogram.set(xlim=(left, 1.005), ylim=(0, 1.05 * np.max(counts)))
         histogram.set_xlabel("confidence (probability of the predicted class)")
+    for axes, stage, colour in zip(third[0] if third else (), stages, COLOURS, strict=False):
+        of_class = report[stage]["of_class"]
+        _show_bins(axes, of_class, colour, 0.0)
+        name, by_chance = shorten(of_class["name"], 24), of_class["ece"]["expected_if_calibrated"]
+        error = f"ECE {Interval.of(of_class['ece'])}; {by_chance:.3f} by chance alone"
+        axes.set_title(error, loc="left", color=GREY)
+        axes.set(xlim=(-0.005, 1.005), xlabel=f"probability of {name}")
+        if axes is third[0][0]:
+            axes.set_ylabel(f"share that is {name}")
     upper[0].set_ylabel("accuracy")
     upper[0].legend(loc="lower right")
     lower[0].set_ylabel("images")
@@ -138,10 +154,12 @@ def risk_coverage_curve(report: Mapping[str, Any], note: str = "") -> Figure:
     everyone = abstention["error_rate"]["value"]
     axes.axhline(everyone, color=GREY, linewidth=1, linestyle="--", label=f"in random order: {everyone:.3f}")
     coverage, risk = abstention["coverage"]["value"], abstention["risk"]["value"]
-    if risk is not None:
-        label = f"cross-fitted for at most {abstention['max_risk']:g}"
-        axes.plot(coverage, risk, "o", color=COLOURS[1], label=label)
-    axes.set_title(f"area under the curve {Interval.of(abstention['aurc'])}", loc="left", color=GREY)
+    sure = abstention["smallest_confidence"]
+    promise = f"at most {100 * abstention['max_risk']:g} % errors, {100 * abstention['confidence']:g} % confidence"
+    promise += ": no threshold can promise it" if sure is None else f": from {sure:.3f} on"
+    if sure is not None and risk is not None:
+        axes.plot(coverage, risk, "o", color=COLOURS[1], label="decided, cross-fitted")
+    axes.set_title(f"area under the curve {Interval.of(abstention['aurc'])}\n{promise}", loc="left", color=GREY)
     # The first few people make a band as high as the page: it may leave the frame.
     highest = max(everyone, *curve["risk"], np.nanmax(np.append(0, high[len(high) // 10 :])))
     axes.set(xlim=(0, 1.005), ylim=(0, max(0.05, 1.35 * highest)))

@@ -16,8 +16,11 @@ from jaxtyping import Float
 from fpclass.report.text_tables import align_columns, markdown_table
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import Comparison
+from fpclass.stats.decisions import MARGINAL, SETS
 from fpclass.stats.ensembling import Ensemble
+from fpclass.stats.fold_average import UNSHARPENED, Sharpening
 from fpclass.stats.intervals import FEW_GROUPS, Interval, format_number
+from fpclass.stats.promises import report_key
 from fpclass.stats.scores import Inflation, Score
 from fpclass.stats.selection import Selection
 from fpclass.study.evidence.referee import Referee
@@ -93,6 +96,8 @@ class StudyReport:
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
       looks: what there is to say of earlier judgements, a line each.
+      sharpening: of the average over folds, for new images.
+      sets: which conformal sets new images get.
       predictions_file: name of the table of predictions of labelled images.
       test: how good they are on labelled test images; None where there are none.
       referee: by person, as evidence, and in terms of diagnosis.
@@ -113,6 +118,8 @@ class StudyReport:
     inflations: dict[str, Inflation]
     failed_splits: dict[str, str]
     looks: Sequence[str] = ()
+    sharpening: Sharpening = UNSHARPENED
+    sets: str = MARGINAL
     predictions_file: str = "out_of_fold.csv"
     test: OnTest | None = None
     referee: Referee | None = None
@@ -191,15 +198,12 @@ def _findings(report: StudyReport) -> list[str]:
     listed = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in scores.items())
     pooled = " (of all images at once; the table has means over folds)" if has_folds else ""
     lines.append(f"ensemble: {weights}; cross-fitted: {listed}{pooled}")
-    calibration = report.calibration
-    ece, loss = (
-        f"{Interval.of(calibration['before'][key])} to {Interval.of(calibration['after'][key])}"
-        for key in ("ece", "log_loss")
-    )
-    temperature, by_chance = calibration["temperature"], calibration["after"]["ece"]["expected_if_calibrated"]
-    scaled = f"temperature {temperature:.2f}: " if temperature else f"{calibration['method']}: "
-    lines.append(f"calibration of the ensemble, {scaled}ECE {ece} ({by_chance:.3f} by chance alone), log-loss {loss}")
-    lines += _decisions(report.decisions)
+    lines += _calibration(report.calibration)
+    if report.sharpening.fitted_on:
+        scale, fitted_on = report.sharpening.scale, report.sharpening.fitted_on
+        lines.append(f"new images: the average over the folds is sharpened {scale:.2f} times, fitted on {fitted_on}")
+    lines += _decisions(report.decisions, report.cohort.groups_are)
+    lines += _sets(report.decisions, report.sets)
     lines += report.referee.findings if report.referee else []
     for name, inflation in report.inflations.items():
         lines.append(
@@ -210,7 +214,26 @@ def _findings(report: StudyReport) -> list[str]:
     return lines
 
 
-def _decisions(decisions: dict[str, Any]) -> list[str]:
+def _calibration(calibration: dict[str, Any]) -> list[str]:
+    """What was calibrated, and how far off probabilities are before and after."""
+    before, after, temperature = calibration["before"], calibration["after"], calibration["temperature"]
+    ece, loss = (f"{Interval.of(before[key])} to {Interval.of(after[key])}" for key in ("ece", "log_loss"))
+    by_chance = after["ece"]["expected_if_calibrated"]
+    scaled = f"temperature {temperature:.2f}" if temperature else calibration["method"]
+    if calibration["is_at_bound"]:
+        scaled += " (the bound of its range: the best one lies beyond)"
+    line = f"calibration of the ensemble, {scaled}: ECE {ece} ({by_chance:.3f} by chance alone)"
+    if of_class := after.get("of_class"):
+        was, by_chance = before["of_class"]["ece"], of_class["ece"]["expected_if_calibrated"]
+        line += (
+            f" of the predicted class, {Interval.of(was)} to {Interval.of(of_class['ece'])} ({by_chance:.3f}) of the "
+            f"probability of {of_class['name']!r}"
+        )
+    return [f"{line}, log-loss {loss}"]
+
+
+def _decisions(decisions: dict[str, Any], groups_are: str) -> list[str]:
+    """Costs, thresholds and abstention."""
     lines = []
     if costs := decisions["costs"]:
         lines.append(
@@ -223,20 +246,57 @@ def _decisions(decisions: dict[str, Any]) -> list[str]:
         for objective, fitted in decisions["thresholds"].items()
         if objective != "cost"
     ]
-    abstention, conformal = decisions["abstention"], decisions["conformal"]
-    sure = abstention["smallest_confidence"]
+    abstention = decisions["abstention"]
+    sure, needed = abstention["smallest_confidence"], abstention["people_needed"]
+    promise = f"at most {100 * abstention['max_risk']:g} % errors with {100 * abstention['confidence']:g} % confidence"
+    if sure is None:
+        why = f"; it takes {needed} decided {groups_are} without an error, or more" if needed else ""
+        lines.append(f"abstention: no threshold can promise {promise}{why}; nothing is abstained from")
+        return lines
     lines.append(
-        f"abstention for at most {100 * abstention['max_risk']:g} % errors: "
-        + (f"decide from confidence {sure:.2f} on" if sure <= 1 else "no confidence is high enough, decide nothing")
-        + f"; cross-fitted it decides {Interval.of(abstention['coverage'])} of the images and errs in "
+        f"abstention: from confidence {sure:.3f} on, {promise} ({abstention['num_errors']} of "
+        f"{abstention['num_people']} {groups_are} wrong, an image of each: at most {abstention['high']:.3f}); "
+        f"cross-fitted it decides {Interval.of(abstention['coverage'])} of the images and errs in "
         f"{Interval.of(abstention['risk'])} of those"
     )
-    covered, size = (Interval.of(conformal[key]) for key in ("group_coverage", "mean_set_size"))
-    lines.append(
-        f"conformal sets that promise {100 * conformal['nominal']:g} %: cover {covered} by person, {size} classes on "
-        "average"
-    )
     return lines
+
+
+def _sets(decisions: dict[str, Any], used: str) -> list[str]:
+    """Both kinds of conformal sets, and the class that each covers least."""
+    lines = []
+    for kind in SETS:
+        sets = decisions[report_key(kind)]
+        covered, size = (Interval.of(sets[key]) for key in ("group_coverage", "mean_set_size"))
+        known = [entry for entry in sets["per_class"] if entry["group_coverage"]["value"] is not None]
+        least = min(known, key=lambda entry: entry["group_coverage"]["value"])
+        lines.append(
+            f"conformal sets that promise {100 * sets['nominal']:g} % "
+            + ("of all classes together" if kind == MARGINAL else "of each class")
+            + f": cover {covered} by person, least of {least['class']!r} {Interval.of(least['group_coverage'])} "
+            f"({least['num_groups']} with it); {size} classes on average" + ("; new images get these" * (kind == used))
+        )
+    return lines
+
+
+def sets_markdown(report: StudyReport) -> str:
+    """Coverage of each class by both kinds of sets, as a table, and what the columns are."""
+    entries = [report.decisions[report_key(kind)] for kind in SETS]
+    rows = [["class", f"{report.cohort.groups_are} with it"]]
+    rows[0] += [cell for kind in SETS for cell in (f"covered, {kind}", f"1 - p up to, {kind}")]
+    for k, first in enumerate(entries[0]["per_class"]):
+        cells = [first["class"], str(first["num_groups"])]
+        for sets in entries:
+            quantile = sets["quantiles"][k]
+            covered = Interval.of(sets["per_class"][k]["group_coverage"])
+            cells += [str(covered), "always in" if quantile >= 1 else format_number(quantile)]
+        rows.append(cells)
+    about = (
+        f"Promised: {100 * entries[0]['nominal']:g} %; marginal, of all classes together, and by class, of each. Of "
+        "the images of a class, each person weighing the same, so many have it in their set. A class with too few "
+        "people for its promise is always in. `study.sets` says which kind new images get."
+    )
+    return "\n".join([about, "", *markdown_table(rows)])
 
 
 def _cells(report: StudyReport) -> list[list[str]]:

@@ -17,8 +17,10 @@ from fpclass.errors import RunError
 from fpclass.run.prepare import positive_class
 from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.ensembling import combine_folds
+from fpclass.stats.fold_average import Sharpening, combine_folds
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
+from fpclass.stats.promises import Promises
+from fpclass.stats.reliability import expected_calibration_error
 from fpclass.stats.scores import Score, SeedLogits, score_config_by
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.out_of_fold import logit_columns, read_member
@@ -105,7 +107,11 @@ class OnTest:
             lines.append(f"test, the config chosen without them, {self.chosen}: {shown}")
         of_ensemble = {name: Interval.of(self.ensemble[name]) for name in ("log_loss", "accuracy", "roc_auc")}
         shown = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in of_ensemble.items())
-        lines.append(f"test, {ENSEMBLE}, weighted and calibrated without them: {shown}")
+        lines.append(f"test, {ENSEMBLE}, weighted and calibrated without their labels: {shown}")
+        ece, by_chance = Interval.of(self.ensemble["ece"]), self.ensemble["ece"]["expected_if_calibrated"]
+        covered, decided, risk = (Interval.of(self.ensemble[key]) for key in ("set_coverage", "coverage", "risk"))
+        abstains = f"; it decides {decided} of the images and errs in {risk} of those" if decided.value else ""
+        lines.append(f"test, {ENSEMBLE}: ECE {ece} ({by_chance:.3f} by chance alone); sets cover {covered}{abstains}")
         return lines
 
 
@@ -155,6 +161,9 @@ def judge_test(
         by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
         scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
     weights, calibration = ensemble["weights"], Calibration.from_json(ensemble["calibration"])
-    weighted = {name: judged.logits[name] for name in weights}
-    combined = combine_folds(weighted, study.num_splits, weights, calibration, ensemble["average"])
-    return OnTest(judged, titles, scores, evaluate_predictions(combined, cohort, bootstrap), combined, chosen)
+    weighted, sharpening = {name: judged.logits[name] for name in weights}, Sharpening.from_json(ensemble["sharpening"])
+    combined = combine_folds(weighted, study.num_splits, weights, calibration, ensemble["average"], sharpening)
+    of_ensemble = evaluate_predictions(combined, cohort, bootstrap)
+    of_ensemble["ece"] = expected_calibration_error(combined, cohort, bootstrap)
+    of_ensemble |= Promises.from_json(ensemble["promises"], len(classes)).judge(combined, cohort, bootstrap)
+    return OnTest(judged, titles, scores, of_ensemble, combined, chosen)

@@ -154,6 +154,8 @@ OUT_OF_RANGE = {
     "study.margin": ("-0.1",),
     "study.max_risk": ("-0.1", "2"),
     "study.miss_rate": ("0", "1"),
+    "study.risk_confidence": ("0", "1"),
+    "study.sets": ("mondrian",),
     "hardware.memory_gb": ("-1",),
     "augment.flip_probability": ("-0.1", "1.5", "nan"),
     "augment.brightness": ("-0.1", "inf"),
@@ -355,6 +357,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         choice = {
             "study.metric": "brier",
             "study.calibration": "vector",
+            "study.sets": "class",
             "hardware.together": "vmap",
             "submit.threshold_for": "f1",
             "data.sha256": "0" * 64,

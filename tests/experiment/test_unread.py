@@ -118,6 +118,8 @@ def test_what_only_a_study_reads_is_refused_in_a_run_and_the_other_way_round() -
         "study.margin=0.1": "freeze-sweep",
         "study.max_risk=0.1": "freeze-sweep",
         "study.miss_rate=0.2": "freeze-sweep",
+        "study.risk_confidence=0.8": "freeze-sweep",
+        "study.sets=class": "freeze-sweep",
     }
     for setting, word in of_a_study.items():
         with pytest.raises(ConfigError, match=word):

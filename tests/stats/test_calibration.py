@@ -28,7 +28,10 @@ def test_temperature_is_the_best_of_a_fine_grid():
     labels = cohort.labels
     grid = np.exp(np.linspace(*map(math.log, calibrate.TEMPERATURE_RANGE), 1001))
     losses = [log_loss(labels, np.exp(log_softmax(logits / t))) for t in grid]
-    assert calibrate.fit_temperature(logits, labels) == pytest.approx(grid[np.argmin(losses)], rel=7e-3)
+    penalties = (1 / grid - 1) ** 2 / 2 / len(labels)
+    best = grid[np.argmin(losses + penalties)]
+    assert calibrate.fit_temperature(logits, labels) == pytest.approx(best, rel=7e-3)
+    assert calibrate.fit_temperature(logits, labels, ridge=0) == pytest.approx(grid[np.argmin(losses)], rel=7e-3)
 
 
 @settings(deadline=None, max_examples=8)
@@ -42,12 +45,25 @@ def test_a_constant_added_to_the_logits_of_an_image_changes_nothing(num_classes,
         np.testing.assert_allclose(first.apply(logits), second.apply(shifted), atol=2e-3)
 
 
+def test_predictions_that_are_all_right_are_not_made_certain():
+    """100 images without an error say that errors are rare, not that there are none."""
+    labels = np.arange(100) % 2
+    logits = 2 * np.eye(2)[labels]
+    calibration = calibrate.fit_calibration(logits, labels, "temperature")
+    assert calibration.temperature == pytest.approx(0.41, abs=0.01)
+    assert not calibration.is_at_bound
+    assert 0.98 < np.exp(calibration.apply(logits)).max() < 0.995
+    assert calibrate.fit_temperature(logits, labels, ridge=0) < 0.06
+
+
 @pytest.mark.parametrize("is_right", [True, False])
 def test_separable_predictions_stay_within_bounds(is_right):
     labels = np.arange(20) % 2
     logits = np.eye(2)[labels if is_right else 1 - labels]
-    temperature = calibrate.fit_temperature(logits, labels)
-    assert temperature == pytest.approx(calibrate.TEMPERATURE_RANGE[0 if is_right else 1], rel=1e-3)
+    calibration = calibrate.fit_calibration(logits, labels, "temperature")
+    assert calibration.is_at_bound != is_right
+    if not is_right:
+        assert calibration.temperature == pytest.approx(calibrate.TEMPERATURE_RANGE[1], rel=1e-3)
     scale, bias = calibrate.fit_vector_scaling(logits, labels)
     assert np.abs(np.concatenate([scale, bias])).max() < 10
     assert scale.min() >= 0

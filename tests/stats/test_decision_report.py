@@ -6,7 +6,7 @@ from drawn_predictions import people_predictions
 from sklearn import metrics as sk
 
 from fpclass.errors import DataError
-from fpclass.stats import decisions
+from fpclass.stats import decisions, risk_control
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decision_report import decision_report
 from fpclass.stats.intervals import Bootstrap
@@ -44,10 +44,12 @@ def test_report_holds_everything_and_fits_into_json(num_classes):
 def test_report_on_abstention_and_sets():
     logits, cohort = people_predictions(60, 3, 3, is_skewed=True)
     labels = cohort.labels
-    report = decision_report(logits, cohort, Bootstrap(200, 0.9), max_risk=0.15, miss_rate=0.2)
+    report = decision_report(logits, cohort, Bootstrap(200, 0.9), max_risk=0.3, risk_confidence=0.8, miss_rate=0.2)
     is_wrong = logits.argmax(axis=1) != labels
     abstention, conformal = report["abstention"], report["conformal"]
-    is_decided = decisions.cross_fitted_abstention(logits, cohort, 0.15)[0]
+    is_decided, _, final = risk_control.cross_fitted_abstention(logits, cohort, 0.3, 0.8)
+    assert {key: abstention[key] for key in final.to_json()} == final.to_json()
+    assert (abstention["max_risk"], abstention["confidence"]) == (0.3, 0.8)
     assert abstention["coverage"]["value"] == pytest.approx(is_decided.mean())
     assert abstention["risk"]["value"] == pytest.approx(is_wrong[is_decided].mean())
     curve = abstention["curve"]
@@ -93,3 +95,27 @@ def test_one_fold_is_refused():
     logits, cohort = people_predictions(20, 2, is_skewed=True)
     with pytest.raises(DataError, match="at least two folds"):
         decision_report(logits, cohort.with_folds(0 * cohort.folds), Bootstrap(0, 0.95))
+
+
+def test_coverage_of_a_class_is_that_of_its_people():
+    logits, cohort = people_predictions(50, 4, is_skewed=True)
+    cohort = Cohort(cohort.labels, np.maximum(np.arange(200) - 52, 0) // 2, cohort.folds, ("woman", "man"))
+    cohort = cohort.with_folds(cohort.groups % 5)
+    report = decision_report(logits, cohort, Bootstrap(50, 0.9), miss_rate=0.3)
+    for kind, key in zip(decisions.SETS, ("conformal", "conformal_by_class"), strict=True):
+        sets = decisions.cross_fitted_sets(logits, cohort, 0.3, kind)[0]
+        is_covered = sets[np.arange(200), cohort.labels]
+        for k, entry in enumerate(report[key]["per_class"]):
+            people = np.unique(cohort.groups[cohort.labels == k])
+            expected = [is_covered[(cohort.groups == g) & (cohort.labels == k)].mean() for g in people]
+            assert entry["group_coverage"]["value"] == pytest.approx(np.mean(expected))
+            assert (entry["class"], entry["num_groups"]) == (cohort.class_names[k], len(people))
+            assert entry["group_coverage"]["low"] <= entry["group_coverage"]["value"]
+
+
+def test_a_class_without_an_image_has_no_coverage():
+    logits, cohort = people_predictions(30, 2, 3)
+    labels = np.where(cohort.labels == 2, 0, cohort.labels)
+    report = decision_report(logits, Cohort(labels, cohort.groups, cohort.folds), Bootstrap(50, 0.9))
+    entry = report["conformal_by_class"]["per_class"][2]
+    assert entry == {"class": "2", "num_groups": 0, "group_coverage": {"value": None, "low": None, "high": None}}

@@ -39,12 +39,17 @@ def test_a_handful_of_images_fits_nothing():
         rule.decide(np.zeros((1, 2)), "f1")
 
 
-def test_predictions_that_are_all_right_get_no_temperature():
-    """The best one would be 0, and every probability 1."""
+def test_predictions_that_are_all_right_get_a_temperature_that_does_not_make_them_certain():
     labels = np.arange(40) % 2
     rule = fit_rule(np.eye(2)[labels], labels, "the inner split", method="temperature")
-    assert rule.short == "none"
-    assert "predicted right as a whole" in rule.words
+    assert rule.short == f"temperature {rule.calibration.temperature:.2f}, fitted on the inner split"
+    assert 0.9 < np.exp(rule.calibration.apply(np.eye(2)[labels])).max() < 0.98
+
+
+def test_a_temperature_at_its_bound_says_so():
+    labels = np.arange(40) % 2
+    rule = fit_rule(np.eye(2)[1 - labels], labels, "the inner split", method="temperature")
+    assert rule.words.startswith("temperature 20.00 (the bound of its range: the best one lies beyond), fitted on")
 
 
 def test_of_three_classes_there_are_no_thresholds():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from fpclass.errors import ConfigError
-from fpclass.stats import decisions
+from fpclass.stats import decisions, risk_control
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.metrics import log_softmax
 
@@ -59,26 +59,29 @@ def test_each_fold_is_decided_by_the_others():
     labels = cohort.labels
     p = np.exp(log_softmax(logits))[:, 1]
     decided, by_fold, final = decisions.cross_fitted_threshold(logits, cohort, "f1")
-    is_decided, smallest, _ = decisions.cross_fitted_abstention(logits, cohort, 0.1)
+    is_decided, promised, _ = risk_control.cross_fitted_abstention(logits, cohort, 0.4, 0.8)
     sets, quantiles, _ = decisions.cross_fitted_sets(logits, cohort, 0.2)
     scores = 1 - np.exp(log_softmax(logits))
     for fold in range(5):
         inside = cohort.folds == fold
         assert by_fold[fold] == decisions.fit_threshold(logits[~inside], labels[~inside], "f1")
         np.testing.assert_array_equal(decided[inside], p[inside] > by_fold[fold])
-        assert smallest[fold] == decisions.coverage_at_risk(logits[~inside], labels[~inside], 0.1)[1]
-        np.testing.assert_array_equal(is_decided[inside], np.maximum(p, 1 - p)[inside] >= smallest[fold])
+        confidences, is_wrong = decisions.confidences_of(logits), logits.argmax(axis=1) != labels
+        others = (values[~inside] for values in (confidences, is_wrong, cohort.groups))
+        assert promised[fold] == risk_control.control_risk(*others, 0.4, 0.8)
+        np.testing.assert_array_equal(is_decided[inside], confidences[inside] >= promised[fold].smallest_confidence)
         true_scores = scores[np.arange(80), labels][~inside]
-        assert quantiles[fold] == decisions.conformal_quantile(true_scores, cohort.groups[~inside], 0.2)
+        assert set(quantiles[fold]) == {decisions.conformal_quantile(true_scores, cohort.groups[~inside], 0.2)}
         np.testing.assert_array_equal(sets[inside], scores[inside] <= quantiles[fold])
         # Other labels in the fold itself change nothing in it.
         other = Cohort(np.where(inside, 1 - labels, labels), cohort.groups, cohort.folds)
         for function, extra in (
-            (decisions.cross_fitted_threshold, "f1"),
-            (decisions.cross_fitted_abstention, 0.1),
-            (decisions.cross_fitted_sets, 0.2),
+            (decisions.cross_fitted_threshold, ["f1"]),
+            (risk_control.cross_fitted_abstention, [0.4, 0.8]),
+            (decisions.cross_fitted_sets, [0.2]),
+            (decisions.cross_fitted_sets, [0.2, "class"]),
         ):
-            first, second = (function(logits, either, extra)[0][inside] for either in (cohort, other))
+            first, second = (function(logits, either, *extra)[0][inside] for either in (cohort, other))
             np.testing.assert_array_equal(first, second)
     assert final == decisions.fit_threshold(logits, labels, "f1")
 
@@ -121,13 +124,7 @@ def test_risk_and_its_area_by_hand():
     result = decisions.risk_coverage(logits, labels)(np.ones((1, 4)))
     assert result["aurc"][0] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
     assert result["risk"][0, [24, 49, 74, 99]] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
-    assert decisions.coverage_at_risk(logits, labels, 0.4) == pytest.approx((0.75, 0.7))
-    assert decisions.coverage_at_risk(logits, labels, 1 / 3) == pytest.approx((0.75, 0.7))
-    assert decisions.coverage_at_risk(logits, labels, 0.1) == pytest.approx((0.25, 0.9))
-    assert decisions.coverage_at_risk(logits, 1 - labels, 0.4) == (0, 2)
-    # No threshold takes half of the images that are equally sure.
     tied = np.log(np.tile([0.9, 0.1], (4, 1)))
-    assert decisions.coverage_at_risk(tied, labels, 0.4) == (0, 2)
     result = decisions.risk_coverage(tied, labels)(np.ones((1, 4)))
     np.testing.assert_allclose(result["risk"], 0.5)
     assert result["aurc"][0] == pytest.approx(0.5)
@@ -184,3 +181,42 @@ def test_sets_cover_new_people_and_those_of_the_naive_quantile_do_not():
     error = np.sqrt(0.1 * 0.9 / 1500)
     assert 0.9 - 3 * error <= coverage_by_simulation(29, as_people=True) <= 0.9 + 1 / 30 + 3 * error
     assert coverage_by_simulation(29, as_people=False) < 0.9 - 5 * error
+
+
+def minority(rng, num_people, per_person=3):
+    """Logits that have learnt that class 1 is rare, a cohort with 10 % people of it in five folds."""
+    labels = np.repeat(np.arange(num_people) % 10 == 0, per_person).astype(int)
+    groups = np.repeat(np.arange(num_people), per_person)
+    odds = 2 * (2 * labels - 1) * 0.9 + np.log(0.1 / 0.9)
+    odds = odds + 2 * rng.normal(size=num_people)[groups] * 0.7 + 2 * rng.normal(size=len(groups)) * 0.7
+    return np.stack([np.zeros_like(odds), odds], axis=1), Cohort(labels, groups, groups // 10 % 5)
+
+
+def test_sets_by_class_hold_for_a_minority_that_marginal_ones_give_up():
+    rng = np.random.default_rng(0)
+    covered = {kind: [] for kind in decisions.SETS}
+    for _ in range(40):
+        logits, cohort = minority(rng, 300)
+        new, people = minority(rng, 300)
+        for kind in decisions.SETS:
+            scores = decisions.set_scores(logits)
+            quantiles = decisions.set_quantiles(scores, cohort.labels, cohort.groups, 0.1, kind)
+            inside = (decisions.set_scores(new) <= quantiles)[np.arange(len(people)), people.labels]
+            covered[kind].append([inside[people.labels == k].mean() for k in (0, 1)])
+    marginal, by_class = (np.mean(covered[kind], axis=0) for kind in decisions.SETS)
+    assert marginal[0] > 0.94
+    assert marginal[1] < 0.6
+    assert by_class.min() > 0.88
+    assert by_class.max() < 0.95
+
+
+def test_a_class_that_is_missing_or_has_too_few_people_is_always_in_a_set_by_class():
+    logits, cohort = people_predictions(40, 2, 3, is_skewed=True)
+    labels = np.where(cohort.labels == 2, 0, cohort.labels)
+    labels[:2] = 1
+    quantiles = decisions.set_quantiles(decisions.set_scores(logits), labels, cohort.groups, 0.02, "class")
+    assert quantiles[2] == 1
+    assert quantiles[1] == 1, "49 people are needed to promise 98 %"
+    few = decisions.set_quantiles(decisions.set_scores(logits), labels, cohort.groups, 0.5, "class")
+    assert few[2] == 1
+    assert max(few[:2]) < 1

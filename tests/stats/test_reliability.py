@@ -113,6 +113,24 @@ def test_report_holds_everything_and_fits_into_json(num_classes, method):
 def test_report_says_when_no_temperature_was_found():
     labels = np.arange(40) % 2
     cohort = Cohort(labels, folds=np.arange(40) // 20)
-    report = reliability.calibration_report(np.eye(2)[labels], cohort, Bootstrap(0, 0.95))
+    report = reliability.calibration_report(np.eye(2)[1 - labels], cohort, Bootstrap(0, 0.95))
     assert report["is_at_bound"]
     assert report["after"]["ece"]["low"] is None
+
+
+def test_a_lean_to_one_class_that_the_predicted_one_hides_shows_in_the_probability_of_the_class():
+    """Too much class 1 among the likely ones, as much too little class 0: the errors of the top label cancel."""
+    logits, labels = calibrated_predictions(6000, 2)
+    leaning = logits + np.array([0.0, 0.7])
+    cohort = Cohort(labels, class_names=("woman", "man"), folds=np.arange(6000) % 2)
+    report = reliability.calibration_report(leaning, cohort, Bootstrap(0, 0.95), "none")
+    top, of_class = report["after"], report["after"]["of_class"]
+    assert of_class["name"] == "man"
+    assert of_class["ece"]["value"] > 3 * top["ece"]["value"]
+    p = np.exp(log_softmax(leaning))[:, 1]
+    bins = reliability.confidence_bins(p)
+    for b, entry in enumerate(of_class["bins"]):
+        assert entry["confidence"] == pytest.approx(p[bins == b].mean())
+        assert entry["accuracy"]["value"] == pytest.approx(labels[bins == b].mean())
+    three = reliability.calibration_report(*people_predictions(60, 2, 3), Bootstrap(0, 0.95))
+    assert "of_class" not in three["after"]

@@ -41,7 +41,14 @@ def test_nothing_is_clipped_and_every_figure_carries_its_note(num_classes, num_r
 def test_reliability_diagram_shows_the_bins_of_both_stages(num_classes, left):
     report, _ = make_reports(num_classes=num_classes)
     axes = reliability_diagram(report).axes
-    for panel, histogram, stage in zip(axes[:2], axes[2:], ("before", "after"), strict=True):
+    assert len(axes) == (6 if num_classes == 2 else 4), "two classes have a row about the second one"
+    for panel, stage in zip(axes[4:], ("before", "after"), strict=False):
+        of_class = report[stage]["of_class"]
+        points = [(b["confidence"], b["accuracy"]["value"]) for b in of_class["bins"]]
+        np.testing.assert_allclose(panel.lines[-1].get_xydata(), points)
+        assert f"ECE {Interval.of(of_class['ece'])};" in panel.get_title(loc="left")
+        assert panel.get_xlim()[0] < 0.01
+    for panel, histogram, stage in zip(axes[:2], axes[2:4], ("before", "after"), strict=True):
         points = [(b["confidence"], b["accuracy"]["value"]) for b in report[stage]["bins"]]
         np.testing.assert_allclose(panel.lines[-1].get_xydata(), points)
         bounds = [line.get_ydata() for line in panel.lines[1:-1]]
@@ -54,7 +61,7 @@ def test_reliability_diagram_shows_the_bins_of_both_stages(num_classes, left):
 
 
 def test_risk_curve_shows_curve_band_and_chosen_point():
-    _, report = make_reports()
+    _, report = make_reports(300, skill=2.5)
     (axes,) = risk_coverage_curve(report).axes
     abstention = report["abstention"]
     curve = abstention["curve"]
@@ -66,9 +73,13 @@ def test_risk_curve_shows_curve_band_and_chosen_point():
     chosen = [abstention["coverage"]["value"], abstention["risk"]["value"]]
     np.testing.assert_allclose(axes.lines[-1].get_xydata(), [chosen])
     assert f"{abstention['aurc']['value']:.3f} [" in axes.get_title(loc="left")
+    promise = f"at most 5 % errors, 90 % confidence: from {abstention['smallest_confidence']:.3f} on"
+    assert promise in axes.get_title(loc="left")
 
 
 def test_risk_curve_where_nothing_is_decided():
     _, report = make_reports(skill=0.0)
     assert report["abstention"]["risk"]["value"] is None
-    risk_coverage_curve(report).draw_without_rendering()
+    (axes,) = risk_coverage_curve(report).axes
+    assert "no threshold can promise it" in axes.get_title(loc="left")
+    assert len(axes.lines) == 2, "no point stands for what nobody promises"

@@ -26,8 +26,10 @@ from fpclass.run.predict_files import decode_files, describe_probabilities, find
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import check_same_data, prepare, read_described
 from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.ensembling import Average, LogProbabilities, combine_folds
+from fpclass.stats.ensembling import Average, LogProbabilities
 from fpclass.stats.evidence.pooling import Pooling
+from fpclass.stats.fold_average import UNSHARPENED, Sharpening, combine_folds
+from fpclass.stats.promises import Promises
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study, StudyMember
 
@@ -41,6 +43,8 @@ class ChosenEnsemble:
       average: how members and configs are averaged.
       rule: calibration of each fold's average, and thresholds.
       pooling: over the images of a person; None in folders of earlier versions.
+      sharpening: of the average over folds.
+      promises: abstention and sets; None of a study from before there were any.
       classes: as the source codes them.
       class_names: how figures call them.
       is_synthetic: whether the members were trained on drawn images.
@@ -53,6 +57,8 @@ class ChosenEnsemble:
     class_names: tuple[str, ...]
     is_synthetic: bool
     pooling: Pooling | None = None
+    sharpening: Sharpening = UNSHARPENED
+    promises: Promises | None = None
 
     @classmethod
     def read(cls, study: Study) -> ChosenEnsemble:
@@ -76,7 +82,14 @@ class ChosenEnsemble:
         if len(rule.calibration.scale) != len(classes):
             raise RunError(f"{path}: its calibration is of {len(rule.calibration.scale)} classes; run the study again")
         pooling = Pooling.from_json(values["pooling"], str(path)) if "pooling" in values else None
-        return cls(weights, average, rule, classes, class_names, values["is_synthetic"], pooling)
+        try:
+            sharpening = Sharpening.from_json(values.get("sharpening"))
+            promised = values.get("promises")
+            promises = None if promised is None else Promises.from_json(promised, len(classes))
+        except DataError as error:
+            raise RunError(f"{path}: {error}") from error
+        known = (weights, average, rule, classes, class_names, values["is_synthetic"])
+        return cls(*known, pooling, sharpening, promises)
 
     @property
     def words(self) -> str:
@@ -100,7 +113,20 @@ class ChosenEnsemble:
 
     def combine(self, logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int) -> LogProbabilities:
         """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated: `combine_folds`."""
-        return combine_folds(logits, num_folds, self.weights, self.rule.calibration, self.average)
+        return combine_folds(logits, num_folds, self.weights, self.rule.calibration, self.average, self.sharpening)
+
+    def promised(self, log_probabilities: LogProbabilities) -> dict[str, list[str]]:
+        """Columns `abstain` and `set` of a table of predictions; none where nothing was fitted."""
+        return self.promises.columns(log_probabilities, self.classes) if self.promises else {}
+
+    @property
+    def about_probabilities(self) -> str:
+        """How they are calibrated and what is promised of them."""
+        sharpened = f"averaged over folds and sharpened {self.sharpening.scale:.2f} times"
+        words = [self.rule.words]
+        if self.sharpening.scale != 1:
+            words.append(sharpened)
+        return "; ".join([*words, *([self.promises.words] if self.promises else [])])
 
 
 def submit_ensemble(study: Study) -> pathlib.Path:
@@ -126,7 +152,8 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     combined = ensemble.combine(logits, study.num_splits)
     pooling = ensemble.pooling_of(study)
     predictions = pool_rows(Predictions.make(table, splits, rows, combined, "ensemble"), pooling, table.source)
-    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame)
+    promised = ensemble.promised(combined) if pooling.method == "none" else {}
+    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame.assign(**promised))
     rule = with_people_thresholds(ensemble.rule, pooling)
     decided = rule.decide(predictions.logits, config.submit.threshold_for, config.study.cost)
     return write_submission(study.folder, config, table, predictions.with_logits(np.eye(table.num_classes)[decided]))
@@ -161,8 +188,15 @@ def predict_files_by_ensemble(
     frame = predictions_frame(
         paths, errors or [], combined, ensemble.rule, config, (classes, class_names), (pooling, people)
     )
+    is_pooled = pooling.method != "none"
+    is_fine = frame["error"] == ""
+    # What is promised is promised of an image.
+    for name, values in ({} if is_pooled else ensemble.promised(combined)).items():
+        frame.insert(len(frame.columns) - 1, name, np.where(is_fine, values, ""))  # before the error
     num_members = sum(len(of_config) for of_config in logits.values())
-    words = describe_probabilities(ensemble.rule, pooling)
+    words = f"probabilities: {ensemble.about_probabilities}"
+    if is_pooled:
+        words = describe_probabilities(ensemble.rule, pooling)
     return frame, f"ensemble of {num_members} members ({ensemble.words}); {words}"
 
 
