@@ -5,7 +5,9 @@
 - `intervals`: `Bootstrap` over groups, `Interval`, and `evaluate_predictions` (metrics.json)
 - `scores`, `comparison`, `selection`, `ensembling`: the configs of a cross-validated study
 - `calibration`, `reliability`: calibrated probabilities, and how far from calibrated they are
-- `decisions`, `decision_report`: thresholds, costs, abstention and conformal sets
+- `decisions`, `decision_report`: thresholds, costs and conformal sets
+- `risk_control`, `promises`: from which confidence on to decide; what is promised of new images
+- `fold_average`: the average over folds that predicts new images, made as sure as it may be
 - `decision_rule`: a calibration with thresholds, and what they were fitted on
 - `evidence`: the person as the unit, likelihood ratios, diagnostic accuracy
 - `original_classes`: errors by the classes before `data.merge`

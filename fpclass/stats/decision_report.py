@@ -216,7 +216,7 @@ def coverage_per_class(
 
     values, drawn = coverage(np.ones((1, len(cohort))))[0], bootstrap.resample(coverage, cohort)
     result = []
-    for k, name in enumerate(cohort.class_names or map(str, range(num_classes))):
+    for k, name in enumerate(cohort.class_names or [str(k) for k in range(num_classes)]):
         num_groups = np.unique(cohort.groups[cohort.labels == k]).size
         interval = bootstrap.interval(float(values[k]), drawn[:, k], num_groups)
         result.append({"class": name, "num_groups": num_groups, "group_coverage": interval.to_json()})

@@ -45,8 +45,8 @@ class Promises:
     def of_report(cls, decisions: Mapping[str, Any], kind: str) -> Promises:
         """Those of a `decision_report`, with sets of one of `SETS`."""
         abstention, sets = decisions["abstention"], decisions[report_key(kind)]
-        words = (abstention[key] for key in ("max_risk", "confidence", "smallest_confidence"))
-        return cls(*words, kind, sets["nominal"], tuple(sets["quantiles"]))
+        promised = {key: abstention[key] for key in ("max_risk", "confidence", "smallest_confidence")}
+        return cls(**promised, kind=kind, nominal=sets["nominal"], quantiles=tuple(sets["quantiles"]))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], num_classes: int) -> Promises:

@@ -28,7 +28,7 @@ def sharpening_of(
     """
     if study.num_splits == 1:
         return Sharpening(1.0, "not needed: without folds, the members that were calibrated predict new images")
-    for logits, images in _unlabelled(study, list(weights)):
+    for logits, images in _unlabelled(study, list(weights), predictions.cohort.class_names):
         num_images = next(iter(logits.values())).shape[1]
         if num_images >= MIN_IMAGES:
             of_folds = predict_by_fold(logits, study.num_splits, weights, calibration, how)
@@ -43,8 +43,10 @@ def sharpening_of(
     return Sharpening(1.0, f"nothing: {why}")
 
 
-def _unlabelled(study: Study, names: Sequence[str]) -> Iterator[tuple[Mapping[str, SeedLogits], str]]:
+def _unlabelled(
+    study: Study, names: Sequence[str], class_names: Sequence[str]
+) -> Iterator[tuple[Mapping[str, SeedLogits], str]]:
     """Logits of all members by config, of rows to predict and of test images, and what these are called."""
     yield collect_test(study, names)[1], "images to predict"
-    if aside := collect_labelled_test(study, names):
+    if aside := collect_labelled_test(study, names, class_names):
         yield aside.logits, "test images, whose labels are not read for it"

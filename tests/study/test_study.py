@@ -394,8 +394,16 @@ def test_submission_from_the_ensemble(study, tmp_path, capsys):
     of_folds = sum(weight * of_seeds.loc[name] for name, weight in ensemble["weights"].items())
     odds = np.log(of_folds / (1 - of_folds)) * ensemble["calibration"]["scale"][0]
     by_hand = (1 / (1 + np.exp(-odds))).groupby("filename").mean()
+    scale = ensemble["sharpening"]["scale"]
+    assert "the spread of 2 seeds alone" in ensemble["sharpening"]["fitted_on"], "six rows to predict are too few"
+    by_hand = 1 / (1 + (1 / by_hand - 1) ** scale)
     found = 1 / (1 + np.exp(said["logit_0"] - said["logit_1"]))
     np.testing.assert_allclose(found, by_hand.loc[said.index], rtol=1e-3)
+    assert set(said["abstain"].fillna("")) == {""}, "of 16 people nothing can be promised"
+    assert ensemble["promises"]["smallest_confidence"] is None
+    quantiles = np.array(ensemble["promises"]["quantiles"])
+    inside = np.stack([found, 1 - found], axis=1) <= quantiles  # 1 - p of class 0 is p of class 1
+    assert said["set"].fillna("").astype(str).tolist() == [" | ".join(np.array(["0", "1"])[row]) for row in inside]
     for objective in ("f1", "balanced_accuracy"):
         assert (
             cli.main(["submit", "--ensemble", f"--workdir={folder}", f"--config.submit.threshold_for={objective}"]) == 0

@@ -69,11 +69,46 @@ def test_a_study_predicts_new_images_as_it_hands_them_in(study, blobs, tmp_path,
     frame = pd.read_csv(output)
     np.testing.assert_allclose(frame[["probability_0", "probability_1"]], expected, atol=1e-5)
     assert frame["predicted"].tolist() == pd.read_csv(folder / "submission.csv")["SEX"].tolist()
+    for column in ("abstain", "set"):
+        assert frame[column].fillna("").astype(str).tolist() == handed_in[column].fillna("").astype(str).tolist()
     assert cli.main([*predict, "--config.submit.threshold_for=f1"]) == 0
     assert set(pd.read_csv(output)["predicted"]) == {0}
     shutil.rmtree(folder / "members" / EXP04_NAME / "fold-1-seed-1" / "checkpoints")
     capsys.readouterr()
     fails(capsys, predict, "fold-1-seed-1: its checkpoint is gone")
+
+
+def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(study, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study", ignore=shutil.ignore_patterns("checkpoints")))
+    path, said = folder / "ensemble.json", folder / "ensemble_predictions.csv"
+    ensemble = json.loads(path.read_text())
+    assert cli.main(["evaluate", f"--workdir={folder}", "--config.study.sets=class"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no threshold can promise at most 5 % errors with 90 % confidence; it takes 45 decided people" in out
+    changed = json.loads(path.read_text())["promises"]
+    assert (ensemble["promises"]["kind"], changed["kind"]) == ("marginal", "class")
+    assert (
+        changed["quantiles"]
+        == json.loads((folder / "results.json").read_text())["decisions"]["conformal_by_class"]["quantiles"]
+    )
+    assert "## Coverage of the conformal sets" in (folder / "study.md").read_text()
+    promises = ensemble["promises"] | {"smallest_confidence": 0.5, "quantiles": [1.0, 0.0]}
+    path.write_text(json.dumps(ensemble | {"promises": promises, "sharpening": {"scale": 3.0, "fitted_on": "x"}}))
+    assert cli.main(["submit", f"--workdir={folder}"]) == 0
+    sharp = pd.read_csv(said, dtype={"set": str})
+    assert set(sharp["abstain"]) == {"no"}
+    assert set(sharp["set"]) == {"0"}
+    for key in ("promises", "sharpening"):
+        del ensemble[key]
+    path.write_text(json.dumps(ensemble))
+    assert cli.main(["submit", f"--workdir={folder}"]) == 0
+    plain = pd.read_csv(said)
+    assert not {"abstain", "set"} & set(plain.columns)
+    odds = [frame["logit_1"] - frame["logit_0"] for frame in (sharp, plain)]
+    np.testing.assert_allclose(odds[0], 3 * odds[1], rtol=1e-3)
+    for damage in ({"promises": 3}, {"promises": promises | {"quantiles": [1.0]}}, {"sharpening": {"scale": 0}}):
+        path.write_text(json.dumps(ensemble | damage))
+        fails(capsys, ["submit", f"--workdir={folder}"], "ensemble.json: ")
 
 
 def test_a_study_is_explained_by_the_members_that_never_saw_the_image(study, tmp_path, monkeypatch):
