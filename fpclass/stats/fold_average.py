@@ -41,11 +41,13 @@ class Sharpening:
 
     Attributes:
       scale: factor of its log-probabilities, 1 or more; a temperature of 1 / scale.
-      fitted_on: by which images, or why not at all, in words.
+      fitted_on: by what, in words; "" where it was not fitted.
+      why_not: why it was not, though there are folds; "" where it was, or there are none.
     """
 
     scale: float = 1.0
     fitted_on: str = ""
+    why_not: str = ""
 
     def __post_init__(self):
         if not 1 <= self.scale <= LARGEST:
@@ -54,6 +56,13 @@ class Sharpening:
     def apply(self, log_probabilities: Logits) -> Logits:
         """Log-probabilities [N, K], sharpened; the very same where the scale is 1."""
         return log_probabilities if self.scale == 1 else log_softmax(self.scale * log_probabilities)
+
+    @property
+    def words(self) -> str:
+        """What is done to the average over folds; "" where there is none."""
+        if self.fitted_on:
+            return f"the average over folds is sharpened {self.scale:.2f} times, by {self.fitted_on}"
+        return f"the average over folds is not sharpened: {self.why_not}" if self.why_not else ""
 
     def to_json(self) -> dict[str, Any]:
         """A dict that JSON can hold, for `from_json`."""
@@ -69,9 +78,9 @@ class Sharpening:
         if values is None:
             return cls()
         try:
-            return cls(float(values["scale"]), str(values["fitted_on"]))
+            return cls(float(values["scale"]), *(str(values[key]) for key in ("fitted_on", "why_not")))
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"sharpening {values!r} lacks scale or fitted_on; run the study again") from error
+            raise DataError(f"sharpening {values!r} lacks scale, fitted_on or why_not; run the study again") from error
 
 
 UNSHARPENED = Sharpening()

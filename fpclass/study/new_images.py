@@ -8,7 +8,7 @@ import numpy as np
 
 from fpclass.stats.calibration import Calibration
 from fpclass.stats.ensembling import Average, predict_by_fold, weighted_average
-from fpclass.stats.fold_average import MIN_IMAGES, Sharpening, extrapolate_sharpening, fit_sharpening
+from fpclass.stats.fold_average import MIN_IMAGES, UNSHARPENED, Sharpening, extrapolate_sharpening, fit_sharpening
 from fpclass.stats.scores import SeedLogits
 from fpclass.study.out_of_fold import OutOfFold, collect_test
 from fpclass.study.study import Study
@@ -27,7 +27,7 @@ def sharpening_of(
       calibration: of the ensemble out of fold.
     """
     if study.num_splits == 1:
-        return Sharpening(1.0, "not needed: without folds, the members that were calibrated predict new images")
+        return UNSHARPENED  # the members that were calibrated predict new images
     for logits, images in _unlabelled(study, list(weights), predictions.cohort.class_names):
         num_images = next(iter(logits.values())).shape[1]
         if num_images >= MIN_IMAGES:
@@ -39,8 +39,8 @@ def sharpening_of(
         of_seeds = np.stack([calibration.apply(of_seed) for of_seed in of_seeds])
         scale = extrapolate_sharpening(of_seeds, predictions.cohort.labels, study.num_splits, how)
         return Sharpening(scale, f"the spread of {study.num_seeds} seeds alone, which is a part of it: too little")
-    why = f"it takes {MIN_IMAGES} rows to predict or test images, or several seeds, to fit it; it is too little sure"
-    return Sharpening(1.0, f"nothing: {why}")
+    why_not = f"it takes {MIN_IMAGES} rows to predict or test images, or several seeds; new images are too little sure"
+    return Sharpening(why_not=why_not)
 
 
 def _unlabelled(

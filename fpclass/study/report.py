@@ -199,9 +199,8 @@ def _findings(report: StudyReport) -> list[str]:
     pooled = " (of all images at once; the table has means over folds)" if has_folds else ""
     lines.append(f"ensemble: {weights}; cross-fitted: {listed}{pooled}")
     lines += _calibration(report.calibration)
-    if report.sharpening.fitted_on:
-        scale, fitted_on = report.sharpening.scale, report.sharpening.fitted_on
-        lines.append(f"new images: the average over the folds is sharpened {scale:.2f} times, fitted on {fitted_on}")
+    if words := report.sharpening.words:
+        lines.append(f"new images: {words}")
     lines += _decisions(report.decisions, report.cohort.groups_are)
     lines += _sets(report.decisions, report.sets)
     lines += report.referee.findings if report.referee else []

@@ -137,7 +137,7 @@ def test_it_goes_through_json_and_an_old_study_has_none():
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"scale": 1}, {"scale": "x", "fitted_on": ""}, [], 3, {"scale": 0.5, "fitted_on": ""}]
+    "values", [{}, {"scale": 1}, {"scale": "x", "fitted_on": ""}, [], 3, {"scale": 0.5, "fitted_on": "", "why_not": ""}]
 )
 def test_damage_is_one_line(values):
     with pytest.raises(DataError, match="run the study again") as caught:

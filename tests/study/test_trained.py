@@ -93,7 +93,9 @@ def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(st
     )
     assert "## Coverage of the conformal sets" in (folder / "study.md").read_text()
     promises = ensemble["promises"] | {"smallest_confidence": 0.5, "quantiles": [1.0, 0.0]}
-    path.write_text(json.dumps(ensemble | {"promises": promises, "sharpening": {"scale": 3.0, "fitted_on": "x"}}))
+    path.write_text(
+        json.dumps(ensemble | {"promises": promises, "sharpening": {"scale": 3.0, "fitted_on": "x", "why_not": ""}})
+    )
     assert cli.main(["submit", f"--workdir={folder}"]) == 0
     sharp = pd.read_csv(said, dtype={"set": str})
     assert set(sharp["abstain"]) == {"no"}

@@ -122,11 +122,8 @@ class ChosenEnsemble:
     @property
     def about_probabilities(self) -> str:
         """How they are calibrated and what is promised of them."""
-        sharpened = f"averaged over folds and sharpened {self.sharpening.scale:.2f} times"
-        words = [self.rule.words]
-        if self.sharpening.scale != 1:
-            words.append(sharpened)
-        return "; ".join([*words, *([self.promises.words] if self.promises else [])])
+        words = (self.rule.words, self.sharpening.words, self.promises.words if self.promises else "")
+        return "; ".join(filter(None, words))
 
 
 def submit_ensemble(study: Study) -> pathlib.Path:
