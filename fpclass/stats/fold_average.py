@@ -106,7 +106,10 @@ def fit_sharpening(of_folds: Float[np.ndarray, "f n k"], how: Average) -> float:
     highest = math.log(LARGEST)
     if excess(0.0) >= 0:
         return 1.0
-    return LARGEST if excess(highest) <= 0 else math.exp(brentq(excess, 0.0, highest))
+    if excess(highest) <= 0:
+        return LARGEST
+    found: Any = brentq(excess, 0.0, highest)
+    return math.exp(found)
 
 
 def combine_folds(
