@@ -181,6 +181,8 @@ def get_config() -> ConfigDict:
     evaluate.num_resamples = 2000             # resamples of people behind every interval
     evaluate.positive_class = ""              # class whose precision and F1 are reported; empty: means over the
                                               # classes; study.metric = "f1": the second of two
+    evaluate.subgroups = ()                   # columns of the CSV ("hand", "age") whose levels are judged each; of any
+                                              # images also image_size (pixels), image_width, image_height, image_mode
     evaluate.confidence = 0.95                # coverage of intervals; studies err with 1 - this, family-wise
 
     explain = config.explain = ConfigDict()

@@ -93,6 +93,7 @@ ADDED: tuple[str, ...] = (
     "augment.fixed_views",
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
     "evaluate.positive_class",
+    "evaluate.subgroups",
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 

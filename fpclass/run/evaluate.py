@@ -18,6 +18,7 @@ from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, positive_class, read_classes
+from fpclass.run.subgroups import judge_subgroups
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
@@ -58,6 +59,16 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
         metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
+        metrics[split]["subgroups"] = judge_subgroups(
+            run.folder,
+            table.rows.iloc[prepared.splits.rows(split)],
+            rule.calibration.apply(part.logits),
+            cohort,
+            config,
+            of=f"{split} images",
+            suffix="" if split == VALIDATION else f"_{split}",
+            note=prepared.note,
+        )
     metrics["calibration"]["summary"] = describe_rule(rule, metrics["calibration"][VALIDATION], table.class_names[-1])
     on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
     overall = _scores_of(metrics[VALIDATION], table, config)
@@ -133,7 +144,12 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)
     units_are = "people" if " people" in str(judged["interval"]) else "independent images"
     about = counted(judged["num_images"], judged["num_groups"], units_are)
-    return [f"  {split:<10}  {shown}", f"              {about}; {judged['interval']}"]
+    found = (judged.get("subgroups") or {}).get("findings", [])
+    return [
+        f"  {split:<10}  {shown}",
+        f"              {about}; {judged['interval']}",
+        *(f"    {line}" for line in found),
+    ]
 
 
 def _describe_selection(config: Config, splits: Splits) -> str:

@@ -30,6 +30,7 @@ from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
 from fpclass.study.study import IMAGE_RANDOM, Study
+from fpclass.study.subgroups import study_subgroups, subgroup_section
 from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
 
@@ -88,7 +89,10 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         },
         predictions_file=study.predictions_file,
         looks=describe_looks(looks, look),
-        test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
+        subgroups=study_subgroups(study, predictions, ensemble, metric, described),
+        test=judge_test(aside, study.num_splits, settings, described["classes"], record, chosen, reports["decisions"])
+        if aside
+        else None,
     )
     drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
     drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
@@ -244,6 +248,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
         f"Classification reports, {judged_are(study)}": reports_markdown(predictions.logits, predictions.cohort),
         **of_test,
+        **subgroup_section(report.subgroups),
         **describe_originals(study, report, predictions.filenames),
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
@@ -266,6 +271,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             "calibration": report.calibration,
             "decisions": report.decisions,
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
+            "subgroups": report.subgroups,
             "test": test.to_json() if test else None,
         },
     )

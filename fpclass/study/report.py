@@ -93,6 +93,7 @@ class StudyReport:
       failed_splits: why such a training failed, by config.
       looks: what there is to say of earlier judgements, a line each.
       predictions_file: name of the table of predictions of labelled images.
+      subgroups: of the ensemble, from `subgroup_report`; None where none are asked for.
       test: how good they are on labelled test images; None where there are none.
     """
 
@@ -113,6 +114,7 @@ class StudyReport:
     looks: Sequence[str] = ()
     predictions_file: str = "out_of_fold.csv"
     test: OnTest | None = None
+    subgroups: dict[str, Any] | None = None
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
@@ -202,6 +204,7 @@ def _findings(report: StudyReport) -> list[str]:
             f"the leak: {name} on image-random folds {format_number(inflation.random)}, on folds of people "
             f"{format_number(inflation.grouped)}: inflated by {inflation.difference:+}"
         )
+    lines += (report.subgroups or {}).get("findings", [])
     lines += [f"the leak: {name} on image-random folds FAILED: {why}" for name, why in report.failed_splits.items()]
     return lines
 
