@@ -55,6 +55,8 @@ def get_config() -> ConfigDict:
     split.validation_fraction = 0.2           # share of the labelled images that the result is reported on
     split.num_folds = 0                       # 0: one hold-out; k: k folds of which split.fold validates
     split.fold = 0                            # which of the folds validates
+    split.train_share = 1.0                   # share of the people who train, in (0, 1]; others are left out: for
+                                              # learning curves (`launch.py learning-curve`)
     split.grouped = True                      # keep a person's images together; False leaks, and says so
     split.selection = "inner"                 # where the best epoch is chosen: inner (part of train) | validation
     split.selection_fraction = 0.15           # inner: share of the training images set aside for that choice

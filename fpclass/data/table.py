@@ -148,7 +148,7 @@ class Table:
         return dataclasses.replace(self, rows=self.rows.assign(**columns))
 
 
-def subgroup_cells(rows: Any, name: str) -> list[str] | None:
+def column_cells(rows: Any, name: str) -> list[str] | None:
     """The cells of a column that makes subgroups, of audited rows; None where they do not have it."""
     if COLUMN + name in rows:
         return rows[COLUMN + name].astype(str).tolist()

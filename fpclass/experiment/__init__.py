@@ -94,6 +94,7 @@ ADDED: tuple[str, ...] = (
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
     "evaluate.positive_class",
     "evaluate.subgroups",
+    "split.train_share",
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
@@ -120,6 +121,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 0 <= x < 1,
         "model.block_dropout_rate model.dropout_rate optim.momentum train.label_smoothing train.ema_decay",
     ),
+    "in (0, 1]": (lambda x: 0 < x <= 1, "split.train_share"),
     "in (0, 1)": (
         lambda x: 0 < x < 1,
         "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate",

@@ -12,7 +12,7 @@ import pandas as pd
 from fpclass import files
 from fpclass.config import Config
 from fpclass.data.sources import load_table
-from fpclass.data.table import COLUMN, subgroup_cells
+from fpclass.data.table import COLUMN, column_cells
 from fpclass.errors import FpclassError, RunError
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
@@ -51,7 +51,7 @@ def judge_subgroups(
     names = config.evaluate.subgroups
     if not names:
         return None
-    columns = {name: subgroup_cells(rows, name) or [""] * len(rows) for name in names}
+    columns = {name: column_cells(rows, name) or [""] * len(rows) for name in names}
     bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
     report = subgroup_report(logits, cohort, columns, metric, bootstrap, is_covered)
     report["findings"] = subgroup_findings(report)
@@ -92,7 +92,7 @@ def read_rows(run: Run, filenames: Sequence[str], names: Sequence[str]) -> pd.Da
     """
     rows = run.read_csv("table.csv", ("filename",), text=[COLUMN + name for name in names])
     rows = rows.set_index("filename", drop=False)
-    absent = [name for name in names if subgroup_cells(rows, name) is None]
+    absent = [name for name in names if column_cells(rows, name) is None]
     if absent:
         try:
             listed = load_table(run.config.data, subgroups=absent).rows.set_index("filename")

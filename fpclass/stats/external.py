@@ -165,7 +165,8 @@ def frozen_findings(judged: Mapping[str, Any]) -> list[str]:
     if abstention := decisions["abstention"]:
         lines.append(
             f"abstention, frozen, for at most {100 * abstention['max_risk']:g} % errors: decides "
-            f"{Interval.of(abstention['coverage'])} of the images and errs in {Interval.of(abstention['risk'])} of those"
+            f"{Interval.of(abstention['coverage'])} of the images and errs in {Interval.of(abstention['risk'])} of "
+            "those"
         )
     if conformal := decisions["conformal"]:
         lines.append(

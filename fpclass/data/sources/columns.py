@@ -38,7 +38,9 @@ def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str,
             raise
         met = f"{header.count(absent) or 'no'} column{'s' * (header.count(absent) > 1)} {absent!r}"
         there = f"the columns are {some_of(header)}"
-        raise DataError(f"{path}: {met} (evaluate.subgroups); {there}; {measured}") from error
+        raise DataError(
+            f"{path}: {met} (evaluate.subgroups); {there}; {measured}; name others, or () for none"
+        ) from error
     missing = set(data.missing)
     return {
         COLUMN + name: ["" if cell in missing else cell for cell in cells]
