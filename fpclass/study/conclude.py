@@ -23,6 +23,7 @@ from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
+from fpclass.study.clustered import p_columns, tests_for_reviewers
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.gallery import draw_gallery, draw_grid
 from fpclass.study.looks import Look, describe_looks, look_at
@@ -231,12 +232,14 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
 def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config, drawn: Sequence[str]) -> None:
     """Writes the table, the report and its figures, and shows in the report those that are drawn."""
     frame = to_frame(report.rows, report.metric, report.source)
+    clustered = tests_for_reviewers(predictions, study.baseline, settings)
     for metric in OVERALL_METRICS:
         means = {
             name: float(np.nanmean(member_scores(logits, report.cohort, metric)))
             for name, logits in predictions.logits.items()
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
+    frame = frame.join(pd.DataFrame([p_columns(clustered.get(row.name)) for row in report.rows]))
     of_test = {}
     if test := report.test:
         frame = frame.join(pd.DataFrame([test.columns(row.name) for row in report.rows]))
@@ -272,6 +275,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             "decisions": report.decisions,
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
             "subgroups": report.subgroups,
+            "clustered_tests": clustered,
             "test": test.to_json() if test else None,
         },
     )
