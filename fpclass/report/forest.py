@@ -25,6 +25,7 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
       note: small print.
     """
     rows = _rows(report)
+    headings = {shorten(name, 40) for name in report["columns"]}
     if not any(level for _, level in rows):
         return None
     metric = str(report["metric"]).replace("_", " ")
@@ -56,8 +57,8 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
     for panel in axes[1:3]:
         panel.axvline(0, color=GREY, linewidth=1)
     axes[0].set_yticks(range(len(rows)), [text for text, _ in rows])
-    for label, (_, level) in zip(axes[0].get_yticklabels(), rows, strict=True):
-        label.set_fontweight("normal" if level else "bold")
+    for label, (text, _) in zip(axes[0].get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if text in headings else "normal")
     axes[0].set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
     return figure
 
@@ -68,7 +69,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
     for name, column in report["columns"].items():
         rows.append((shorten(name, 40), None))
         if not column["levels"]:
-            rows.append((shorten(f"none: {column['note']}", 60), None))
+            rows.append((shorten(f"none: {column['note']}", 54), None))
         for level in column["levels"]:
             counted = f"{level['num_groups']} {report['groups_are']}, {level['num_images']} images"
             rows.append((f"{shorten(level['name'], 28)} ({counted})", level))

@@ -13,6 +13,7 @@ from fpclass.data.table import Table
 from fpclass.experiment import needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
+from fpclass.run.checklist import run_facts, write_checklist
 from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
@@ -80,6 +81,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
     figures.save_figure(curves, run.path("figures/learning_curves.png"))
     metrics["findings"] = show_errors(run, prepared, predictions)
+    write_checklist(run.folder, run_facts(run.folder, config, metrics, VALIDATION))
     files.write_json(run.path("metrics.json"), metrics)
     return metrics
 
@@ -116,6 +118,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
+        "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",
         "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the worst errors, the data",
         "checkpoints": "best and last weights",
     }

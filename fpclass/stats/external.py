@@ -21,9 +21,9 @@ from fpclass.stats.metrics import Logits, log_softmax, ratio
 from fpclass.stats.reliability import HISTOGRAM_BARS, before_and_after, reliability_bins
 from fpclass.stats.weighted_metrics import Weights, weighted_mean
 
-NUM_STEPS = 30  # of Newton's method; it needs five or six
+NUM_STEPS = 40  # of Newton's method; it mostly needs six
 STEEPEST = 50.0
-"""A slope beyond which classes are taken for told apart without an error: there is no best one."""
+"""A slope, per standard deviation of the log-odds, beyond which classes are taken for told apart without an error."""
 
 
 def judge_frozen(
@@ -131,16 +131,20 @@ def fit_slopes(
     odds: Float[np.ndarray, " n"], is_one: Float[np.ndarray, " n"], weights: Weights
 ) -> Float[np.ndarray, "b 2"]:
     """Intercept and slope of logistic regressions, one per weighting, by Newton's method; nan where undefined."""
-    parameters = np.tile([0.0, 1.0], (len(weights), 1))
-    design = np.stack([np.ones_like(odds), odds])
+    scale = float(odds.std()) or 1.0
+    parameters = np.zeros((len(weights), 2))  # from a slope of 0, where the curvature is largest
+    design = np.stack([np.ones_like(odds), odds / scale])
+    total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    gradient = np.zeros_like(parameters)
     for _ in range(NUM_STEPS):
         p = 1 / (1 + np.exp(-np.clip(parameters @ design, -30, 30)))
-        gradient = (weights * (is_one - p)) @ design.T
-        curvature = np.einsum("bn,in,jn->bij", weights * p * (1 - p), design, design) + 1e-9 * np.eye(2)
-        parameters += np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -5, 5)
-    has_both = (weights @ is_one > 0) & (weights @ (1 - is_one) > 0)
-    is_fitted = has_both & (np.abs(parameters) < STEEPEST).all(axis=1)
-    return np.where(is_fitted[:, None], parameters, np.nan)
+        gradient = (weights * (is_one - p)) @ design.T / total
+        curvature = np.einsum("bn,in,jn->bij", weights * p * (1 - p) / total, design, design) + 1e-9 * np.eye(2)
+        parameters += np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -2, 2)
+    is_fitted = (np.abs(gradient) < 1e-6).all(axis=1) & (np.abs(parameters) < STEEPEST).all(axis=1)
+    # Of one class alone the intercept runs away slowly, and its gradient is small too.
+    is_fitted &= (weights @ is_one > 0) & (weights @ (1 - is_one) > 0)
+    return np.where(is_fitted[:, None], parameters / [1.0, scale], np.nan)
 
 
 def frozen_findings(judged: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
+from fpclass.study.checklist import write_study_checklist
 from fpclass.study.clustered import p_columns, tests_for_reviewers
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.gallery import draw_gallery, draw_grid
@@ -256,6 +257,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
+    write_study_checklist(study, report)
     files.write_json(
         study.path("results.json"),
         {

@@ -124,7 +124,7 @@ def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     tables = [name for name in (report.predictions_file, "test_predictions.csv") if (folder / name).is_file()]
     written = [
         "",
-        f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
+        f"written     {folder / 'study.md'}, study.csv, results.json, checklist.md, figures/study.png",
         f"            {', '.join([*tables, 'members/'])}",
     ]
     on_test = report.test

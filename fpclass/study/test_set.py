@@ -114,7 +114,8 @@ class OnTest:
             lines.append(f"{self.called}, the config chosen without them, {self.chosen}: {shown}")
         of_ensemble = {name: Interval.of(self.ensemble[name]) for name in ("log_loss", "accuracy", "roc_auc")}
         shown = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in of_ensemble.items())
-        whole = ENSEMBLE if len(self.judged.logits) > 1 or len(next(iter(self.judged.logits.values()))) > 1 else "it"
+        is_one = len(self.judged.logits) == 1 == len(next(iter(self.judged.logits.values())))
+        whole = "the network" if is_one else ENSEMBLE
         lines.append(f"{self.called}, {whole}, weighted and calibrated without them: {shown}")
         return [*lines, *(f"{self.called}, {line}" for line in frozen_findings(self.frozen))]
 

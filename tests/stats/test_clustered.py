@@ -1,4 +1,4 @@
-"""McNemar and DeLong for images in groups: equal to the plain ones where groups are images, at their level where not."""
+"""McNemar and DeLong for images in groups: the plain tests where groups are images, at their level where not."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_slopes_are_those_of_logistic_regression():
 
 
 def test_nothing_is_fitted():
-    """A calibration, a threshold, a confidence and a quantile from elsewhere, wrong for these images: judged as wrong."""
+    """A calibration, a threshold, a confidence and a quantile from elsewhere, wrong for these images: judged so."""
     logits, cohort = drawn(0.5, 1.0)
     rule = DecisionRule(Calibration("temperature", (1.0, 1.0), (0.0, 0.0)), {"accuracy": 0.2}, "others")
     decisions = {

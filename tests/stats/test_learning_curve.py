@@ -49,7 +49,7 @@ def test_a_flat_curve_promises_nothing():
     assert curve.gain.low == 0
     assert "cannot tell" in "\n".join(curve_findings(curve, "accuracy", 0.95))
     fallen = fit_curve(
-        SHARES * 100, points[::-1] + [0.3, 0.2, 0.1, 0], replicates, 0.01, "accuracy", Bootstrap(500, 0.95)
+        SHARES * 100, points + np.array([0.3, 0.2, 0.1, 0]), replicates, 0.01, "accuracy", Bootstrap(500, 0.95)
     )
     assert fallen.gain.low == 0
 
@@ -88,7 +88,8 @@ def test_two_shares_or_one_fold_make_no_curve():
 @pytest.mark.parametrize(
     ("num_people", "power", "noise"),
     [(120, (0.85, 1.0, 0.5), 0.0), (120, (0.85, 1.0, 0.5), 0.03), (120, (0.85, 1.0, 0.5), 0.08),
-     (120, (0.9, 0.8, 0.3), 0.03), (800, (0.9, 1.5, 0.5), 0.03), (120, (0.75, 3.0, 1.0), 0.03), (120, (0.6, 0.0, 1.0), 0.03)],
+     (120, (0.9, 0.8, 0.3), 0.03), (800, (0.9, 1.5, 0.5), 0.03), (120, (0.75, 3.0, 1.0), 0.03),
+     (120, (0.6, 0.0, 1.0), 0.03)],
 )  # fmt: skip
 def test_coverage(num_people, power, noise):
     """A nominal 95 % band at twice the people, and of the gain (docs/statistics.md)."""
