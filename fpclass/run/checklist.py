@@ -160,7 +160,7 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
     audit, environment = _json(folder / "audit.json"), _json(folder / "environment.json")
     summary = audit.get("summary", {})
     out, versions = audit.get("quarantined", {}), environment.get("versions", {})
-    data, evaluate = config.data, config.evaluate
+    data = config.data
     per_class = ", ".join(f"{name}: {count}" for name, count in summary.get("images_per_class", {}).items())
     per_person = summary.get("images_per_person") or {}
     people = f"{summary.get('num_people') or 'no'} people by name" + (
@@ -170,7 +170,6 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
     )
     reasons = sorted(set(map(str, out.values())))
     shown = {name: str(Interval.of(metrics[name])) for name in ("accuracy", "roc_auc", "log_loss", "brier")}
-    level = f"{100 * evaluate.confidence:g} %"
     facts = {
         "objective": "development with internal validation" + _external(folder, "; external validation: {}"),
         "source": f"{audit.get('source', '')} (MISSING: where and why they were collected)",
@@ -183,8 +182,8 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "missing": f"{len(out)} images in quarantine, {summary.get('num_to_predict', 0)} without a label are not "
         "analysed; nothing is imputed",
         "imbalance": f"images by class: {per_class}; class weights in training: {config.train.class_weights}",
-        "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; {metrics.get('interval') or 'no intervals'}"
-        f"; unit of analysis: the image; unit that is drawn: the person; {level}",
+        "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; "
+        f"{metrics.get('interval') or 'no intervals'}; unit of analysis: the image; unit that is drawn: the person",
         "updating": "none",
         "model": f"{config.model.name}, start: {config.model.weights or 'random weights'}, {config.optim.name} at "
         f"{config.optim.learning_rate:g}, {config.train.num_epochs} epochs at most, early stopping "
