@@ -138,9 +138,11 @@ def fit_curve(
     known = 0.0 if math.isnan(noise) else noise
     variances = replicates.var(axis=0) + known**2 if len(replicates) else np.full(len(points), np.nan)
     half = float(stats.norm.ppf((1 + bootstrap.confidence) / 2)) * np.sqrt(variances)
+    highest = math.inf if metric in LOWER_IS_BETTER else 1.0
+    bounds = np.clip([points - half, points + half], 0, highest).T
     scores = tuple(
-        Interval(float(p), float(p - h), float(p + h)) if math.isfinite(h) else Interval(float(p))
-        for p, h in zip(points, half, strict=True)
+        Interval(float(point), *map(float, ends)) if np.isfinite(half).all() else Interval(float(point))
+        for point, ends in zip(points, bounds, strict=True)
     )
     if reason:
         return Curve(num_people, scores, known, ahead, (), UNDEFINED, reason)

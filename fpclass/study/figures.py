@@ -111,7 +111,8 @@ def curve_figure(curve: Curve, metric: str, *, confidence: float, note: str = ""
         label = f"{confidence:.0%} band of a power law"
         axes.fill_between(curve.ahead, bounds[0], bounds[2], color=BLUE, alpha=0.15, linewidth=0, label=label)
         axes.plot(curve.ahead[is_seen], bounds[1][is_seen], color=BLUE)
-        axes.plot(curve.ahead[~is_seen], bounds[1][~is_seen], color=BLUE, linestyle="--", label="not trained")
+        is_ahead = curve.ahead >= curve.num_people.max()
+        axes.plot(curve.ahead[is_ahead], bounds[1][is_ahead], color=BLUE, linestyle="--", label="not trained")
         axes.set_title(f"twice the people: {curve.gain:+}", loc="left", color=GREY)
     else:
         axes.set_title(f"no curve: {curve.why_not}", loc="left", color=GREY)

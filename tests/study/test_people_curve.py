@@ -43,7 +43,7 @@ def test_a_curve_over_people(blobs, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "curve"
     assert cli.main(arguments(blobs, folder)) == 0
     out = capsys.readouterr().out
-    for words in ("about", "with 2 times as many people (32)", "power law", "learning_curve.csv"):
+    for words in ("about", "with 2 times as many people", "power law", "learning_curve.csv"):
         assert words in out
     study = Study.open(folder)
     assert [config.split.train_share for config in study.configs.values()] == [1, 0.75, 0.5]

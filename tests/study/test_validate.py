@@ -121,7 +121,7 @@ def test_a_run_is_validated_without_people_of_known_names(run, other, tmp_path, 
         (["--config.data.image_size=(9,9)"], "--config.data.image_size cannot change"),
         (["--config.model.dropout_rate=0.3"], "cannot change after training"),
         (["--config.evaluate.subgroups=('hand',)"], "no column 'hand' (evaluate.subgroups)"),
-        (["--config.data.rot=x"], "no such key data.rot"),
+        (["--config.data.rot=x"], "config.data.rot: no such key"),
     ],
 )
 def test_what_does_not_fit_is_one_line(study, other, capsys, more, said):

@@ -19,7 +19,7 @@ from fpclass.data.splits import VALIDATION
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
-from fpclass.run.prepare import read_model
+from fpclass.run.prepare import audit_data, read_model
 from fpclass.stats.ensembling import Average
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
@@ -126,11 +126,17 @@ class Frozen:
         return np.stack(members).astype(np.float64)
 
     def known(self) -> Any:
-        """The labelled images that it was made with: filename, sha256, pixel_sha256, group, split.
+        """The labelled images that it was made with: filename, sha256, pixel_sha256, group, …
+
+        A member of a study that was taken out of it has no table.csv: then its data are listed and decoded again.
 
         Raises:
-          RunError: table.csv is missing or damaged.
+          RunError: table.csv is damaged.
+          DataError: there is none, and the data are gone.
         """
-        columns = ("filename", "sha256", "pixel_sha256", "group", "split", "quarantine")
-        rows = self.table.read_csv("table.csv", columns, ("label",))
+        if self.table.path("table.csv").is_file():
+            columns = ("filename", "sha256", "pixel_sha256", "group", "quarantine")
+            rows = self.table.read_csv("table.csv", columns, ("label",))
+        else:
+            rows = audit_data(self.settings)[0].table.rows
         return rows[(rows["label"].astype(float) >= 0) & (rows["quarantine"].fillna("") == "")]
