@@ -84,10 +84,7 @@ def learning_curve(
     of_members = [member_scores(logits[share], cohort, metric) for share in shares]
     of_folds = np.array([mean_of_defined(values) for values in of_members]).reshape(len(shares), -1)
     points = mean_of_defined(of_folds)
-    drawn = [
-        mean_of_defined(resampled_fold_scores(logits[share], cohort, metric, bootstrap, draws_seeds=False))
-        for share in shares
-    ]
+    drawn = [mean_of_defined(resampled_fold_scores(logits[share], cohort, metric, bootstrap)) for share in shares]
     replicates = np.stack(drawn, axis=1)
     noise = training_noise(of_folds)
     return fit_curve(np.array([num_people[share] for share in shares]), points, replicates, noise, metric, bootstrap)

@@ -17,12 +17,21 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison import holm
 from fpclass.stats.external import group_coverage
-from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval, num_groups_behind
+from fpclass.stats.family import holm
+from fpclass.stats.intervals import (
+    MIN_DEFINED,
+    UNDEFINED,
+    Bootstrap,
+    Interval,
+    is_within_classes,
+    resampled_bounds,
+    scale_of,
+    support_of,
+)
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.reliability import expected_calibration_error
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, Weights, make_weighted_metrics, weighted_mean
+from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, weighted_mean
 
 MAX_LEVELS = 20
 """Different values above which numbers are cut into bands, and other values have no subgroups."""
@@ -191,11 +200,13 @@ def _describe_levels(
 def _score(logits: Logits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Interval:
     """The metric of a level's images; nothing where it is undefined, as the area under the curve of one class is."""
     evaluate = make_weighted_metrics(logits, cohort.labels, [metric])
-    is_proportion = metric not in LOWER_IS_BETTER
-    behind = num_groups_behind(metric, cohort)
-    if not behind:
+    value = float(evaluate(np.ones((1, len(cohort))))[metric][0])
+    if math.isnan(value):
         return UNDEFINED
-    return bootstrap.estimate(lambda weights: evaluate(weights)[metric], cohort, behind, is_proportion)
+    within = is_within_classes(metric)
+    drawn = bootstrap.resample(lambda weights: evaluate(weights)[metric], cohort, within_classes=within)
+    support, scale = support_of(metric, cohort), scale_of(metric)
+    return Interval(value, *resampled_bounds(value, drawn, bootstrap.confidence, support, scale))
 
 
 def _difference(
@@ -203,8 +214,8 @@ def _difference(
 ) -> dict[str, Any]:
     """The score of a level less that of the others: difference with its interval, p_value and a place for p_holm.
 
-    The p value is of a t-test with the bootstrap's standard error, whose degrees of freedom are the people of the
-    smaller side less one.
+    The p value is of a t-test with the bootstrap's standard error, whose degrees of freedom are the effective
+    number of people of the smaller side less one.
     """
     from scipy import stats
 
@@ -213,6 +224,7 @@ def _difference(
     num_groups = min(len(np.unique(cohort.groups[rows])) for rows in sides)
     if num_groups < 2:
         return nothing
+    freedom = max(1.0, min(cohort.effective_groups(rows) for rows in sides) - 1)
     evaluators = [make_weighted_metrics(logits[rows], cohort.labels[rows], [metric]) for rows in sides]
 
     def evaluate(weights: Weights) -> np.ndarray:
@@ -221,11 +233,11 @@ def _difference(
         return values[0] - values[1]
 
     value = float(evaluate(np.ones((1, len(cohort))))[0])
-    drawn = bootstrap.resample(evaluate, cohort)
-    drawn = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or len(drawn) < 2:
+    drawn = bootstrap.resample(evaluate, cohort, within_classes=is_within_classes(metric))
+    defined = drawn[~np.isnan(drawn)]
+    if math.isnan(value) or not len(drawn) or len(defined) < MIN_DEFINED * len(drawn):
         return nothing | {"difference": Interval(None if math.isnan(value) else value).to_json()}
-    error, freedom = float(drawn.std(ddof=1)), num_groups - 1
+    error = float(defined.std()) * math.sqrt((freedom + 1) / freedom)
     half = float(stats.t.ppf((1 + bootstrap.confidence) / 2, freedom)) * error
     is_tested = num_groups >= MIN_GROUPS and error > 0
     p_value = float(2 * stats.t.sf(abs(value) / error, freedom)) if is_tested else None

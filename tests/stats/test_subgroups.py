@@ -103,7 +103,7 @@ def test_all_columns_are_one_family_and_few_people_are_not_tested():
 )
 def test_level(num_people, kind):
     """No subgroup differs: how often one of two, unequal in size, is found to, at 0.05 (docs/statistics.md)."""
-    rng, trials, found, covered = np.random.default_rng(2), 400, 0, 0
+    rng, trials, found, covered = np.random.default_rng(2), 800, 0, 0
     for _ in range(trials):
         cohort = cohort_of(rng, num_people)
         ease = rng.normal(size=num_people)[cohort.groups]
