@@ -19,7 +19,7 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
     """A row per level, the columns one below the other; None where no column has levels.
 
     Args:
-      report: from `fpclass.stats.subgroups.subgroup_report`.
+      report: from `fpclass.stats.scrutiny.subgroups.subgroup_report`.
       overall: score of all images, the line that levels are seen against.
       of: which images, for the title.
       note: small print.

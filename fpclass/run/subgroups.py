@@ -19,7 +19,7 @@ from fpclass.run.folder import Run
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits
-from fpclass.stats.subgroups import subgroup_findings, subgroup_records, subgroup_report
+from fpclass.stats.scrutiny.subgroups import subgroup_findings, subgroup_records, subgroup_report
 from fpclass.stats.weighted_metrics import metric_value
 
 

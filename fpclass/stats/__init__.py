@@ -7,6 +7,6 @@
 - `calibration`, `reliability`: calibrated probabilities, and how far from calibrated they are
 - `decisions`, `decision_report`: thresholds, costs, abstention and conformal sets
 - `decision_rule`: a calibration with thresholds, and what they were fitted on
-- `subgroups`, `external`, `learning_curve`: parts of the images, other images, more people
+- `scrutiny`: subgroups, images from elsewhere, more people, McNemar and DeLong for images in groups
 - `original_classes`: errors by the classes before `data.merge`
 """

@@ -3,8 +3,8 @@
 `study` (the folder and its configs), `run` and `training` (their members, each a run folder), `estimate` (how long they
 will take), `metric` (what they are compared by), `out_of_fold` (what members that never saw a person predict of their
 images), `test_set` (labelled test images), `conclude` with `report`, `figures`, `gallery` and `training_table` (its
-tables, figures and verdicts), `freeze_sweep` (a study over cut points), `learning_curve` (one over shares of the
-people), `subgroups`, `trained` (what a finished study is used for); `commands` has the command line.
+tables, figures and verdicts), `freeze_sweep` (a study over cut points), `scrutiny` (what a referee asks for beside the
+table), `trained` (what a finished study is used for); `commands` has the command line.
 
 From elsewhere: `study.Study`, `out_of_fold.collect`.
 """

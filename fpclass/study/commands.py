@@ -120,7 +120,7 @@ def learning_curve(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import parallel
     from fpclass.study import run as study_run
-    from fpclass.study.learning_curve import conclude_curve, plan_curve
+    from fpclass.study.scrutiny.learning_curve import conclude_curve, plan_curve
 
     parallel.use_all_cores()
     folder = pathlib.Path(args.workdir)

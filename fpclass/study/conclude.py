@@ -23,16 +23,16 @@ from fpclass.stats.reliability import calibration_report
 from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
-from fpclass.study.checklist import write_study_checklist
-from fpclass.study.clustered import p_columns, tests_for_reviewers
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
 from fpclass.study.gallery import draw_gallery, draw_grid
 from fpclass.study.looks import Look, describe_looks, look_at
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text
+from fpclass.study.scrutiny.checklist import write_study_checklist
+from fpclass.study.scrutiny.clustered import p_columns, tests_for_reviewers
+from fpclass.study.scrutiny.subgroups import study_subgroups, subgroup_section
 from fpclass.study.study import IMAGE_RANDOM, Study
-from fpclass.study.subgroups import study_subgroups, subgroup_section
 from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fpclass.report.style import COLOURS, FAINT, GREY, INK, new_figure, shorten, styled
 from fpclass.stats.intervals import Interval
-from fpclass.stats.learning_curve import Curve
+from fpclass.stats.scrutiny.learning_curve import Curve
 from fpclass.study.report import StudyRow
 
 BLUE, ORANGE, GREEN = COLOURS[:3]

@@ -19,9 +19,9 @@ from fpclass.run.prepare import positive_class
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.ensembling import combine_folds
-from fpclass.stats.external import frozen_findings, judge_frozen
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
 from fpclass.stats.scores import Score, SeedLogits, score_config_by
+from fpclass.stats.scrutiny.external import frozen_findings, judge_frozen
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study

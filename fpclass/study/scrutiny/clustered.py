@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fpclass.config import Config
-from fpclass.stats.clustered import clustered_tests
 from fpclass.stats.ensembling import average_members
+from fpclass.stats.scrutiny.clustered import clustered_tests
 from fpclass.study.out_of_fold import OutOfFold
 
 P_COLUMNS = {"p_mcnemar_clustered": "mcnemar_clustered", "p_auc_clustered": "delong_clustered"}

@@ -9,7 +9,7 @@ import pytest
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.learning_curve import curve_findings, fit_curve, learning_curve, training_noise
+from fpclass.stats.scrutiny.learning_curve import curve_findings, fit_curve, learning_curve, training_noise
 
 SHARES = np.array([0.25, 0.5, 0.75, 1])
 

@@ -13,7 +13,7 @@ from fpclass.run.subgroups import judge_subgroups, read_rows
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.decisions import cross_fitted_sets
 from fpclass.stats.ensembling import Ensemble
-from fpclass.stats.subgroups import subgroup_cells
+from fpclass.stats.scrutiny.subgroups import subgroup_cells
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 

@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.external import group_coverage
 from fpclass.stats.family import holm
 from fpclass.stats.intervals import (
     MIN_DEFINED,
@@ -31,6 +30,7 @@ from fpclass.stats.intervals import (
 )
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.reliability import expected_calibration_error
+from fpclass.stats.scrutiny.external import group_coverage
 from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, weighted_mean
 
 MAX_LEVELS = 20

@@ -20,7 +20,7 @@ from fpclass.errors import ConfigError
 from fpclass.report.style import save_figure
 from fpclass.run.prepare import note_of, read_model
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.learning_curve import Curve, curve_findings, learning_curve
+from fpclass.stats.scrutiny.learning_curve import Curve, curve_findings, learning_curve
 from fpclass.study.figures import curve_figure
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import collect, write_tables

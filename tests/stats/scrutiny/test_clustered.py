@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fpclass.stats.clustered import (
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.scrutiny.clustered import (
     MCNEMAR_FORMS,
     clustered_tests,
     delong,
@@ -13,7 +14,6 @@ from fpclass.stats.clustered import (
     mcnemar,
     mcnemar_clustered,
 )
-from fpclass.stats.cohort import Cohort
 from fpclass.stats.weighted_metrics import make_weighted_roc_auc
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.subgroups import EMPTY, levels_of, subgroup_cells, subgroup_findings, subgroup_report
+from fpclass.stats.scrutiny.subgroups import EMPTY, levels_of, subgroup_cells, subgroup_findings, subgroup_report
 
 BOOTSTRAP = Bootstrap(300, 0.95)
 
