@@ -1,4 +1,4 @@
-"""External validation: a study and a run on a second labelled data set, frozen; what is refused, left out and said."""
+"""What a referee asks of a study and of a run: another data set, frozen; subgroups; clustered tests; the checklist."""
 
 from __future__ import annotations
 
@@ -132,3 +132,73 @@ def test_nothing_left_nowhere_to_look(study, blobs, capsys):
     fails(capsys, ["validate", f"--workdir={study}"], "give the other data set")
     fails(capsys, ["validate", f"--data.root={blobs}", f"--workdir={study}"], "no image is left to validate on")
     fails(capsys, ["validate", f"--data.root={blobs}/gone", f"--workdir={study}"], "no folder")
+
+
+SUBGROUPS = "--config.evaluate.subgroups=('SEX','ID','filename','image_size')"
+
+
+def test_a_study_is_judged_by_subgroups(study, tmp_path, capsys):
+    """Also of columns that the study was not begun with, and what stands where there are no levels."""
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    assert cli.main(["evaluate", f"--workdir={folder}", SUBGROUPS]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for words in ("a level per group (16) of 32 images", "a level per image of 32 images", "have '2400'"):
+        assert words in out
+    report = json.loads((folder / "results.json").read_text())["subgroups"]
+    ensemble = json.loads((folder / "results.json").read_text())["ensemble"]["scores"]
+    levels = report["columns"]["SEX"]["levels"]
+    assert [level["name"] for level in levels] == ["0.0", "1.0"]
+    for level, recall in zip(levels, ensemble["per_class"].values(), strict=True):
+        assert level["score"]["value"] == pytest.approx(recall["recall"]["value"])
+        assert level["num_images"] == recall["support"] == 16
+        assert level["coverage"]["value"] is not None
+    frame = pd.read_csv(folder / "subgroups.csv")
+    assert frame["num_people"].tolist() == [8, 8]
+    text = (folder / "study.md").read_text()
+    assert "## Subgroups" in text
+    assert "(figures/subgroups.png)" in text
+    assert (folder / "figures/subgroups.png").stat().st_size > 5000
+    assert "subgroups by SEX" in (folder / "checklist.md").read_text()
+    fails(capsys, ["evaluate", f"--workdir={folder}", "--config.evaluate.subgroups=('hand',)"], "no column 'hand'")
+
+
+def test_a_run_is_judged_by_subgroups(run, blobs, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
+    assert cli.main(["evaluate", f"--workdir={folder}", SUBGROUPS]) == 0
+    assert "subgroups by SEX (2 levels)" in capsys.readouterr().out
+    metrics = json.loads((folder / "metrics.json").read_text())["validation"]
+    levels = metrics["subgroups"]["columns"]["SEX"]["levels"]
+    assert [level["score"]["value"] for level in levels] == [
+        pytest.approx(of["recall"]["value"]) for of in metrics["per_class"].values()
+    ]
+    assert levels[0]["coverage"] is None, "a run has no sets"
+    shutil.copytree(blobs / "processed/processed", tmp_path / "folder" / "0")
+    shutil.copytree(blobs / "processed/processed", tmp_path / "folder" / "1")
+    source = [f"--config.data.root={tmp_path / 'folder'}", "--config.data.source=folder", f"--workdir={tmp_path / 'r'}"]
+    flags = ["train", "--config=configs/base.py", "--until=ingest", *source]
+    fails(capsys, [*flags, "--config.evaluate.subgroups=('hand',)"], "names 'hand'", "has no columns", "image_size")
+    for wrong in ("('a','a')", "(' a',)", "('',)", "(3,)"):
+        fails(capsys, [*flags, f"--config.evaluate.subgroups={wrong}"], "evaluate.subgroups is")
+
+
+def test_tests_by_name_and_the_checklist(study):
+    frame = pd.read_csv(study / "study.csv").set_index("config")
+    found = json.loads((study / "results.json").read_text())["clustered_tests"]
+    (name,) = found
+    assert frame.loc[name, "p_mcnemar_clustered"] == pytest.approx(found[name]["mcnemar_clustered"]["p_value"])
+    assert frame.loc[name, "p_auc_clustered"] == pytest.approx(found[name]["delong_clustered"]["p_value"])
+    assert frame.loc["baseline"].filter(like="clustered").isna().all()
+    predictions = pd.read_csv(study / "out_of_fold.csv")
+    odds = predictions.assign(p=1 / (1 + np.exp(predictions["logit_0"] - predictions["logit_1"])))
+    mean = odds.groupby(["config", "filename"])[["p", "label"]].mean()
+    right = (mean["p"] > 0.5) == (mean["label"] == 1)
+    difference = right[name].mean() - right["baseline"].mean()
+    assert found[name]["mcnemar"]["difference"] == pytest.approx(difference)
+    text = (study / "checklist.md").read_text()
+    assert "images listed 38 → in quarantine 0 → without a label 6 → with a label 32" in text
+    assert "analysed 32 images of 16 people" in text
+    for item in ("| 12a | ", "| 20a | ", "| 23a | ", "| 27c | ", "| 10b | ", "| 24 | "):
+        assert item in text
+    assert "| 17 | ethical approval | MISSING: only the authors know |" in text
+    assert "3 folds x 2 seeds" in text
+    assert "no external validation" in text
