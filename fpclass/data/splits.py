@@ -111,12 +111,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
         pool, part = divide([1 - fraction, fraction], "hold-out")
         role[pool[part == 1]] = VALIDATION
     if split_config.train_share < 1:
-        pool = np.flatnonzero(role == TRAIN)
-        is_left_out = ~share_mask(groups[pool], labels[pool], split_config.train_share, f"{split_config.seed}/share")
-        role[pool[is_left_out]] = EXCLUDED
-        kept, everybody = (len(np.unique(groups[rows])) for rows in (pool[~is_left_out], pool))
-        share = f"split.train_share={split_config.train_share:g}"
-        notes.append(f"{share}: {kept} of {everybody} people (or independent images) train")
+        notes.append(_leave_out(role, groups, labels, split_config))
     if needs_selection and split_config.selection == "inner":
         fraction = split_config.selection_fraction
         pool, part = divide([1 - fraction, fraction], "inner")
@@ -202,6 +197,15 @@ def partition(
                 f"into {len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
             )
     return part_of[group_of]
+
+
+def _leave_out(role: np.ndarray, groups: np.ndarray, labels: Int[np.ndarray, " n"], split_config: Config) -> str:
+    """Excludes all but `split.train_share` of the people who train, in place; says how many are left."""
+    pool, share = np.flatnonzero(role == TRAIN), split_config.train_share
+    is_kept = share_mask(groups[pool], labels[pool], share, f"{split_config.seed}/share")
+    role[pool[~is_kept]] = EXCLUDED
+    kept, everybody = (len(np.unique(groups[rows])) for rows in (pool[is_kept], pool))
+    return f"split.train_share={share:g}: {kept} of {everybody} people (or independent images) train"
 
 
 def share_mask(groups: np.ndarray, labels: Int[np.ndarray, " n"], share: float, seed: str) -> np.ndarray:

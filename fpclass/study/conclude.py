@@ -99,6 +99,7 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
     drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
     _write(study, report, predictions, settings, drawn)
+    write_study_checklist(study, report)
     return to_text(report, study.folder)
 
 
@@ -257,7 +258,6 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
-    write_study_checklist(study, report)
     files.write_json(
         study.path("results.json"),
         {
