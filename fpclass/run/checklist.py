@@ -20,6 +20,8 @@ from fpclass.stats.intervals import Interval
 
 FILE = "checklist.md"
 AUTHORS = "MISSING: only the authors know"
+LONG = 50
+"""Letters of an answer from which on it is given once, and pointed to from other items."""
 
 TRIPOD: tuple[tuple[str, str, str], ...] = (
     ("1", "title names model, population, outcome", ""),
@@ -133,21 +135,25 @@ def write_checklist(folder: pathlib.Path, facts: Mapping[str, str]) -> pathlib.P
         facts.get("flow", AUTHORS),
         "",
     ]
-    for title, items in (
-        ("TRIPOD+AI (Collins et al., BMJ 2024)", TRIPOD),
-        ("STARD-AI (Sounderajah et al., Nature Medicine 2025; numbers of STARD 2015)", STARD),
+    said: dict[str, str] = {}
+    for name, title, items in (
+        ("TRIPOD+AI", "Collins et al., BMJ 2024", TRIPOD),
+        ("STARD-AI", "Sounderajah et al., Nature Medicine 2025; numbers of STARD 2015", STARD),
     ):
-        rows = [["item", "about", "here"], *([n, about, _answer(facts, key)] for n, about, key in items)]
-        answered = sum(not row[2].startswith("MISSING") for row in rows[1:])
-        parts += [f"## {title}", "", f"{answered} of {len(items)} items answered by the folder.", ""]
+        rows = [["item", "about", "here"]]
+        for number, about, key in items:
+            answer = " ".join(facts.get(key, "").split()) or AUTHORS
+            before = said.setdefault(answer, f"{name} {number}")
+            is_long = len(answer) > LONG and before != f"{name} {number}"
+            rows.append([number, about, f"as {before}" if is_long else answer])
+        missing = [row[0] for row in rows[1:] if row[2].startswith("MISSING")]
+        partly = [row[0] for row in rows[1:] if "(MISSING" in row[2]]
+        counted = f"{len(items) - len(missing)} of {len(items)} items are answered by the folder"
+        parts += [f"## {name} ({title})", "", f"{counted}, {len(partly)} of these in part.", ""]
         parts += [*markdown_table(rows), ""]
     path = folder / FILE
     files.write_text(path, "\n".join(parts))
     return path
-
-
-def _answer(facts: Mapping[str, str], key: str) -> str:
-    return " ".join(facts.get(key, "").split()) or AUTHORS
 
 
 def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], analysed: str) -> dict[str, str]:
