@@ -19,12 +19,12 @@ def write_study_checklist(study: Study, report: StudyReport) -> None:
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in report.ensemble.weights.items() if weight)
     facts |= {
         "division": f"{division} x {report.num_seeds} seeds; nobody (and no copy of an image) is in two folds; the "
-        "epoch is chosen on a part of the training people",
+        "epoch, where one is chosen, by a part of the training people",
         "measures": f"configs by {report.metric}, mean over folds and seeds (the estimand: of a training on people "
         f"like these); ensemble: {facts['measures']}; ECE {Interval.of(ece)}",
         "model": f"{len(report.rows)} configs compared ({', '.join(row.name for row in report.rows[:6])}"
-        f"{' …' if len(report.rows) > 6 else ''}), family-wise error by Holm; baseline: {facts['model']}; ensemble "
-        f"{weights}, weights, calibration and thresholds cross-fitted",
+        f"{' …' if len(report.rows) > 6 else ''}), errors of the whole table controlled; baseline: {facts['model']}; "
+        f"ensemble {weights}, weights, calibration and thresholds cross-fitted",
         "performance": f"ensemble, out of sample: {facts['performance']}; calibration: ECE {Interval.of(ece)} "
         f"({ece['expected_if_calibrated']:.3f} by chance alone)",
         "thresholds": "the most probable class; others, cross-fitted: "
