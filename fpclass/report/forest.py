@@ -15,8 +15,8 @@ from fpclass.stats.intervals import Interval
 
 
 @styled
-def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note: str = "") -> Figure | None:
-    """A row per level, the columns one below the other; None where no column has levels.
+def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note: str = "") -> Figure:
+    """A row per level, the columns one below the other.
 
     Args:
       report: from `fpclass.stats.scrutiny.subgroups.subgroup_report`.
@@ -26,8 +26,6 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
     """
     rows = _rows(report)
     headings = {shorten(name, 40) for name in report["columns"]}
-    if not any(level for _, level in rows):
-        return None
     metric = str(report["metric"]).replace("_", " ")
     has_sets = any(level and level["coverage"] for _, level in rows)
     panels = 3 + has_sets

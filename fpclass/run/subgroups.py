@@ -77,9 +77,7 @@ def write_subgroups(
         path.unlink(missing_ok=True)
         return
     files.write_csv(folder / f"subgroups{suffix}.csv", pd.DataFrame(records))
-    figure = forest_plot(report, overall, of=of, note=note)
-    if figure is not None:
-        save_figure(figure, path)
+    save_figure(forest_plot(report, overall, of=of, note=note), path)
 
 
 def read_rows(run: Run, filenames: Sequence[str], names: Sequence[str]) -> pd.DataFrame:

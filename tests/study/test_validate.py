@@ -142,7 +142,7 @@ def test_a_study_is_judged_by_subgroups(study, tmp_path, capsys):
     folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
     assert cli.main(["evaluate", f"--workdir={folder}", SUBGROUPS]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    for words in ("a level per group (16) of 32 images", "a level per image of 32 images", "have '2400'"):
+    for words in ("subgroups by ID (numbers, cut into 4 bands", "a level per image of 32 images", "have '2400'"):
         assert words in out
     report = json.loads((folder / "results.json").read_text())["subgroups"]
     ensemble = json.loads((folder / "results.json").read_text())["ensemble"]["scores"]
@@ -153,7 +153,7 @@ def test_a_study_is_judged_by_subgroups(study, tmp_path, capsys):
         assert level["num_images"] == recall["support"] == 16
         assert level["coverage"]["value"] is not None
     frame = pd.read_csv(folder / "subgroups.csv")
-    assert frame["num_people"].tolist() == [8, 8]
+    assert frame.loc[frame["column"] == "SEX", "num_people"].tolist() == [8, 8]
     text = (folder / "study.md").read_text()
     assert "## Subgroups" in text
     assert "(figures/subgroups.png)" in text

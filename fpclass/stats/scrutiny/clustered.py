@@ -156,18 +156,18 @@ def clustered_tests(first: Logits, second: Logits, cohort: Cohort) -> dict[str, 
       By name (mcnemar, mcnemar_clustered, mcnemar_durkalski, mcnemar_yang, delong, delong_clustered) what
       `PairedTest.to_json` gives.
     """
-    right = [cohort.check(logits).argmax(axis=1) == cohort.labels for logits in (first, second)]
+    one, two = (cohort.check(logits).argmax(axis=1) == cohort.labels for logits in (first, second))
     tests = {
-        "mcnemar": mcnemar(*right),
-        "mcnemar_clustered": mcnemar_clustered(*right, cohort.groups),
-        "mcnemar_durkalski": mcnemar_clustered(*right, cohort.groups, "durkalski"),
-        "mcnemar_yang": mcnemar_clustered(*right, cohort.groups, "yang"),
+        "mcnemar": mcnemar(one, two),
+        "mcnemar_clustered": mcnemar_clustered(one, two, cohort.groups),
+        "mcnemar_durkalski": mcnemar_clustered(one, two, cohort.groups, "durkalski"),
+        "mcnemar_yang": mcnemar_clustered(one, two, cohort.groups, "yang"),
     }
     if np.shape(first)[1] == 2:
-        scores = [one_vs_rest_scores(logits)[:, 1] for logits in (first, second)]
+        scores, others = (one_vs_rest_scores(logits)[:, 1] for logits in (first, second))
         is_positive = cohort.labels == 1
-        tests["delong"] = delong(*scores, is_positive)
-        tests["delong_clustered"] = delong_clustered(*scores, is_positive, cohort.groups)
+        tests["delong"] = delong(scores, others, is_positive)
+        tests["delong_clustered"] = delong_clustered(scores, others, is_positive, cohort.groups)
     return {name: test.to_json() for name, test in tests.items()}
 
 
