@@ -55,6 +55,8 @@ def get_config() -> ConfigDict:
     split.validation_fraction = 0.2           # share of the labelled images that the result is reported on
     split.num_folds = 0                       # 0: one hold-out; k: k folds of which split.fold validates
     split.fold = 0                            # which of the folds validates
+    split.train_share = 1.0                   # share of the people who train, in (0, 1]; others are left out: for
+                                              # learning curves (`launch.py learning-curve`)
     split.grouped = True                      # keep a person's images together; False leaks, and says so
     split.selection = "inner"                 # where the best epoch is chosen: inner (part of train) | validation
     split.selection_fraction = 0.15           # inner: share of the training images set aside for that choice
@@ -187,6 +189,8 @@ def get_config() -> ConfigDict:
                                               # classes; study.metric = "f1": the second of two
     evaluate.prevalence = 0.0                 # share of the positive class, in (0, 1), at which PPV, NPV and net
                                               # benefit are given; 0: that of the data
+    evaluate.subgroups = ()                   # columns of the CSV ("hand", "age") whose levels are judged each; of any
+                                              # images also image_size (pixels), image_width, image_height, image_mode
     evaluate.confidence = 0.95                # coverage of intervals; studies err with 1 - this, family-wise
 
     explain = config.explain = ConfigDict()

@@ -143,6 +143,19 @@ def given_keys(overrides: Sequence[str]) -> set[str]:
     return {key for key in map(_key_of, overrides) if key is not None}
 
 
+def split_overrides(overrides: Sequence[str], section: str) -> tuple[list[str], list[str]]:
+    """The arguments about keys of a section, also those in two parts, and all others."""
+    of_section: list[str] = []
+    others: list[str] = []
+    into = others
+    for argument in overrides:
+        key = _key_of(argument)
+        if key is not None or argument.startswith("-"):
+            into = of_section if key is not None and key.startswith(f"{section}.") else others
+        into.append(argument)
+    return of_section, others
+
+
 def _key_of(argument: str) -> str | None:
     """The key that an argument such as `--config.seed=3` or `--noconfig.split.grouped` names; None for other ones."""
     prefix, dot, key = argument.split("=")[0].partition("config.")

@@ -33,7 +33,8 @@ class Splits:
         image or a near copy of it, or an image of its own: what intervals resample, and what is never divided unless
         split.grouped=False), label (as the source has it), fold (-1 outside of folds), role (train, selection: where
         the best epoch is chosen, validation: what is reported, test: labelled rows that the source sets aside,
-        predict, excluded: kept out because the same person or image is held out; "" for quarantined rows).
+        predict, excluded: kept out because the same person or image is held out, or by split.train_share; "" for
+        quarantined rows).
       notes: what a person should know about this split, one line each.
     """
 
@@ -109,6 +110,8 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
         fraction = split_config.validation_fraction
         pool, part = divide([1 - fraction, fraction], "hold-out")
         role[pool[part == 1]] = VALIDATION
+    if split_config.train_share < 1:
+        notes.append(_leave_out(role, groups, labels, split_config))
     if needs_selection and split_config.selection == "inner":
         fraction = split_config.selection_fraction
         pool, part = divide([1 - fraction, fraction], "inner")
@@ -194,6 +197,32 @@ def partition(
                 f"into {len(shares)} parts: add data" + ", or lower split.num_folds" * (len(shares) > 2)
             )
     return part_of[group_of]
+
+
+def _leave_out(role: np.ndarray, groups: np.ndarray, labels: Int[np.ndarray, " n"], split_config: Config) -> str:
+    """Excludes all but `split.train_share` of the people who train, in place; says how many are left."""
+    pool, share = np.flatnonzero(role == TRAIN), split_config.train_share
+    is_kept = share_mask(groups[pool], labels[pool], share, f"{split_config.seed}/share")
+    role[pool[~is_kept]] = EXCLUDED
+    kept, everybody = (len(np.unique(groups[rows])) for rows in (pool[is_kept], pool))
+    return f"split.train_share={share:g}: {kept} of {everybody} people (or independent images) train"
+
+
+def share_mask(groups: np.ndarray, labels: Int[np.ndarray, " n"], share: float, seed: str) -> np.ndarray:
+    """Which images belong to the first share of the groups of each class, in an order by hash, bool [n].
+
+    A smaller share is part of a larger one. A group's class is that of most of its images. A class keeps two groups,
+    if it has two.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), int(labels.max(initial=0)) + 1), np.int64)
+    np.add.at(counts, (group_of, labels), 1)
+    class_of = counts.argmax(axis=1)
+    is_kept = np.zeros(len(names), bool)
+    for k in np.unique(class_of):
+        ordered = sorted(np.flatnonzero(class_of == k).tolist(), key=lambda u: _hash(f"{seed}/{names[u]}"))
+        is_kept[ordered[: max(2, round(share * len(ordered)))]] = True
+    return is_kept[group_of]
 
 
 def _why_few_groups(table: Table, groups: np.ndarray, pool: np.ndarray, num_parts: int, *, grouped: bool) -> str:

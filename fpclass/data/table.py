@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,16 @@ WARNING = "warning"
 
 NUM_NAMES = 3
 """How many files of a finding the terminal names."""
+
+COLUMN = "column "
+"""What the names of columns of the source begin with, in a table that keeps them."""
+MEASURED = {
+    "image_size": lambda rows: (rows["width"] * rows["height"]).astype(np.int64),
+    "image_width": lambda rows: rows["width"].astype(np.int64),
+    "image_height": lambda rows: rows["height"].astype(np.int64),
+    "image_mode": lambda rows: rows["mode"],
+}
+"""Columns that every audited table makes of itself: size in pixels, width and height in px, colours as the file has."""
 
 COLUMNS = ("filename", "path", "label", "raw_label", "group", "split", "quarantine")
 
@@ -68,6 +79,7 @@ class Table:
         `UNLABELLED` or `OUT_OF_RANGE`), raw_label (as the source has it), group (the person; "" for none), split ("" or
         "train", "validation", "test" as the source gives it), quarantine ("" or why the row takes no part).
         Where copies were added also copy_of (the filename of the original; "" for an image that is none).
+        Where they were asked for, columns of the source, as `COLUMN` + name, of str.
         After merging also original (the class as the source has it; "" without a label); after the audit also what it
         measured: sha256, pixel_sha256, width, height, mode, ….
       classes: label values in the source's own coding, in the order of the class indices.
@@ -80,6 +92,7 @@ class Table:
       notes: what a person should know before these images are divided, one line each.
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
       findings: what reading the source showed, for the audit.
+      listed_in: the file that lists the images; None where folders do.
     """
 
     rows: Any  # a data frame; to pandas' own annotations nearly every expression may be anything
@@ -93,6 +106,7 @@ class Table:
     notes: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    listed_in: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,6 +146,15 @@ class Table:
     def with_columns(self, **columns: Any) -> Table:
         """A copy of the table with these columns added or replaced."""
         return dataclasses.replace(self, rows=self.rows.assign(**columns))
+
+
+def column_cells(rows: Any, name: str) -> list[str] | None:
+    """The cells of a column that makes subgroups, of audited rows; None where they do not have it."""
+    if COLUMN + name in rows:
+        return rows[COLUMN + name].astype(str).tolist()
+    if name in MEASURED and {"width", "height", "mode"} <= set(rows):
+        return MEASURED[name](rows).astype(str).tolist()
+    return None
 
 
 def canonical_label(value: object) -> str:

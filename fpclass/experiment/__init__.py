@@ -95,8 +95,8 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 -
 ADDED: tuple[str, ...] = (
     "augment.fixed_views",
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
-    *("evaluate.positive_class", "evaluate.prevalence", "predict.pool"),
-    *("study.risk_confidence", "study.sets"),
+    *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "predict.pool"),
+    *("split.train_share", "study.risk_confidence", "study.sets"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
@@ -123,6 +123,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 0 <= x < 1,
         "model.block_dropout_rate model.dropout_rate optim.momentum train.label_smoothing train.ema_decay",
     ),
+    "in (0, 1]": (lambda x: 0 < x <= 1, "split.train_share"),
     "in (0, 1)": (
         lambda x: 0 < x < 1,
         "split.validation_fraction split.selection_fraction optim.plateau_factor study.miss_rate study.risk_confidence",

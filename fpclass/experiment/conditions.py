@@ -106,6 +106,11 @@ def conditions_after_training(config: Any) -> Conditions:
         ),
         "evaluate.prevalence": (0 <= config.evaluate.prevalence < 1, "in (0, 1), or 0 for that of the data"),
         "study.max_risk": (0 <= study.max_risk <= 1, "in [0, 1]"),
+        "evaluate.subgroups": (
+            all(isinstance(name, str) and name.strip() == name != "" for name in config.evaluate.subgroups)
+            and len(set(config.evaluate.subgroups)) == len(config.evaluate.subgroups),
+            '("column", …), names of columns, every one once',
+        ),
         "evaluate.confidence": (0.5 < config.evaluate.confidence < 1, "in (0.5, 1)"),
     }
 

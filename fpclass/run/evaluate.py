@@ -13,12 +13,14 @@ from fpclass.data.table import Table
 from fpclass.experiment import needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
+from fpclass.run.checklist import run_facts, write_checklist
 from fpclass.run.decisions.people import PeopleOfRun
 from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, positive_class, read_classes
+from fpclass.run.subgroups import judge_subgroups
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
@@ -61,6 +63,16 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
         metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
         metrics[split] |= people.judge(part, cohort)
+        metrics[split]["subgroups"] = judge_subgroups(
+            run.folder,
+            table.rows.iloc[prepared.splits.rows(split)],
+            rule.calibration.apply(part.logits),
+            cohort,
+            config,
+            of=f"{split} images",
+            suffix="" if split == VALIDATION else f"_{split}",
+            note=prepared.note,
+        )
     metrics["calibration"]["summary"] = describe_rule(rule, metrics["calibration"][VALIDATION], table.class_names[-1])
     metrics["calibration"]["summary"] += people.summary(metrics[VALIDATION])
     on_test = _scores_of(metrics[TEST], table, config) if TEST in metrics else {}
@@ -73,6 +85,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     curves = figures.learning_curves(history, chosen_epoch=metrics["epoch"], test=on_test, note=prepared.note)
     figures.save_figure(curves, run.path("figures/learning_curves.png"))
     metrics["findings"] = show_errors(run, prepared, predictions)
+    write_checklist(run.folder, run_facts(run.folder, config, metrics, VALIDATION))
     files.write_json(run.path("metrics.json"), metrics)
     return metrics
 
@@ -109,6 +122,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
+        "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",
         "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the worst errors, the data",
         "checkpoints": "best and last weights",
     }
@@ -137,7 +151,12 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)
     units_are = "people" if " people" in str(judged["interval"]) else "independent images"
     about = counted(judged["num_images"], judged["num_groups"], units_are)
-    return [f"  {split:<10}  {shown}", f"              {about}; {judged['interval']}"]
+    found = (judged.get("subgroups") or {}).get("findings", [])
+    return [
+        f"  {split:<10}  {shown}",
+        f"              {about}; {judged['interval']}",
+        *(f"    {line}" for line in found),
+    ]
 
 
 def _describe_selection(config: Config, splits: Splits) -> str:

@@ -92,11 +92,14 @@ class Run:
         """Writes a table, whole or not at all."""
         files.write_csv(self.path(name), frame)
 
-    def read_csv(self, name: str, columns: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
+    def read_csv(
+        self, name: str, columns: Sequence[str] = (), numbers: Sequence[str] = (), text: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """Reads a table that this run wrote; text columns stay text.
 
         Args:
           columns: that have to be there.
+          text: further columns that stay text, if they are there.
           numbers: beginnings of the names of columns that have to be there and hold finite numbers alone.
 
         Raises:
@@ -105,9 +108,10 @@ class Run:
         path = self.path(name)
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise RunError(f"{path}: cannot be read (it is no file)")
-        text: Any = dict.fromkeys(("filename", "group", "label", "raw_label", "original", "unit", "sha256"), str)
+        of_text = ("filename", "group", "label", "raw_label", "original", "unit", "sha256", "pixel_sha256", *text)
+        dtype: Any = dict.fromkeys(of_text, str)
         try:
-            frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
+            frame = pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values={})
         except FileNotFoundError:
             raise RunError(f"{path}: not found; run `launch.py train` with this --workdir first") from None
         except (OSError, ValueError) as error:

@@ -79,7 +79,7 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
       DataError: the data set is not where or what the config says.
     """
     data = config.data
-    table = load_table(data, progress)
+    table = load_table(data, progress, config.evaluate.subgroups)
     images, facts = decode_table(
         table,
         Decoding.of(data),

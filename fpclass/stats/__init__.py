@@ -10,5 +10,6 @@
 - `fold_average`: the average over folds that predicts new images, made as sure as it may be
 - `decision_rule`: a calibration with thresholds, and what they were fitted on
 - `evidence`: the person as the unit, likelihood ratios, diagnostic accuracy
+- `scrutiny`: subgroups, images from elsewhere, more people, McNemar and DeLong for images in groups
 - `original_classes`: errors by the classes before `data.merge`
 """

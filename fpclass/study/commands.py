@@ -1,4 +1,4 @@
-"""The commands of a study folder, study and freeze-sweep, and submit, of a run or a study."""
+"""The commands of a study folder, study, freeze-sweep and learning-curve, and submit, of a run or a study."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fpclass.console import interruptible, say
 from fpclass.errors import ConfigError
 from fpclass.flags import (
     Command,
+    add_config_flag,
     add_process_flags,
     add_strict_flag,
     add_study_workdir_flag,
@@ -38,6 +39,14 @@ Any key of configs/base.py can be set, as for study.
 
   launch.py freeze-sweep --config=configs/transfer/gradual.py --config.data.root=DIR
   launch.py freeze-sweep --config=configs/transfer/gradual.py --cuts head block6 block4 --seeds=3 …
+"""
+
+
+CURVE_EPILOG = """
+The people who validate are the same for every share, and a smaller share is part of a larger one.
+
+  launch.py learning-curve --config=configs/footprints/baseline.py --folds=5 --config.data.root=DIR
+  launch.py learning-curve --config=FILE --folds=5 --seeds=3 --shares=0.125,0.25,0.5,1 --workdir=runs/curve
 """
 
 
@@ -104,6 +113,28 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     return 1 if failures else 0
 
 
+def learning_curve(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Trains a config on shares of the people of every fold: how good it is by their number, and what more would bring.
+
+    The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a share failed.
+    """
+    from fpclass import parallel
+    from fpclass.study import run as study_run
+    from fpclass.study.scrutiny.learning_curve import conclude_curve, plan_curve
+
+    parallel.use_all_cores()
+    folder = pathlib.Path(args.workdir)
+    numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
+    plan = plan_curve(folder, args.config, overrides, **numbers, shares=args.shares)
+    with plan.claimed(), interruptible() as interruption:
+        failures = study_run.train_study(plan, study_run.StudyData(plan, strict=args.strict), interruption)
+        if failures is None:
+            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            return interruption.exit_code
+        say(conclude_curve(plan, failures))
+    return 1 if failures else 0
+
+
 def submit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv.
 
@@ -162,6 +193,23 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add_strict_flag(parser)
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    """The type of `--shares`."""
+    share = at_least(1e-6, at_most=1.0)
+    return tuple(share(part) for part in text.split(","))
+
+
+def _add_curve_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add_config_flag(parser)
+    add("--folds", type=at_least(2), default=5, metavar="K", help="parts of the people; default %(default)s")
+    add("--seeds", type=at_least(1), default=1, metavar="S", help="trainings per fold; default %(default)s")
+    shares = "of the people of each fold that train; default 0.25,0.5,0.75,1"
+    add("--shares", type=_shares, default=(0.25, 0.5, 0.75, 1.0), metavar="A,B,C", help=shares)
+    add_study_workdir_flag(parser, "runs/learning-curve")
+    add_strict_flag(parser)
+
+
 def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser)
     ensemble = "a study is meant: members averaged, configs weighted by ensemble.json; refuses a run folder"
@@ -171,5 +219,6 @@ def _add_submit_flags(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("study", study, _add_study_flags, EPILOG),
     Command("freeze-sweep", freeze_sweep, _add_sweep_flags, SWEEP_EPILOG),
+    Command("learning-curve", learning_curve, _add_curve_flags, CURVE_EPILOG),
     Command("submit", submit, _add_submit_flags),
 )

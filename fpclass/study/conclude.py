@@ -34,6 +34,9 @@ from fpclass.study.metric import metric_of, name_of
 from fpclass.study.new_images import sharpening_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, sets_markdown, to_frame, to_markdown, to_text
+from fpclass.study.scrutiny.checklist import write_study_checklist
+from fpclass.study.scrutiny.clustered import p_columns, tests_for_reviewers
+from fpclass.study.scrutiny.subgroups import study_subgroups, subgroup_section
 from fpclass.study.study import IMAGE_RANDOM, Study
 from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
@@ -102,12 +105,14 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         },
         predictions_file=study.predictions_file,
         looks=describe_looks(looks, look),
-        test=judge_test(aside, study, settings, described["classes"], record, chosen) if aside else None,
+        test=judge_test(aside, study.num_splits, settings, described["classes"], record, chosen) if aside else None,
         referee=answer_referee(study, predictions, pooled, choice, settings, named, note),
+        subgroups=study_subgroups(study, predictions, ensemble, metric, described),
     )
     drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
     drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
     _write(study, report, predictions, settings, drawn)
+    write_study_checklist(study, report)
     return to_text(report, study.folder)
 
 
@@ -251,12 +256,14 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
 def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config, drawn: Sequence[str]) -> None:
     """Writes the table, the report and its figures, and shows in the report those that are drawn."""
     frame = to_frame(report.rows, report.metric, report.source)
+    clustered = tests_for_reviewers(predictions, study.baseline, settings)
     for metric in OVERALL_METRICS:
         means = {
             name: float(np.nanmean(member_scores(logits, report.cohort, metric)))
             for name, logits in predictions.logits.items()
         }
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
+    frame = frame.join(pd.DataFrame([p_columns(clustered.get(row.name)) for row in report.rows]))
     of_test = {}
     if test := report.test:
         frame = frame.join(pd.DataFrame([test.columns(row.name) for row in report.rows]))
@@ -270,6 +277,7 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         **of_test,
         **(report.referee.sections if report.referee else {}),
         "Coverage of the conformal sets": sets_markdown(report),
+        **subgroup_section(report.subgroups),
         **describe_originals(study, report, predictions.filenames),
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
@@ -293,6 +301,8 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
             "decisions": report.decisions,
             "sharpening": report.sharpening.to_json(),
             "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
+            "subgroups": report.subgroups,
+            "clustered_tests": clustered,
             "test": test.to_json() if test else None,
             **(report.referee.values if report.referee else {}),
         },

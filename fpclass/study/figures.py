@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fpclass.report.style import COLOURS, FAINT, GREY, INK, new_figure, shorten, styled
 from fpclass.stats.intervals import Interval
+from fpclass.stats.scrutiny.learning_curve import Curve
 from fpclass.study.report import StudyRow
 
 BLUE, ORANGE, GREEN = COLOURS[:3]
@@ -99,6 +100,35 @@ def sweep_figure(
 
 
 @styled
+def curve_figure(curve: Curve, metric: str, *, confidence: float, note: str = "") -> Figure:
+    """Scores by the number of people that are trained on, and the power law through them with its band."""
+    what = metric.replace("_", " ")
+    figure = new_figure(8, 5, f"{what[0].upper()}{what[1:]} by the people that it learns from", note)
+    axes = figure.add_subplot()
+    if curve.curve:
+        bounds = np.array([[at.low, at.value, at.high] for at in curve.curve], float).T
+        is_seen = curve.ahead <= curve.num_people.max()
+        label = f"{confidence:.0%} band of a power law"
+        axes.fill_between(curve.ahead, bounds[0], bounds[2], color=BLUE, alpha=0.15, linewidth=0, label=label)
+        axes.plot(curve.ahead[is_seen], bounds[1][is_seen], color=BLUE)
+        is_ahead = curve.ahead >= curve.num_people.max()
+        axes.plot(curve.ahead[is_ahead], bounds[1][is_ahead], color=BLUE, linestyle="--", label="not trained")
+        axes.set_title(f"twice the people: {curve.gain:+}", loc="left", color=GREY)
+    else:
+        axes.set_title(f"no curve: {curve.why_not}", loc="left", color=GREY)
+    values = np.array([score.value for score in curve.scores], float)
+    ends = np.array([[score.low, score.high] for score in curve.scores], float).T
+    errors = np.abs(np.nan_to_num(ends - values))
+    label = f"trained, {confidence:.0%}"
+    axes.errorbar(curve.num_people, values, errors, color=INK, marker="o", markersize=5, capsize=3, linewidth=0,
+                  elinewidth=1.4, label=label)  # fmt: skip
+    axes.set(xlabel="people (or independent images) in training", ylabel=what, xlim=(0, None))
+    axes.grid()
+    axes.legend(loc="best")
+    return figure
+
+
+@styled
 def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
     """Accuracy against confidence by `calibration_report`, before and after calibration, over where the images are.
 
@@ -108,7 +138,8 @@ def reliability_diagram(report: Mapping[str, Any], note: str = "") -> Figure:
     title, ratios = "Reliability: is it right as often as it says?", (3, 1, 3)[: 3 if has_class else 2]
     figure = new_figure(9, 9.2 if has_class else 5.6, title, note)
     upper, lower, *third = figure.subplots(len(ratios), 2, height_ratios=ratios)
-    stages = {"before": "before calibration", "after": f"after calibration ({report['method']}, cross-fitted)"}
+    how = f"{report['method']}, {report.get('fitted', 'cross-fitted')}"
+    stages = {"before": "before calibration", "after": f"after calibration ({how})"}
     counts = [report[stage]["confidence_counts"] for stage in stages]
     num_bars = len(counts[0])
     # For two classes no confidence is below one half: that half would be empty paper.

@@ -99,6 +99,7 @@ class StudyReport:
       sharpening: of the average over folds, for new images.
       sets: which conformal sets new images get.
       predictions_file: name of the table of predictions of labelled images.
+      subgroups: of the ensemble, from `subgroup_report`; None where none are asked for.
       test: how good they are on labelled test images; None where there are none.
       referee: by person, as evidence, and in terms of diagnosis.
     """
@@ -123,6 +124,7 @@ class StudyReport:
     predictions_file: str = "out_of_fold.csv"
     test: OnTest | None = None
     referee: Referee | None = None
+    subgroups: dict[str, Any] | None = None
 
 
 def to_text(report: StudyReport, folder: pathlib.Path) -> str:
@@ -132,7 +134,7 @@ def to_text(report: StudyReport, folder: pathlib.Path) -> str:
     tables = [name for name in (report.predictions_file, "test_predictions.csv") if (folder / name).is_file()]
     written = [
         "",
-        f"written     {folder / 'study.md'}, study.csv, results.json, figures/study.png",
+        f"written     {folder / 'study.md'}, study.csv, results.json, checklist.md, figures/study.png",
         f"            {', '.join([*tables, 'members/'])}",
     ]
     on_test = report.test
@@ -209,6 +211,7 @@ def _findings(report: StudyReport) -> list[str]:
             f"the leak: {name} on image-random folds {format_number(inflation.random)}, on folds of people "
             f"{format_number(inflation.grouped)}: inflated by {inflation.difference:+}"
         )
+    lines += (report.subgroups or {}).get("findings", [])
     lines += [f"the leak: {name} on image-random folds FAILED: {why}" for name, why in report.failed_splits.items()]
     return lines
 

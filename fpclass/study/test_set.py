@@ -1,12 +1,13 @@
-"""Labelled test images of a study: how good its configs and its ensemble are on what nothing was chosen by.
+"""Images that nothing was chosen by: how good configs and their ensemble are on a test split, or another data set.
 
-All members predict them, on folds too: the images that a data set sets aside for this are in no fold.
+All members predict them, on folds too: such images are in no fold. Calibration, thresholds, abstention and sets are
+those that were fitted before; nothing is fitted here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from fpclass.config import Config
 from fpclass.data.splits import TEST
 from fpclass.errors import RunError
 from fpclass.run.prepare import positive_class
-from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.fold_average import Sharpening, combine_folds
+from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.fold_average import UNSHARPENED, Sharpening, combine_folds
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
 from fpclass.stats.promises import Promises
-from fpclass.stats.reliability import expected_calibration_error
 from fpclass.stats.scores import Score, SeedLogits, score_config_by
+from fpclass.stats.scrutiny.external import frozen_findings, judge_frozen
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study
@@ -31,7 +32,7 @@ ENSEMBLE = "the ensemble"
 
 @dataclasses.dataclass(frozen=True)
 class SetAside:
-    """Predictions of labelled test images.
+    """Predictions of labelled images that nothing was chosen by.
 
     Attributes:
       filenames: [N].
@@ -45,7 +46,7 @@ class SetAside:
 
 @dataclasses.dataclass(frozen=True)
 class OnTest:
-    """How good configs are on labelled test images.
+    """How good configs are on labelled images that nothing was chosen by.
 
     Attributes:
       titles: of the scores, by the names that they have in files.
@@ -53,6 +54,9 @@ class OnTest:
       ensemble: of `evaluate_predictions`, calibrated and weighted as the validation images, or folds, say.
       logits: of the ensemble [N, K].
       chosen: name of the config that these chose; "" where there is one only.
+      frozen: of `judge_frozen`, of the ensemble.
+      called: what tables call these images, in a word.
+      origin: where they come from, in a clause.
     """
 
     judged: SetAside
@@ -61,6 +65,9 @@ class OnTest:
     ensemble: dict[str, Any]
     logits: np.ndarray
     chosen: str
+    frozen: dict[str, Any]
+    called: str = "test"
+    origin: str = "that the data set sets aside"
 
     def columns(self, name: str) -> dict[str, float | None]:
         """A config's columns of study.csv; empty for one that failed."""
@@ -80,6 +87,7 @@ class OnTest:
                 for name, scores in self.scores.items()
             },
             "ensemble": self.ensemble,
+            **self.frozen,
         }
 
     def cells(self, *, has_intervals: bool) -> list[list[str]]:
@@ -99,20 +107,18 @@ class OnTest:
         cohort = self.judged.cohort
         people = f" of {cohort.num_groups} people" if cohort.groups_are == "people" else ""
         lines = [
-            f"test: {len(cohort)} images{people} that the data set sets aside; nothing is chosen by them, and they are "
+            f"{self.called}: {len(cohort)} images{people} {self.origin}; nothing is chosen by them, and they are "
             "scored once, with the weights that each member kept; mean ± standard deviation over the members"
         ]
         if self.chosen:
             shown = ", ".join(f"{title} {self.scores[self.chosen][key].mean}" for key, title in self.titles.items())
-            lines.append(f"test, the config chosen without them, {self.chosen}: {shown}")
+            lines.append(f"{self.called}, the config chosen without them, {self.chosen}: {shown}")
         of_ensemble = {name: Interval.of(self.ensemble[name]) for name in ("log_loss", "accuracy", "roc_auc")}
         shown = ", ".join(f"{name.replace('_', ' ')} {score}" for name, score in of_ensemble.items())
-        lines.append(f"test, {ENSEMBLE}, weighted and calibrated without their labels: {shown}")
-        ece, by_chance = Interval.of(self.ensemble["ece"]), self.ensemble["ece"]["expected_if_calibrated"]
-        covered, decided, risk = (Interval.of(self.ensemble[key]) for key in ("set_coverage", "coverage", "risk"))
-        abstains = f"; it decides {decided} of the images and errs in {risk} of those" if decided.value else ""
-        lines.append(f"test, {ENSEMBLE}: ECE {ece} ({by_chance:.3f} by chance alone); sets cover {covered}{abstains}")
-        return lines
+        is_one = len(self.judged.logits) == 1 == len(next(iter(self.judged.logits.values())))
+        whole = "the network" if is_one else ENSEMBLE
+        lines.append(f"{self.called}, {whole}, weighted and calibrated without their labels: {shown}")
+        return [*lines, *(f"{self.called}, {line}" for line in frozen_findings(self.frozen))]
 
 
 def collect_labelled_test(study: Study, names: Iterable[str], class_names: Sequence[str]) -> SetAside | None:
@@ -140,11 +146,23 @@ def collect_labelled_test(study: Study, names: Iterable[str], class_names: Seque
 
 
 def judge_test(
-    judged: SetAside, study: Study, settings: Config, classes: Sequence[str], ensemble: dict[str, Any], chosen: str
+    judged: SetAside,
+    num_splits: int,
+    settings: Config,
+    classes: Sequence[str],
+    ensemble: Mapping[str, Any],
+    chosen: str,
+    **named: str,
 ) -> OnTest:
-    """Scores all members, and the ensemble that ensemble.json describes, on test images.
+    """Scores all members, and the ensemble that ensemble.json describes, on images that nothing was chosen by.
 
     Precision and F1 are of `evaluate.positive_class`, or else means over the classes.
+
+    Args:
+      num_splits: folds of the members, or 1.
+      ensemble: weights, average, calibration, thresholds, perhaps sharpening and promises, as ensemble.json has
+        them.
+      named: what `OnTest` calls the images.
     """
     bootstrap = Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
     cohort = judged.cohort
@@ -160,10 +178,15 @@ def judge_test(
     for name, logits in judged.logits.items():
         by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
         scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
-    weights, calibration = ensemble["weights"], Calibration.from_json(ensemble["calibration"])
-    weighted, sharpening = {name: judged.logits[name] for name in weights}, Sharpening.from_json(ensemble["sharpening"])
-    combined = combine_folds(weighted, study.num_splits, weights, calibration, ensemble["average"], sharpening)
-    of_ensemble = evaluate_predictions(combined, cohort, bootstrap)
-    of_ensemble["ece"] = expected_calibration_error(combined, cohort, bootstrap)
-    of_ensemble |= Promises.from_json(ensemble["promises"], len(classes)).judge(combined, cohort, bootstrap)
-    return OnTest(judged, titles, scores, of_ensemble, combined, chosen)
+    rule = DecisionRule.from_json(ensemble, "ensemble.json")
+    weighted = {name: judged.logits[name] for name in ensemble["weights"]}
+    nothing, sharpening = DecisionRule.nothing(len(classes), ""), Sharpening.from_json(ensemble.get("sharpening"))
+    before, combined = (
+        combine_folds(weighted, num_splits, ensemble["weights"], of_folds.calibration, ensemble["average"], scale)
+        for of_folds, scale in ((nothing, UNSHARPENED), (rule, sharpening))
+    )
+    promised = ensemble.get("promises")
+    promises = None if promised is None else Promises.from_json(promised, len(classes))
+    frozen = judge_frozen(before, combined, cohort, bootstrap, rule, promises=promises, cost=settings.study.cost)
+    evaluated = evaluate_predictions(combined, cohort, bootstrap)
+    return OnTest(judged, titles, scores, evaluated, combined, chosen, frozen, **named)

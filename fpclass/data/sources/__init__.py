@@ -1,14 +1,13 @@
 """Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`.
 
 `folders` says which folders are classes and which splits, `archive` unpacks what `data.root` may be besides a folder,
-`copies` adds saved augmented images, `tfds` reads TensorFlow Datasets. From elsewhere: `load_table` and `FileReader`.
+`columns` reads those of a CSV, `copies` adds saved augmented images, `tfds` reads TensorFlow Datasets. From elsewhere:
+`load_table` and `FileReader`.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 
 from fpclass.data.files import ImageIndex, all_files, csv_files, is_text, looks_like_image, some_of
 from fpclass.data.sources import archive
+from fpclass.data.sources.columns import LIMIT_KEY, read_columns, subgroup_columns
 from fpclass.data.sources.copies import add_copies, holds_copies
 from fpclass.data.sources.folders import TRAIN, read_layout
 from fpclass.data.table import (
@@ -34,15 +34,18 @@ from fpclass.data.table import (
     one_spelling,
 )
 from fpclass.errors import ConfigError, DataError
-from fpclass.files import MAX_FILE_MB, cache_dir, expanded, read_bytes, read_text
+from fpclass.files import MAX_FILE_MB, cache_dir, expanded, read_bytes
 
-LIMIT_KEY = "data.max_file_mb"
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A file of this name in the root says that the images were drawn, not taken."""
 
 
-def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Table:
+def load_table(data_config: ConfigDict, progress: Progress | None = None, subgroups: Sequence[str] = ()) -> Table:
     """Lists the images of a data set with what its source says about them; opens and quarantines none.
+
+    Args:
+      subgroups: columns of the source that are kept, as `COLUMN` + their names, for `evaluate.subgroups`; those of
+        `MEASURED` are of the images themselves, and are there after the audit.
 
     Raises:
       ConfigError: a key of the section makes no sense.
@@ -55,6 +58,7 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None) -> Tab
     config = ConfigDict({**data, "class_names": ()}) if data.merge else data
     try:
         table = SOURCES[data_config.source](config, progress)
+        table = table.with_columns(**subgroup_columns(table, data, subgroups)) if subgroups else table
     except OSError as error:
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
     if data_config.source in ("csv", "folder"):  # the others know their classes
@@ -124,7 +128,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
     if not base.is_dir():
         raise DataError(f"data.image_dir: no folder {base}; give a folder below {root}, or leave it empty")
     keys = ["filename_column", "label_column"] + ["group_column"] * bool(data.group_column)
-    lines, (filename, label, *group) = _read_columns(path, {f"data.{key}": data[key] for key in keys}, data.max_file_mb)
+    lines, (filename, label, *group) = read_columns(path, {f"data.{key}": data[key] for key in keys}, data.max_file_mb)
     _check_filenames(path, lines, filename, data.filename_column)
     label, findings = _without_missing(filename, label, data, "label_column", _named_classes(data))
     groups = None
@@ -147,6 +151,7 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
         read=FileReader(tuple(paths), data.max_file_mb),
         source=f"{'SYNTHETIC ' * is_synthetic}csv {path}{_origin(data)}",
         is_synthetic=is_synthetic,
+        listed_in=path,
         unlisted=tuple(sorted(set(index.images) - set(files))),
         findings=findings + _spelling_findings(filename, raw_label, several),
     )
@@ -189,46 +194,6 @@ def _csv_path(root: Path, name: str) -> Path:
             f"or use data.source=folder"
         )
     return root / there[0]
-
-
-def _read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[list[int], list[list[str]]]:
-    """The line number of each row of a CSV, and the stripped cells of some columns (config key -> name of the column).
-
-    The file is UTF-8, with or without a byte order mark, separated by commas, with a header.
-
-    Raises:
-      DataError: the file cannot be read as this, lacks a column or has no rows.
-    """
-    try:
-        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        positions = [_column(path, header, key, name) for key, name in wanted.items()]
-        lines: list[int] = []
-        columns: list[list[str]] = [[] for _ in positions]
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue  # spreadsheets leave blank lines at the end
-            if len(cells) != len(header):
-                met = f"{len(cells)} cells where the header has {len(header)}"
-                raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
-            lines.append(reader.line_num)
-            for column, position in zip(columns, positions, strict=True):
-                column.append(cells[position].strip())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: not a CSV that can be read ({error})") from None
-    if not lines:
-        raise DataError(f"{path}: no rows below the header; expected one row per image")
-    return lines, columns
-
-
-def _column(path: Path, header: list[str], key: str, name: str) -> int:
-    """Position of a column in the header, which must have it once."""
-    if header.count(name) != 1:
-        met = "no column" if name not in header else f"{header.count(name)} columns"
-        raise DataError(f"{path}: {met} {name!r} ({key}); the columns are {some_of(header)}")
-    return header.index(name)
 
 
 def _check_filenames(path: Path, lines: list[int], filename: list[str], column: str) -> None:

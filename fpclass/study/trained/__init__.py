@@ -3,5 +3,6 @@
 - `ensemble`: weights, calibration and thresholds of ensemble.json; submission, predictions of files
 - `explain`: the mean of its members' Grad-CAM
 - `conclusions`: what it said at its end, said again
-- `commands`: evaluate, explain and predict, of a run folder or a study folder
+- `frozen`, `validate`: all of it, as it stands, on another labelled data set
+- `commands`: evaluate, explain, predict and validate, of a run folder or a study folder
 """

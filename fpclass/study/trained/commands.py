@@ -1,4 +1,4 @@
-"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, predict.
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, predict, validate.
 
 Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
 """
@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fpclass.console import complain, say
-from fpclass.errors import DataError
+from fpclass.errors import ConfigError, DataError
 from fpclass.flags import Command, add_trained_flag, path
 
 if TYPE_CHECKING:
@@ -27,6 +27,17 @@ PREDICT_EPILOG = """
 
 Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
 `calibration` and `decision` say how, and where there was nothing to fit them on, why not.
+"""
+
+
+VALIDATE_EPILOG = """
+Keys of `data` say where the other images are; how they are decoded is what it was trained with.
+
+  launch.py validate --data.root=OTHER --workdir=runs/study
+  launch.py validate --data.root=OTHER.zip --workdir=runs/exp04 --config.data.label_column=sex \\
+                     --config.data.group_column=subject --name=hospital_b
+  launch.py validate --data.root=OTHER --workdir=runs/study --config.data.source=folder \\
+                     "--config.data.merge=(('0', ('women',)), ('1', ('men',)))"
 """
 
 
@@ -127,6 +138,33 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
     return 1 if len(failed) else 0
 
 
+def validate(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Judges a run or a study's ensemble on another labelled data set, as it stands: nothing is fitted again.
+
+    Calibration, thresholds, abstention and sets are those that were fitted before. Images of the folder itself are left
+    out. Into validation/NAME of its folder.
+    """
+    from fpclass.config import split_overrides
+    from fpclass.study.trained.frozen import Frozen
+    from fpclass.study.trained.validate import validate
+
+    of_data, rest = split_overrides(overrides, "data")
+    if not (args.root or of_data):
+        raise ConfigError(
+            "validate: give the other data set, --data.root=DIR, and where its columns have other names "
+            "--config.data.label_column=… and the like"
+        )
+    there = find_study(args.workdir, rest)
+    if there:
+        frozen = Frozen.of_study(there)
+    else:
+        from fpclass.run.folder import Run
+
+        frozen = Frozen.of_run(Run.open(args.workdir, rest))
+    say(validate(frozen, args.root, of_data, args.name, new_people=args.new_people))
+    return 0
+
+
 def find_study(workdir: str, overrides: list[str]) -> Study | None:
     """The study in a folder, with what may be changed after training; None where the folder is of something else.
 
@@ -150,8 +188,17 @@ def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
     add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
 
 
+def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
+    add_trained_flag(parser)
+    add = parser.add_argument
+    add("--data.root", dest="root", type=path, default="", metavar="DIR", help="the other data set: folder or archive")
+    add("--name", default="", metavar="NAME", help="of the folder of the results; default that of the data")
+    add("--new-people", action="store_true", help="leave out people who have the name of somebody in training")
+
+
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
     Command("explain", explain, add_trained_flag),
     Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
+    Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )

@@ -1,0 +1,94 @@
+"""Columns of a CSV: those that say what the images are, and those that make subgroups."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fpclass.data.files import some_of
+from fpclass.data.table import COLUMN, MEASURED, Table
+from fpclass.errors import DataError
+from fpclass.files import read_text
+
+LIMIT_KEY = "data.max_file_mb"
+
+
+def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str, list[str]]:
+    """Cells of the columns of the source that make subgroups, by `COLUMN` + name; of `MEASURED` those it has.
+
+    Raises:
+      DataError: there is no such column.
+    """
+    path = table.listed_in
+    header = _header(path, data.max_file_mb) if path else []
+    wanted = [name for name in names if name in header or name not in MEASURED]
+    if not wanted:
+        return {}
+    measured = f"of the images themselves there are {', '.join(MEASURED)}"
+    if path is None:
+        raise DataError(f"evaluate.subgroups names {wanted[0]!r}, and {table.source} has no columns; {measured}")
+    try:
+        _, columns = read_columns(path, dict(zip(wanted, wanted, strict=True)), data.max_file_mb)
+    except DataError as error:
+        absent = next((name for name in wanted if header.count(name) != 1), None)
+        if absent is None:
+            raise
+        met = f"{header.count(absent) or 'no'} column{'s' * (header.count(absent) > 1)} {absent!r}"
+        there = f"the columns are {some_of(header)}"
+        raise DataError(
+            f"{path}: {met} (evaluate.subgroups); {there}; {measured}; name others, or () for none"
+        ) from error
+    missing = set(data.missing)
+    return {
+        COLUMN + name: ["" if cell in missing else cell for cell in cells]
+        for name, cells in zip(wanted, columns, strict=True)
+    }
+
+
+def _header(path: Path, max_mb: float) -> list[str]:
+    """Names of the columns of a CSV that has been read."""
+    reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
+    return [cell.strip() for cell in next(reader, [])]
+
+
+def read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[list[int], list[list[str]]]:
+    """The line number of each row of a CSV, and the stripped cells of some columns (config key -> name of the column).
+
+    The file is UTF-8, with or without a byte order mark, separated by commas, with a header.
+
+    Raises:
+      DataError: the file cannot be read as this, lacks a column or has no rows.
+    """
+    try:
+        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        positions = [_column(path, header, key, name) for key, name in wanted.items()]
+        lines: list[int] = []
+        columns: list[list[str]] = [[] for _ in positions]
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # spreadsheets leave blank lines at the end
+            if len(cells) != len(header):
+                met = f"{len(cells)} cells where the header has {len(header)}"
+                raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
+            lines.append(reader.line_num)
+            for column, position in zip(columns, positions, strict=True):
+                column.append(cells[position].strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV that can be read ({error})") from None
+    if not lines:
+        raise DataError(f"{path}: no rows below the header; expected one row per image")
+    return lines, columns
+
+
+def _column(path: Path, header: list[str], key: str, name: str) -> int:
+    """Position of a column in the header, which must have it once."""
+    if header.count(name) != 1:
+        met = "no column" if name not in header else f"{header.count(name)} columns"
+        raise DataError(f"{path}: {met} {name!r} ({key}); the columns are {some_of(header)}")
+    return header.index(name)
