@@ -39,11 +39,8 @@ Caches (data, decoded images, compiled programs) live in the user's cache folder
   launch.py study --folds=5 --seeds=3 --config.data.root=DIR
                                                  every experiment on every fold: which differences are real
   launch.py train --config=FILE --until=ingest   one stage at a time: ingest, prepare, train, evaluate
-  launch.py submit --ensemble --workdir=runs/study
-                                                 submission.csv from the ensemble of a study
-  launch.py submit --workdir=runs/exp04          submission.csv once more, from the best checkpoint
-  launch.py predict print.png more/ --workdir=runs/exp04
-                                                 new images; of a study: --workdir=runs/study
+  launch.py submit --workdir=runs/exp04          submission.csv once more; of a study: --ensemble
+  launch.py predict a.png more/ --workdir=runs/x new images, by a run or a study
 """
 
 PREVIEW_EPILOG = """

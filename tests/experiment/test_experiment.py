@@ -364,6 +364,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             "study.cost": "((0,1),(5,0))",
             "data.class_names": "('woman','man')",
             "evaluate.subgroups": "('hand',)",
+            "predict.pool": "mean",
         }
         other = {str: "other", float: "0.75", tuple: "(2,3)"}
         new = choice.get(key) or text or other.get(type(value)) or str(value + 1)
@@ -382,7 +383,9 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         "evaluate.num_resamples",
         "evaluate.confidence",
         "evaluate.positive_class",
+        "evaluate.prevalence",
         "evaluate.subgroups",
+        "predict.pool",
         "explain.num_images",
         "explain.stage",
         "submit.fill_unreadable",

@@ -50,11 +50,13 @@ UNREAD = {
     "train.patience": ("3", "train.early_stopping=patience", "train.early_stopping=patience"),
     "train.selection_metric": ("loss", "train.early_stopping=restore_best", "restore_best or patience"),
     "predict.averaging": ("logits", "predict.flip=True", "predict.flip"),
+    "predict.pool": ("mean", "data.group_column=ID", "data.group_column, data.group_pattern or"),
 }
 """Of a single run; CONTEXT is what makes the key unread in the first place, where the defaults do not."""
 CONTEXT = {
     **{f"data.{key}": ("data.source=folder",) for key in ("csv", "image_dir", "group_column")},
     "data.label_column": ("data.source=synthetic",),
+    "predict.pool": ("data.source=csv",),
     "split.validation_fraction": ("split.num_folds=5",),
     "augment.class_probability": tuple(f"augment.{k}=0" for k in ("flip_probability", "brightness", "contrast")),
     "finetune.backbone_rate": ("model.name=blocks", "finetune.freeze_before=head"),

@@ -88,7 +88,7 @@ def test_a_study_is_validated_as_it_predicts(study, other, tmp_path, capsys):
     assert found["num_groups"] == 10
     results = json.loads((folder / "results.json").read_text())
     assert found["internal"]["accuracy"] == results["ensemble"]["scores"]["accuracy"]
-    assert found["decisions"]["conformal"]["quantile"] == results["decisions"]["conformal"]["quantile"]
+    assert found["decisions"]["conformal"]["quantiles"] == results["decisions"]["conformal"]["quantiles"]
     levels = found["subgroups"]["columns"]["device"]["levels"]
     assert [level["num_images"] for level in levels] == [10, 10]
     assert levels[0]["coverage"] is not None

@@ -11,6 +11,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import log_softmax
+from fpclass.stats.promises import Promises
 from fpclass.stats.scrutiny.external import fit_slopes, frozen_findings, judge_frozen
 
 BOOTSTRAP = Bootstrap(200, 0.95)
@@ -40,11 +41,8 @@ def test_nothing_is_fitted():
     """A calibration, a threshold, a confidence and a quantile from elsewhere, wrong for these images: judged so."""
     logits, cohort = drawn(0.5, 1.0)
     rule = DecisionRule(Calibration("temperature", (1.0, 1.0), (0.0, 0.0)), {"accuracy": 0.2}, "others")
-    decisions = {
-        "abstention": {"smallest_confidence": 0.9, "max_risk": 0.05},
-        "conformal": {"quantile": 0.5, "nominal": 0.9},
-    }
-    judged = judge_frozen(logits, logits, cohort, BOOTSTRAP, rule, decisions=decisions)
+    promises = Promises(0.05, 0.9, 0.9, "marginal", 0.9, (0.5, 0.5))
+    judged = judge_frozen(logits, logits, cohort, BOOTSTRAP, rule, promises=promises)
     calibration = judged["calibration"]
     assert calibration["slope"]["low"] < 0.5 < calibration["slope"]["high"] < 1
     assert calibration["intercept"]["value"] == pytest.approx(1, abs=0.1)

@@ -1,6 +1,6 @@
 """How often intervals of Cllr and of accuracy per person hold the truth; docs/statistics.md has the table.
 
-pytest -m slow tests/stats/evidence/test_coverage.py -s -n 0
+pytest -m slow tests/stats/evidence/test_evidence_coverage.py -s -n 0
 """
 
 import numpy as np
