@@ -27,11 +27,11 @@ from fpclass.study.evidence.referee import Referee
 from fpclass.study.test_set import OnTest
 
 FOLD_TEST = (
-    "they hold people, overlapping training sets and the noise of training; p is adjusted for the length of the table "
+    "they hold {whose}, overlapping training sets and the noise of training; p is adjusted for the length of the table "
     "(docs/statistics.md)"
 )
 SPLIT_TEST = (
-    "they hold people and the noise of seeds, and are about trainings on these training images: how much others would "
+    "they hold {whose} and the noise of seeds, and are about trainings on these training images: how much others would "
     "have changed, one split cannot tell; p is adjusted for the length of the table (docs/statistics.md)"
 )
 LARGE_FOLD = 1.5
@@ -169,7 +169,8 @@ def _findings(report: StudyReport) -> list[str]:
         f"{report.source}: {len(cohort)} {'' if has_folds else 'validation '}images"
         + (f" of {cohort.num_groups} people" if cohort.groups_are == "people" else "")
         + f", {f'{cohort.num_folds} folds' if has_folds else 'one split'} x {report.num_seeds} seeds; "
-        f"{100 * report.confidence:g} % intervals of means and differences: " + (FOLD_TEST if has_folds else SPLIT_TEST)
+        f"{100 * report.confidence:g} % intervals of means and differences: "
+        + (FOLD_TEST if has_folds else SPLIT_TEST).format(whose=cohort.groups_are)
     )
     sizes = np.bincount(cohort.folds)
     if sizes.max() > LARGE_FOLD * sizes.min():
