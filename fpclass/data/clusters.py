@@ -26,6 +26,8 @@ LARGE_RUN = 1024
 """Images that agree in a part of their pHash are compared one by one up to so many, and more of them in a tree."""
 LEAF = 512
 """Largest number of images in a leaf of that tree."""
+NEIGHBOURS = (1, 2, 3, 5, 8)
+"""Places in the order of their pHashes after which images that are alike are compared before there is a tree."""
 NUM_PAIRS = 1 << 16
 """Pairs that are looked at together. Few, because those of images that are in one cluster by then can be left out."""
 
@@ -43,6 +45,13 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
     if mirrored:
         prints, owner = prints.and_also(prints.mirrored()), np.concatenate([shown, shown])
     for rows in _many_alike(prints.phash):
+        # The frames of a film, say, are of one cluster after this, and the tree need not look at them.
+        rows = rows[np.argsort(prints.phash[rows], kind="stable")]
+        for apart in NEIGHBOURS:
+            is_open = cluster[owner[rows[:-apart]]] != cluster[owner[rows[apart:]]]
+            first, second = rows[:-apart][is_open], rows[apart:][is_open]
+            is_pair = is_copy(prints, first, second, min_similarity)
+            cluster = joined(cluster, owner[first[is_pair]], owner[second[is_pair]])
         cluster = _LookAlikes(prints, rows, owner, min_similarity).joined_into(cluster)
     for first, second in _gathered(near_pairs(prints.phash, MAX_DISTANCE, LARGE_RUN)):
         is_open = cluster[owner[first]] != cluster[owner[second]]

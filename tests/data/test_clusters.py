@@ -62,8 +62,21 @@ def test_copies_that_are_many_are_not_compared_with_all(monkeypatch) -> None:
 
     monkeypatch.setattr(clusters, "LEAF", 64)
     monkeypatch.setattr(clusters, "copy_matrix", counting)
-    monkeypatch.setattr(clusters, "is_copy", lambda *_: pytest.fail("one pair after the other"))
+    one_by_one = []
+
+    def single(prints, first, *rest):
+        one_by_one.append(len(first))
+        return is_copy(prints, first, *rest)
+
+    monkeypatch.setattr(clusters, "is_copy", single)
     prints = draw_alike(3000, 0.03)
+    assert len(set(find_clusters(prints, SIMILARITY))) == 1
+    assert sum(looked_at) < 3000**2 / 20
+    # Neighbours, and of those only what was not in one cluster by then.
+    assert 2999 <= sum(one_by_one) < 2 * 3000
+    # Without them the tree does it.
+    monkeypatch.setattr(clusters, "NEIGHBOURS", ())
+    monkeypatch.setattr(clusters, "is_copy", lambda *_: pytest.fail("one pair after the other"))
     assert len(set(find_clusters(prints, SIMILARITY))) == 1
     assert 0 < sum(looked_at) < 3000**2 / 20
 
