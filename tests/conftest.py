@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -108,6 +109,15 @@ def draw_blobs(
             label = f"{sex}.0" if person < num_people else ""
             lines.append(f"{name},{1000 + person},{label}")
     (folder / "all_labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def draw_noisy_blobs(folder: pathlib.Path, num_people: int) -> None:
+    """`draw_blobs` where every sixth person has the other's label: nobody can predict all of them right."""
+    draw_blobs(folder, num_people=num_people)
+    table = pd.read_csv(folder / "all_labels.csv", dtype=str, keep_default_na=False)
+    is_wrong = ((table["ID"].astype(int) - 1000) % 6 == 0) & (table["SEX"] != "")
+    table.loc[is_wrong, "SEX"] = table.loc[is_wrong, "SEX"].map({"0.0": "1.0", "1.0": "0.0"})
+    table.to_csv(folder / "all_labels.csv", index=False)
 
 
 @pytest.fixture(scope="session")

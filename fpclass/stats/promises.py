@@ -107,7 +107,6 @@ class Promises:
     @property
     def words(self) -> str:
         """What is promised."""
-        risk = f"at most {100 * self.max_risk:g} % errors, with {100 * self.confidence:g} % confidence,"
         risk = f"at most {100 * self.max_risk:g} % errors with {100 * self.confidence:g} % confidence"
         abstention = f"no threshold can promise {risk}, so nothing is abstained from"
         if self.smallest_confidence is not None:

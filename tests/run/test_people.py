@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import draw_blobs
+from conftest import draw_noisy_blobs
 
 from fpclass import cli
 from fpclass.data.splits import SELECTION
@@ -39,11 +39,7 @@ POOLED = "--config.predict.pool=calibrated"
 def data(tmp_path_factory) -> pathlib.Path:
     """Blobs of 60 people with two images each, every sixth of whom has the other's label."""
     folder = tmp_path_factory.mktemp("people") / "data"
-    draw_blobs(folder, num_people=60)
-    table = pd.read_csv(folder / "all_labels.csv", dtype=str, keep_default_na=False)
-    is_wrong = ((table["ID"].astype(int) - 1000) % 6 == 0) & (table["SEX"] != "")
-    table.loc[is_wrong, "SEX"] = table.loc[is_wrong, "SEX"].map({"0.0": "1.0", "1.0": "0.0"})
-    table.to_csv(folder / "all_labels.csv", index=False)
+    draw_noisy_blobs(folder, num_people=60)
     return folder
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 
 from fpclass.config import Config
 from fpclass.data.sources import groups_of
@@ -60,7 +60,7 @@ def whose_files(
     names = [_below(path, folders) for path in paths]
     if not whose.pattern:
         return np.array(groups_of(names, config.data), object)
-    settings: Any = type("Settings", (), {"group_pattern": pattern, "group_column": ""})
+    settings = ConfigDict({"group_pattern": pattern, "group_column": ""})
     try:
         return np.array(groups_of(names, settings), object)
     except ConfigError as error:
