@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.intervals import Bootstrap, Interval, Scale, Support, resampled_bounds
 from fpclass.stats.metrics import Logits, PerImage, image_brier_scores, image_log_losses, log_softmax, ratio
 from fpclass.stats.weighted_metrics import weighted_mean
 
@@ -154,12 +154,14 @@ def before_and_after(
             [image_log_losses(values, cohort.labels), image_brier_scores(values, cohort.labels)], axis=1
         )
     losses["gain"] = losses["before"] - losses["after"]
+    support = Support(cohort.effective_groups())
     for when, values in losses.items():
+        scale: Scale = "difference" if when == "gain" else "positive"
         drawn = bootstrap.resample(functools.partial(weighted_mean, values=values), cohort)
         for i, name in enumerate(("log_loss", "brier")):
             mean = float(values[:, i].mean())
-            score = bootstrap.interval(mean, drawn[:, i], cohort.num_groups, is_proportion=False)
-            result[when][name] = score.to_json()
+            bounds = resampled_bounds(mean, drawn[:, i], bootstrap.confidence, support, scale)
+            result[when][name] = Interval(mean, *bounds).to_json()
     return result
 
 

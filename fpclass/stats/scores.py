@@ -174,8 +174,12 @@ def mean_interval(
     cohort: Cohort,
     metric: str,
     confidence: float,
+    choosing: float = 1.0,
 ) -> Interval:
-    """The mean of members' scores, with the interval that the head of this module describes; nan where undefined."""
+    """The mean of members' scores, with the interval that the head of this module describes; nan where undefined.
+
+    `choosing` is by how much a choice among configs widens the variance (`selection.variance_of_choosing`).
+    """
     value = float(mean_of_defined(scores.ravel()))
     support = support_of(metric, cohort, cohort.num_folds)
     of_people = group_variance(replicates)
@@ -183,8 +187,9 @@ def mean_interval(
         return Interval(None if math.isnan(value) else value)
     scale = scale_of(metric)
     noise = training_noise(scores, of_people * support.correction, floor=True)
-    overlap = len(scores) / max(len(scores) - 1, 1)
-    variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * overlap, support, [noise])
+    noise = dataclasses.replace(noise, variance=noise.variance * choosing)
+    widening = max(len(scores) / max(len(scores) - 1, 1), choosing)
+    variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * widening, support, [noise])
     if scale == "proportion" and (value in (0, 1) or variance < NEGLIGIBLE**2):
         return Interval(value, *support.extreme_bounds(value, confidence))
     return Interval(value, *t_bounds(value, math.sqrt(variance), degrees_of_freedom, confidence, scale))

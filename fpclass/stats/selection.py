@@ -8,6 +8,9 @@ A little of the bias remains, as always in cross-validation: the members of the 
 of the fold that reports, and a config that suits these does better elsewhere for having learnt from them.
 `pytest -m slow -n 0 -s tests/stats/test_selection.py` prints how little.
 
+What one fold reports chooses for the others, so the folds of a cross-fitted score err together: its variance is up to
+twice that of a single config's (`variance_of_choosing`), most where the configs are equally good.
+
 On one split there are no folds to cross-fit by. The validation people, whom no member learnt from, are then divided in
 parts, and each part is scored by what the others chose: `cross_fitted_choice_in_parts`. Nothing of the bias remains,
 but the trained members are taken as given.
@@ -21,9 +24,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort, Folds, Rows
-from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.intervals import Bootstrap, Interval, support_of
 from fpclass.stats.scores import (
     NEGLIGIBLE,
     SeedLogits,
@@ -31,7 +35,8 @@ from fpclass.stats.scores import (
     mean_of_defined,
     member_scores,
     resampled_fold_scores,
-    score_config,
+    resampled_scores,
+    training_noise,
 )
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
@@ -100,20 +105,61 @@ def cross_fitted_choice(
         choose({name: np.delete(of_config, fold, axis=0) for name, of_config in scores.items()}, metric)
         for fold in range(cohort.num_folds)
     )
-    replicates = {
-        name: resampled_fold_scores(logits[name], cohort, metric, bootstrap) for name in {chosen, *chosen_per_fold}
-    }
+    replicates = {name: resampled_fold_scores(logits[name], cohort, metric, bootstrap) for name in logits}
+    choosing = variance_of_choosing(scores, replicates, cohort, metric)
 
-    def estimate(names: Sequence[str]) -> Interval:
+    def estimate(names: Sequence[str], choosing: float = 1.0) -> Interval:
         """Score of the config of this name on each fold."""
         of_folds = [scores[name][fold] for fold, name in enumerate(names)]
         has_as_many = len({len(of_fold) for of_fold in of_folds}) == 1
         by_fold = np.stack([of_fold if has_as_many else of_fold.mean(keepdims=True) for of_fold in of_folds])
         resampled = np.stack([replicates[name][:, fold] for fold, name in enumerate(names)], axis=1)
-        return mean_interval(by_fold, mean_of_defined(resampled), cohort, metric, bootstrap.confidence)
+        return mean_interval(by_fold, mean_of_defined(resampled), cohort, metric, bootstrap.confidence, choosing)
 
-    optimistic, cross_fitted = estimate([chosen] * cohort.num_folds), estimate(chosen_per_fold)
+    optimistic, cross_fitted = estimate([chosen] * cohort.num_folds), estimate(chosen_per_fold, choosing)
     return _selection(chosen, chosen_per_fold, optimistic, cross_fitted, metric)
+
+
+def variance_of_choosing(
+    scores: Mapping[str, Float[np.ndarray, "f s"]],
+    replicates: Mapping[str, Float[np.ndarray, "b f"]],
+    cohort: Cohort,
+    metric: str,
+) -> float:
+    """By how much the variance of a cross-fitted score exceeds that of a config that nobody chose; at least 1.
+
+    The choice is made again in every resample of people, with noise of training drawn anew, among configs whose means
+    are as far apart as they are beyond what people and noise explain of it (the variance between them, less theirs).
+    nan where a fold has no score counts as what was observed.
+
+    Args:
+      scores: of the members of each config.
+      replicates: of its fold scores, paired between the configs.
+    """
+    support, num_folds = support_of(metric, cohort, cohort.num_folds), cohort.num_folds
+    observed = np.stack([mean_of_defined(of_config) for of_config in scores.values()])
+    drawn = np.stack(list(replicates.values()))
+    is_scored = ~np.isnan(observed).any(axis=0)
+    if len(observed) < 2 or is_scored.sum() < 2 or not drawn.shape[1]:
+        return 1.0
+    observed, drawn = observed[:, is_scored], drawn[:, :, is_scored]
+    people = np.nan_to_num(drawn - observed[:, None]) * math.sqrt(support.correction * num_folds / (num_folds - 1))
+    noises = [
+        training_noise(of_config, float(of_people.mean(axis=1).var()), floor=True).variance
+        for of_config, of_people in zip(scores.values(), people, strict=True)
+    ]
+    noise, means = float(np.mean(noises)), observed.mean(axis=1)
+    explained = float(people.mean(axis=2).var(axis=0, ddof=1).mean()) + noise
+    between = float(means.var(ddof=1))
+    apart = math.sqrt(max(0.0, 1 - explained / between)) if between > NEGLIGIBLE**2 else 0.0
+    rng = np.random.default_rng(0)
+    again = people + math.sqrt(noise * len(is_scored)) * rng.normal(size=people.shape)
+    again += (apart * (means - means.mean()))[:, None, None]
+    others = again.sum(axis=2, keepdims=True) - again
+    best = (others if metric not in LOWER_IS_BETTER else -others).argmax(axis=0)
+    chosen = np.take_along_axis(again, best[None], axis=0)[0].mean(axis=1).var()
+    fixed = again.mean(axis=2).var(axis=1).mean()
+    return max(1.0, float(chosen / fixed)) if fixed > NEGLIGIBLE**2 else 1.0
 
 
 def cross_fitted_choice_in_parts(
@@ -142,11 +188,22 @@ def cross_fitted_choice_in_parts(
         return np.moveaxis(logits[name][:, rows], 0, 1)
 
     out = np.moveaxis(np.empty_like(next(iter(logits.values())), np.float64), 0, 1)
-    judged, by_part, chosen = cohort.with_folds(parts).cross_fit(fit, apply, out)
-    optimistic, cross_fitted = (
-        score_config(of_seeds, cohort, metric, bootstrap).mean
-        for of_seeds in (logits[chosen], np.moveaxis(judged, 1, 0))
-    )
+    in_parts = cohort.with_folds(parts)
+    judged, by_part, chosen = in_parts.cross_fit(fit, apply, out)
+    scores = {
+        name: member_scores(of_config, in_parts, metric).mean(axis=1, keepdims=True)
+        for name, of_config in logits.items()
+    }
+    replicates = {name: resampled_fold_scores(logits[name], in_parts, metric, bootstrap) for name in logits}
+
+    def estimate(of_seeds: SeedLogits, choosing: float = 1.0) -> Interval:
+        resampled = resampled_scores(of_seeds, cohort, metric, bootstrap)
+        scores = member_scores(of_seeds, cohort, metric)
+        return mean_interval(scores, resampled, cohort, metric, bootstrap.confidence, choosing)
+
+    optimistic = estimate(logits[chosen])
+    choosing = variance_of_choosing(scores, replicates, in_parts, metric)
+    cross_fitted = estimate(np.moveaxis(judged, 1, 0), choosing)
     return _selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, metric)
 
 

@@ -110,6 +110,19 @@ def test_report_holds_everything_and_fits_into_json(num_classes, method):
         assert 0 < gain["low"] < gain["value"] < gain["high"]
 
 
+def test_intervals_of_losses_stay_above_zero():
+    """One of twenty people wrong and very sure of it: on the plain scale the loss's interval began below zero."""
+    labels = np.arange(20) % 2
+    logits = 8.0 * np.eye(2)[np.where(np.arange(20) == 3, 1 - labels, labels)]
+    scores = reliability.before_and_after(logits, logits / 4, Cohort(labels), Bootstrap(200, 0.95))
+    for when in ("before", "after"):
+        loss = scores[when]["log_loss"]
+        assert 0 < loss["low"] < loss["value"] < loss["high"]
+        assert loss["low"] * loss["high"] == pytest.approx(loss["value"] ** 2)
+    gain = scores["gain"]["log_loss"]
+    assert gain["low"] + gain["high"] == pytest.approx(2 * gain["value"])
+
+
 def test_report_says_when_no_temperature_was_found():
     labels = np.arange(40) % 2
     cohort = Cohort(labels, folds=np.arange(40) // 20)

@@ -8,7 +8,7 @@ from study_simulation import as_study, make_study, simulate
 from fpclass.errors import DataError
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.scores import mean_interval, member_scores, resampled_fold_scores, score_config
-from fpclass.stats.selection import choose, cross_fitted_choice
+from fpclass.stats.selection import choose, cross_fitted_choice, variance_of_choosing
 
 BOOTSTRAP = Bootstrap(100, 0.95)
 
@@ -52,7 +52,13 @@ def test_intervals_belong_to_the_composed_predictions():
     scores = np.stack(
         [member_scores(configs[name], cohort, "accuracy")[fold] for fold, name in enumerate(result.chosen_per_fold)]
     )
-    by_hand = mean_interval(scores, np.nanmean(replicates, axis=0), cohort, "accuracy", 0.95)
+    of_all = [
+        {name: of_config(logits, cohort, "accuracy", *more) for name, logits in configs.items()}
+        for of_config, more in ((member_scores, ()), (resampled_fold_scores, (BOOTSTRAP,)))
+    ]
+    choosing = variance_of_choosing(*of_all, cohort, "accuracy")
+    assert choosing > 1.2
+    by_hand = mean_interval(scores, np.nanmean(replicates, axis=0), cohort, "accuracy", 0.95, choosing)
     assert result.cross_fitted.to_json() == pytest.approx(by_hand.to_json())
     # Of other numbers of seeds the folds are what there is.
     uneven = {name: of_config[: 1 + i % 2] for i, (name, of_config) in enumerate(configs.items())}
@@ -63,6 +69,26 @@ def test_intervals_belong_to_the_composed_predictions():
     assert [record[f"cross_fitted{end}"] for end in ("", "_low", "_high")] == list(
         result.cross_fitted.to_json().values()
     )
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("accuracy", 1), ("log_loss", -1)])
+def test_choosing_among_equals_widens_the_variance_as_much_as_it_does(metric, sign):
+    """Four equal configs, normal scores of five folds: the variance of the composed score is known by drawing it."""
+    _, cohort = make_study(num_people=50)
+    rng, names = np.random.default_rng(0), "abcd"
+
+    def of(deviation, apart=0.0):
+        scores = 0.5 + deviation * rng.normal(size=(4, 5, 1)) + sign * apart * np.arange(4)[:, None, None]
+        drawn = scores[:, None, :, 0] + deviation * rng.normal(size=(4, 1000, 5))
+        both = (dict(zip(names, values, strict=True)) for values in (scores, drawn))
+        return variance_of_choosing(*both, cohort, metric)
+
+    drawn = rng.normal(size=(4, 20000, 5))
+    best = (drawn.sum(axis=2, keepdims=True) - drawn).argmax(axis=0)
+    true = 5 * np.take_along_axis(drawn, best[None], axis=0)[0].mean(axis=1).var()
+    assert 1.6 < true < 1.85  # of a config that nobody chose it is 1
+    assert np.mean([of(0.01) for _ in range(20)]) == pytest.approx(true, abs=0.15)
+    assert of(0.01, apart=0.2) == pytest.approx(1, abs=0.1)
 
 
 def test_one_config_is_no_choice():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fpclass.stats.evidence.likelihood_ratios import (
 )
 from fpclass.stats.evidence.person import cohort_of_people, renumbered
 from fpclass.stats.evidence.pooling import MIN_PEOPLE, Codes, Pooling, fit_pooling, log_shares, mean_of_people
-from fpclass.stats.intervals import Bootstrap, Bounds, Interval, resampled_bounds, support_of
+from fpclass.stats.intervals import Bootstrap, Bounds, Interval, Scale, resampled_bounds, support_of
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 
 CURVE_POINTS = 201
@@ -192,16 +193,27 @@ def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap)
     drawn, result = bootstrap.resample(all_three, cohort, within_classes=True), {}
     for name, point, values in zip(("cllr", "cllr_min", "calibration_loss"), points, drawn.T, strict=True):
         bias = 0.0 if name == "cllr" or not len(values) else float(np.nanmean(values) - point)
-        low, high = _cost_bounds(float(point) - bias, values, cohort, bootstrap)
+        scale: Scale = "positive" if name == "cllr" else "difference"
+        low, high = _cost_bounds(float(point) - bias, values, cohort, bootstrap, scale)
         if low is not None and high is not None:
             low, high = max(0.0, min(low, float(point))), max(high, float(point))
         result[name] = Interval(float(point), low, high).to_json()
     return result
 
 
-def _cost_bounds(value: float, values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap) -> Bounds:
-    """Bounds of something that is a mean over the people of each class."""
-    return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), "difference")
+def _cost_bounds(
+    value: float, values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, scale: Scale = "positive"
+) -> Bounds:
+    """Bounds of something that is a mean over the people of each class.
+
+    Of F folds, each judged by what the others gave, the variance is F / (F - 1) of the people's, as `scores` has it:
+    resampling leaves what was fitted as it is.
+    """
+    if (num_folds := cohort.num_folds) > 1:
+        values = (
+            value + (values - np.nanmean(values)) * math.sqrt(num_folds / (num_folds - 1)) if len(values) else values
+        )
+    return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), scale)
 
 
 def _share_of_class(is_so: np.ndarray, k: int, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, float | None]:

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -7,7 +8,13 @@ from fpclass.errors import DataError
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.person import cross_fitted_pooling, person_report, why_no_people
 from fpclass.stats.evidence.pooling import Pooling, fit_pooling, independent_sum, make_pooling, with_thresholds
-from fpclass.stats.evidence.report import cross_fitted_evidence, evidence_report, why_no_evidence
+from fpclass.stats.evidence.report import (
+    cross_fitted_evidence,
+    evidence_report,
+    judge_ratios,
+    uncalibrated,
+    why_no_evidence,
+)
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import image_log_losses, log_softmax
 
@@ -108,6 +115,14 @@ def test_reports_are_cross_fitted_and_paired():
     evidence = evidence_report(log_p, cohort, people, BOOTSTRAP)
     assert 0 < evidence["cllr_min"]["value"] <= evidence["cllr"]["value"] < 1
     assert evidence["cllr"]["low"] < evidence["cllr"]["value"] < evidence["cllr"]["high"]
+    # Of five folds the variance is 5/4 of what drawing people gives, on the scale of logarithms.
+    llr, fitted = cross_fitted_evidence(log_p, cohort, people)
+    units = cohort.take(np.arange(0, 360, 6))
+    given = judge_ratios(
+        llr, uncalibrated(log_p, labels, people), fitted, units.with_folds(np.zeros(60, int)), BOOTSTRAP
+    )
+    widths = [math.log(report["cllr"]["high"] / report["cllr"]["low"]) for report in (evidence, given)]
+    assert widths[0] == pytest.approx(widths[1] * math.sqrt(5 / 4))
     assert sum(sum(count.values()) for count in evidence["verbal"].values()) == 60
     json.dumps([report, evidence], allow_nan=False)
     # The same answer for images that all belong to others: folds were fitted without them.
