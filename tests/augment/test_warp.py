@@ -35,7 +35,7 @@ def test_enlarging_equals_scipy(factor):
     centre = (np.array(image.shape[:2]) - 1) / 2
     expected = np.stack(
         [
-            ndimage.affine_transform(channel, [1 / factor] * 2, centre - centre / factor, order=1)
+            ndimage.affine_transform(channel, np.eye(2) / factor, centre - centre / factor, order=1)
             for channel in np.moveaxis(image, -1, 0)
         ],
         axis=-1,

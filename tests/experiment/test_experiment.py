@@ -238,7 +238,7 @@ def test_every_optimiser_and_schedule_can_be_built() -> None:
     for name in CHOICES["optim.name"]:
         make_optimizer(load_config(BASELINE, [f"--config.optim.name={name}"]).optim)
     rates = {
-        name: make_schedule(load_config(BASELINE, [f"--config.optim.schedule={name}"]).optim, 50)(25)
+        name: float(make_schedule(load_config(BASELINE, [f"--config.optim.schedule={name}"]).optim, 50)(25))
         for name in CHOICES["optim.schedule"]
     }
     assert rates["cosine"] == pytest.approx(rates["linear"]) == pytest.approx(rates["constant"] / 2)
@@ -269,7 +269,7 @@ def test_a_missing_file_is_named_with_the_one_that_may_be_meant() -> None:
     [
         ("filename,label\na,b\n", "NameError"),
         ("this is no Python\n", "SyntaxError"),
-        ("\0\xff", "SyntaxError"),
+        ("\0\xff", "no config to load ("),  # Python 3.11.2 calls it a ValueError, later ones a SyntaxError
         ("learning_rate = 3\n", "get_config"),
         ("def get_config():\n    return {'seed': 3}\n", "gave a dict, expected a ConfigDict"),
         ("def get_config():\n    raise OSError('two\\nlines')\n", "OSError: two lines"),

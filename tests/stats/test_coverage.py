@@ -271,5 +271,6 @@ def test_coverage_of_the_choice(num_configs, num_seeds):
         print(
             f"\n{num_configs} configs, {num_seeds} seeds, {num_people} people, jitter 0, .05, .09: {np.round(cells, 3)}"
         )
-        assert min(cells) > 0.88
-        assert np.mean(cells) > 0.92
+        # Lowest where 40 people choose among ten: what is left of the bias (`test_selection`) is 0.02 to 0.03 there.
+        assert min(cells) > 0.86
+        assert np.mean(cells) > 0.9
