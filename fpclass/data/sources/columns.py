@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +23,28 @@ def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str,
     Raises:
       DataError: there is no such column.
     """
-    path = table.listed_in
-    header = _header(path, data.max_file_mb) if path else []
-    wanted = [name for name in names if name in header or name not in MEASURED]
-    if not wanted:
-        return {}
     measured = f"of the images themselves there are {', '.join(MEASURED)}"
+    path = table.listed_in
     if path is None:
-        raise DataError(f"evaluate.subgroups names {wanted[0]!r}, and {table.source} has no columns; {measured}")
-    try:
-        _, columns = read_columns(path, dict(zip(wanted, wanted, strict=True)), data.max_file_mb)
-    except DataError as error:
-        absent = next((name for name in wanted if header.count(name) != 1), None)
-        if absent is None:
-            raise
-        met = f"{header.count(absent) or 'no'} column{'s' * (header.count(absent) > 1)} {absent!r}"
-        there = f"the columns are {some_of(header)}"
-        raise DataError(
-            f"{path}: {met} (evaluate.subgroups); {there}; {measured}; name others, or () for none"
-        ) from error
+        for name in names:
+            if name not in MEASURED:
+                raise DataError(f"evaluate.subgroups names {name!r}, and {table.source} has no columns; {measured}")
+        return {}
+    with _opened(path, data.max_file_mb) as (header, reader):
+        wanted = [name for name in names if name in header or name not in MEASURED]
+        for name in wanted:
+            if header.count(name) != 1:
+                met = f"{header.count(name) or 'no'} column{'s' * (header.count(name) > 1)} {name!r}"
+                there = f"the columns are {some_of(header)}"
+                raise DataError(f"{path}: {met} (evaluate.subgroups); {there}; {measured}; name others, or () for none")
+        if not wanted:
+            return {}
+        _, columns = _read(path, header, reader, dict(zip(wanted, wanted, strict=True)))
     missing = set(data.missing)
     return {
         COLUMN + name: ["" if cell in missing else cell for cell in cells]
         for name, cells in zip(wanted, columns, strict=True)
     }
-
-
-def _header(path: Path, max_mb: float) -> list[str]:
-    """Names of the columns of a CSV that has been read."""
-    reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
-    return [cell.strip() for cell in next(reader, [])]
 
 
 def read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[list[int], list[list[str]]]:
@@ -62,25 +55,36 @@ def read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[lis
     Raises:
       DataError: the file cannot be read as this, lacks a column or has no rows.
     """
+    with _opened(path, max_mb) as (header, reader):
+        return _read(path, header, reader, wanted)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, max_mb: float) -> Iterator[tuple[list[str], Any]]:
+    """The stripped cells of the header, and a reader of what is below it, to be read within."""
     try:
         reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        positions = [_column(path, header, key, name) for key, name in wanted.items()]
-        lines: list[int] = []
-        columns: list[list[str]] = [[] for _ in positions]
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue  # spreadsheets leave blank lines at the end
-            if len(cells) != len(header):
-                met = f"{len(cells)} cells where the header has {len(header)}"
-                raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
-            lines.append(reader.line_num)
-            for column, position in zip(columns, positions, strict=True):
-                column.append(cells[position].strip())
+        yield [cell.strip() for cell in next(reader, [])], reader
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV that can be read ({error})") from None
+
+
+def _read(path: Path, header: list[str], reader: Any, wanted: dict[str, str]) -> tuple[list[int], list[list[str]]]:
+    """`read_columns` below the header."""
+    positions = [_column(path, header, key, name) for key, name in wanted.items()]
+    lines: list[int] = []
+    columns: list[list[str]] = [[] for _ in positions]
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue  # spreadsheets leave blank lines at the end
+        if len(cells) != len(header):
+            met = f"{len(cells)} cells where the header has {len(header)}"
+            raise DataError(f"{path} line {reader.line_num}: {met}; mend the line")
+        lines.append(reader.line_num)
+        for column, position in zip(columns, positions, strict=True):
+            column.append(cells[position].strip())
     if not lines:
         raise DataError(f"{path}: no rows below the header; expected one row per image")
     return lines, columns

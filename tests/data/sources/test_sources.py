@@ -13,8 +13,8 @@ from configs import base
 from fpclass.data.decode import decode_table
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
-from fpclass.data.sources import SOURCES, load_table
-from fpclass.data.table import OUT_OF_RANGE, UNLABELLED, canonical_label, class_order
+from fpclass.data.sources import SOURCES, columns, load_table
+from fpclass.data.table import COLUMN, OUT_OF_RANGE, UNLABELLED, canonical_label, class_order
 from fpclass.errors import ConfigError, DataError
 
 
@@ -78,6 +78,21 @@ def test_csv_of_the_competition(prints):
 def test_csv_reader_travels_to_workers(prints):
     table = load_table(prints_config(prints))
     assert pickle.loads(pickle.dumps(table.read))(2) == table.read(2)
+
+
+def test_csv_is_read_once_for_its_subgroups(tmp_path, monkeypatch):
+    """And once for the images; what is wrong with a column is said by its name."""
+    write_csv(tmp_path, "filename,label,hand,twice,twice", "a,x,left,1,2", "b,y,NA,1,2")
+    config, opened = make_config("csv", tmp_path), []
+    plain = columns.read_text
+    monkeypatch.setattr(columns, "read_text", lambda *args: opened.append(args) or plain(*args))
+    table = load_table(config, subgroups=["hand", "image_width"])
+    assert table.rows[f"{COLUMN}hand"].tolist() == ["left", ""]
+    assert len(opened) == 2
+    for name, met in (("age", "no column 'age'"), ("twice", "2 columns 'twice'")):
+        with pytest.raises(DataError) as error:
+            load_table(config, subgroups=["hand", name])
+        assert_one_line(error, tmp_path, met, "(evaluate.subgroups)", "the columns are", "name others, or () for none")
 
 
 def test_csv_paths_survive_a_change_of_folder(prints, monkeypatch):
