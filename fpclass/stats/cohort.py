@@ -53,6 +53,7 @@ class Cohort:
         self._has_people = any(not str(group).startswith(ALONE) for group in ([] if groups is None else groups))
         self.folds = np.zeros(len(self.labels), np.int64) if folds is None else np.asarray(folds)
         self.class_names = tuple(class_names)
+        self._memory: dict[Hashable, np.ndarray] = {}
         if len(self.groups) != len(self.labels):
             raise ValueError(f"{len(self.groups)} groups for {len(self.labels)} images")
         if self.folds.shape != self.labels.shape:
@@ -104,7 +105,15 @@ class Cohort:
 
     def with_folds(self, folds: Folds) -> Cohort:
         """The same images in other folds."""
-        return self._with_names(Cohort(self.labels, self.groups, folds, self.class_names))
+        other = self._with_names(Cohort(self.labels, self.groups, folds, self.class_names))
+        other._memory = self._memory
+        return other
+
+    def remembered(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `make` gives for these labels and groups; made once, and kept for as long as the cohort."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
 
     def _with_names(self, other: Cohort) -> Cohort:
         """The other one, made of this one's numbers, knows what its groups were called."""

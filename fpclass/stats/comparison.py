@@ -32,15 +32,13 @@ from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.family import family_p_values
-from fpclass.stats.intervals import UNDEFINED, Bootstrap, Bounds, Interval, Support, format_number, support_of, t_bounds
+from fpclass.stats.intervals import UNDEFINED, Bounds, Interval, Support, format_number, support_of, t_bounds
 from fpclass.stats.scores import (
     NEGLIGIBLE,
     Noise,
-    SeedLogits,
+    Resampled,
     group_variance,
-    member_scores,
     overlap_of,
-    resampled_scores,
     sum_of_errors,
     training_noise,
 )
@@ -84,14 +82,7 @@ class Comparison:
 
 
 def compare_all(
-    logits: Mapping[str, SeedLogits],
-    baseline: str,
-    cohort: Cohort,
-    metric: str,
-    bootstrap: Bootstrap,
-    *,
-    margin: float,
-    num_looks: int = 1,
+    resampled: Mapping[str, Resampled], baseline: str, *, margin: float, num_looks: int = 1
 ) -> dict[str, Comparison]:
     """Compares every other config with the baseline, as one family of tests; the comparisons keep the order given.
 
@@ -100,22 +91,20 @@ def compare_all(
     (1 - 2 alpha) interval of the test lies within the margin (two one-sided tests at alpha each, not adjusted).
 
     Args:
-      logits: [S, N, K] of each config by name; S may differ. Configs that failed are left out.
+      resampled: of each config by name, by one metric and from the same resamples; the numbers of seeds may differ.
+        Configs that failed are left out. The confidence, in (0.5, 1), is that of the tests too. The cohort has folds,
+        or one: a split that was there before, with members that differ by their seeds alone.
       baseline: name of the config that the others are compared with.
-      cohort: with folds, or with one: a split that was there before, with members that differ by their seeds alone.
-      metric: one of `fpclass.stats.weighted_metrics.OVERALL_METRICS`, or one of a class, from `of_class`.
-      bootstrap: its confidence, in (0.5, 1), is that of the tests too.
       margin: largest difference that does not matter, in units of the metric, at least 0.
       num_looks: how often this study has been judged, by other seeds or rules; Bonferroni's correction for them.
-
-    Raises:
-      As `member_scores`.
     """
-    scores = {name: member_scores(of_config, cohort, metric) for name, of_config in logits.items()}
-    replicates = {name: resampled_scores(of_config, cohort, metric, bootstrap) for name, of_config in logits.items()}
-    confidence, alpha = bootstrap.confidence, 1 - bootstrap.confidence
+    of_baseline = resampled[baseline]
+    cohort, metric, confidence = of_baseline.cohort, of_baseline.metric, of_baseline.confidence
+    alpha = 1 - confidence
+    scores = {name: of_config.members for name, of_config in resampled.items()}
+    replicates = {name: of_config.replicates for name, of_config in resampled.items()}
     support = support_of(metric, cohort, cohort.num_folds)
-    candidates = [name for name in logits if name != baseline]
+    candidates = [name for name in resampled if name != baseline]
     tests, alone, p_folds = {}, {}, {}
     for name in candidates:
         of_people = group_variance(replicates[name] - replicates[baseline])

@@ -27,10 +27,11 @@ from fpclass.stats.decisions import (
     cross_fitted_threshold,
     risk_coverage,
 )
+from fpclass.stats.draws import Weights, in_parts
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 from fpclass.stats.risk_control import cross_fitted_abstention, people_needed
-from fpclass.stats.weighted_metrics import Weights, weighted_mean
+from fpclass.stats.weighted_metrics import weighted_mean
 
 Evaluate = Callable[[Weights], Float[np.ndarray, " b"]]
 
@@ -150,7 +151,8 @@ def _risk_band(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str
     """Area (aurc) and curve: coverage, risk, low and high, lists of `CURVE_POINTS` (None where undefined)."""
     evaluate = risk_coverage(logits, cohort.labels)
 
-    def together(weights: Weights) -> np.ndarray:
+    @in_parts
+    def together(weights: np.ndarray) -> np.ndarray:
         values = evaluate(weights)
         return np.column_stack([values["risk"], values["aurc"]])
 
@@ -195,7 +197,8 @@ def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: 
 def coverage_by_group(is_covered: Bool[np.ndarray, " n"], cohort: Cohort, bootstrap: Bootstrap) -> Interval:
     """Share of the images that sets cover, [N], each person weighing the same."""
     share_of_group = 1 / np.bincount(cohort.groups)[cohort.groups]
-    return bootstrap.estimate(lambda weights: weighted_mean(weights * share_of_group, is_covered), cohort)
+    covered = share_of_group * is_covered
+    return bootstrap.estimate(lambda weights: ratio(weights @ covered, weights @ share_of_group), cohort)
 
 
 def coverage_per_class(

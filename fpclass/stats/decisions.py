@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Int
 from fpclass.errors import ConfigError
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.metrics import Labels, Logits, PerImage, check_predictions, log_softmax, ratio
-from fpclass.stats.weighted_metrics import Weights
 
 OBJECTIVES = ("accuracy", "f1", "balanced_accuracy")
 COST = "cost"
@@ -123,7 +122,7 @@ def cross_fitted_threshold(
     )
 
 
-def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[str, np.ndarray]]:
+def risk_coverage(logits: Logits, labels: Labels) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Error rate among the most confident share of the images, for any weighting of them.
 
     The share of images is as exact as equal confidences allow: those enter in the order of chance for the curve, and
@@ -142,7 +141,7 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[st
     is_wrong = (logits.argmax(axis=1) != labels)[order]
     coverages = np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS
 
-    def evaluate(weights: Weights) -> dict[str, np.ndarray]:
+    def evaluate(weights: np.ndarray) -> dict[str, np.ndarray]:
         entering = np.add.reduceat(weights[:, order], first, axis=1)
         errors = np.add.reduceat(weights[:, order] * is_wrong, first, axis=1).cumsum(axis=1)
         accepted = entering.cumsum(axis=1)

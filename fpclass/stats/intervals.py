@@ -33,9 +33,10 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.draws import Draws, Weights
 from fpclass.stats.metrics import Logits, compute_metrics
 from fpclass.stats.weighted_metrics import (
     ALL_METRICS,
@@ -43,13 +44,15 @@ from fpclass.stats.weighted_metrics import (
     MACRO_PRECISION,
     OVERALL_METRICS,
     PER_CLASS_METRICS,
-    Weights,
     class_of,
     make_weighted_metrics,
 )
 
-WEIGHTS_PER_CHUNK = 1 << 20
-"""Weights held at once (8 MiB); the metrics need a few arrays of that size. Larger ones are not faster."""
+COUNTS_PER_CHUNK, RESAMPLES_PER_CHUNK = 1 << 21, 256
+"""Counts of groups held at once as floats (16 MiB), and resamples: some metrics have thousands of values for each."""
+
+DRAWN_PER_CHUNK = 1 << 20
+"""Weights of images that are drawn at once; within classes another number gives other draws."""
 
 MIN_DEFINED = 0.9
 """Share of the resamples in which a metric has to be defined to have an interval: those left out are not any ones."""
@@ -122,33 +125,47 @@ class Bootstrap:
     confidence: float
     seed: int = 0
 
-    def weights(self, cohort: Cohort, *, within_classes: bool = False) -> Iterator[Weights]:
+    def weights(self, cohort: Cohort, *, within_classes: bool = False) -> Iterator[Float[np.ndarray, "b n"]]:
+        """How often each image counts, float64 [b, N], until the b add up to num_resamples; arguments as `draws`."""
+        for draws in self.draws(cohort, within_classes=within_classes):
+            yield from draws.parts()
+
+    def draws(self, cohort: Cohort, *, within_classes: bool = False) -> Iterator[Draws]:
         """Draws groups with replacement, as many as there are, in chunks that fit into memory.
 
-        Yields how often each image counts, float64 [b, N], until the b add up to num_resamples; whatever the chunks.
         With `within_classes` as many of each class as there are, if the images of every group are of one class.
         """
+        key = self.num_resamples, self.seed, within_classes
+        counts = cohort.remembered(key, lambda: self._counts(cohort, within_classes))
+        size = max(1, min(RESAMPLES_PER_CHUNK, COUNTS_PER_CHUNK // cohort.num_groups))
+        for start in range(0, self.num_resamples, size):
+            yield Draws(counts[start : start + size].astype(np.float64), cohort.groups)
+
+    def _counts(self, cohort: Cohort, within_classes: bool) -> UInt8[np.ndarray, "b g"]:
+        """How often each group is drawn in each resample."""
         strata = cohort.class_of_groups if within_classes else None
         parts = [np.arange(cohort.num_groups)]
         if strata is not None:
             parts = [np.flatnonzero(strata == k) for k in np.unique(strata)]
-        chunk_size = max(1, WEIGHTS_PER_CHUNK // len(cohort))
+        chunk_size = max(1, DRAWN_PER_CHUNK // len(cohort))
+        # A group cannot be drawn more than 255 times: there are fewer draws, or it is as good as impossible.
+        counts = np.empty((self.num_resamples, cohort.num_groups), np.uint8)
         rng = np.random.default_rng(self.seed)
         for start in range(0, self.num_resamples, chunk_size):
             size = min(chunk_size, self.num_resamples - start)
-            counts = np.empty((size, cohort.num_groups))
             for groups in parts:
                 drawn = rng.integers(0, len(groups), (size, len(groups)))
                 drawn += np.arange(size)[:, None] * len(groups)
-                counts[:, groups] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-            yield np.take(counts, cohort.groups, axis=1)
+                of_groups = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+                counts[start : start + size, groups] = of_groups
+        return counts
 
     def resample(
         self, evaluate: Callable[[Weights], np.ndarray], cohort: Cohort, *, within_classes: bool = False
     ) -> Float[np.ndarray, "b ..."]:
         """Values of all resamples [B, ...]; `evaluate` gives those of weights [b, N]."""
         nothing = evaluate(np.empty((0, len(cohort))))  # columns of the right shape where there are no resamples
-        return np.concatenate([nothing, *map(evaluate, self.weights(cohort, within_classes=within_classes))])
+        return np.concatenate([nothing, *map(evaluate, self.draws(cohort, within_classes=within_classes))])
 
     def interval(
         self, value: float, replicates: Float[np.ndarray, " b"], num_groups: float, is_proportion: bool = True
@@ -228,7 +245,7 @@ def metric_bounds(
         evaluate = make_weighted_metrics(logits, cohort.labels, drawn_so)
         points = evaluate(np.ones((1, len(cohort))))
         nothing = evaluate(np.empty((0, len(cohort))))  # columns of the right shape where there are no resamples
-        chunks = [nothing, *map(evaluate, bootstrap.weights(cohort, within_classes=within))]
+        chunks = [nothing, *map(evaluate, bootstrap.draws(cohort, within_classes=within))]
         for metric in drawn_so:
             point, values = points[metric][0], np.concatenate([chunk[metric] for chunk in chunks])
             if metric not in PER_CLASS_METRICS:

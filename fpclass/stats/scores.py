@@ -21,14 +21,16 @@ to 300 people, 1 to 5 seeds, `tests/stats/test_coverage.py`: docs/statistics.md.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fpclass.stats.cohort import Cohort, Folds
+from fpclass.stats.draws import Weights
 from fpclass.stats.intervals import (
     MIN_DEFINED,
     NEGLIGIBLE,
@@ -42,7 +44,7 @@ from fpclass.stats.intervals import (
     t_bounds,
 )
 from fpclass.stats.metrics import ratio
-from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, metric_value
+from fpclass.stats.weighted_metrics import make_weighted_metrics, metric_values
 
 SeedLogits = Float[np.ndarray, "s n k"]
 """Unnormalised log-probabilities of S seeds: each image's by the member whose fold holds it; finite."""
@@ -85,6 +87,43 @@ class Inflation:
         return {"random": self.random, "grouped": self.grouped, "difference": difference, "low": low, "high": high}
 
 
+@dataclasses.dataclass(frozen=True)
+class Resampled:
+    """The scores of a config's members by one metric, and what they are when people are drawn anew.
+
+    A resample draws as many groups as there are, over all folds at once; the trained members stay as they are. The
+    draws depend on the groups, the labels and the bootstrap's seed alone: those of configs of one study are paired.
+
+    Attributes:
+      cohort: whom the members judge.
+      confidence: coverage of intervals, in (0, 1).
+      members: score of each member on its own fold [F, S]; nan where undefined.
+      folds: score of each fold, the mean over its seeds, in each resample [B, F]; nan where undefined.
+    """
+
+    cohort: Cohort
+    metric: str
+    confidence: float
+    members: Float[np.ndarray, "f s"]
+    folds: Float[np.ndarray, "b f"]
+
+    @functools.cached_property
+    def replicates(self) -> Float[np.ndarray, " b"]:
+        """The score in each resample: the mean over the members where it is defined; nan where it is nowhere."""
+        # Whether a metric is defined depends on the weights and labels, not on the logits: all seeds of a fold or none.
+        return mean_of_defined(self.folds)
+
+    @functools.cached_property
+    def score(self) -> Score:
+        """Mean and standard deviation over members, with the interval of the mean."""
+        defined = self.members[~np.isnan(self.members)]
+        return Score(
+            mean=mean_interval(self.members, self.replicates, self.cohort, self.metric, self.confidence),
+            sd=float(defined.std(ddof=1)) if defined.size > 1 else None,
+            num_members=self.members.size,
+        )
+
+
 def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.ndarray, "f s"]:
     """The metric of each member on its own fold [F, S]; nan where undefined.
 
@@ -92,28 +131,36 @@ def member_scores(logits: SeedLogits, cohort: Cohort, metric: str) -> Float[np.n
       DataError: a logit is not finite or a label out of range.
       ValueError: shapes do not agree, or the metric is unknown.
     """
+    return member_scores_by(logits, cohort, [metric])[metric]
+
+
+def member_scores_by(logits: SeedLogits, cohort: Cohort, metrics: Sequence[str]) -> dict[str, Float[np.ndarray, "f s"]]:
+    """`member_scores` by several metrics."""
     logits, rows_of_fold = _by_fold(logits, cohort)
-    return np.array(
-        [[metric_value(of_seed[rows], cohort.labels[rows], metric) for of_seed in logits] for rows in rows_of_fold]
-    )
+    values = np.empty((len(metrics), len(rows_of_fold), len(logits)))
+    for fold, rows in enumerate(rows_of_fold):
+        for seed, of_seed in enumerate(logits):
+            values[:, fold, seed] = metric_values(of_seed[rows], cohort.labels[rows], metrics)
+    return dict(zip(metrics, values, strict=True))
 
 
-def resampled_fold_scores(
-    logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap
-) -> Float[np.ndarray, "b f"]:
-    """Bootstrap replicates of each fold's score, the mean over its seeds [B, F]; errors as `member_scores`.
-
-    A replicate draws as many groups as there are, over all folds at once; the trained members stay as they are. The
-    draws depend on the groups, the labels and the bootstrap's seed alone: replicates of configs of one study are
-    paired. nan where the metric is undefined in that resample of the fold.
-    """
-    return _resample(logits, cohort, [metric], bootstrap)[metric]
+def resample_scores(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Resampled:
+    """The scores of a config, and of all resamples; errors as `member_scores`."""
+    return resample_scores_by(logits, cohort, [metric], bootstrap)[metric]
 
 
-def _resample(
+def resample_configs(
+    logits: Mapping[str, SeedLogits], cohort: Cohort, metric: str, bootstrap: Bootstrap
+) -> dict[str, Resampled]:
+    """`resample_scores` of each config by name, whose numbers of seeds may differ."""
+    return {name: resample_scores(of_config, cohort, metric, bootstrap) for name, of_config in logits.items()}
+
+
+def resample_scores_by(
     logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap
-) -> dict[str, Float[np.ndarray, "b f"]]:
-    """`resampled_fold_scores` of several metrics, from the same resamples."""
+) -> dict[str, Resampled]:
+    """`resample_scores` by several metrics, from the same resamples."""
+    points = member_scores_by(logits, cohort, metrics)
     logits, rows_of_fold = _by_fold(logits, cohort)
     found = {}
     for within in (False, True):
@@ -128,44 +175,21 @@ def _resample(
         def evaluate(weights: Weights, members: Any = members, drawn_so: Any = drawn_so) -> Float[np.ndarray, "b m f"]:
             of_folds = []
             for rows, evaluators in zip(rows_of_fold, members, strict=True):
-                of_fold = [of_seed(weights[:, rows]) for of_seed in evaluators]
+                inside = weights[:, rows]
+                of_fold = [of_seed(inside) for of_seed in evaluators]
                 values = [np.mean([of_seed[metric] for of_seed in of_fold], axis=0) for metric in drawn_so]
                 of_folds.append(np.stack(values, axis=1))
             return np.stack(of_folds, axis=2)
 
         drawn = bootstrap.resample(evaluate, cohort, within_classes=within)
-        found |= {metric: drawn[:, m] for m, metric in enumerate(drawn_so)}
+        for m, metric in enumerate(drawn_so):
+            found[metric] = Resampled(cohort, metric, bootstrap.confidence, points[metric], drawn[:, m])
     return found
 
 
-def resampled_scores(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Float[np.ndarray, " b"]:
-    """Bootstrap replicates of a config's score, the mean over its members, [B]; as `resampled_fold_scores`.
-
-    Members whose metric is undefined in a resample are left out of its mean; nan where all are.
-    """
-    # Whether a metric is defined depends on the weights and labels, not on the logits: all seeds of a fold or none.
-    return mean_of_defined(resampled_fold_scores(logits, cohort, metric, bootstrap))
-
-
 def score_config(logits: SeedLogits, cohort: Cohort, metric: str, bootstrap: Bootstrap) -> Score:
-    """Mean and standard deviation over members, with the interval of the mean; as `resampled_fold_scores`."""
-    return score_config_by(logits, cohort, [metric], bootstrap)[metric]
-
-
-def score_config_by(
-    logits: SeedLogits, cohort: Cohort, metrics: Sequence[str], bootstrap: Bootstrap
-) -> dict[str, Score]:
-    """`score_config` by several metrics, from the same resamples."""
-    resampled, result = _resample(logits, cohort, metrics, bootstrap), {}
-    for metric in metrics:
-        scores = member_scores(logits, cohort, metric)
-        defined = scores[~np.isnan(scores)]
-        result[metric] = Score(
-            mean=mean_interval(scores, mean_of_defined(resampled[metric]), cohort, metric, bootstrap.confidence),
-            sd=float(defined.std(ddof=1)) if defined.size > 1 else None,
-            num_members=scores.size,
-        )
-    return result
+    """Mean and standard deviation over members, with the interval of the mean; errors as `member_scores`."""
+    return resample_scores(logits, cohort, metric, bootstrap).score
 
 
 def mean_interval(
@@ -265,10 +289,10 @@ def inflation(
     support = support_of(metric, cohort, cohort.num_folds)
     points, replicates, noises = [], [], []
     for logits, of_folds in ((random_logits, cohort.with_folds(random_folds)), (grouped_logits, cohort)):
-        scores, drawn = member_scores(logits, of_folds, metric), resampled_scores(logits, of_folds, metric, bootstrap)
-        points.append(float(mean_of_defined(scores.ravel())))
-        replicates.append(drawn)
-        noises.append(training_noise(scores, (group_variance(drawn) or 0.0) * support.correction))
+        drawn = resample_scores(logits, of_folds, metric, bootstrap)
+        points.append(float(mean_of_defined(drawn.members.ravel())))
+        replicates.append(drawn.replicates)
+        noises.append(training_noise(drawn.members, (group_variance(drawn.replicates) or 0.0) * support.correction))
     random, grouped = (None if math.isnan(point) else point for point in points)
     difference, of_people = points[0] - points[1], group_variance(replicates[0] - replicates[1])
     if math.isnan(difference) or of_people is None or support.groups < 2:

@@ -30,12 +30,12 @@ from fpclass.stats.cohort import Cohort, Folds, Rows
 from fpclass.stats.intervals import Bootstrap, Interval, support_of
 from fpclass.stats.scores import (
     NEGLIGIBLE,
+    Resampled,
     SeedLogits,
     mean_interval,
     mean_of_defined,
-    member_scores,
-    resampled_fold_scores,
-    resampled_scores,
+    resample_configs,
+    resample_scores,
     training_noise,
 )
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
@@ -89,23 +89,26 @@ def choose(scores: Mapping[str, np.ndarray | float], metric: str) -> str:
     return best
 
 
-def cross_fitted_choice(
-    logits: Mapping[str, SeedLogits], cohort: Cohort, metric: str, bootstrap: Bootstrap
-) -> Selection:
+def cross_fitted_choice(resampled: Mapping[str, Resampled]) -> Selection:
     """Chooses the best of the configs that did not fail, and estimates how good such a choice is on other people.
 
+    Args:
+      resampled: of each config by name, by one metric and from the same resamples of one cohort.
+
     Raises:
-      DataError: a logit is not finite, a label out of range, or there is a single fold.
-      ValueError: as `choose`, or shapes do not agree.
+      DataError: there is a single fold.
+      ValueError: as `choose`.
     """
+    of_any = next(iter(resampled.values()))
+    cohort, metric, confidence = of_any.cohort, of_any.metric, of_any.confidence
     cohort.check_folds()
-    scores = {name: member_scores(of_config, cohort, metric) for name, of_config in logits.items()}
+    scores = {name: of_config.members for name, of_config in resampled.items()}
     chosen = choose(scores, metric)
     chosen_per_fold = tuple(
         choose({name: np.delete(of_config, fold, axis=0) for name, of_config in scores.items()}, metric)
         for fold in range(cohort.num_folds)
     )
-    replicates = {name: resampled_fold_scores(logits[name], cohort, metric, bootstrap) for name in logits}
+    replicates = {name: of_config.folds for name, of_config in resampled.items()}
     choosing = variance_of_choosing(scores, replicates, cohort, metric)
 
     def estimate(names: Sequence[str], choosing: float = 1.0) -> Interval:
@@ -113,8 +116,8 @@ def cross_fitted_choice(
         of_folds = [scores[name][fold] for fold, name in enumerate(names)]
         has_as_many = len({len(of_fold) for of_fold in of_folds}) == 1
         by_fold = np.stack([of_fold if has_as_many else of_fold.mean(keepdims=True) for of_fold in of_folds])
-        resampled = np.stack([replicates[name][:, fold] for fold, name in enumerate(names)], axis=1)
-        return mean_interval(by_fold, mean_of_defined(resampled), cohort, metric, bootstrap.confidence, choosing)
+        drawn = np.stack([replicates[name][:, fold] for fold, name in enumerate(names)], axis=1)
+        return mean_interval(by_fold, mean_of_defined(drawn), cohort, metric, confidence, choosing)
 
     optimistic, cross_fitted = estimate([chosen] * cohort.num_folds), estimate(chosen_per_fold, choosing)
     return _selection(chosen, chosen_per_fold, optimistic, cross_fitted, metric)
@@ -163,18 +166,21 @@ def variance_of_choosing(
 
 
 def cross_fitted_choice_in_parts(
-    logits: Mapping[str, SeedLogits], cohort: Cohort, parts: Folds, metric: str, bootstrap: Bootstrap
+    logits: Mapping[str, SeedLogits], resampled: Mapping[str, Resampled], parts: Folds, bootstrap: Bootstrap
 ) -> Selection:
     """`cross_fitted_choice` where all members judge all images: for each part of them the others choose.
 
     Args:
       logits: [S, N, K] of each config by name, S the same for all.
-      cohort: without folds.
+      resampled: of the same, by one metric, of a cohort without folds.
       parts: part of each image [N], as folds are numbered; a group is in one only.
+      bootstrap: that `resampled` come from.
 
     Raises:
       As `cross_fitted_choice`.
     """
+    of_any = next(iter(resampled.values()))
+    cohort, metric = of_any.cohort, of_any.metric
 
     def fit(rows: Rows) -> str:
         labels = cohort.labels[rows]
@@ -190,21 +196,13 @@ def cross_fitted_choice_in_parts(
     out = np.moveaxis(np.empty_like(next(iter(logits.values())), np.float64), 0, 1)
     in_parts = cohort.with_folds(parts)
     judged, by_part, chosen = in_parts.cross_fit(fit, apply, out)
-    scores = {
-        name: member_scores(of_config, in_parts, metric).mean(axis=1, keepdims=True)
-        for name, of_config in logits.items()
-    }
-    replicates = {name: resampled_fold_scores(logits[name], in_parts, metric, bootstrap) for name in logits}
-
-    def estimate(of_seeds: SeedLogits, choosing: float = 1.0) -> Interval:
-        resampled = resampled_scores(of_seeds, cohort, metric, bootstrap)
-        scores = member_scores(of_seeds, cohort, metric)
-        return mean_interval(scores, resampled, cohort, metric, bootstrap.confidence, choosing)
-
-    optimistic = estimate(logits[chosen])
+    of_parts = resample_configs(logits, in_parts, metric, bootstrap)
+    scores = {name: of_config.members.mean(axis=1, keepdims=True) for name, of_config in of_parts.items()}
+    replicates = {name: of_config.folds for name, of_config in of_parts.items()}
     choosing = variance_of_choosing(scores, replicates, in_parts, metric)
-    cross_fitted = estimate(np.moveaxis(judged, 1, 0), choosing)
-    return _selection(chosen, tuple(by_part.values()), optimistic, cross_fitted, metric)
+    composed = resample_scores(np.moveaxis(judged, 1, 0), cohort, metric, bootstrap)
+    cross_fitted = mean_interval(composed.members, composed.replicates, cohort, metric, bootstrap.confidence, choosing)
+    return _selection(chosen, tuple(by_part.values()), resampled[chosen].score.mean, cross_fitted, metric)
 
 
 def _selection(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.draws import Weights, in_parts
 from fpclass.stats.metrics import (
     Labels,
     Logits,
@@ -29,8 +30,6 @@ MACRO_PRECISION = "macro_precision"
 LOWER_IS_BETTER = ("log_loss", "brier")
 """The others are proportions."""
 
-Weights = Float[np.ndarray, "b n"]
-"""How often each image counts, not negative; one row per weighting."""
 MetricValues = dict[str, Float[np.ndarray, "b ..."]]
 
 
@@ -60,7 +59,9 @@ def make_weighted_metrics(
     num_images, num_classes = logits.shape
     predicted = logits.argmax(axis=1)
     has_images = np.bincount(labels, minlength=num_classes) > 0
-    losses = np.stack([image_log_losses(logits, labels), image_brier_scores(logits, labels)], axis=1)
+    losses = None  # they cost more than all the rest of a single weighting
+    if set(LOWER_IS_BETTER) & set(metrics):
+        losses = np.stack([image_log_losses(logits, labels), image_brier_scores(logits, labels)], axis=1)
     # One row per image, three blocks of K columns: of the class, rightly predicted as it, predicted as it.
     # Sparse, so that a thousand classes cost no more than two.
     ones, is_correct = np.ones(num_images), (predicted == labels).astype(np.float64)
@@ -74,19 +75,18 @@ def make_weighted_metrics(
         total = weights.sum(axis=1)
         precision, recall = ratio(correct, called), ratio(correct, support)
         f1 = np.where(support > 0, ratio(2 * correct, support + called), np.nan)
-        log_loss, brier = ratio(weights @ losses, total[:, None]).T
         values = {
             "accuracy": ratio(correct.sum(axis=1), total),
             # nan for a resample without one of the classes: a mean over fewer classes is another quantity.
             "balanced_accuracy": recall[:, has_images].mean(axis=1),
             "macro_f1": f1[:, has_images].mean(axis=1),
-            "log_loss": log_loss,
-            "brier": brier,
             "precision": precision,
             MACRO_PRECISION: np.nan_to_num(precision)[:, has_images].mean(axis=1),
             "recall": recall,
             "f1": f1,
         }
+        if losses is not None:
+            values["log_loss"], values["brier"] = ratio(weights @ losses, total[:, None]).T
         if roc_auc:
             values["roc_auc"] = roc_auc(weights)
         return {metric: values[metric] if k is None else _of_class(values, metric, k) for metric, k in classes.items()}
@@ -114,7 +114,13 @@ def class_of(metric: str) -> int | None:
 
 def metric_value(logits: Logits, labels: Labels, metric: str) -> float:
     """One overall metric where every image counts once, nan where undefined; errors as `make_weighted_metrics`."""
-    return float(make_weighted_metrics(logits, labels, [metric])(np.ones((1, len(labels))))[metric][0])
+    return metric_values(logits, labels, [metric])[0]
+
+
+def metric_values(logits: Logits, labels: Labels, metrics: Sequence[str]) -> list[float]:
+    """`metric_value` of several metrics."""
+    values = make_weighted_metrics(logits, labels, metrics)(np.ones((1, len(labels))))
+    return [float(values[metric][0]) for metric in metrics]
 
 
 def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
@@ -133,7 +139,8 @@ def make_weighted_roc_auc(scores: Logits, labels: Labels) -> Callable[[Weights],
         up_to = np.searchsorted(scores[negative, k], scores[positive, k], side="right")
         plans.append((positive, negative, below, up_to))
 
-    def roc_auc(weights: Weights) -> Float[np.ndarray, " b"]:
+    @in_parts
+    def roc_auc(weights: np.ndarray) -> Float[np.ndarray, " b"]:
         areas = []
         for positive, negative, below, up_to in plans:
             cumulative = np.zeros((len(weights), len(negative) + 1))

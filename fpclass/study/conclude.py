@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from fpclass.stats.fold_average import Sharpening
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
 from fpclass.stats.promises import Promises
 from fpclass.stats.reliability import calibration_report
-from fpclass.stats.scores import Inflation, inflation, member_scores, score_config
+from fpclass.stats.scores import Inflation, Resampled, inflation, member_scores_by, resample_configs
 from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.evidence.people import pool_ensemble
@@ -71,8 +71,9 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     write_tables(study, trained)
     look = Look(name_of(metric, described["class_names"]), bootstrap.confidence, settings.study.margin, study.num_seeds)
     looks = look_at(study, look)
-    rows = judge(predictions, study, failures, metric, len(looks))
-    choice = judge_choice(predictions, metric, bootstrap) if len(trained) > 1 else None
+    resampled = resample_configs(predictions.logits, predictions.cohort, metric, bootstrap)
+    rows = judge(resampled, study, failures, len(looks))
+    choice = judge_choice(predictions, resampled, bootstrap) if len(trained) > 1 else None
     ensemble, reports = judge_ensemble(predictions, settings)
     pooled = pool_ensemble(study, predictions, ensemble.log_probabilities, settings)
     reports["pooling"] = pooled.pooling.to_json()
@@ -127,35 +128,29 @@ def bootstrap_of(settings: Config) -> Bootstrap:
 
 
 def judge(
-    predictions: OutOfFold, study: Study, failures: dict[str, str], metric: str, num_looks: int = 1
+    resampled: Mapping[str, Resampled], study: Study, failures: dict[str, str], num_looks: int = 1
 ) -> list[StudyRow]:
     """The rows of the table, the baseline first, failures in their place; `num_looks` as `compare_all`."""
-    settings = study.configs[study.baseline]
-    cohort, bootstrap = predictions.cohort, bootstrap_of(settings)
     compared = {}
-    if study.baseline in predictions.logits:
-        margin = settings.study.margin
-        compared = compare_all(
-            predictions.logits, study.baseline, cohort, metric, bootstrap, margin=margin, num_looks=num_looks
-        )
+    if study.baseline in resampled:
+        margin = study.configs[study.baseline].study.margin
+        compared = compare_all(resampled, study.baseline, margin=margin, num_looks=num_looks)
     rows = []
     for name in study.names:
         is_baseline = name == study.baseline
         if name in failures:
             rows.append(StudyRow(name, None, None, None, failures[name], is_baseline))
             continue
-        logits = predictions.logits[name]
-        score, scores = score_config(logits, cohort, metric, bootstrap), member_scores(logits, cohort, metric)
-        rows.append(StudyRow(name, score, scores, compared.get(name), is_baseline=is_baseline))
+        of_config = resampled[name]
+        rows.append(StudyRow(name, of_config.score, of_config.members, compared.get(name), is_baseline=is_baseline))
     return rows
 
 
-def judge_choice(predictions: OutOfFold, metric: str, bootstrap: Bootstrap) -> Selection:
+def judge_choice(predictions: OutOfFold, resampled: Mapping[str, Resampled], bootstrap: Bootstrap) -> Selection:
     """The best of the configs, and what to expect of it."""
-    logits, cohort = predictions.logits, predictions.cohort
-    if cohort.num_folds > 1:
-        return cross_fitted_choice(logits, cohort, metric, bootstrap)
-    return cross_fitted_choice_in_parts(logits, cohort, predictions.cross_fitted.folds, metric, bootstrap)
+    if predictions.cohort.num_folds > 1:
+        return cross_fitted_choice(resampled)
+    return cross_fitted_choice_in_parts(predictions.logits, resampled, predictions.cross_fitted.folds, bootstrap)
 
 
 def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
@@ -257,11 +252,11 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
     """Writes the table, the report and its figures, and shows in the report those that are drawn."""
     frame = to_frame(report.rows, report.metric, report.source)
     clustered = tests_for_reviewers(predictions, study.baseline, settings)
+    by_metric = {
+        name: member_scores_by(logits, report.cohort, OVERALL_METRICS) for name, logits in predictions.logits.items()
+    }
     for metric in OVERALL_METRICS:
-        means = {
-            name: float(np.nanmean(member_scores(logits, report.cohort, metric)))
-            for name, logits in predictions.logits.items()
-        }
+        means = {name: float(np.nanmean(scores[metric])) for name, scores in by_metric.items()}
         frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
     frame = frame.join(pd.DataFrame([p_columns(clustered.get(row.name)) for row in report.rows]))
     of_test = {}

@@ -18,7 +18,7 @@ from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
 from fpclass.run.prepare import note_of, read_model
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.scores import member_scores, score_config
+from fpclass.stats.scores import resample_scores
 from fpclass.study.figures import sweep_figure
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study, assemble
@@ -91,12 +91,11 @@ def conclude_sweep(study: Study, failures: dict[str, str]) -> str:
             "freeze_before": study.configs[name].finetune.freeze_before,
         }
         for metric in METRICS:
-            logits = predictions.logits[name]
-            members = member_scores(logits, predictions.cohort, metric)
+            resampled = resample_scores(predictions.logits[name], predictions.cohort, metric, bootstrap)
             row |= {
-                **score_config(logits, predictions.cohort, metric, bootstrap).mean.columns(metric),
-                f"{metric}_members_low": float(np.nanmin(members)),
-                f"{metric}_members_high": float(np.nanmax(members)),
+                **resampled.score.mean.columns(metric),
+                f"{metric}_members_low": float(np.nanmin(resampled.members)),
+                f"{metric}_members_high": float(np.nanmax(resampled.members)),
             }
         rows.append(row)
     frame = pd.DataFrame(rows)

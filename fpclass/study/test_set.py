@@ -21,7 +21,7 @@ from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.fold_average import UNSHARPENED, Sharpening, combine_folds
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
 from fpclass.stats.promises import Promises
-from fpclass.stats.scores import Score, SeedLogits, score_config_by
+from fpclass.stats.scores import Score, SeedLogits, resample_scores_by
 from fpclass.stats.scrutiny.external import frozen_findings, judge_frozen
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.out_of_fold import logit_columns, read_member
@@ -176,8 +176,8 @@ def judge_test(
     metrics["roc_auc"], titles["roc_auc"] = "roc_auc", "roc auc"
     scores = {}
     for name, logits in judged.logits.items():
-        by_metric = score_config_by(logits, cohort, list(metrics.values()), bootstrap)
-        scores[name] = {key: by_metric[metric] for key, metric in metrics.items()}
+        by_metric = resample_scores_by(logits, cohort, list(metrics.values()), bootstrap)
+        scores[name] = {key: by_metric[metric].score for key, metric in metrics.items()}
     rule = DecisionRule.from_json(ensemble, "ensemble.json")
     weighted = {name: judged.logits[name] for name in ensemble["weights"]}
     nothing, sharpening = DecisionRule.nothing(len(classes), ""), Sharpening.from_json(ensemble.get("sharpening"))

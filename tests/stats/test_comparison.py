@@ -12,7 +12,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import TTest, compare_all, corrected_t_test, fold_t_test
 from fpclass.stats.family import family_p_values, holm
 from fpclass.stats.intervals import Bootstrap, Support
-from fpclass.stats.scores import member_scores, resampled_scores
+from fpclass.stats.scores import resample_configs, resample_scores
 
 BOOTSTRAP = Bootstrap(200, 0.95)
 
@@ -116,7 +116,7 @@ def test_detectable_differences_have_the_stated_power():
 def compare(candidate, baseline, *arguments, **options):
     """A family of one comparison."""
     both = {"baseline": baseline, "candidate": candidate}
-    return compare_all(both, "baseline", *arguments, **options)["candidate"]
+    return compare_all(resample_configs(both, *arguments), "baseline", **options)["candidate"]
 
 
 def shifted(cohort, *, by):
@@ -129,7 +129,7 @@ def test_verdicts():
     coarse, cohort = make_study(num_people=60)
     weak, strong = shifted(cohort, by=0.2), shifted(cohort, by=2.0)
     configs = {"strong": strong, "baseline": weak, "same": weak, "noise": coarse}
-    result = compare_all(configs, "baseline", cohort, "log_loss", BOOTSTRAP, margin=0.02)
+    result = compare_all(resample_configs(configs, cohort, "log_loss", BOOTSTRAP), "baseline", margin=0.02)
     assert list(result) == ["strong", "same", "noise"]
     # A smaller loss is better.
     assert result["strong"].difference.value < 0
@@ -179,8 +179,9 @@ def test_noise_of_training_hides_a_difference():
 
 
 def verdict_test(candidate, baseline, cohort, bootstrap):
-    scores = [member_scores(x, cohort, "accuracy") for x in (candidate, baseline)]
-    replicates = np.subtract(*(resampled_scores(x, cohort, "accuracy", bootstrap) for x in (candidate, baseline)))
+    both = [resample_scores(x, cohort, "accuracy", bootstrap) for x in (candidate, baseline)]
+    scores = [of.members for of in both]
+    replicates = both[0].replicates - both[1].replicates
     support = Support(cohort.effective_groups(), cohort.num_folds / 2)
     of_people = replicates.var() * cohort.num_groups / (cohort.num_groups - cohort.num_folds / 2)
     return fold_t_test(*scores, of_people, support), corrected_t_test(np.subtract(*scores).mean(axis=1))
@@ -199,7 +200,7 @@ def test_the_family_is_adjusted_and_seeds_may_differ():
     baseline, cohort = make_study(60, num_seeds=3)
     others = {f"config {i}": make_study(60, seed=i, right=0.8)[0] for i in range(1, 4)}
     both = {"baseline": baseline, **others}
-    result = compare_all(both, "baseline", cohort, "accuracy", BOOTSTRAP, margin=0.02)
+    result = compare_all(resample_configs(both, cohort, "accuracy", BOOTSTRAP), "baseline", margin=0.02)
     by_holm = holm([r.p_value for r in result.values()])
     for r, p_holm in zip(result.values(), by_holm, strict=True):
         assert r.p_value <= r.p_adjusted <= p_holm
@@ -220,7 +221,7 @@ def test_the_verdict_rests_on_the_p_value_that_is_adjusted_for_the_family():
     strict = Bootstrap(BOOTSTRAP.num_resamples, 1 - 1.5 * p_value)  # alpha is between p and two times p
     assert compare(logits, other, cohort, "accuracy", strict, margin=0.0).verdict in ("better", "worse")
     family = {"baseline": other, "candidate": logits, "same": other}
-    of_two = compare_all(family, "baseline", cohort, "accuracy", strict, margin=0.0)["candidate"]
+    of_two = compare_all(resample_configs(family, cohort, "accuracy", strict), "baseline", margin=0.0)["candidate"]
     assert of_two.p_value == pytest.approx(p_value)
     assert of_two.verdict.startswith("no detectable difference")
 

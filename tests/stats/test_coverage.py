@@ -22,7 +22,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import corrected_t_test, fold_t_test
 from fpclass.stats.family import family_p_values, holm
 from fpclass.stats.intervals import Bootstrap, Support, metric_bounds
-from fpclass.stats.scores import inflation, score_config
+from fpclass.stats.scores import inflation, resample_configs, score_config
 from fpclass.stats.selection import cross_fitted_choice
 
 BOOTSTRAP = Bootstrap(200, 0.95)
@@ -264,7 +264,7 @@ def test_coverage_of_the_choice(num_configs, num_seeds):
                     seeds = [as_study(of_seed, labels) for of_seed in of_study]
                     logits = np.concatenate([of_seed for of_seed, _ in seeds], axis=1)
                     configs = dict(zip(names[:num_configs], logits, strict=True))
-                    choice = cross_fitted_choice(configs, seeds[0][1], "accuracy", BOOTSTRAP)
+                    choice = cross_fitted_choice(resample_configs(configs, seeds[0][1], "accuracy", BOOTSTRAP))
                     bounds.append((choice.cross_fitted.low, choice.cross_fitted.high))
                 values.append(truth.mean())
             cells.append(np.mean([covers(of_study, np.mean(values)) for of_study in bounds]))

@@ -13,8 +13,7 @@ from fpclass.stats.scores import (
     Noise,
     inflation,
     member_scores,
-    resampled_fold_scores,
-    resampled_scores,
+    resample_scores,
     score_config,
     training_noise,
 )
@@ -37,7 +36,7 @@ def test_replicates_are_means_over_members_of_drawn_people(metric):
     """The same the slow way: copy the images of the drawn people, score every member, take the mean."""
     logits, cohort = make_study(num_people=20, num_seeds=1)
     bootstrap, labels = Bootstrap(20, 0.95, seed=3), cohort.labels
-    replicates = resampled_scores(logits, cohort, metric, bootstrap)
+    replicates = resample_scores(logits, cohort, metric, bootstrap).replicates
     weights = np.concatenate(list(bootstrap.weights(cohort, within_classes=metric == "roc_auc")))
     num_left_out = 0
     for replicate, row in zip(replicates, weights.astype(int), strict=True):
@@ -54,7 +53,7 @@ def test_replicates_leave_the_seeds_as_they_are():
     """Two seeds, one always right and one always wrong: their noise is counted apart, once."""
     _, cohort = make_study()
     right = np.eye(2)[cohort.labels]
-    fold_scores = resampled_fold_scores(np.stack([right, -right]), cohort, "accuracy", Bootstrap(50, 0.95))
+    fold_scores = resample_scores(np.stack([right, -right]), cohort, "accuracy", Bootstrap(50, 0.95)).folds
     np.testing.assert_allclose(fold_scores[~np.isnan(fold_scores)], 0.5)
 
 
@@ -62,9 +61,9 @@ def test_replicates_are_paired_across_configs():
     first, cohort = make_study(num_seeds=3)
     flipped = first + np.array([0.0, 1e-9])  # another config that happens to decide the same
     bootstrap = Bootstrap(50, 0.95, seed=7)
-    one = resampled_scores(first, cohort, "accuracy", bootstrap)
-    np.testing.assert_array_equal(one, resampled_scores(flipped, cohort, "accuracy", bootstrap))
-    assert (one != resampled_scores(first, cohort, "accuracy", Bootstrap(50, 0.95, seed=8))).any()
+    one = resample_scores(first, cohort, "accuracy", bootstrap).replicates
+    np.testing.assert_array_equal(one, resample_scores(flipped, cohort, "accuracy", bootstrap).replicates)
+    assert (one != resample_scores(first, cohort, "accuracy", Bootstrap(50, 0.95, seed=8)).replicates).any()
 
 
 def test_score_of_a_config():
@@ -74,7 +73,7 @@ def test_score_of_a_config():
     members = member_scores(logits, cohort, "accuracy")
     assert (score.mean.value, score.sd, score.num_members) == (members.mean(), members.std(ddof=1), 10)
     # By hand: 40 people in 5 folds of 2 seeds, which tell of the noise within the folds.
-    of_people = resampled_scores(logits, cohort, "accuracy", bootstrap).var() * 40 / 37.5 * 5 / 4
+    of_people = resample_scores(logits, cohort, "accuracy", bootstrap).replicates.var() * 40 / 37.5 * 5 / 4
     noise = members.var(axis=1, ddof=1).sum() / 2 / 25
     assert members.mean(axis=1).var(ddof=1) / 5 - of_people * 4 / 5 < noise, "the folds differ no more than that"
     freedom = (of_people + noise) ** 2 / (of_people**2 / 37.5 + noise**2 / 5)

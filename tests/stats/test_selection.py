@@ -7,7 +7,7 @@ from study_simulation import as_study, make_study, simulate
 
 from fpclass.errors import DataError
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.scores import mean_interval, member_scores, resampled_fold_scores, score_config
+from fpclass.stats.scores import mean_interval, member_scores, resample_configs, resample_scores, score_config
 from fpclass.stats.selection import choose, cross_fitted_choice, variance_of_choosing
 
 BOOTSTRAP = Bootstrap(100, 0.95)
@@ -29,7 +29,7 @@ def test_a_fold_has_no_say_in_its_own_choice(metric):
     right = np.eye(2)[cohort.labels]
     lucky = np.where((cohort.folds == 0)[None, :, None], 4 * right, -0.5 * right)
     configs = {"lucky": lucky, "steady": logits}
-    result = cross_fitted_choice(configs, cohort, metric, BOOTSTRAP)
+    result = cross_fitted_choice(resample_configs(configs, cohort, metric, BOOTSTRAP))
     assert result.chosen_per_fold[0] == "steady"
     expected = [
         member_scores(configs[name], cohort, metric)[fold].mean() for fold, name in enumerate(result.chosen_per_fold)
@@ -42,27 +42,25 @@ def test_a_fold_has_no_say_in_its_own_choice(metric):
 def test_intervals_belong_to_the_composed_predictions():
     _, cohort = make_study(num_people=50)
     configs = {f"config {i}": make_study(num_people=50, num_seeds=2, seed=i)[0] for i in range(6)}
-    result = cross_fitted_choice(configs, cohort, "accuracy", BOOTSTRAP)
+    result = cross_fitted_choice(resample_configs(configs, cohort, "accuracy", BOOTSTRAP))
     optimistic = score_config(configs[result.chosen], cohort, "accuracy", BOOTSTRAP).mean
     assert result.optimistic.to_json() == pytest.approx(optimistic.to_json())
     replicates = [
-        resampled_fold_scores(configs[name], cohort, "accuracy", BOOTSTRAP)[:, fold]
+        resample_scores(configs[name], cohort, "accuracy", BOOTSTRAP).folds[:, fold]
         for fold, name in enumerate(result.chosen_per_fold)
     ]
     scores = np.stack(
         [member_scores(configs[name], cohort, "accuracy")[fold] for fold, name in enumerate(result.chosen_per_fold)]
     )
-    of_all = [
-        {name: of_config(logits, cohort, "accuracy", *more) for name, logits in configs.items()}
-        for of_config, more in ((member_scores, ()), (resampled_fold_scores, (BOOTSTRAP,)))
-    ]
+    resampled = resample_configs(configs, cohort, "accuracy", BOOTSTRAP).items()
+    of_all = {name: of.members for name, of in resampled}, {name: of.folds for name, of in resampled}
     choosing = variance_of_choosing(*of_all, cohort, "accuracy")
     assert choosing > 1.2
     by_hand = mean_interval(scores, np.nanmean(replicates, axis=0), cohort, "accuracy", 0.95, choosing)
     assert result.cross_fitted.to_json() == pytest.approx(by_hand.to_json())
     # Of other numbers of seeds the folds are what there is.
     uneven = {name: of_config[: 1 + i % 2] for i, (name, of_config) in enumerate(configs.items())}
-    found = cross_fitted_choice(uneven, cohort, "accuracy", BOOTSTRAP).cross_fitted.to_json()
+    found = cross_fitted_choice(resample_configs(uneven, cohort, "accuracy", BOOTSTRAP)).cross_fitted.to_json()
     assert found["low"] < found["value"] < found["high"]
     record = json.loads(json.dumps(result.record(), allow_nan=False))
     assert record["chosen"] == result.chosen
@@ -93,7 +91,7 @@ def test_choosing_among_equals_widens_the_variance_as_much_as_it_does(metric, si
 
 def test_one_config_is_no_choice():
     logits, cohort = make_study()
-    result = cross_fitted_choice({"only": logits}, cohort, "roc_auc", BOOTSTRAP)
+    result = cross_fitted_choice(resample_configs({"only": logits}, cohort, "roc_auc", BOOTSTRAP))
     assert result.chosen_per_fold == ("only",) * 5
     assert result.optimism == 0
 
@@ -101,7 +99,7 @@ def test_one_config_is_no_choice():
 def test_cross_fitting_needs_two_folds():
     logits, cohort = make_study()
     with pytest.raises(DataError, match="two folds"):
-        cross_fitted_choice({"a": logits}, cohort.with_folds(0 * cohort.folds), "accuracy", BOOTSTRAP)
+        cross_fitted_choice(resample_configs({"a": logits}, cohort.with_folds(0 * cohort.folds), "accuracy", BOOTSTRAP))
 
 
 def estimates_and_truth(num_studies, num_configs, seed, num_resamples=0):
@@ -114,7 +112,7 @@ def estimates_and_truth(num_studies, num_configs, seed, num_resamples=0):
         for of_study, of_members in zip(margins, truth, strict=True):
             logits, cohort = as_study(of_study, labels)
             configs = dict(zip(names, logits, strict=True))
-            result = cross_fitted_choice(configs, cohort, "accuracy", Bootstrap(num_resamples, 0.95))
+            result = cross_fitted_choice(resample_configs(configs, cohort, "accuracy", Bootstrap(num_resamples, 0.95)))
             optimistic.append(result.optimistic.value - of_members[names.index(result.chosen)].mean())
             composed = [of_members[names.index(name), fold] for fold, name in enumerate(result.chosen_per_fold)]
             cross_fitted.append(result.cross_fitted.value - np.mean(composed))

@@ -9,7 +9,7 @@ from scipy import special, stats
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison import compare_all, split_t_test
 from fpclass.stats.intervals import Bootstrap, Support
-from fpclass.stats.scores import member_scores, resampled_scores, score_config
+from fpclass.stats.scores import member_scores, resample_configs, resample_scores, score_config
 from fpclass.stats.selection import cross_fitted_choice_in_parts
 
 BOOTSTRAP = Bootstrap(400, 0.95)
@@ -48,7 +48,7 @@ def test_one_training_says_nothing_of_others():
     assert (same.difference, same.p_value) == (0, 1)
     single = {"baseline": make_split(0.6, num_seeds=1)[0], "better": make_split(0.9, num_seeds=1)[0]}
     cohort = make_split(0.6)[1]
-    found = compare_all(single, "baseline", cohort, "accuracy", BOOTSTRAP, margin=0.02)["better"]
+    found = compare_all(resample_configs(single, cohort, "accuracy", BOOTSTRAP), "baseline", margin=0.02)["better"]
     assert found.verdict.startswith("not tested: that takes two seeds or more")
     assert (found.p_value, found.p_adjusted) == (None, None)
     assert found.difference.low is not None, "of these trained networks the bootstrap knows"
@@ -58,13 +58,13 @@ def test_verdicts_without_folds():
     weak, cohort = make_split(0.6)
     strong, noise = make_split(0.95, seed=1)[0], make_split(0.6, seed=2)[0]
     configs = {"baseline": weak, "strong": strong, "noise": noise}
-    found = compare_all(configs, "baseline", cohort, "accuracy", BOOTSTRAP, margin=0.0)
+    found = compare_all(resample_configs(configs, cohort, "accuracy", BOOTSTRAP), "baseline", margin=0.0)
     assert found["strong"].verdict == "better"
     assert found["strong"].p_folds is None, "there are no folds"
     assert found["noise"].verdict.startswith("no detectable difference")
     # The difference is that of the mean scores, its error that of the test by hand.
     scores = [member_scores(logits, cohort, "accuracy")[0] for logits in (strong, weak)]
-    drawn = [resampled_scores(logits, cohort, "accuracy", BOOTSTRAP) for logits in (strong, weak)]
+    drawn = [resample_scores(logits, cohort, "accuracy", BOOTSTRAP).replicates for logits in (strong, weak)]
     by_hand = split_t_test(*scores, (drawn[0] - drawn[1]).var() * 60 / 59, Support(60))
     assert found["strong"].standard_error == pytest.approx(by_hand.standard_error)
     assert found["strong"].difference.value == pytest.approx(scores[0].mean() - scores[1].mean())
@@ -74,7 +74,7 @@ def test_the_interval_of_a_score_holds_people_and_seeds():
     logits, cohort = make_split(0.7, num_seeds=2)
     score, scores = score_config(logits, cohort, "accuracy", BOOTSTRAP), member_scores(logits, cohort, "accuracy")
     assert (score.num_members, score.mean.value) == (2, pytest.approx(scores.mean()))
-    of_people = resampled_scores(logits, cohort, "accuracy", BOOTSTRAP).var() * 60 / 59
+    of_people = resample_scores(logits, cohort, "accuracy", BOOTSTRAP).replicates.var() * 60 / 59
     of_seeds = scores.var(ddof=1) / 2
     freedom = (of_people + of_seeds) ** 2 / (of_people**2 / 59 + of_seeds**2)
     half_width = stats.t.ppf(0.975, freedom) * math.sqrt(of_people + of_seeds)
@@ -93,12 +93,16 @@ def test_the_choice_is_judged_on_people_who_had_no_say():
         return np.where((parts == part)[None, :, None], 1.0, -1.0) * signs[None].repeat(2, axis=0)
 
     configs = {f"of part {part}": right_in(part) for part in range(5)}
-    choice = cross_fitted_choice_in_parts(configs, cohort, parts, "accuracy", BOOTSTRAP)
+    choice = cross_fitted_choice_in_parts(
+        configs, resample_configs(configs, cohort, "accuracy", BOOTSTRAP), parts, BOOTSTRAP
+    )
     assert choice.optimistic.value == pytest.approx(0.2)
     assert choice.cross_fitted.value == 0, "where it is right, the others chose another"
     assert len(choice.chosen_per_fold) == 5
     assert choice.optimism == pytest.approx(0.2)
-    by_loss = cross_fitted_choice_in_parts(configs, cohort, parts, "log_loss", BOOTSTRAP)
+    by_loss = cross_fitted_choice_in_parts(
+        configs, resample_configs(configs, cohort, "log_loss", BOOTSTRAP), parts, BOOTSTRAP
+    )
     assert by_loss.optimism > 0, "a smaller loss is better"
 
 

@@ -12,7 +12,8 @@ from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions import cross_fitted_threshold
 from fpclass.stats.ensembling import cross_fitted_ensemble
-from fpclass.study.conclude import judge, judge_ensemble
+from fpclass.stats.scores import resample_configs
+from fpclass.study.conclude import bootstrap_of, judge, judge_ensemble
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 
@@ -36,7 +37,8 @@ def drawn(num_people=60, per_person=6, **options):
 def rows_of(predictions, **settings):
     config = settings_with(**settings)
     study = Study(pathlib.Path(), {"plain": config, "better": config}, 5, 1, "plain")
-    return judge(predictions, study, {}, "accuracy")
+    resampled = resample_configs(predictions.logits, predictions.cohort, "accuracy", bootstrap_of(config))
+    return judge(resampled, study, {})
 
 
 def test_the_margin_of_the_config_decides_what_does_not_matter():

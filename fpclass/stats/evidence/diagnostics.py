@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.draws import Weights
 from fpclass.stats.intervals import Bootstrap, Interval, Support, resampled_bounds, support_of
 from fpclass.stats.metrics import Logits, log_softmax
-from fpclass.stats.weighted_metrics import Weights
 
 MEASURES = ("sensitivity", "specificity", "lr_positive", "lr_negative", "ppv", "npv")
 TITLES = {

@@ -16,14 +16,15 @@ The package lir of the Netherlands Forensic Institute gives the same numbers (te
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.draws import Weights, in_parts
 from fpclass.stats.metrics import Labels, ratio
-from fpclass.stats.weighted_metrics import Weights
 
 LogRatios = Float[np.ndarray, " n"]
 """Natural logarithms of likelihood ratios; finite."""
@@ -87,12 +88,14 @@ def cllr_min(llr: LogRatios, labels: Labels) -> float:
 def make_cllr_min(llr: LogRatios, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
     """`cllr_min` of weights [B, N]; nan where H1 or H2 has no weight."""
 
-    def evaluate(weights: Weights) -> Float[np.ndarray, " b"]:
-        coarse = llr
-        if len(weights) > 1 and len(llr) > MAX_DISTINCT:
-            edges = np.quantile(llr, np.arange(1, MAX_DISTINCT) / MAX_DISTINCT)
-            coarse = np.searchsorted(edges, llr)
-        distinct, place = np.unique(coarse, return_inverse=True)
+    @functools.cache
+    def places(is_coarse: bool) -> tuple[np.ndarray, np.ndarray]:
+        edges = np.quantile(llr, np.arange(1, MAX_DISTINCT) / MAX_DISTINCT)
+        return np.unique(np.searchsorted(edges, llr) if is_coarse else llr, return_inverse=True)
+
+    @in_parts
+    def evaluate(weights: np.ndarray) -> Float[np.ndarray, " b"]:
+        distinct, place = places(len(weights) > 1 and len(llr) > MAX_DISTINCT)
         return np.array([_cost_of(*_isotonic(place, len(distinct), labels, row)) for row in weights])
 
     return evaluate

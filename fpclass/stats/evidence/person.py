@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.stats.cohort import Cohort, Rows
+from fpclass.stats.draws import Weights
 from fpclass.stats.evidence.pooling import (
     Codes,
     Pooling,
@@ -123,7 +124,7 @@ def _drawn(
     """The metrics [M] and their resampled values [B, M]."""
     evaluate = make_weighted_metrics(logits, cohort.labels, metrics)
 
-    def stacked(weights: np.ndarray) -> np.ndarray:
+    def stacked(weights: Weights) -> np.ndarray:
         values = evaluate(weights)
         return np.stack([values[metric] for metric in metrics], axis=1)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.stats.cohort import Cohort, Rows
+from fpclass.stats.draws import Weights
 from fpclass.stats.evidence.likelihood_ratios import (
     LN10,
     VERBAL_SCALE,
@@ -185,7 +186,7 @@ def _costs(llr: LogRatios, labels: Labels, cohort: Cohort, bootstrap: Bootstrap)
     """
     cost, lowest = mean_by_class(costs(llr, labels), labels), make_cllr_min(llr, labels)
 
-    def all_three(weights: np.ndarray) -> np.ndarray:
+    def all_three(weights: Weights) -> np.ndarray:
         values = cost(weights), lowest(weights)
         return np.stack([*values, values[0] - values[1]], axis=1)
 
@@ -220,7 +221,7 @@ def _share_of_class(is_so: np.ndarray, k: int, cohort: Cohort, bootstrap: Bootst
     of_class = cohort.labels == k
     both = np.stack([is_so & of_class, of_class], axis=1).astype(np.float64)
 
-    def share(weights: np.ndarray) -> np.ndarray:
+    def share(weights: Weights) -> np.ndarray:
         sums = weights @ both
         return ratio(sums[:, 0], sums[:, 1])
 

@@ -6,6 +6,7 @@ Calster et al., Calibration: the Achilles heel of predictive analytics, BMC Medi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,12 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.decision_report import compare_with_half
 from fpclass.stats.decision_rule import DecisionRule
 from fpclass.stats.decisions import COST, check_cost, confidences_of, set_scores
+from fpclass.stats.draws import in_parts
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.promises import Promises
 from fpclass.stats.reliability import HISTOGRAM_BARS, before_and_after, reliability_bins
-from fpclass.stats.weighted_metrics import Weights, weighted_mean
+from fpclass.stats.weighted_metrics import weighted_mean
 
 NUM_STEPS = 40  # of Newton's method; it mostly needs six
 STEEPEST = 50.0
@@ -111,7 +113,7 @@ def recalibration(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[
     odds = np.clip(logits[:, 1] - logits[:, 0], -30, 30)
     is_one = (cohort.labels == 1).astype(float)
     values = fit_slopes(odds, is_one, np.ones((1, len(cohort))))[0]
-    drawn = bootstrap.resample(lambda weights: fit_slopes(odds, is_one, weights), cohort)
+    drawn = bootstrap.resample(in_parts(functools.partial(fit_slopes, odds, is_one)), cohort)
     num_groups = min(len(np.unique(cohort.groups[cohort.labels == k])) for k in (0, 1))
     fitted = {
         name: bootstrap.interval(float(values[i]), drawn[:, i], num_groups, is_proportion=False).to_json()
@@ -121,7 +123,7 @@ def recalibration(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[
 
 
 def fit_slopes(
-    odds: Float[np.ndarray, " n"], is_one: Float[np.ndarray, " n"], weights: Weights
+    odds: Float[np.ndarray, " n"], is_one: Float[np.ndarray, " n"], weights: Float[np.ndarray, "b n"]
 ) -> Float[np.ndarray, "b 2"]:
     """Intercept and slope of logistic regressions, one per weighting, by Newton's method; nan where undefined."""
     scale = float(odds.std()) or 1.0

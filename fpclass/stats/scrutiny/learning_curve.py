@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
-from fpclass.stats.scores import SeedLogits, mean_of_defined, member_scores, resampled_fold_scores
+from fpclass.stats.scores import SeedLogits, mean_of_defined, resample_scores
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
 
 EXPONENTS = np.geomspace(0.15, 2.0, 24)
@@ -78,14 +78,13 @@ def learning_curve(
       logits: [S, N, K] by share; each image's by the member of that seed whose fold holds it.
       num_people: that each share trains on, mean over folds.
       cohort: people and folds of the images.
-      metric: as `member_scores`.
+      metric: as `resample_scores`.
     """
     shares = sorted(logits)
-    of_members = [member_scores(logits[share], cohort, metric) for share in shares]
-    of_folds = np.array([mean_of_defined(values) for values in of_members]).reshape(len(shares), -1)
+    resampled = [resample_scores(logits[share], cohort, metric, bootstrap) for share in shares]
+    of_folds = np.array([mean_of_defined(of.members) for of in resampled]).reshape(len(shares), -1)
     points = mean_of_defined(of_folds)
-    drawn = [mean_of_defined(resampled_fold_scores(logits[share], cohort, metric, bootstrap)) for share in shares]
-    replicates = np.stack(drawn, axis=1)
+    replicates = np.stack([of.replicates for of in resampled], axis=1)
     noise = training_noise(of_folds)
     return fit_curve(np.array([num_people[share] for share in shares]), points, replicates, noise, metric, bootstrap)
 

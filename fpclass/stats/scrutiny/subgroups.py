@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decision_report import coverage_by_group
+from fpclass.stats.draws import Weights
 from fpclass.stats.family import holm
 from fpclass.stats.intervals import (
     MIN_DEFINED,
@@ -31,7 +32,7 @@ from fpclass.stats.intervals import (
 )
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.reliability import expected_calibration_error
-from fpclass.stats.weighted_metrics import Weights, make_weighted_metrics, weighted_mean
+from fpclass.stats.weighted_metrics import make_weighted_metrics, weighted_mean
 
 MAX_LEVELS = 20
 """Different values above which numbers are cut into bands, and other values have no subgroups."""
