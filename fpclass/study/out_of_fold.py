@@ -98,17 +98,8 @@ def parts_of(groups: np.ndarray, labels: Int[np.ndarray, " n"], class_names: Seq
 
 def read_member(member: StudyMember, split: str | None = None) -> pd.DataFrame:
     """A member's predictions of labelled images; of one split only, if given."""
-    frame = read_logits(member, "predictions.csv")
+    frame = member.read_logits("predictions.csv")
     return frame if split is None else frame.loc[frame["split"] == split]
-
-
-def read_logits(member: StudyMember, filename: str) -> pd.DataFrame:
-    """A table of a member's predictions.
-
-    Raises:
-      RunError: missing or damaged.
-    """
-    return member.run.read_csv(filename, ("filename", "split"), ("label", "logit_"))
 
 
 def _in_order(parts: list[pd.DataFrame], filenames: pd.Index, study: Study, name: str) -> pd.DataFrame:
@@ -137,7 +128,7 @@ def write_tables(study: Study, names: Iterable[str]) -> None:
         for member in study.members(name):
             first = {"config": name, "fold": member.fold, "seed": member.seed}
             frame = read_member(member)
-            test = [frame.loc[frame["split"] == TEST], read_logits(member, "test_predictions.csv")]
+            test = [frame.loc[frame["split"] == TEST], member.read_logits("test_predictions.csv")]
             labelled.append(_with_columns(first, frame.loc[frame["split"] == VALIDATION]))
             others += [_with_columns(first, part) for part in test if len(part)]
     files.write_csv(study.path(study.predictions_file), pd.concat(labelled))
@@ -154,7 +145,7 @@ def collect_test(study: Study, names: Iterable[str]) -> tuple[list[str], dict[st
     logits: dict[str, np.ndarray] = {}
     filenames: list[str] = []
     for name in names:
-        frames = [read_logits(member, "test_predictions.csv") for member in study.members(name)]
+        frames = [member.read_logits("test_predictions.csv") for member in study.members(name)]
         filenames = frames[0]["filename"].tolist()
         for frame, member in zip(frames, study.members(name), strict=True):
             if frame["filename"].tolist() != filenames or logit_columns(frame) != logit_columns(frames[0]):

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
 from ml_collections import ConfigDict
 
 from fpclass import experiment, files
@@ -45,6 +46,9 @@ class StudyMember:
     fold: int
     seed: int
     run: Run
+    _tables: dict[str, tuple[tuple[int, int], pd.DataFrame]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -55,6 +59,21 @@ class StudyMember:
     def is_done(self) -> bool:
         """Whether it is trained; its predictions are what is written last."""
         return self.run.path("predictions.csv").is_file()
+
+    def read_logits(self, filename: str) -> pd.DataFrame:
+        """A table of its predictions, not to be changed: while the file stays as it is, it is read once.
+
+        Raises:
+          RunError: missing or damaged.
+        """
+        path = self.run.path(filename)
+        facts = path.stat() if path.is_file() else None
+        version = (facts.st_mtime_ns, facts.st_size) if facts else (0, 0)
+        known, frame = self._tables.get(filename, (None, None))
+        if frame is None or known != version:
+            frame = self.run.read_csv(filename, ("filename", "split"), ("label", "logit_"))
+            self._tables[filename] = version, frame
+        return frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +89,9 @@ class Study:
     num_folds: int
     num_seeds: int
     baseline: str
+    _members: dict[str, list[StudyMember]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def names(self) -> list[str]:
@@ -97,8 +119,10 @@ class Study:
 
     def members(self, name: str) -> list[StudyMember]:
         """The members of a config: all folds of the first seed, then of the next."""
-        seeds = range(first := self.configs[name].seed, first + self.num_seeds)
-        return [self._member(name, fold, seed) for seed in seeds for fold in range(self.num_splits)]
+        if name not in self._members:  # a config is copied for each of them
+            seeds = range(first := self.configs[name].seed, first + self.num_seeds)
+            self._members[name] = [self._member(name, fold, seed) for seed in seeds for fold in range(self.num_splits)]
+        return self._members[name]
 
     def _member(self, name: str, fold: int, seed: int) -> StudyMember:
         config: Config = ConfigDict(self.configs[name].to_dict())

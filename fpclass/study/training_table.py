@@ -14,6 +14,7 @@ from fpclass.report.text_tables import markdown_table
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.scores import SeedLogits
+from fpclass.stats.weighted_metrics import make_weighted_metrics
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study, StudyMember
 from fpclass.train import checkpoints
@@ -40,7 +41,7 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
         config = members[0].run.config
         shape = (*config.data.image_size, config.data.channels)
         model = build_network(config, len(class_names))
-        scores = pd.DataFrame([_scores(member, class_names) for member in members])
+        scores = pd.DataFrame([_scores(member) for member in members])
         record: dict[str, Any] = {
             "config": name,
             "image_size": " x ".join(map(str, config.data.image_size)),
@@ -54,27 +55,26 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
     return pd.DataFrame(records)
 
 
-def _scores(member: StudyMember, class_names: Sequence[str]) -> dict[str, float]:
+def _scores(member: StudyMember) -> dict[str, float]:
     history = member.run.history()
     epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
     # Whoever has deleted logs or checkpoints to save space still has all that is judged.
     kept = next((line for line in history if line["epoch"] == epoch), {})
     trained = {name: _number(kept.get(f"train_{name}")) for name in ("accuracy", "loss", "precision")}
     frame = read_member(member, VALIDATION)
-    judged = compute_metrics(
-        frame[logit_columns(frame)].to_numpy(np.float64), frame["label"].to_numpy(np.int64), class_names
-    )
-    precisions = [values["precision"] for values in judged["per_class"].values()]
+    logits, labels = frame[logit_columns(frame)].to_numpy(np.float64), frame["label"].to_numpy(np.int64)
+    judged = make_weighted_metrics(logits, labels, ("accuracy", "log_loss", "precision"))(np.ones((1, len(labels))))
+    accuracy = float(judged["accuracy"][0])
     # The first epoch of a process compiles; an epoch that evaluates costs a little more.
     seconds = [line["seconds"] for line in history[1:] if isinstance(line.get("seconds"), int | float)]
     return {
         "epoch": math.nan if epoch is None else float(epoch),
         "seconds": float(np.median(seconds)) if seconds else math.nan,
         **{f"train_{name}": value for name, value in trained.items()},
-        "accuracy": judged["accuracy"],
-        "loss": judged["log_loss"],
-        "precision": float(np.mean([0.0 if p is None else p for p in precisions])),
-        "gap": trained["accuracy"] - judged["accuracy"],
+        "accuracy": accuracy,
+        "loss": float(judged["log_loss"][0]),
+        "precision": float(np.nan_to_num(judged["precision"][0]).mean()),
+        "gap": trained["accuracy"] - accuracy,
     }
 
 
