@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -125,4 +126,21 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A data set of 32 labelled and 6 unlabelled prints; read only."""
     folder = tmp_path_factory.mktemp("blobs")
     draw_blobs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory, blobs: pathlib.Path) -> pathlib.Path:
+    """The folder of a finished study of two configs, three folds and two seeds; read only.
+
+    Trained once for all workers of a test run.
+    """
+    from test_study import study_args
+
+    from fpclass import cli
+
+    folder = shared_folder(tmp_path_factory) / "finished-study"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "checklist.md").is_file():
+            assert cli.main(study_args(blobs, folder)) == 0
     return folder

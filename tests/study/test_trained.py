@@ -9,18 +9,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from test_study import EXP04_NAME, fails, study_args
+from test_study import EXP04_NAME, fails
 
 from fpclass import cli
+from fpclass.run.folder import Run
+from fpclass.stats import scores
 from fpclass.study.study import Study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, blobs):
-    """The folder of a finished study of two configs, three folds and two seeds; read only."""
-    folder = tmp_path_factory.mktemp("studies") / "study"
-    assert cli.main(study_args(blobs, folder)) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +73,22 @@ def test_a_study_predicts_new_images_as_it_hands_them_in(study, blobs, tmp_path,
     fails(capsys, predict, "fold-1-seed-1: its checkpoint is gone")
 
 
-def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(study, tmp_path, capsys):
+def calls_of(monkeypatch, owner, name):
+    """Arguments of all calls of a function from now on."""
+    calls, plain = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **options: calls.append(args) or plain(*args, **options))
+    return calls
+
+
+def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(study, tmp_path, capsys, monkeypatch):
     folder = pathlib.Path(shutil.copytree(study, tmp_path / "study", ignore=shutil.ignore_patterns("checkpoints")))
     path, said = folder / "ensemble.json", folder / "ensemble_predictions.csv"
     ensemble = json.loads(path.read_text())
+    read, resampled = calls_of(monkeypatch, Run, "read_csv"), calls_of(monkeypatch, scores, "resample_scores")
     assert cli.main(["evaluate", f"--workdir={folder}", "--config.study.sets=class"]) == 0
+    of_members = [(run.folder, name) for run, name, *_ in read if name.endswith("predictions.csv")]
+    assert len(of_members) == len(set(of_members)) == 2 * 12, "tables of a member are read once"
+    assert len(resampled) == 2, "and a config is resampled once"
     out = " ".join(capsys.readouterr().out.split())
     assert "no threshold can promise at most 5 % errors with 90 % confidence; it takes 45 decided people" in out
     changed = json.loads(path.read_text())["promises"]
