@@ -52,7 +52,7 @@ COUNTS_PER_CHUNK, RESAMPLES_PER_CHUNK = 1 << 21, 256
 """Counts of groups held at once as floats (16 MiB), and resamples: some metrics have thousands of values for each."""
 
 DRAWN_PER_CHUNK = 1 << 20
-"""Weights of images that are drawn at once; within classes another number gives other draws."""
+"""Groups that are drawn at once (8 MiB)."""
 
 MIN_DEFINED = 0.9
 """Share of the resamples in which a metric has to be defined to have an interval: those left out are not any ones."""
@@ -147,13 +147,13 @@ class Bootstrap:
         parts = [np.arange(cohort.num_groups)]
         if strata is not None:
             parts = [np.flatnonzero(strata == k) for k in np.unique(strata)]
-        chunk_size = max(1, DRAWN_PER_CHUNK // len(cohort))
         # A group cannot be drawn more than 255 times: there are fewer draws, or it is as good as impossible.
         counts = np.empty((self.num_resamples, cohort.num_groups), np.uint8)
         rng = np.random.default_rng(self.seed)
-        for start in range(0, self.num_resamples, chunk_size):
-            size = min(chunk_size, self.num_resamples - start)
-            for groups in parts:
+        for groups in parts:  # one after the other, so that neither chunks nor numbers of images change the draws
+            chunk_size = max(1, DRAWN_PER_CHUNK // len(groups))
+            for start in range(0, self.num_resamples, chunk_size):
+                size = min(chunk_size, self.num_resamples - start)
                 drawn = rng.integers(0, len(groups), (size, len(groups)))
                 drawn += np.arange(size)[:, None] * len(groups)
                 of_groups = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)

@@ -94,6 +94,20 @@ def test_one_error_more_is_never_better():
         before = bounds
 
 
+def test_people_and_their_images_are_drawn_together(monkeypatch):
+    """The same people for a cohort of images and one of people, or their difference is no paired one."""
+    people = np.arange(60).repeat(50)
+    images, units = Cohort(people % 3, people), Cohort(np.arange(60) % 3, np.arange(60))
+    bootstrap = Bootstrap(400, 0.95)
+    for within in (False, True):
+        first = np.concatenate(list(bootstrap.weights(images, within_classes=within)))[:, ::50]
+        np.testing.assert_array_equal(first, np.concatenate(list(bootstrap.weights(units, within_classes=within))))
+        monkeypatch.setattr(intervals, "DRAWN_PER_CHUNK", 100)
+        again = np.concatenate(list(bootstrap.weights(images.take(np.arange(3000)), within_classes=within)))
+        np.testing.assert_array_equal(first, again[:, ::50])
+        monkeypatch.undo()
+
+
 def test_people_are_drawn_within_their_class_where_every_class_is_needed():
     """A hundred classes of three people: drawn at random, next to no resample has all of them."""
     rng = np.random.default_rng(0)
