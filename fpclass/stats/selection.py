@@ -142,7 +142,7 @@ def variance_of_choosing(
     support, num_folds = support_of(metric, cohort, cohort.num_folds), cohort.num_folds
     observed = np.stack([mean_of_defined(of_config) for of_config in scores.values()])
     drawn = np.stack(list(replicates.values()))
-    is_scored = ~np.isnan(observed).any(axis=0)
+    is_scored = np.asarray(~np.isnan(observed).any(axis=0))
     if len(observed) < 2 or is_scored.sum() < 2 or not drawn.shape[1]:
         return 1.0
     observed, drawn = observed[:, is_scored], drawn[:, :, is_scored]
