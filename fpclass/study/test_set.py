@@ -182,7 +182,8 @@ def collect_labelled_test(study: Study, names: Iterable[str], class_names: Seque
             filenames, labels = frames[0]["filename"].tolist(), frames[0]["label"].to_numpy(np.int64)
             splits = members[0].run.read_csv("splits.csv", ("filename", "unit", "role")).set_index("filename")
             groups = splits.loc[filenames, "unit"].to_numpy(str)
-            num_left_out = int(((splits["role"] == EXCLUDED) & splits["unit"].isin(groups)).sum())
+            is_out = (splits["role"] == EXCLUDED).to_numpy(bool)
+            num_left_out = int(np.sum(is_out & np.isin(splits["unit"].to_numpy(str), groups)))
         if any(frame["filename"].tolist() != filenames for frame in frames):
             raise RunError(f"{study.folder}: members of {name} predicted other test images; remove its members folder")
         logits[name] = np.stack([frame[logit_columns(frame)].to_numpy(np.float64) for frame in frames])

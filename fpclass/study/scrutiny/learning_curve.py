@@ -189,7 +189,7 @@ def add_curves(
         files.write_csv(study.path("learning_curve.csv"), pd.concat(frames))
 
 
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
+def _cells(frame: Any) -> list[list[str]]:
     """What was trained, and the curve at twice as many people, its header first."""
     rows = [["share of the people", "people", "images", frame["metric"].iloc[0].replace("_", " ")]]
     for row in frame[frame["kind"] == "trained"].to_dict("records"):
