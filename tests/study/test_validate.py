@@ -124,8 +124,8 @@ def test_copies_of_training_images_are_left_out_and_shown(study, other, tmp_path
     }
     copies = pd.read_csv(place / "copies.csv").to_dict("records")
     assert copies == [
-        {"filename": "seen.png", "copy_of": "img_0000.png", "kind": "identical"},
-        {"filename": "again.jpg", "copy_of": "img_0006.png", "kind": "nearly the same"},
+        {"filename": "seen.png", "copy_of": "img_0000", "kind": "identical"},
+        {"filename": "again.jpg", "copy_of": "img_0006", "kind": "nearly the same"},
     ]
     left_out = [str(other / "images" / n) for n in ("seen.png", "same_person.png", "again.jpg", "with_again.png")]
     assert cli.main(["predict", *left_out, f"--workdir={folder}", f"--output={tmp_path / 'out.csv'}"]) == 0
@@ -152,7 +152,7 @@ def test_a_run_is_validated_without_people_of_known_names(run, other, tmp_path, 
     assert found["decisions"]["conformal"] == {}, "a run has no sets"
     assert "left out" in capsys.readouterr().out
     path, gone = folder / "config.json", json.loads((folder / "config.json").read_text())
-    gone["data"]["root"] = str(tmp_path / "gone")
+    gone["config"]["data"]["root"] = str(tmp_path / "gone")
     path.write_text(json.dumps(gone))
     assert cli.main(validate(folder, other, "--name=c")) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "near copies are not looked for" in line)
