@@ -141,7 +141,7 @@ def test_copies_of_training_images_are_left_out_and_shown(study, other, tmp_path
         assert item in page
 
 
-def test_a_run_is_validated_without_people_of_known_names(run, other, tmp_path, capsys):
+def test_a_run_is_validated_without_people_of_known_names(study, run, other, tmp_path, capsys):
     folder = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
     assert cli.main(validate(folder, other, "--new-people")) == 0
     found = json.loads((folder / "validation" / other.name / "metrics.json").read_text())
@@ -151,6 +151,7 @@ def test_a_run_is_validated_without_people_of_known_names(run, other, tmp_path, 
     assert found["internal"]["of"] == "validation images"
     assert found["decisions"]["conformal"] == {}, "a run has no sets"
     assert "left out" in capsys.readouterr().out
+    shutil.copy(study / "table.csv", folder)  # which a member alone lacks
     path, gone = folder / "config.json", json.loads((folder / "config.json").read_text())
     gone["config"]["data"]["root"] = str(tmp_path / "gone")
     path.write_text(json.dumps(gone))
