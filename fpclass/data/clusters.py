@@ -31,6 +31,9 @@ NEIGHBOURS = (1, 2, 3, 5, 8)
 NUM_PAIRS = 1 << 16
 """Pairs that are looked at together. Few, because those of images that are in one cluster by then can be left out."""
 
+COMPARED = 1 << 24
+"""Pairs of a cluster that are compared at once."""
+
 
 def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool = False) -> Int[np.ndarray, " n"]:
     """Clusters images that are copies of one another, or of copies; mirror images, too, if `mirrored`.
@@ -61,6 +64,23 @@ def find_clusters(prints: Fingerprints, min_similarity: float, *, mirrored: bool
         is_pair = is_copy(prints, first, second, min_similarity)
         cluster = joined(cluster, owner[first[is_pair]], owner[second[is_pair]])
     return cluster
+
+
+def copies_of(prints: Fingerprints, known: Fingerprints, min_similarity: float) -> Int[np.ndarray, " n"]:
+    """Position among the known images of one that each image is a copy of, -1 where it is a copy of none.
+
+    Only what is a copy itself counts, not what is a copy of a copy.
+    """
+    both, num_images = prints.and_also(known), len(prints)
+    cluster = find_clusters(both, min_similarity)
+    found = np.full(num_images, -1)
+    of_images, of_known = (pd.Series(part).groupby(part).indices for part in np.split(cluster, [num_images]))
+    for name in of_images.keys() & of_known.keys():
+        candidates = num_images + of_known[name]
+        for rows in np.array_split(of_images[name], 1 + len(of_images[name]) * len(candidates) // COMPARED):
+            is_pair = copy_matrix(both, rows, candidates, min_similarity)
+            found[rows] = np.where(is_pair.any(axis=1), of_known[name][is_pair.argmax(axis=1)], -1)
+    return found
 
 
 def _many_alike(phash: UInt64[np.ndarray, " n"]) -> list[Int[np.ndarray, " m"]]:

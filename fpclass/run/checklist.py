@@ -54,7 +54,7 @@ TRIPOD: tuple[tuple[str, str, str], ...] = (
     ("13", "class imbalance", "imbalance"),
     ("14", "fairness", "subgroups"),
     ("15", "output, and how thresholds were chosen", "thresholds"),
-    ("16", "how evaluation data differ from development", "external"),
+    ("16", "how evaluation data differ from development", "external_data"),
     ("17", "ethical approval", ""),
     ("18a", "funding", ""),
     ("18b", "conflicts of interest", ""),
@@ -65,7 +65,7 @@ TRIPOD: tuple[tuple[str, str, str], ...] = (
     ("19", "involvement of patients and the public", ""),
     ("20a", "flow of participants", "flow"),
     ("20b", "characteristics", "characteristics"),
-    ("20c", "evaluation data beside development data", "external"),
+    ("20c", "evaluation data beside development data", "external_data"),
     ("21", "participants and outcomes in each analysis", "counts"),
     ("22", "the full model", "weights"),
     ("23a", "performance with intervals, also by subgroup", "performance"),
@@ -136,6 +136,9 @@ def write_checklist(folder: pathlib.Path, facts: Mapping[str, str]) -> pathlib.P
         "",
     ]
     said: dict[str, str] = {}
+    facts = dict(facts)
+    if "performance" in facts and not facts.get("external", AUTHORS).startswith("MISSING"):
+        facts["performance"] += f"; on other data: {facts['external']}"
     for name, title, items in (
         ("TRIPOD+AI", "Collins et al., BMJ 2024", TRIPOD),
         ("STARD-AI", "Sounderajah et al., Nature Medicine 2025; numbers of STARD 2015", STARD),
@@ -228,14 +231,29 @@ def _external(folder: pathlib.Path, text: str) -> str:
 
 
 def _validation_facts(folder: pathlib.Path) -> dict[str, str]:
-    found = []
+    """What the validations in a folder say: of their images, and of performance on them."""
+    images, scores = [], []
     for path in sorted(folder.glob("validation/*/metrics.json")):
-        values = _json(path)
-        if isinstance(values.get("ensemble"), dict) and "accuracy" in values["ensemble"]:
-            accuracy = Interval.of(values["ensemble"]["accuracy"])
-            found.append(f"{path.parent.name}: {values.get('num_images')} images, accuracy {accuracy}")
+        values, name = _json(path), path.parent.name
+        judged, inside = values.get("ensemble"), values.get("internal", {})
+        if not isinstance(judged, dict) or "accuracy" not in judged:
+            continue
+        flow = " → ".join(f"{reason} {count}" for reason, count in values.get("flow", {}).items())
+        per_class = ", ".join(f"{key}: {of_class['support']}" for key, of_class in judged["per_class"].items())
+        images.append(
+            f"{name}: {values.get('data')}; images {flow}, of {values.get('num_groups')} people (or independent "
+            f"images); by class: {per_class} (MISSING: how place, time and eligibility differ)"
+        )
+        shown = {key: Interval.of(judged[key]) for key in ("accuracy", "roc_auc", "log_loss")}
+        listed = [
+            f"{key.replace('_', ' ')} {score}" + (f" (inside {Interval.of(inside[key])})" if inside.get(key) else "")
+            for key, score in shown.items()
+        ]
+        ece = values.get("calibration", {}).get("after", {}).get("ece")
+        calibrated = [f"ECE {Interval.of(ece)}"] if ece else []
+        scores.append(f"{name}, {values.get('num_images')} images: {', '.join([*listed, *calibrated])}")
     missing = "MISSING: no external validation; `launch.py validate --data.root=OTHER` makes one"
-    return {"external": "; ".join(found) or missing}
+    return {"external": "; ".join(scores) or missing, "external_data": "; ".join(images) or missing}
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from fpclass import files
 from fpclass.config import Config
@@ -78,6 +79,22 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
     Raises:
       DataError: the data set is not where or what the config says.
     """
+    table, images, facts = decode_data(config)
+    return judge_data(config, table, facts), images
+
+
+def judge_data(config: Config, table: Table, facts: pd.DataFrame) -> Audit:
+    """Judges a data set that `decode_data` has decoded."""
+    kept = cache_dir() / "near_copies"
+    return audit_table(table, facts, near_duplicates=config.data.near_duplicates, cache_dir=kept)
+
+
+def decode_data(config: Config) -> tuple[Table, Images, pd.DataFrame]:
+    """Lists and decodes the data set; the facts as `audit_table` takes them.
+
+    Raises:
+      DataError: as `audit_data`.
+    """
     data = config.data
     table = load_table(data, progress, config.evaluate.subgroups)
     images, facts = decode_table(
@@ -87,8 +104,7 @@ def audit_data(config: Config) -> tuple[Audit, Images]:
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
-    kept = cache_dir() / "near_copies"
-    return audit_table(table, facts, near_duplicates=data.near_duplicates, cache_dir=kept), images
+    return table, images, facts
 
 
 def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict: bool = False) -> Prepared:

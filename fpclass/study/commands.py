@@ -31,6 +31,7 @@ Any key of configs/base.py can be set, for all configs alike: --config.data.root
   launch.py study --configs 'configs/vehicles_animals/vehicles_model?.py' --seeds=3 --config.data.root=DIR
                                    DIR with train/, validation/ and test/: on this split, by three seeds
   launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
+  launch.py study --resume --workdir=runs/study --learning-curve                what more people would bring
   launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
 """
 
@@ -58,6 +59,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass import parallel
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
+    from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study, plan_study
     from fpclass.study.trained.conclusions import conclude_once
 
@@ -79,6 +81,8 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             baseline=args.baseline,
             compare_splits=args.compare_splits,
         )
+    if args.learning_curve is not None:
+        plan = with_curves(plan, args.learning_curve)
     with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
         data = study_run.StudyData(plan, strict=args.strict)
         failures = study_run.train_study(plan, data, interruption)
@@ -172,6 +176,8 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
     leak = "train on image-random folds too, and show what the leak inflates"
     add("--compare-splits", action="store_true", help=leak)
+    curve = "train these configs (none named: the baseline) on 25, 50, 75 %% of the people too: what more would bring"
+    add("--learning-curve", nargs="*", metavar="NAME", help=curve)
     add("--resume", action="store_true", help="go on with the study in --workdir, which must be there")
     add_strict_flag(parser)
     add_process_flags(parser)

@@ -18,6 +18,7 @@ from fpclass.stats.calibration import Calibration, cross_fitted_calibration
 from fpclass.stats.comparison import compare_all
 from fpclass.stats.decision_report import decision_report
 from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.fold_average import Sharpening
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
 from fpclass.stats.promises import Promises
@@ -36,7 +37,8 @@ from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
 from fpclass.study.report import StudyReport, StudyRow, sets_markdown, to_frame, to_markdown, to_text
 from fpclass.study.scrutiny.checklist import write_study_checklist
 from fpclass.study.scrutiny.clustered import p_columns, tests_for_reviewers
-from fpclass.study.scrutiny.subgroups import study_subgroups, subgroup_section
+from fpclass.study.scrutiny.learning_curve import add_curves
+from fpclass.study.scrutiny.subgroups import judge_test_subgroups, study_subgroups, subgroup_section
 from fpclass.study.study import IMAGE_RANDOM, Study
 from fpclass.study.test_set import collect_labelled_test, judge_test
 from fpclass.study.training_table import reports_markdown, training_markdown, training_table
@@ -63,29 +65,44 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
     if not trained:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         return f"no config could be trained:\n{reasons}"
-    settings = study.configs[study.baseline]
     described = read_model(study.members(trained[0])[0].run)
-    bootstrap = bootstrap_of(settings)
-    metric = metric_of(settings, described["classes"], described["class_names"])
     predictions = collect(study, trained, described["class_names"])
     write_tables(study, trained)
-    look = Look(name_of(metric, described["class_names"]), bootstrap.confidence, settings.study.margin, study.num_seeds)
+    report = _judge_all(study, failures, predictions, described)
+    logits, shown = report.ensemble.log_probabilities, judged_are(study)
+    drawn = draw_gallery(study, predictions, logits, report.test, shown, report.note)
+    drawn += draw_grid(study, predictions, logits, shown, prepared)
+    _write(study, report, predictions, drawn)
+    write_study_checklist(study)
+    return to_text(report, study.folder)
+
+
+def _judge_all(
+    study: Study, failures: dict[str, str], predictions: OutOfFold, described: dict[str, Any]
+) -> StudyReport:
+    """Everything that there is to say of the trained configs; `described` is as `read_model` gives it.
+
+    Writes ensemble.json, and what sections beside the table have of files and figures.
+    """
+    settings, bootstrap = study.configs[study.baseline], bootstrap_of(study.configs[study.baseline])
+    named = described["classes"], described["class_names"]
+    metric, note = metric_of(settings, *named), note_of(described["is_synthetic"])
+    look = Look(name_of(metric, named[1]), bootstrap.confidence, settings.study.margin, study.num_seeds)
     looks = look_at(study, look)
     resampled = resample_configs(predictions.logits, predictions.cohort, metric, bootstrap)
     rows = judge(resampled, study, failures, len(looks))
-    choice = judge_choice(predictions, resampled, bootstrap) if len(trained) > 1 else None
+    choice = judge_choice(predictions, resampled, bootstrap) if len(predictions.logits) > 1 else None
+    chosen = choice.chosen if choice else ""
     ensemble, reports = judge_ensemble(predictions, settings)
     pooled = pool_ensemble(study, predictions, ensemble.log_probabilities, settings)
-    reports["pooling"] = pooled.pooling.to_json()
-    weights = {name: weight for name, weight in ensemble.weights.items() if weight}
-    calibration = Calibration.from_json(reports["calibration"]["final"])
-    sharpening = sharpening_of(study, weights, calibration, predictions, settings.predict.averaging)
-    record = write_ensemble(study, ensemble, reports, sharpening, described, settings)
-    aside = collect_labelled_test(study, trained, described["class_names"])
-    chosen = choice.chosen if choice else ""
-    named = described["classes"], described["class_names"]
-    note = note_of(described["is_synthetic"])
-    report = StudyReport(
+    record = write_ensemble(study, ensemble, reports, pooled.pooling, predictions, described)
+    test = None
+    if aside := collect_labelled_test(study, predictions.logits, named[1]):
+        test = judge_test(aside, study.num_splits, settings, named[0], record, chosen, pooled.shown)
+        test = judge_test_subgroups(study, test, metric, note)
+    referee = answer_referee(study, predictions, pooled, choice, settings, named, note)
+    add_curves(referee, study, failures, described, chosen)
+    return StudyReport(
         rows=rows,
         metric=look.metric,
         confidence=bootstrap.confidence,
@@ -99,22 +116,17 @@ def conclude(study: Study, failures: dict[str, str], prepared: Prepared | None =
         calibration=reports["calibration"],
         decisions=reports["decisions"],
         sets=settings.study.sets,
-        sharpening=sharpening,
+        sharpening=Sharpening.from_json(record["sharpening"]),
         inflations=judge_splits(predictions, study, failures, metric),
         failed_splits={
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
         predictions_file=study.predictions_file,
         looks=describe_looks(looks, look),
-        test=judge_test(aside, study.num_splits, settings, described["classes"], record, chosen) if aside else None,
-        referee=answer_referee(study, predictions, pooled, choice, settings, named, note),
+        test=test,
+        referee=referee,
         subgroups=study_subgroups(study, predictions, ensemble, metric, described),
     )
-    drawn = draw_gallery(study, predictions, ensemble.log_probabilities, report.test, judged_are(study), report.note)
-    drawn += draw_grid(study, predictions, ensemble.log_probabilities, judged_are(study), prepared)
-    _write(study, report, predictions, settings, drawn)
-    write_study_checklist(study, report)
-    return to_text(report, study.folder)
 
 
 def judged_are(study: Study) -> str:
@@ -200,17 +212,21 @@ def write_ensemble(
     study: Study,
     ensemble: Ensemble,
     reports: dict[str, Any],
-    sharpening: Sharpening,
+    pooling: Pooling,
+    predictions: OutOfFold,
     described: dict[str, Any],
-    settings: Config,
 ) -> dict[str, Any]:
     """Writes ensemble.json, which it returns: all that `submit --ensemble` needs beside the members' predictions."""
-    thresholds = reports["decisions"]["thresholds"]
+    settings = study.configs[study.baseline]
+    calibration, thresholds = reports["calibration"]["final"], reports["decisions"]["thresholds"]
+    weights = {name: weight for name, weight in ensemble.weights.items() if weight}
+    average = settings.predict.averaging
+    sharpening = sharpening_of(study, weights, Calibration.from_json(calibration), predictions, average)
     record = {
-        "weights": {name: weight for name, weight in ensemble.weights.items() if weight},
-        "average": settings.predict.averaging,
-        "calibration": reports["calibration"]["final"],
-        "pooling": reports["pooling"],
+        "weights": weights,
+        "average": average,
+        "calibration": calibration,
+        "pooling": pooling.to_json(),
         "sharpening": sharpening.to_json(),
         "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
         "promises": Promises.of_report(reports["decisions"], settings.study.sets).to_json(),
@@ -248,24 +264,17 @@ def describe_originals(study: Study, report: StudyReport, filenames: list[str]) 
     return {"Errors by original class": "\n".join(text)}
 
 
-def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: Config, drawn: Sequence[str]) -> None:
-    """Writes the table, the report and its figures, and shows in the report those that are drawn."""
-    frame = to_frame(report.rows, report.metric, report.source)
+def _write(study: Study, report: StudyReport, predictions: OutOfFold, drawn: Sequence[str]) -> None:
+    """Writes the tables, the report and its figures, and shows in the report those that are drawn."""
+    settings, test = study.configs[study.baseline], report.test
     clustered = tests_for_reviewers(predictions, study.baseline, settings)
-    by_metric = {
-        name: member_scores_by(logits, report.cohort, OVERALL_METRICS) for name, logits in predictions.logits.items()
-    }
-    for metric in OVERALL_METRICS:
-        means = {name: float(np.nanmean(scores[metric])) for name, scores in by_metric.items()}
-        frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
-    frame = frame.join(pd.DataFrame([p_columns(clustered.get(row.name)) for row in report.rows]))
-    of_test = {}
-    if test := report.test:
-        frame = frame.join(pd.DataFrame([test.columns(row.name) for row in report.rows]))
-        of_test["Classification reports, test images"] = reports_markdown(test.judged.logits, test.judged.cohort)
-    files.write_csv(study.path("study.csv"), frame)
+    files.write_csv(study.path("study.csv"), _frame(report, predictions, clustered))
     trainings = training_table(study, list(predictions.logits), report.cohort.class_names)
     files.write_csv(study.path("training.csv"), trainings)
+    of_test = {}
+    if test:
+        of_test["Classification reports, test images"] = reports_markdown(test.judged.logits, test.judged.cohort)
+        of_test |= test.by_person() | subgroup_section(test.subgroups, test.called)
     sections = {
         "Training beside validation": f"{TRAINING_NOTE}\n\n{training_markdown(trainings)}",
         f"Classification reports, {judged_are(study)}": reports_markdown(predictions.logits, predictions.cohort),
@@ -277,38 +286,53 @@ def _write(study: Study, report: StudyReport, predictions: OutOfFold, settings: 
         "Figures": "\n".join(f"![{name}](figures/{name}.png)" for name in drawn),
     }
     files.write_text(study.path("study.md"), to_markdown(report, sections))
-    files.write_json(
-        study.path("results.json"),
-        {
-            "data": report.source,
-            "is_synthetic": bool(report.note),
-            "num_folds": study.num_folds,
-            "num_seeds": report.num_seeds,
-            "metric": report.metric,
-            "confidence": report.confidence,
-            "choice": report.choice.record() if report.choice else None,
-            "ensemble": {
-                "weights": report.ensemble.weights,
-                "weights_per_fold": list(report.ensemble.weights_per_fold),
-                "scores": report.ensemble_scores,
-            },
-            "calibration": report.calibration,
-            "decisions": report.decisions,
-            "sharpening": report.sharpening.to_json(),
-            "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
-            "subgroups": report.subgroups,
-            "clustered_tests": clustered,
-            "test": test.to_json() if test else None,
-            **(report.referee.values if report.referee else {}),
-        },
-    )
-    note = report.note
-    table = study_figure(
-        report.rows, report.metric, confidence=report.confidence, margin=settings.study.margin, note=note
-    )
+    files.write_json(study.path("results.json"), _results(study, report, clustered))
+    note, confidence, margin = report.note, report.confidence, settings.study.margin
     for name, figure in {
-        "study": table,
+        "study": study_figure(report.rows, report.metric, confidence=confidence, margin=margin, note=note),
         "reliability": reliability_diagram(report.calibration, note=note),
         "risk_coverage": risk_coverage_curve(report.decisions, note=note),
     }.items():
         save_figure(figure, study.path(f"figures/{name}.png"))
+
+
+def _frame(report: StudyReport, predictions: OutOfFold, clustered: dict[str, Any]) -> pd.DataFrame:
+    """study.csv: a row per config."""
+    frame = to_frame(report.rows, report.metric, report.source)
+    by_metric = {
+        name: member_scores_by(logits, report.cohort, OVERALL_METRICS) for name, logits in predictions.logits.items()
+    }
+    for metric in OVERALL_METRICS:
+        means = {name: float(np.nanmean(scores[metric])) for name, scores in by_metric.items()}
+        frame[f"mean_{metric}"] = [means.get(row.name) for row in report.rows]
+    frame = frame.join(pd.DataFrame([p_columns(clustered.get(row.name)) for row in report.rows]))
+    if test := report.test:
+        frame = frame.join(pd.DataFrame([test.columns(row.name) for row in report.rows]))
+    return frame
+
+
+def _results(study: Study, report: StudyReport, clustered: dict[str, Any]) -> dict[str, Any]:
+    """What results.json holds."""
+    return {
+        "data": report.source,
+        "is_synthetic": bool(report.note),
+        "num_folds": study.num_folds,
+        "num_seeds": report.num_seeds,
+        "groups_are": report.cohort.groups_are,
+        "metric": report.metric,
+        "confidence": report.confidence,
+        "choice": report.choice.record() if report.choice else None,
+        "ensemble": {
+            "weights": report.ensemble.weights,
+            "weights_per_fold": list(report.ensemble.weights_per_fold),
+            "scores": report.ensemble_scores,
+        },
+        "calibration": report.calibration,
+        "decisions": report.decisions,
+        "sharpening": report.sharpening.to_json(),
+        "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
+        "subgroups": report.subgroups,
+        "clustered_tests": clustered,
+        "test": report.test.to_json() if report.test else None,
+        **(report.referee.values if report.referee else {}),
+    }

@@ -66,7 +66,8 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
             plan, key = make_plan(model, config), network_key(config)
             shares[key] = shares.get(key, {0: 0.0})
             shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
-            passes = count_passes(model, config, plan, shares[key], prepared, num_members)
+            of_people = config.split.train_share / study.configs[study.baseline].split.train_share
+            passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
             costs[name] = Cost(model, num_members, passes, count_flop(model, config))
     if not costs:
         return ""
@@ -85,14 +86,22 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
 
 
 def count_passes(
-    model: nn.Module, config: Config, plan: Plan, shares: dict[int, float], prepared: Prepared, num_members: int
+    model: nn.Module,
+    config: Config,
+    plan: Plan,
+    shares: dict[int, float],
+    prepared: Prepared,
+    num_members: int,
+    of_people: float = 1.0,
 ) -> float:
     """Forward passes of one image through the whole network that these members of a config come to.
 
     Args:
       shares: of a forward pass, by number of leading stages.
+      of_people: share of the training images of the prepared data that these members learn from.
     """
     num_train, num_judged = (len(prepared.splits.rows(role)) for role in (TRAIN, VALIDATION))
+    num_train *= of_people
     epochs, cached, once = config.train.num_epochs, 0.0, 0.0
     if isinstance(model, Network) and is_cached(model.prefix(plan.num_frozen[-1]), config, len(prepared.table)):
         cached = shares[plan.num_frozen[-1]]

@@ -100,10 +100,10 @@ def sweep_figure(
 
 
 @styled
-def curve_figure(curve: Curve, metric: str, *, confidence: float, note: str = "") -> Figure:
-    """Scores by the number of people that are trained on, and the power law through them with its band."""
+def curve_figure(curve: Curve, metric: str, of: str, *, confidence: float, note: str = "") -> Figure:
+    """Scores of a config by the number of people that are trained on, and the power law through them with its band."""
     what = metric.replace("_", " ")
-    figure = new_figure(8, 5, f"{what[0].upper()}{what[1:]} by the people that it learns from", note)
+    figure = new_figure(8, 5, f"{what[0].upper()}{what[1:]} by the people that {shorten(of, 30)} learns from", note)
     axes = figure.add_subplot()
     if curve.curve:
         bounds = np.array([[at.low, at.value, at.high] for at in curve.curve], float).T

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import time
 from collections.abc import Collection, Iterator
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from fpclass.config import Config
 from fpclass.console import Interruption, duration, is_terminal, say
-from fpclass.data.splits import VALIDATION, make_splits
+from fpclass.data.splits import VALIDATION, Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.parallel import agree, is_first_process, num_processes
@@ -28,6 +30,8 @@ from fpclass.train.task import require_weights
 
 Failures = dict[str, str]
 """Reasons why configs could not be trained, by name."""
+MIN_OF_CLASS = 2
+"""People of each class that a share of them has to have: one to learn from, one to choose the epoch by."""
 
 
 def train_study(study: Study, data: StudyData, interruption: Interruption) -> Failures | None:
@@ -50,6 +54,7 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
     failures = missing_weights(study, trained)  # known before hours of training, not after
     if not (len(trained) == len(study.configs) and data.is_ingested):
         _check_data(study, data)
+        failures |= too_small_shares(study, data.of(study.baseline), trained)
     todo = [name for name in study.configs if name not in trained and name not in failures]
     if todo and is_first_process() and (text := estimate(study, data.of(study.baseline), todo)):
         say(text)
@@ -122,6 +127,26 @@ def missing_weights(study: Study, trained: Collection[str] = ()) -> Failures:
     return failures
 
 
+def too_small_shares(study: Study, prepared: Prepared, trained: Collection[str] = ()) -> Failures:
+    """The configs that train on a share of the people in which a class would have less than two, fold by fold."""
+    failures: Failures = {}
+    units, fold_of = (prepared.splits.frame[column].to_numpy() for column in ("unit", "fold"))
+    for name, config in study.configs.items():
+        share = config.split.train_share
+        if share == 1 or name in trained:
+            continue
+        for k, class_name in enumerate(prepared.table.class_names):
+            is_class = (prepared.table.labels == k) & (fold_of >= 0)
+            counts = [len(np.unique(units[is_class & (fold_of != fold)])) for fold in range(study.num_folds)]
+            fewest = min(counts, default=None)
+            if fewest is not None and round(share * fewest) < MIN_OF_CLASS:
+                failures[name] = (
+                    f"{share:.0%} of the {fewest} people of class {class_name!r} who train in a fold are fewer than "
+                    f"{MIN_OF_CLASS}; such a share takes {math.ceil(MIN_OF_CLASS / share)} of each class"
+                )
+    return failures
+
+
 class StudyData:
     """The data of a study's configs, of which neighbours mostly share one decoding."""
 
@@ -129,7 +154,7 @@ class StudyData:
         """With `strict`, an image in quarantine is an error."""
         self._study = study
         self._strict = strict
-        self._key = ""
+        self._key: tuple[str, ...] = ()
         self._prepared: Prepared | None = None
         self._sha256 = ""
         self._stages = Stages(Run(study.folder, study.configs[study.baseline]), OF_STUDY)
@@ -145,11 +170,13 @@ class StudyData:
     def at_hand(self) -> Prepared | None:
         """The data of the baseline, unless others, or none, are in memory."""
         config = self._study.members(self._study.baseline)[0].run.config
-        return self._prepared if self._key == self._key_of(config) else None
+        return self.of(self._study.baseline) if self._key[:1] == self._key_of(config)[:1] else None
 
     @staticmethod
-    def _key_of(config: Config) -> str:
-        return json.dumps([config.data.to_dict(), config.split.to_dict()], sort_keys=True)
+    def _key_of(config: Config) -> tuple[str, ...]:
+        """The same for configs whose images, and then whose roles, are the same."""
+        sections = (config.data, config.split)
+        return tuple(json.dumps(section.to_dict(), sort_keys=True) for section in sections)
 
     def of(self, name: str) -> Prepared:
         """The audited table and decoded images of a config; roles are those of the first fold.
@@ -159,8 +186,11 @@ class StudyData:
         """
         config = self._study.members(name)[0].run.config
         key = self._key_of(config)
-        if self._prepared is None or key != self._key:
-            self._prepared, self._key = self._prepare(config, is_first=not self._sha256), key
+        if self._prepared is None or key[0] != self._key[0]:
+            self._prepared = self._prepare(config, is_first=not self._sha256)
+        elif key != self._key:
+            self._prepared = dataclasses.replace(self._prepared, splits=self._divide(self._prepared.table, config))
+        self._key = key
         met = self._prepared.sha256_without_copies
         if met != (self._sha256 or met):
             raise DataError(f"{name}: its images, labels or people are others than those of {self._study.baseline}")
@@ -177,8 +207,11 @@ class StudyData:
         audit.raise_if_fatal()
         if self._strict:
             audit.raise_if_strict()
-        splits = make_splits(audit.table, config.split, needs_selection=False)
-        return Prepared(audit, images, splits)
+        return Prepared(audit, images, self._divide(audit.table, config))
+
+    @staticmethod
+    def _divide(table: Table, config: Config) -> Splits:
+        return make_splits(table, config.split, needs_selection=False)
 
 
 class Progress:

@@ -32,6 +32,8 @@ DEFAULT_FOLDS = 5
 """Where the data set gives no validation images of its own."""
 IMAGE_RANDOM = "@image-random"
 """Ends the name of a config's twin whose folds divide images instead of people: the leak, shown."""
+OF_PEOPLE = "@people-"
+"""Stands between the name of a config and the share, in thousandths, of the people that a twin of it trains on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ class StudyMember:
 class Study:
     """Configs to compare, by name in the order of the table; with `compare_splits` each of them has a twin.
 
+    So has one with a learning curve, for each share of the people.
+
     Attributes:
       num_folds: 0: one split, that of the data set, or else one hold-out.
     """
@@ -96,12 +100,12 @@ class Study:
     @property
     def names(self) -> list[str]:
         """Names of the configs that are compared with each other."""
-        return [name for name in self.configs if not name.endswith(IMAGE_RANDOM)]
+        return [name for name in self.configs if not name.endswith(IMAGE_RANDOM) and OF_PEOPLE not in name]
 
     @property
     def compares_splits(self) -> bool:
         """Whether each config is also trained on image-random folds."""
-        return len(self.names) < len(self.configs)
+        return any(name.endswith(IMAGE_RANDOM) for name in self.configs)
 
     @property
     def num_splits(self) -> int:

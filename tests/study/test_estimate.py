@@ -11,6 +11,7 @@ from fpclass import cli
 from fpclass.experiment import load_config
 from fpclass.run.prepare import prepare
 from fpclass.study import estimate as estimates
+from fpclass.study.scrutiny.learning_curve import with_curves
 from fpclass.study.study import assemble
 from fpclass.train.finetune import make_plan
 from fpclass.train.task import build_network
@@ -67,6 +68,11 @@ def test_a_study_says_how_long_it_will_take(blobs, tmp_path, monkeypatch):
     assert float(said[1]) == pytest.approx(expected, abs=0.06)
     assert "the longest: long " in text
     assert estimates.estimate(study, prepared, []) == ""
+    # A quarter, a half and three quarters of the people are 1.5 times as many images again.
+    text = estimates.estimate(study := with_curves(study, []), prepared, list(study.configs)[2:])
+    said = re.match(r"estimate: about ([\d.]+) days for 18 trainings of 3 configs", text)
+    assert said, text
+    assert float(said[1]) == pytest.approx(6 * (1.5 * num_train * 4 * 3 + 3 * num_judged * 3) / 1440, abs=0.06)
 
 
 def test_a_batch_is_timed(blobs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import types
 
@@ -20,8 +21,11 @@ from fpclass.experiment import load_configs
 from fpclass.report import grids
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
+from fpclass.stats.evidence.pooling import Pooling
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.study import Study, plan_study
+from fpclass.study.test_set import collect_labelled_test
+from fpclass.study.trained.ensemble import ChosenEnsemble
 
 CONFIGS = "configs/vehicles_animals/vehicles_model[12].py"
 NAMES = ["vehicles_model1", "vehicles_model2"]
@@ -31,6 +35,8 @@ SMALL = [
     "--config.train.num_epochs=2",
     "--config.train.batch_size=16",
     "--config.evaluate.num_resamples=50",
+    "--config.data.group_pattern=((?:[a-z]+-[a-z]+|new)[0-9]+)",
+    "--config.evaluate.subgroups=('image_size',)",
     "--config.data.merge=(('vehicle',('ship','truck')),('animal',('cat','dog')))",
 ]
 COUNTS = {"train": 10, "validation": 6, "test": 5}
@@ -38,18 +44,21 @@ COLOURS = {"cat": (190, 120, 60), "dog": (140, 110, 80), "ship": (80, 90, 190), 
 
 
 def draw(folder: pathlib.Path, splits: dict[str, int]) -> pathlib.Path:
-    """So many images of each of four classes in the folder of each split; two more in test/ have no class."""
+    """So many images of each of four classes in the folder of each split, a small and a large one of everybody.
+
+    Two more in test/ have no class.
+    """
     rng = np.random.default_rng(0)
 
-    def save(path: pathlib.Path, colour: tuple[int, int, int]) -> None:
+    def save(path: pathlib.Path, colour: tuple[int, int, int], side: int = 32) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.normal(rng.normal(colour, 45), 40, (32, 32, 3))
+        pixels = rng.normal(rng.normal(colour, 45), 40, (side, side, 3))
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
 
     for split, count in splits.items():
         for name, colour in COLOURS.items():
             for i in range(count):
-                save(folder / split / name / f"{split}{i}.png", colour)
+                save(folder / split / name / f"{split}-{name}{i // 2}-{i % 2}.png", colour, 32 + 8 * (i % 2))
     save(folder / "test" / "new1.png", COLOURS["cat"])
     save(folder / "test" / "new2.png", COLOURS["ship"])
     return folder
@@ -111,7 +120,7 @@ def test_the_report_pretends_no_folds(study):
     found = json.loads((study / "results.json").read_text())
     text = (study / "study.md").read_text()
     assert (found["num_folds"], found["num_seeds"]) == (0, 2)
-    assert "24 validation images, one split x 2 seeds" in text
+    assert "24 validation images of 12 people, one split x 2 seeds" in text
     assert "one split cannot tell" in text
     assert "Classification reports, validation images" in text
     for words in ("out of fold", "overlapping", "folds x"):
@@ -151,6 +160,69 @@ def test_test_images_are_scored_as_validation_is(study):
         assert title in text
     assert "test images, by original class" in text
     assert (study / "original_classes_test.csv").is_file()
+
+
+def test_the_ensemble_is_judged_by_person_and_by_subgroup_on_test_images(study):
+    """As it predicts new images, and by the pooling that validation images gave: nothing is fitted to test images."""
+    results = json.loads((study / "results.json").read_text())
+    found = results["test"]
+    there = Study.open(study)
+    aside = collect_labelled_test(there, NAMES, ("vehicle", "animal"))
+    assert aside is not None
+    ensemble = ChosenEnsemble.read(there)
+    log_p = ensemble.combine({name: aside.logits[name] for name in ensemble.weights}, there.num_splits)
+    whose = np.array([re.search(r"([a-z]+-[a-z]+[0-9]+)-", name)[1] for name in aside.filenames])  # pyright: ignore
+    pooling = Pooling.from_json(results["person"]["pooling"], "")
+    assert found["person"]["pooling"] == results["person"]["pooling"], "as validation images say"
+    right = {}
+    for person in np.unique(whose):
+        pooled = pooling.of_people(log_p[whose == person], np.zeros(np.sum(whose == person), int))
+        right[person] = pooled.argmax() == aside.cohort.labels[whose == person][0]
+    assert (found["person"]["num_people"], found["person"]["num_images"]) == (len(right), 20) == (12, 20)
+    assert found["person"]["per_person"]["accuracy"]["value"] == pytest.approx(np.mean(list(right.values())))
+    per_image = np.mean([right[person] for person in whose])
+    assert found["person"]["per_image_pooled"]["accuracy"]["value"] == pytest.approx(per_image)
+    assert found["person"]["per_image"]["accuracy"] == found["ensemble"]["accuracy"]
+    assert "by_sum" not in found["person"], "its class shares would be those of the test images"
+
+    levels = found["subgroups"]["columns"]["image_size"]["levels"]
+    is_large = np.array([name.endswith("-1.png") for name in aside.filenames])
+    for level, rows in zip(levels, (~is_large, is_large), strict=True):
+        is_right = log_p[rows].argmax(axis=1) == aside.cohort.labels[rows]
+        assert (level["num_images"], level["score"]["value"]) == (rows.sum(), pytest.approx(is_right.mean()))
+        assert level["coverage"] is not None
+    text, said = ((study / name).read_text() for name in ("study.md", "study.txt"))
+    for words in (
+        "## The person as the unit, test images",
+        "## Subgroups, test images",
+        "(figures/subgroups_test.png)",
+    ):
+        assert words in text
+    for words in ("test, the person as the unit: accuracy", "test, subgroups by image_size"):
+        assert words in " ".join(said.split())
+    assert (study / "figures/subgroups_test.png").stat().st_size > 5000
+    assert len(pd.read_csv(study / "subgroups_test.csv")) == 2
+
+
+def test_test_images_of_one_class_and_people_who_would_train(study, tmp_path, capsys):
+    """What is undefined is a dash, with the class that lacks named; whoever is in both is said to be left out."""
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    for path in folder.glob("members/*/*/predictions.csv"):
+        frame = pd.read_csv(path)
+        frame[(frame["split"] != "test") | (frame["label"] == 0)].to_csv(path, index=False)
+    for path in folder.glob("members/*/*/splits.csv"):
+        splits = pd.read_csv(path, keep_default_na=False)
+        is_moved = splits["unit"] == "train-ship0"
+        splits.loc[is_moved, ["unit", "role"]] = ["test-ship0", "excluded"]
+        splits.to_csv(path, index=False)
+    assert cli.main(["evaluate", f"--workdir={folder}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "test: no image of animal; what needs every class is undefined" in said
+    assert "test: 2 images of the same people, or copies of these images, are left out of training" in said
+    found = json.loads((folder / "results.json").read_text())["test"]
+    assert (found["num_images"], found["num_left_out"]) == (10, 2)
+    assert found["ensemble"]["roc_auc"]["value"] is None
+    assert found["person"]["per_person"]["accuracy"]["value"] is not None
 
 
 def test_all_configs_are_shown_side_by_side(study):

@@ -29,7 +29,10 @@ def run(study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory, blobs) -> pathlib.Path:
-    """20 labelled images of 10 people, one named as in training, with other columns; and a person of training."""
+    """20 labelled images of 10 people, one named as in training, with other columns; and two people of training.
+
+    One has an image of training, the other one that was made larger and saved again; both have a second image.
+    """
     folder = tmp_path_factory.mktemp("other")
     draw_blobs(folder / "drawn", 10, 2, (50, 36))
     (folder / "images").mkdir()
@@ -42,8 +45,11 @@ def other(tmp_path_factory, blobs) -> pathlib.Path:
     shutil.rmtree(folder / "drawn")
     shutil.copy(blobs / "processed/processed/img_0000.png", folder / "images/seen.png")
     Image.fromarray(np.full((50, 36), 255, np.uint8)).save(folder / "images/same_person.png")
+    Image.open(blobs / "processed/processed/img_0006.png").resize((60, 90)).save(folder / "images/again.jpg")
+    Image.fromarray(np.full((50, 36), 0, np.uint8)).save(folder / "images/with_again.png")
     (folder / "images/broken.png").write_bytes(b"no image")
     lines += ["seen.png,sx,0,A", "same_person.png,sx,0,A", "broken.png,sy,1,A"]
+    lines += ["again.jpg,sz,1,A", "with_again.png,sz,1,B"]
     (folder / "list.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -55,17 +61,18 @@ def validate(folder: pathlib.Path, other: pathlib.Path, *more: str) -> list[str]
 def test_a_study_is_validated_as_it_predicts(study, other, tmp_path, capsys):
     """The same probabilities as `predict` gives; nothing of the study changes; whom it has seen is left out."""
     folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    is_free = (".lock", "checklist.md")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name not in is_free}
     assert cli.main(validate(folder, other, "--name=b", "--config.evaluate.subgroups=('device','image_size')")) == 0
     out = capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
     place = folder / "validation/b"
     found = json.loads((place / "metrics.json").read_text())
     assert found["flow"] == {
-        "listed": 25,
+        "listed": 27,
         "in quarantine": 1,
         "without a label": 2,
-        "of the folder's own images or people": 2,
+        "of the folder's own images or people": 4,
         "analysed": 20,
     }
     frame = pd.read_csv(place / "predictions.csv")
@@ -85,7 +92,7 @@ def test_a_study_is_validated_as_it_predicts(study, other, tmp_path, capsys):
     assert [level["num_images"] for level in levels] == [10, 10]
     assert levels[0]["coverage"] is not None
     for words in (
-        "1 images are those of", "with all 2 images", "1 people (2 images) have the name", "--new-people",
+        "1 people (2 images) have the name", "--new-people",
         "calibration, frozen", "inside (out of fold) and outside", "subgroups by device",
     ):  # fmt: skip
         assert words in out
@@ -95,14 +102,56 @@ def test_a_study_is_validated_as_it_predicts(study, other, tmp_path, capsys):
         assert f"(figures/{name}.png)" in text
 
 
-def test_a_run_is_validated_without_people_of_known_names(run, other, tmp_path, capsys):
+def test_copies_of_training_images_are_left_out_and_shown(study, other, tmp_path, capsys):
+    """The same pixels, and nearly the same picture; scores without them stand beside those with them."""
+    folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
+    assert cli.main(validate(folder, other, "--name=b")) == 0
+    out = capsys.readouterr().out
+    place = folder / "validation/b"
+    found = json.loads((place / "metrics.json").read_text())
+    assert {key: found["copies"][key] for key in ("identical", "near", "left_out")} == {
+        "identical": 1,
+        "near": 1,
+        "left_out": 4,
+    }
+    copies = pd.read_csv(place / "copies.csv").to_dict("records")
+    assert copies == [
+        {"filename": "seen.png", "copy_of": "img_0000", "kind": "identical"},
+        {"filename": "again.jpg", "copy_of": "img_0006", "kind": "nearly the same"},
+    ]
+    left_out = [str(other / "images" / n) for n in ("seen.png", "same_person.png", "again.jpg", "with_again.png")]
+    assert cli.main(["predict", *left_out, f"--workdir={folder}", f"--output={tmp_path / 'out.csv'}"]) == 0
+    of_copies = pd.read_csv(tmp_path / "out.csv")["probability_1"].to_numpy() > 0.5
+    num_right = (of_copies == [False, False, True, True]).sum() + 20 * found["ensemble"]["accuracy"]["value"]
+    assert found["copies"]["with_them"]["accuracy"]["value"] == pytest.approx(num_right / 24)
+    for words in ("LEAK: 2 images are those of", "with all 4 images", "without them", "with them (copies.csv)"):
+        assert words in out
+    assert "LEAK: 2 images" in (place / "validation.md").read_text()
+    page = (folder / "checklist.md").read_text()
+    assert "no external validation" not in page
+    for item in ("| 16 | how evaluation data differ from development | b: ", "external validation: b", "inside "):
+        assert item in page
+
+
+def test_a_run_is_validated_without_people_of_known_names(study, run, other, tmp_path, capsys):
     folder = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
     assert cli.main(validate(folder, other, "--new-people")) == 0
     found = json.loads((folder / "validation" / other.name / "metrics.json").read_text())
     assert (found["flow"]["of people named as in training"], found["flow"]["analysed"]) == (2, 18)
+    assert found["copies"]["near"] == 1
+    assert "external validation: other" in (folder / "checklist.md").read_text()
     assert found["internal"]["of"] == "validation images"
     assert found["decisions"]["conformal"] == {}, "a run has no sets"
     assert "left out" in capsys.readouterr().out
+    shutil.copy(study / "table.csv", folder)  # which a member alone lacks
+    path, gone = folder / "config.json", json.loads((folder / "config.json").read_text())
+    gone["config"]["data"]["root"] = str(tmp_path / "gone")
+    path.write_text(json.dumps(gone))
+    assert cli.main(validate(folder, other, "--name=c")) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "near copies are not looked for" in line)
+    assert str(tmp_path / "gone") in line
+    found = json.loads((folder / "validation/c/metrics.json").read_text())
+    assert (found["copies"]["identical"], found["copies"]["near"], found["flow"]["analysed"]) == (1, 0, 22)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,18 @@ def renumbered(people: Codes) -> Codes:
 
 
 def person_report(
-    log_probabilities: Logits, pooled: Logits, cohort: Cohort, people: Codes, bootstrap: Bootstrap
+    log_probabilities: Logits,
+    pooled: Logits,
+    cohort: Cohort,
+    people: Codes,
+    bootstrap: Bootstrap,
+    *,
+    has_sum: bool = True,
 ) -> dict[str, Any]:
     """Scores of images [N, K], of the same images pooled by person, and of the people; all from the same resamples.
+
+    Args:
+      has_sum: also judge the sum, whose class shares are those of these images: not where nothing may be fitted.
 
     Returns:
       num_images, num_people, images_per_person (mean); per_image, per_image_pooled, per_person (by metric {"value",
@@ -88,7 +97,6 @@ def person_report(
     """
     of_people = cohort_of_people(cohort, people)
     first = np.unique(people, return_index=True)[1]
-    summed = independent_sum(log_probabilities, cohort.labels, people).of_people(log_probabilities, people)
     result: dict[str, Any] = {
         "num_images": len(cohort),
         "num_people": len(of_people),
@@ -98,8 +106,10 @@ def person_report(
         "per_image": (log_probabilities, cohort),
         "per_image_pooled": (pooled, cohort),
         "per_person": (pooled[first], of_people),
-        "by_sum": (summed, of_people),
     }
+    if has_sum:
+        summed = independent_sum(log_probabilities, cohort.labels, people).of_people(log_probabilities, people)
+        judged["by_sum"] = (summed, of_people)
     result |= {name: {} for name in (*judged, "gain", "gain_of_people")}
     for within in (False, True):
         metrics = [metric for metric in OVERALL_METRICS if is_within_classes(metric) == within]
@@ -114,7 +124,8 @@ def person_report(
                 bounds = resampled_bounds(points[i], values[:, i], bootstrap.confidence, support, scale)
                 value = None if np.isnan(points[i]) else float(points[i])
                 result[name][metric] = Interval(value, *bounds).to_json()
-    result["by_sum"] = {metric: result["by_sum"][metric] for metric in ("accuracy", "log_loss")}
+    if has_sum:
+        result["by_sum"] = {metric: result["by_sum"][metric] for metric in ("accuracy", "log_loss")}
     return result
 
 

@@ -1,19 +1,25 @@
-"""Whose images a study's predictions are of, and the pooling of its ensemble over them."""
+"""Whose images a study's predictions are of, the pooling of its ensemble over them, and what it is worth, in words."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.report.text_tables import markdown_table
 from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.evidence.person import cohort_of_people, cross_fitted_pooling, why_no_people
 from fpclass.stats.evidence.pooling import Codes, Pooling, with_thresholds
+from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Logits
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
+
+PERSON_TITLE = "The person as the unit"
+PERSON_METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC", "log_loss": "log-loss"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +60,8 @@ def pool_ensemble(study: Study, predictions: OutOfFold, log_probabilities: Logit
             raise ConfigError(f"predict.pool is {wanted!r}, but {why_not}; give --config.predict.pool=none")
         nothing = Pooling("none")
         return PooledEnsemble(cohort, people, calibrated, None, nothing, nothing, why_not)
-    fitted_on = f"{cohort_of_people(cohort, people).num_groups} people, out of fold"
+    where = "out of fold" if study.num_folds else "on validation images"
+    fitted_on = f"{cohort_of_people(cohort, people).num_groups} people, {where}"
     method = "calibrated" if wanted == "none" else wanted
     pooled, shown = cross_fitted_pooling(calibrated, cohort, people, method, fitted_on)
     used = (
@@ -70,3 +77,51 @@ def people_of(study: Study, filenames: Sequence[str]) -> Codes:
     run = next(m.run for name in study.configs for m in study.members(name) if m.is_done)
     frame = run.read_csv("splits.csv", ("filename", "group")).set_index("filename")
     return group_codes(frame.loc[list(filenames), "group"].to_numpy(str))
+
+
+def person_markdown(judged: Mapping[str, Any], pooling: Pooling, of: str, how: str) -> str:
+    """What pooling a person's images is worth, as a section.
+
+    Args:
+      judged: of `person_report`, and the `pool` that predictions are made with.
+      pooling: that was judged.
+      of: whose predictions, for the head of the table.
+      how: who fitted it, for whom.
+    """
+    titles = {
+        "per_image": "each image by itself",
+        "per_image_pooled": "each image, by its person's pooled answer",
+        "per_person": "each person, pooled",
+        "gain": "gain, each image",
+        "gain_of_people": "gain, person less image",
+    }
+    rows = [[of, *PERSON_METRICS.values()]]
+    for key, title in titles.items():
+        sign = "+" if key.startswith("gain") else ""
+        rows.append([title, *(format(Interval.of(judged[key][metric]), sign) for metric in PERSON_METRICS)])
+    is_used = f"`predict.pool` is {judged['pool']}: " + (
+        "submissions and predictions are of single images; --config.predict.pool=calibrated pools them"
+        if judged["pool"] == "none"
+        else "submissions and predictions are pooled so"
+    )
+    about = [
+        f"- {judged['num_images']} images of {judged['num_people']} people; {pooling.words}; {how}.",
+        f"- {is_used}.",
+    ]
+    if summed := judged.get("by_sum"):
+        cells = {metric: str(Interval.of(summed[metric])) for metric in summed}
+        rows.append(["each person, images as if independent", cells["accuracy"], "", "", cells["log_loss"]])
+        about.append(
+            "- Adding up log-odds as if a person's images were independent (last row) counts what they share several "
+            "times: look at its log-loss before believing such a sum."
+        )
+    return "\n".join([*markdown_table(rows), "", *about])
+
+
+def person_finding(judged: Mapping[str, Any]) -> str:
+    """The same in a line; arguments as `person_markdown`."""
+    scores = [Interval.of(judged[key]["accuracy"]) for key in ("per_image", "per_person", "gain_of_people")]
+    return (
+        f"the person as the unit: accuracy {scores[0]} per image, {scores[1]} per person "
+        f"({judged['pooling']['method']} over {judged['images_per_person']:.1f} images each), {scores[2]:+} by pooling"
+    )

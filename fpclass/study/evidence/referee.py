@@ -20,11 +20,10 @@ from fpclass.stats.evidence.report import evidence_report, why_no_evidence
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.selection import Selection
-from fpclass.study.evidence.people import PooledEnsemble
+from fpclass.study.evidence.people import PERSON_TITLE, PooledEnsemble, person_finding, person_markdown
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 
-PERSON_METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC", "log_loss": "log-loss"}
 PAGE = "docs/evidence.md"
 
 
@@ -73,39 +72,12 @@ def _by_person(found: Referee, ensemble: PooledEnsemble, settings: Config, boots
         found.values["person"] = {"why_not": ensemble.why_not}
         return
     report = person_report(ensemble.log_probabilities, ensemble.pooled, ensemble.cohort, ensemble.people, bootstrap)
-    pool = settings.predict.pool
-    found.values["person"] = {"pool": pool, "pooling": ensemble.shown.to_json(), **report}
-    titles = {
-        "per_image": "each image by itself",
-        "per_image_pooled": "each image, by its person's pooled answer",
-        "per_person": "each person, pooled",
-        "gain": "gain, each image",
-        "gain_of_people": "gain, person less image",
-    }
-    rows = [["the ensemble, cross-fitted", *PERSON_METRICS.values()]]
-    for key, title in titles.items():
-        sign = "+" if key.startswith("gain") else ""
-        rows.append([title, *(format(Interval.of(report[key][metric]), sign) for metric in PERSON_METRICS)])
-    summed = {metric: str(Interval.of(report["by_sum"][metric])) for metric in report["by_sum"]}
-    rows.append(["each person, images as if independent", summed["accuracy"], "", "", summed["log_loss"]])
-    is_used = f"`predict.pool` is {pool}: " + (
-        "submissions and predictions are of single images; --config.predict.pool=calibrated pools them"
-        if pool == "none"
-        else "submissions and predictions are pooled so"
+    judged = {"pool": settings.predict.pool, "pooling": ensemble.shown.to_json(), **report}
+    found.values["person"] = judged
+    found.sections[PERSON_TITLE] = person_markdown(
+        judged, ensemble.shown, "the ensemble, cross-fitted", "each fold by the others"
     )
-    about = [
-        f"- {report['num_images']} images of {report['num_people']} people; {ensemble.shown.words}; each fold by the "
-        "others.",
-        f"- {is_used}.",
-        "- Adding up log-odds as if a person's images were independent (last row) counts what they share several "
-        "times: look at its log-loss before believing such a sum.",
-    ]
-    found.sections["The person as the unit"] = "\n".join([*markdown_table(rows), "", *about])
-    scores = [Interval.of(report[key]["accuracy"]) for key in ("per_image", "per_person", "gain_of_people")]
-    found.findings.append(
-        f"the person as the unit: accuracy {scores[0]} per image, {scores[1]} per person "
-        f"({ensemble.shown.method} over {report['images_per_person']:.1f} images each), {scores[2]:+} by pooling"
-    )
+    found.findings.append(person_finding(judged))
 
 
 def _evidence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fpclass.stats.ensembling import Ensemble
 from fpclass.stats.scrutiny.subgroups import subgroup_cells
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
+from fpclass.study.test_set import OnTest
 
 
 def study_subgroups(
@@ -46,15 +48,38 @@ def study_subgroups(
     )
 
 
-def subgroup_section(report: dict[str, Any] | None) -> dict[str, str]:
-    """The section of study.md by its title; nothing where no subgroups are asked for."""
+def judge_test_subgroups(study: Study, test: OnTest, metric: str, note: str) -> OnTest:
+    """The same ensemble on each level of a column among the test images: into subgroups_test.csv and its figure.
+
+    Raises:
+      RunError: as `read_rows`.
+    """
+    settings = study.configs[study.baseline]
+    if not settings.evaluate.subgroups:
+        return test
+    judged = test.judged
+    rows = read_rows(Run(study.folder, settings), judged.filenames, settings.evaluate.subgroups)
+    report = judge_subgroups(
+        study.folder, rows, test.logits, judged.cohort, settings, metric=metric, is_covered=test.is_covered,
+        of="the ensemble, test images", suffix="_test", note=note,
+    )  # fmt: skip
+    return dataclasses.replace(test, subgroups=report)
+
+
+def subgroup_section(report: dict[str, Any] | None, called: str = "") -> dict[str, str]:
+    """The section of study.md by its title; nothing where no subgroups are asked for.
+
+    Args:
+      called: what these images are called, and the ending of their files; "" for those that the study is judged on.
+    """
     if not report:
         return {}
+    suffix, of, how = (f"_{called}", f", {called} images", "") if called else ("", "", ", cross-fitted and calibrated")
     about = (
-        "Of the ensemble, cross-fitted and calibrated; a difference is of a level and all other images, of this "
-        "ensemble as it is. ECE is above zero by chance alone; sets are the conformal ones, a person weighs 1. All "
-        "figures: subgroups.csv."
+        f"Of the ensemble{how}; a difference is of a level and all other images, of this ensemble as it is. ECE is "
+        f"above zero by chance alone; sets are the conformal ones, a person weighs 1. All figures: "
+        f"subgroups{suffix}.csv."
     )
     has_levels = any(column["levels"] for column in report["columns"].values())
-    picture = ["", "![subgroups](figures/subgroups.png)"] if has_levels else []
-    return {"Subgroups": "\n".join([about, "", *markdown_table(subgroup_cells(report)), *picture])}
+    picture = ["", f"![subgroups{suffix}](figures/subgroups{suffix}.png)"] if has_levels else []
+    return {f"Subgroups{of}": "\n".join([about, "", *markdown_table(subgroup_cells(report)), *picture])}

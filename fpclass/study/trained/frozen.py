@@ -21,6 +21,7 @@ from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
 from fpclass.run.prepare import audit_data, read_model
 from fpclass.stats.ensembling import Average
+from fpclass.stats.evidence.pooling import Pooling
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
 
@@ -39,6 +40,7 @@ class Frozen:
       num_splits: folds of the members, or 1.
       ensemble: weights, average, calibration, thresholds, sharpening and promises, as ensemble.json has them; a run has
         none of the last two.
+      pooling: over a person's images, as it was judged before; "none" where none was fitted.
       internal: scores on the images that it was judged on before, of `evaluate_predictions`; {} where there are none.
       internal_are: those images, in words.
     """
@@ -51,6 +53,7 @@ class Frozen:
     is_synthetic: bool
     num_splits: int
     ensemble: dict[str, Any]
+    pooling: Pooling
     internal: Mapping[str, Any]
     internal_are: str
     source: Study | Run
@@ -65,6 +68,7 @@ class Frozen:
         chosen = ChosenEnsemble.read(study)
         results = files.read_object(study.path("results.json"), ensemble=dict)
         average: Average = chosen.average
+        shown = (results.get("person") or {}).get("pooling")
         return cls(
             folder=study.folder,
             settings=study.configs[study.baseline],
@@ -80,6 +84,7 @@ class Frozen:
                 "sharpening": chosen.sharpening.to_json(),
                 "promises": chosen.promises.to_json() if chosen.promises else None,
             },
+            pooling=Pooling.from_json(shown, str(study.path("results.json"))) if shown else Pooling("none"),
             internal=results["ensemble"].get("scores") or {},
             internal_are="out of fold" if study.num_folds else "validation images",
             source=study,
@@ -95,7 +100,9 @@ class Frozen:
         described = read_model(run)
         classes = tuple(described["classes"])
         rule = read_rule(BestModel(run, len(classes)), len(classes))
-        metrics = run.path("metrics.json")
+        path = run.path("metrics.json")
+        internal = files.read_object(path).get(VALIDATION) or {} if path.is_file() else {}
+        shown = (internal.get("person") or {}).get("pooling")
         return cls(
             folder=run.folder,
             settings=run.config,
@@ -105,7 +112,8 @@ class Frozen:
             is_synthetic=described["is_synthetic"],
             num_splits=1,
             ensemble={"weights": {run.config.name: 1.0}, "average": "probabilities", **rule.to_json()},
-            internal=files.read_object(metrics).get(VALIDATION) or {} if metrics.is_file() else {},
+            pooling=Pooling.from_json(shown, str(path)) if shown else Pooling("none"),
+            internal=internal,
             internal_are="validation images",
             source=run,
         )

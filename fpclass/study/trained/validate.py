@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,23 @@ from fpclass import experiment, files
 from fpclass.config import Config, apply_overrides, differences, given_keys
 from fpclass.data.files import some_of
 from fpclass.data.resize import Decoding
-from fpclass.data.splits import find_groups
+from fpclass.data.splits import VALIDATION, find_groups
 from fpclass.data.table import OUT_OF_RANGE, Table, canonical_label, column_cells
-from fpclass.errors import ConfigError, DataError
+from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.report.style import save_figure
 from fpclass.report.text_tables import align_columns, classification_report, markdown_table
-from fpclass.run.prepare import audit_data, note_of
+from fpclass.run.checklist import FILE as CHECKLIST
+from fpclass.run.checklist import run_facts, write_checklist
+from fpclass.run.prepare import decode_data, judge_data, note_of
 from fpclass.run.subgroups import judge_subgroups
-from fpclass.stats.cohort import Cohort
-from fpclass.stats.decisions import set_scores
-from fpclass.stats.intervals import Interval
+from fpclass.stats.cohort import Cohort, group_codes
+from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 from fpclass.stats.metrics import log_softmax
-from fpclass.study.test_set import OnTest, SetAside, judge_test
+from fpclass.study.scrutiny.checklist import write_study_checklist
+from fpclass.study.study import Study
+from fpclass.study.test_set import OnTest, SetAside, combine, judge_test
+from fpclass.study.trained.copies import IDENTICAL, NEAR, Copies, find_copies
 from fpclass.study.trained.frozen import Frozen
 
 OTHER = (
@@ -50,6 +55,8 @@ class Participants:
     Attributes:
       table: audited.
       rows: of the table, those that are analysed, [n].
+      with_copies: the same, and the folder's own images with whoever is in them, [m].
+      copies: which images are the folder's own.
       units: whom each row of the table belongs to, [N].
       flow: how many images were listed, left out and analysed, by the reason.
       warnings: what a person should know, a line each.
@@ -57,9 +64,19 @@ class Participants:
 
     table: Table
     rows: np.ndarray
+    with_copies: np.ndarray
+    copies: Copies
     units: np.ndarray
     flow: dict[str, int]
     warnings: tuple[str, ...]
+
+    def aside(self, frozen: Frozen, predicted: Mapping[str, np.ndarray], rows: np.ndarray) -> SetAside:
+        """Some of the images with_copies, of which all are predicted, [M, m, K] by config."""
+        among = np.isin(self.with_copies, rows)
+        frame = self.table.rows.iloc[rows]
+        cohort = Cohort(self.table.labels[rows], self.units[rows], None, frozen.class_names)
+        logits = {name: of_config[:, among] for name, of_config in predicted.items()}
+        return SetAside(frame["filename"].tolist(), cohort, logits, group_codes(frame["group"].to_numpy(str)))
 
 
 def other_config(config: Config, root: str, overrides: Sequence[str]) -> Config:
@@ -126,16 +143,19 @@ def check_classes(table: Table, frozen: Frozen) -> None:
     )
 
 
-def find_participants(table: Table, frozen: Frozen, *, leaves_out_people: bool) -> Participants:
+def find_participants(
+    table: Table, frozen: Frozen, known: pd.DataFrame, copies: Copies, *, leaves_out_people: bool
+) -> Participants:
     """The labelled images of an audited table that the folder was not made with.
 
     Args:
+      known: as `Frozen.known`.
       leaves_out_people: whether people of the same name as somebody in training are left out, or only warned of.
 
     Raises:
       DataError: none is left.
     """
-    known, rows = frozen.known(), table.rows
+    rows = table.rows
     units = find_groups(table, grouped=True)
     is_labelled = table.labelled_mask
     flow = {
@@ -143,20 +163,10 @@ def find_participants(table: Table, frozen: Frozen, *, leaves_out_people: bool) 
         "in quarantine": int((~table.usable_mask).sum()),
         "without a label": int((table.usable_mask & table.to_predict_mask).sum()),
     }
-    seen = np.zeros(len(table), bool)
-    for column in ("sha256", "pixel_sha256"):
-        digests = set(known[column].astype(str)) - {"", "nan"}
-        seen |= rows[column].astype(str).isin(digests).to_numpy(bool)
-    seen &= is_labelled
-    shares = np.isin(units, units[seen]) & is_labelled
+    shares = np.isin(units, units[copies.kind != ""]) & is_labelled
     names = set(known["group"].astype(str)) - {"", "nan"}
     has_name = rows["group"].astype(str).isin(names).to_numpy(bool) & is_labelled & ~shares
-    warnings = []
-    if seen.any():
-        warnings.append(
-            f"{seen.sum()} images are those of {frozen.folder}, to the pixel: left out, with all {shares.sum()} images "
-            "of whoever is in them"
-        )
+    warnings = [copies.why_not] if copies.why_not else []
     flow["of the folder's own images or people"] = int(shares.sum())
     if has_name.any():
         people = rows.loc[has_name, "group"].nunique()
@@ -171,16 +181,14 @@ def find_participants(table: Table, frozen: Frozen, *, leaves_out_people: bool) 
             )
     if not names:
         warnings.append(f"{frozen.folder} knows no people by name: whether somebody is in both sets cannot be told")
-    is_analysed = is_labelled & ~shares & ~(has_name & leaves_out_people)
+    is_wanted = is_labelled & ~(has_name & leaves_out_people)
+    is_analysed = is_wanted & ~shares
     flow["analysed"] = int(is_analysed.sum())
     if not is_analysed.any():
         counts = ", ".join(f"{count} {reason}" for reason, count in flow.items())
         raise DataError(f"{table.source}: no image is left to validate on ({counts}); give labelled images of others")
-    analysed = np.flatnonzero(is_analysed)
-    absent = [n for k, n in enumerate(frozen.class_names) if not (table.labels[analysed] == k).any()]
-    if absent:
-        warnings.append(f"no image of class {some_of(absent)}: what needs every class is undefined")
-    return Participants(table, analysed, units, flow, tuple(warnings))
+    analysed, with_copies = np.flatnonzero(is_analysed), np.flatnonzero(is_wanted)
+    return Participants(table, analysed, with_copies, copies, units, flow, tuple(warnings))
 
 
 def validate(frozen: Frozen, root: str, overrides: Sequence[str], name: str = "", *, new_people: bool = False) -> str:
@@ -198,54 +206,80 @@ def validate(frozen: Frozen, root: str, overrides: Sequence[str], name: str = ""
     """
     predicted: dict[str, np.ndarray] = {}
     found: Participants | None = None
-    for decoded_as, names in _by_decoding(frozen).items():
-        del decoded_as
-        config = with_classes(other_config(frozen.configs[names[0]], root, overrides), frozen)
+    for names in _by_decoding(frozen).values():
+        trained_on = frozen.configs[names[0]]
+        config = with_classes(other_config(trained_on, root, overrides), frozen)
         config = _with_subgroups(config, frozen.settings)
-        audit, images = audit_data(config)
-        check_classes(audit.table, frozen)
-        found = found or find_participants(audit.table, frozen, leaves_out_people=new_people)
+        table, images, facts = decode_data(config)
+        table = judge_data(config, table, facts).table
+        check_classes(table, frozen)
+        if found is None:
+            known = frozen.known()
+            copies = find_copies(table, facts, known, trained_on, config.data.near_duplicates)
+            found = find_participants(table, frozen, known, copies, leaves_out_people=new_people)
         for member in names:
-            predicted[member] = frozen.predict(member, images, found.rows)
+            predicted[member] = frozen.predict(member, images, found.with_copies)
     assert found is not None
-    table, rows = found.table, found.rows
-    groups = found.units[rows]
-    cohort = Cohort(table.labels[rows], groups, None, frozen.class_names)
-    judged = SetAside(table.rows["filename"].iloc[rows].tolist(), cohort, predicted)
-    named = {"called": "external", "origin": f"of {table.source}"}
-    ensemble = frozen.ensemble
-    result = judge_test(judged, frozen.num_splits, frozen.settings, frozen.classes, ensemble, "", **named)
-    folder = frozen.folder / "validation" / (_folder_name(name or pathlib.Path(root).name) or table.classes[0])
-    return _write(folder, frozen, found, result)
+    judged, origin = found.aside(frozen, predicted, found.rows), f"of {found.table.source}"
+    of_study = frozen.num_splits, frozen.settings, frozen.classes, frozen.ensemble
+    result = judge_test(judged, *of_study, "", frozen.pooling, "external", origin)
+    leak = _judge_copies(frozen, found, found.aside(frozen, predicted, found.with_copies), result)
+    folder = frozen.folder / "validation" / (_folder_name(name or pathlib.Path(root).name) or found.table.classes[0])
+    return _write(folder, frozen, found, result, leak)
 
 
-def _write(folder: pathlib.Path, frozen: Frozen, found: Participants, result: OnTest) -> str:
-    """Writes predictions.csv, metrics.json, validation.md and the figures; returns the text for the terminal."""
+def _judge_copies(frozen: Frozen, found: Participants, judged: SetAside, result: OnTest) -> dict[str, Any]:
+    """How many images are the folder's own, and the scores with them beside those without; no scores without any."""
+    leak: dict[str, Any] = {"identical": found.copies.count(IDENTICAL), "near": found.copies.count(NEAR)}
+    leak |= {"left_out": len(found.with_copies) - len(found.rows), "why_not": found.copies.why_not, "findings": []}
+    if not leak["left_out"]:
+        return leak
+    rule = DecisionRule.from_json(frozen.ensemble, "ensemble.json")
+    combined = combine(judged.logits, frozen.num_splits, frozen.ensemble, rule)[1]
+    settings = frozen.settings.evaluate
+    scores = evaluate_predictions(combined, judged.cohort, Bootstrap(settings.num_resamples, settings.confidence))
+    leak["with_them"] = {key: scores[key] for key in ("num_images", "num_groups", *COMPARED)}
+    without = result.ensemble
+    shown = "; ".join(
+        f"{key.replace('_', ' ')} {Interval.of(without[key])} without them, {Interval.of(scores[key])} with them"
+        for key in COMPARED
+    )
+    leak["findings"] = [
+        f"LEAK: {leak['identical'] + leak['near']} images are those of {frozen.folder}, {leak['identical']} to the "
+        f"pixel and {leak['near']} nearly (saved again, resized): left out, with all {leak['left_out']} images of "
+        f"whoever is in them; {shown} (copies.csv)"
+    ]
+    return leak
+
+
+def _write(folder: pathlib.Path, frozen: Frozen, found: Participants, result: OnTest, leak: dict[str, Any]) -> str:
+    """Writes the tables, metrics.json, validation.md, figures and the checklist; returns the text for the terminal."""
     from fpclass.report import charts
     from fpclass.study.figures import reliability_diagram
 
     table, rows, cohort = found.table, found.rows, result.judged.cohort
     note = note_of(table.is_synthetic or frozen.is_synthetic)
     files.write_csv(folder / "predictions.csv", _predictions(found, result, frozen))
-    quantiles, covered = result.frozen["decisions"]["conformal"].get("quantiles"), None
-    if quantiles is not None:
-        covered = (set_scores(result.logits) <= np.array(quantiles))[np.arange(len(rows)), cohort.labels]
+    copies, filenames = found.copies, table.rows["filename"]
+    frame = pd.DataFrame({"filename": filenames, "copy_of": copies.copy_of, "kind": copies.kind})
+    files.write_csv(folder / "copies.csv", frame.loc[np.flatnonzero(copies.kind != "")])
     subgroups = judge_subgroups(
         folder, table.rows.iloc[rows], result.logits, cohort, frozen.settings,
-        is_covered=covered, of="external", note=note,
+        is_covered=result.is_covered, of="external", note=note,
     )  # fmt: skip
+    result = dataclasses.replace(result, subgroups=subgroups)
     record = {
         "data": table.source,
         "validated": str(frozen.folder),
         "flow": found.flow,
         "warnings": list(found.warnings),
+        "copies": leak,
         "internal": {"of": frozen.internal_are} | {key: frozen.internal.get(key) for key in COMPARED},
         **result.to_json(),
-        "subgroups": subgroups,
     }
     files.write_json(folder / "metrics.json", record)
-    lines = [*([note] if note else []), *_flow_lines(found), *_internal_lines(frozen, result), *result.findings()]
-    lines += (subgroups or {}).get("findings", [])
+    lines = [*([note] if note else []), *_flow_lines(found, leak), *_internal_lines(frozen, result)]
+    lines += result.findings()
     figures = {
         "confusion_matrix": charts.confusion_matrix(
             np.array(result.ensemble["confusion_matrix"]), table.class_names, of="external", note=note
@@ -261,8 +295,22 @@ def _write(folder: pathlib.Path, frozen: Frozen, found: Participants, result: On
     drawn = [*figures, *(["subgroups"] if (folder / "figures/subgroups.png").is_file() else [])]
     files.write_text(folder / "validation.md", _markdown(frozen, result, lines, drawn))
     cells = align_columns(result.cells(has_intervals=True))
-    written = f"written     {folder / 'validation.md'}, metrics.json, predictions.csv, figures/"
-    return "\n".join(["", *cells, "", *lines, "", written])
+    written = f"written     {folder / 'validation.md'}, metrics.json, predictions.csv, copies.csv, figures/"
+    return "\n".join(["", *cells, "", *lines, "", written, f"            {_write_checklist(frozen)}"])
+
+
+def _write_checklist(frozen: Frozen) -> str:
+    """Writes checklist.md of the folder anew, with what is said of other data now, and says so or why not."""
+    source, path = frozen.source, frozen.folder / CHECKLIST
+    try:
+        if isinstance(source, Study):
+            write_study_checklist(source)
+        else:
+            metrics = files.read_object(source.path("metrics.json"), validation=dict)
+            write_checklist(source.folder, run_facts(source.folder, source.config, metrics, VALIDATION))
+    except (RunError, KeyError, TypeError) as error:  # a folder of an older version lacks what the page says
+        return f"{path} stays as it is ({error}); `launch.py evaluate --workdir={frozen.folder}` makes it anew"
+    return f"{path}, with these images in it"
 
 
 def _predictions(found: Participants, result: OnTest, frozen: Frozen) -> pd.DataFrame:
@@ -285,9 +333,9 @@ def _predictions(found: Participants, result: OnTest, frozen: Frozen) -> pd.Data
     return frame
 
 
-def _flow_lines(found: Participants) -> list[str]:
+def _flow_lines(found: Participants, leak: Mapping[str, Any]) -> list[str]:
     flow = ", ".join(f"{count} {reason}" for reason, count in found.flow.items() if count or reason == "analysed")
-    return [f"images: {flow}", *(f"WARNING: {line}" for line in found.warnings)]
+    return [f"images: {flow}", *(f"WARNING: {line}" for line in (*leak["findings"], *found.warnings))]
 
 
 def _internal_lines(frozen: Frozen, result: OnTest) -> list[str]:
@@ -306,6 +354,7 @@ def _markdown(frozen: Frozen, result: OnTest, lines: Sequence[str], drawn: Seque
     pictures = [f"![{name}](figures/{name}.png)" for name in drawn]
     about = f"Of {frozen.folder.name}, as it stood: nothing was fitted to, or chosen by, these images."
     parts = ["# External validation", "", about, "", *table, "", *(f"- {line}" for line in lines), ""]
+    parts += [line for title, text in result.by_person().items() for line in (f"## {title}", "", text, "")]
     return "\n".join([*parts, "```", report, "```", "", *pictures, ""])
 
 
