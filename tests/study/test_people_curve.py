@@ -39,6 +39,7 @@ def test_shares_are_nested_and_stratified():
         assert all(len(set(mask[groups == group])) == 1 for group in groups)
 
 
+@pytest.mark.figures
 def test_a_curve_over_people(blobs, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "curve"
     assert cli.main(arguments(blobs, folder)) == 0
