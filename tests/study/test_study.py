@@ -9,9 +9,11 @@ import signal
 import time
 import types
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import shared_folder
 from PIL import Image
 from test_cli import launch
 
@@ -47,6 +49,18 @@ def fails(capsys, args, *said):
     assert len(lines) == 1, lines
     for word in said:
         assert word in lines[0]
+
+
+def finished_study(tmp_path_factory, blobs) -> pathlib.Path:
+    """The folder of a finished study of three folds and two seeds, trained for the first file that asks; read only."""
+    folder = shared_folder(tmp_path_factory) / "studies" / "study"
+    folder.parent.mkdir(exist_ok=True)
+    done = folder.with_name("done")
+    with filelock.FileLock(folder.with_name("lock")):
+        if not done.exists():
+            assert cli.main(study_args(blobs, folder)) == 0
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="module")

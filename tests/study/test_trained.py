@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from test_study import EXP04_NAME, fails, study_args
+from test_study import EXP04_NAME, fails, finished_study
 
 from fpclass import cli
 from fpclass.study.study import Study
@@ -18,9 +18,7 @@ from fpclass.study.study import Study
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, blobs):
     """The folder of a finished study of two configs, three folds and two seeds; read only."""
-    folder = tmp_path_factory.mktemp("studies") / "study"
-    assert cli.main(study_args(blobs, folder)) == 0
-    return folder
+    return finished_study(tmp_path_factory, blobs)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import draw_blobs
 from PIL import Image
-from test_study import fails, study_args
+from test_study import fails, finished_study
 
 from fpclass import cli
 
@@ -21,9 +21,7 @@ COLUMNS = [f"--config.data.{key}" for key in ("filename_column=file", "label_col
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, blobs):
     """The folder of a finished study; read only."""
-    folder = tmp_path_factory.mktemp("studies") / "study"
-    assert cli.main(study_args(blobs, folder)) == 0
-    return folder
+    return finished_study(tmp_path_factory, blobs)
 
 
 @pytest.fixture(scope="module")
