@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
@@ -12,16 +13,22 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-LONG = ("study", "cli", "streaming", "recipes", "task", "finetune", "members", "parallel", "backbones", "engine")
+from fpclass.compilation import keep_programs
+
+LONG = (
+    "study", "cli", "study_split", "trained", "people_curve", "validate", "recipes", "finetune", "task", "switches",
+    "parallel", "streaming", "engine", "members", "backbones",
+)  # fmt: skip
 """Files that take longest, longest first: they are begun first, so that no worker is left with one at the end."""
 
-QUICKLY_COMPILED = ("models", "augment", "explain", "data", "eda", "test_switches.py")
-"""Folders and files whose tests do not compare the bits of two programs."""
+TO_THE_BIT = ("streaming", "engine", "members", "one_pass", "blocks", "parity")
+"""Files whose tests compare the bits of two programs, or with other libraries: they compile as users do."""
 
-TO_THE_BIT = ("test_blocks.py", "test_parity.py")
-"""Files in these folders whose tests do."""
+WHOLE_JOBS = ("study", "run", "train", "test_cli.py")
+"""Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
 
 def pytest_configure() -> None:
@@ -42,22 +49,35 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Programs that several tests need are compiled by the first of them."""
-    import jax
+def compile_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache; all share one, and compiled programs are kept for the next test run.
 
-    jax.config.update("jax_compilation_cache_dir", str(shared_folder(tmp_path_factory) / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    For the whole session: fixtures of modules come before those of tests. The programs are with pytest's own cache
+    (`--cache-clear` removes them, no cache provider keeps none), under a key of JAX's that holds the whole program, its
+    options and the versions.
+    """
+    cache = shared_folder(tmp_path_factory) / "fpclass-cache"
+    cache.mkdir(exist_ok=True)
+    kept = getattr(request.config, "cache", None)
+    programs = cache / "compiled"
+    if kept is not None:
+        with contextlib.suppress(FileExistsError):  # of another worker
+            programs.symlink_to(kept.mkdir("compiled"), target_is_directory=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FPCLASS_CACHE", str(cache))
+        keep_programs(programs)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fused operations are compiled the older way, in two thirds of the time.
+    """Fused operations are compiled the older way, in a third of the time.
 
-    Not where the bits of two programs are compared: the older way rounds differently in different programs. And only
-    with versions of JAX that are known to have the option, which is not public.
+    Not where the bits of two programs are compared: the older way rounds differently in different programs. Nor for
+    promises, which are about what users get. And only with versions of JAX that are known to have the option, which is
+    not public.
     """
+    import jax
     from jax._src import compiler
 
     original = compiler.get_compile_options
@@ -67,22 +87,35 @@ def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
         found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
         return found
 
-    parts = request.path.relative_to(pathlib.Path(__file__).parent).parts
-    is_known = importlib.metadata.version("jaxlib").startswith("0.10.")
+    here = [item for item in request.session.items if item.path == request.path]
+    is_as_users_do = request.path.stem.removeprefix("test_") in TO_THE_BIT or any(
+        item.get_closest_marker(name) for item in here for name in ("promise", "parity")
+    )
+    is_quick = importlib.metadata.version("jaxlib").startswith("0.10.") and not is_as_users_do
+    if is_quick != getattr(request.session, "is_quick", is_quick):
+        jax.clear_caches()  # what another file has compiled the other way, of functions that both call
+    request.session.is_quick = is_quick
     with pytest.MonkeyPatch.context() as patch:
-        is_quick = {parts[0], parts[-1]} & set(QUICKLY_COMPILED) and parts[-1] not in (
-            "test_blocks.py",
-            "test_parity.py",
-        )
-        if is_known and is_quick:
+        if is_quick:
             patch.setattr(compiler, "get_compile_options", quick)
         yield
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache; all of them share one, so that programs compile once."""
-    monkeypatch.setenv("FPCLASS_CACHE", str(shared_folder(tmp_path_factory) / "fpclass-cache"))
+def sketch_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of whole jobs are made, but written as empty pages: rendering is a third of the time of such a test.
+
+    Not those of fixtures of modules, which come first, of promises, and of tests that are marked `figures`.
+    """
+    place = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+    if place not in WHOLE_JOBS or any(request.node.get_closest_marker(name) for name in ("figures", "promise", "slow")):
+        return
+    render = Figure.savefig
+
+    def sketch(figure: Figure, file: Any, **options: Any) -> None:
+        render(Figure(figsize=figure.get_size_inches() / 10), file, **options)
+
+    monkeypatch.setattr(Figure, "savefig", sketch)
 
 
 def draw_blobs(

@@ -18,7 +18,9 @@ from jax.sharding import AxisType, Mesh
 from small_training import SIZE, member, small_config
 
 from fpclass import parallel
+from fpclass.compilation import keep_programs
 from fpclass.errors import ConfigError
+from fpclass.files import cache_dir
 from fpclass.models.build import build_model
 from fpclass.train.device_engine import make_engine
 from fpclass.train.members import divide_over_devices, stack_members
@@ -73,6 +75,7 @@ def call(function: str, *args: str, **environment: str) -> str:
 def eight_devices(file: str) -> None:
     """Trains five members on eight devices and on one, one member on four and on one, and saves all weights."""
     assert jax.device_count() == 8
+    keep_programs(cache_dir() / "compiled")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, *SIZE, 1), dtype=np.uint8)
     data = Dataset(images, rng.integers(0, 2, 40, dtype=np.int32))

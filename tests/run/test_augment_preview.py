@@ -20,6 +20,8 @@ from fpclass.train.inputs import feature_inputs, image_inputs
 from fpclass.train.inputs.feature_cache import compute_features
 from fpclass.train.state import Dataset
 
+pytestmark = pytest.mark.figures
+
 
 def flags(blobs):
     return [

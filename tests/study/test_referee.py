@@ -20,6 +20,8 @@ from fpclass.study.evidence.people import PooledEnsemble
 from fpclass.study.evidence.referee import answer_referee, chosen_predictions
 from fpclass.study.out_of_fold import OutOfFold
 
+pytestmark = pytest.mark.figures
+
 CLASSES = {2: (["0", "1"], ["woman", "man"]), 3: (["0", "1", "2"], ["a", "b", "c"])}
 
 

@@ -8,6 +8,8 @@ from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.reliability import calibration_report
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve
 
+pytestmark = pytest.mark.figures
+
 NOTE = "SYNTHETIC data: drawn, not taken, so that nobody mistakes this for a result about people"
 
 

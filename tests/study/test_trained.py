@@ -119,6 +119,7 @@ def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(st
         fails(capsys, ["submit", f"--workdir={folder}"], "ensemble.json: ")
 
 
+@pytest.mark.figures
 def test_a_study_is_explained_by_the_members_that_never_saw_the_image(study, tmp_path, monkeypatch):
     from fpclass.study.trained import explain as study_explain
 

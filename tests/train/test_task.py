@@ -354,7 +354,7 @@ def test_weights_are_asked_for_before_the_data(blobs, tmp_path, capsys):
         "from configs.footprints import resnet18\n\n\ndef get_config():\n"
         "    config = resnet18.get_config()\n    config.name = 'missing'\n    return config\n"
     )
-    values = {"train.num_epochs": 1, "evaluate.num_resamples": 50, "data.root": blobs}
+    values = {"train.num_epochs": 1, "evaluate.num_resamples": 50, "data.root": blobs, "data.image_size": "(60,40)"}
     small = [f"--config.{key}={value}" for key, value in values.items()]
     command = ["study", "--configs", BASELINE, str(missing), "--folds=2", f"--workdir={tmp_path / 'study'}", *small]
     assert main(command) == 1
