@@ -114,6 +114,7 @@ def test_a_curve_over_people(people, curve, tmp_path, capsys, monkeypatch):
     fails(capsys, arguments(people, tmp_path / "other", "--shares=0.5,1"), "three different ones")
 
 
+@pytest.mark.figures
 def test_a_study_draws_the_curve_of_a_config(people, curve, tmp_path, capsys):
     """Of the members that are there; only the one that is missing is trained. All shares are those of the command."""
     folder, (of_command, _) = tmp_path / "study", curve
