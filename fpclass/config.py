@@ -234,3 +234,8 @@ def read_format(values: dict[str, Any], where: str) -> tuple[int, str]:
             f"formats up to {FORMAT}: install that version, or train again into a new --workdir"
         )
     return number, version
+
+
+def subclass_counts(config: Config) -> tuple[int, ...]:
+    """How many classes `data.merge` puts into each, where `model.subclasses` has them learnt one by one; else ()."""
+    return tuple(len(members) for _, members in config.data.merge) if config.model.subclasses else ()

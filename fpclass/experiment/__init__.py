@@ -36,10 +36,10 @@ from fpclass.experiment.conditions import Conditions, are_positive
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
 from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import resolve
-from fpclass.stats.calibration import METHODS
-from fpclass.stats.decisions import COST, OBJECTIVES, SETS, check_cost
+from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, SETS, check_cost
 from fpclass.stats.evidence.pooling import POOLS
 from fpclass.stats.intervals import OVERALL_METRICS
+from fpclass.stats.probabilities.calibration import METHODS
 
 AFTER_TRAINING = (
     *("study.", "hardware.", "evaluate.", "explain.", "submit.", "predict.pool"),
@@ -276,11 +276,6 @@ def decided_by_weights(config: Config) -> dict[str, Any]:
 def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Those of `differences` that would need a new training."""
     return {key: pair for key, pair in differences(old, new).items() if not key.startswith(AFTER_TRAINING)}
-
-
-def subclass_counts(config: Config) -> tuple[int, ...]:
-    """How many classes `data.merge` puts into each, where `model.subclasses` has them learnt one by one; else ()."""
-    return tuple(len(members) for _, members in config.data.merge) if config.model.subclasses else ()
 
 
 def _complete(config: Config) -> Config:

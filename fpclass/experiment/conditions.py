@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.stats.decisions import COST
+from fpclass.stats.decisions.thresholds import COST
 
 Conditions = dict[str, tuple[bool, str]]
 """By key: whether its value is in its range, and that range in words."""

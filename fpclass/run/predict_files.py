@@ -23,9 +23,9 @@ from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
 from fpclass.run.prepare import read_classes
 from fpclass.stats.cohort import group_codes
-from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.ensembling import LogProbabilities
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
+from fpclass.stats.probabilities.ensembling import LogProbabilities
 from fpclass.train.inputs.streaming import memory_for_images
 
 

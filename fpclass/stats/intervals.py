@@ -9,7 +9,7 @@ The bounds are those of Student's t, with the standard deviation of the resample
 proportion on the scale of log-odds, of a loss on that of logarithms, so that they stay in range. A bootstrap of few
 people is too narrow by sqrt((n - 1) / n), and more so where few people have most of the images: n is the effective
 number of people, (sum m)^2 / sum m^2 for m images each (Kish 1965). Percentiles, the usual choice, cover 0.82 to 0.85
-of 6 people where 0.95 is promised; these 0.93 to 0.99 (`tests/stats/test_coverage.py`, docs/statistics.md).
+of 6 people where 0.95 is promised; these 0.93 to 0.99 (`tests/stats/comparison/test_coverage.py`, docs/statistics.md).
 
 Rules of their own:
   - A proportion of exactly 0 or 1, or one that no resample changes, has Wilson's interval, with the effective number of

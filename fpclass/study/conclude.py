@@ -14,17 +14,17 @@ from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
 from fpclass.run.prepare import Prepared, note_of, read_model
-from fpclass.stats.calibration import Calibration, cross_fitted_calibration
-from fpclass.stats.comparison import compare_all
-from fpclass.stats.decision_report import decision_report
-from fpclass.stats.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.comparison.scores import Inflation, Resampled, inflation, member_scores_by, resample_configs
+from fpclass.stats.comparison.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
+from fpclass.stats.comparison.verdicts import compare_all
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.evidence.pooling import Pooling
-from fpclass.stats.fold_average import Sharpening
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
-from fpclass.stats.promises import Promises
-from fpclass.stats.reliability import calibration_report
-from fpclass.stats.scores import Inflation, Resampled, inflation, member_scores_by, resample_configs
-from fpclass.stats.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
+from fpclass.stats.probabilities.calibration import Calibration, cross_fitted_calibration
+from fpclass.stats.probabilities.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.probabilities.fold_average import Sharpening
+from fpclass.stats.probabilities.reliability import calibration_report
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 from fpclass.study.evidence.people import pool_ensemble
 from fpclass.study.evidence.referee import answer_referee

@@ -17,8 +17,8 @@ from fpclass.models.build import build_model
 from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
 from fpclass.run.prepare import note_of, read_model
+from fpclass.stats.comparison.scores import resample_scores
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.scores import resample_scores
 from fpclass.study.figures import sweep_figure
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study, assemble

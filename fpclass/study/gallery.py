@@ -13,8 +13,8 @@ from fpclass.report.style import save_figure
 from fpclass.run.error_analysis import draw_predictions
 from fpclass.run.prepare import Prepared, check_same_data, prepare
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.ensembling import LogProbabilities
-from fpclass.stats.scores import SeedLogits
+from fpclass.stats.comparison.scores import SeedLogits
+from fpclass.stats.probabilities.ensembling import LogProbabilities
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 from fpclass.study.test_set import ENSEMBLE, OnTest

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from fpclass.stats.calibration import Calibration
-from fpclass.stats.ensembling import Average, predict_by_fold, weighted_average
-from fpclass.stats.fold_average import MIN_IMAGES, UNSHARPENED, Sharpening, extrapolate_sharpening, fit_sharpening
-from fpclass.stats.scores import SeedLogits
+from fpclass.stats.comparison.scores import SeedLogits
+from fpclass.stats.probabilities.calibration import Calibration
+from fpclass.stats.probabilities.ensembling import Average, predict_by_fold, weighted_average
+from fpclass.stats.probabilities.fold_average import (
+    MIN_IMAGES,
+    UNSHARPENED,
+    Sharpening,
+    extrapolate_sharpening,
+    fit_sharpening,
+)
 from fpclass.study.out_of_fold import OutOfFold, collect_test
 from fpclass.study.study import Study
 from fpclass.study.test_set import collect_labelled_test

@@ -15,14 +15,14 @@ from jaxtyping import Float
 
 from fpclass.report.text_tables import align_columns, markdown_table
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison import Comparison
-from fpclass.stats.decisions import MARGINAL, SETS
-from fpclass.stats.ensembling import Ensemble
-from fpclass.stats.fold_average import UNSHARPENED, Sharpening
+from fpclass.stats.comparison.scores import Inflation, Score
+from fpclass.stats.comparison.selection import Selection
+from fpclass.stats.comparison.verdicts import Comparison
+from fpclass.stats.decisions.promises import report_key
+from fpclass.stats.decisions.thresholds import MARGINAL, SETS
 from fpclass.stats.intervals import FEW_GROUPS, Interval, format_number
-from fpclass.stats.promises import report_key
-from fpclass.stats.scores import Inflation, Score
-from fpclass.stats.selection import Selection
+from fpclass.stats.probabilities.ensembling import Ensemble
+from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening
 from fpclass.study.evidence.referee import Referee
 from fpclass.study.test_set import OnTest
 

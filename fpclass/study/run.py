@@ -20,7 +20,7 @@ from fpclass.parallel import agree, is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
-from fpclass.stats.decisions import check_cost
+from fpclass.stats.decisions.thresholds import check_cost
 from fpclass.study.estimate import estimate
 from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of

@@ -18,14 +18,14 @@ from fpclass.data.splits import EXCLUDED, TEST
 from fpclass.errors import RunError
 from fpclass.run.prepare import positive_class
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.decisions import set_scores
+from fpclass.stats.comparison.scores import Score, SeedLogits, resample_scores_by
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.rule import DecisionRule
+from fpclass.stats.decisions.thresholds import set_scores
 from fpclass.stats.evidence.person import person_report, why_no_people
 from fpclass.stats.evidence.pooling import Codes, Pooling
-from fpclass.stats.fold_average import UNSHARPENED, Sharpening, combine_folds
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
-from fpclass.stats.promises import Promises
-from fpclass.stats.scores import Score, SeedLogits, resample_scores_by
+from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening, combine_folds
 from fpclass.stats.scrutiny.external import frozen_findings, judge_frozen
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.evidence.people import PERSON_TITLE, people_of, person_finding, person_markdown

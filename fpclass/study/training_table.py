@@ -12,8 +12,8 @@ import pandas as pd
 from fpclass.data.splits import VALIDATION
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.metrics import compute_metrics
-from fpclass.stats.scores import SeedLogits
 from fpclass.stats.weighted_metrics import make_weighted_metrics
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.study import Study, StudyMember

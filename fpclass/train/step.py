@@ -14,8 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from fpclass.augment.mixing import make_mixing
-from fpclass.config import Config
-from fpclass.experiment import subclass_counts
+from fpclass.config import Config, subclass_counts
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, compute_in, dense_penalty, divide, model_of_phase, unite
 from fpclass.train.keys import DROPOUT, MIXING, address

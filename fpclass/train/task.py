@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Int
 
 from fpclass.augment.settings import check_classes
-from fpclass.config import Config, flatten
+from fpclass.config import Config, flatten, subclass_counts
 from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
-from fpclass.experiment import decided_by_weights, known_classes, subclass_counts
+from fpclass.experiment import decided_by_weights, known_classes
 from fpclass.explain.grad_cam import find_path
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables

@@ -19,7 +19,7 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.run.prepare import check_judgement, prepare
 from fpclass.stats.cohort import group_codes
-from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling, fit_pooling
 
 CONFIG = "configs/footprints/exp04_early_stopping_dropout.py"

@@ -16,9 +16,9 @@ from fpclass.data.splits import SELECTION, VALIDATION
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
-from fpclass.stats.calibration import fit_temperature
-from fpclass.stats.decisions import fit_threshold
+from fpclass.stats.decisions.thresholds import fit_threshold
 from fpclass.stats.metrics import image_log_losses, log_softmax
+from fpclass.stats.probabilities.calibration import fit_temperature
 
 CONFIG = "--config=configs/footprints/exp04_early_stopping_dropout.py"
 SMALL = (

@@ -8,11 +8,11 @@ import numpy as np
 from drawn_predictions import people_predictions
 
 from configs import base
-from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decisions import cross_fitted_threshold
-from fpclass.stats.ensembling import cross_fitted_ensemble
-from fpclass.stats.scores import resample_configs
+from fpclass.stats.comparison.scores import resample_configs
+from fpclass.stats.decisions.thresholds import cross_fitted_threshold
+from fpclass.stats.probabilities.calibration import cross_fitted_calibration
+from fpclass.stats.probabilities.ensembling import cross_fitted_ensemble
 from fpclass.study.conclude import bootstrap_of, judge, judge_ensemble
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fpclass.errors import ConfigError
-from fpclass.stats.calibration import Calibration, fit_calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.decisions import cross_fitted_threshold
+from fpclass.stats.decisions.rule import DecisionRule
+from fpclass.stats.decisions.thresholds import cross_fitted_threshold
 from fpclass.stats.metrics import log_softmax
+from fpclass.stats.probabilities.calibration import Calibration, fit_calibration
 from fpclass.study.trained.ensemble import ChosenEnsemble
 
 

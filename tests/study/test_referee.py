@@ -11,11 +11,11 @@ from drawn_predictions import people_predictions
 
 from configs import base
 from fpclass.errors import ConfigError
+from fpclass.stats.comparison.selection import Selection
 from fpclass.stats.evidence.person import cross_fitted_pooling, why_no_people
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import log_softmax
-from fpclass.stats.selection import Selection
 from fpclass.study.evidence.people import PooledEnsemble
 from fpclass.study.evidence.referee import answer_referee, chosen_predictions
 from fpclass.study.out_of_fold import OutOfFold

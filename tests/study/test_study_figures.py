@@ -3,9 +3,9 @@ import pytest
 from matplotlib.text import Text
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import decision_report
+from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval
-from fpclass.stats.reliability import calibration_report
+from fpclass.stats.probabilities.reliability import calibration_report
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve
 
 pytestmark = pytest.mark.figures

@@ -10,13 +10,13 @@ import pytest
 from matplotlib.text import Text
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison import Comparison
-from fpclass.stats.decision_report import decision_report
-from fpclass.stats.ensembling import Ensemble
+from fpclass.stats.comparison.scores import Inflation, Score
+from fpclass.stats.comparison.selection import Selection
+from fpclass.stats.comparison.verdicts import Comparison
+from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
-from fpclass.stats.reliability import calibration_report
-from fpclass.stats.scores import Inflation, Score
-from fpclass.stats.selection import Selection
+from fpclass.stats.probabilities.ensembling import Ensemble
+from fpclass.stats.probabilities.reliability import calibration_report
 from fpclass.study.figures import study_figure
 from fpclass.study.looks import Look, describe_looks
 from fpclass.study.report import StudyReport, StudyRow, to_frame, to_markdown, to_text

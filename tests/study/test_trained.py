@@ -13,7 +13,7 @@ from test_study import EXP04_NAME, fails
 
 from fpclass import cli
 from fpclass.run.folder import Run
-from fpclass.stats import scores
+from fpclass.stats.comparison import scores
 from fpclass.study.study import Study
 
 

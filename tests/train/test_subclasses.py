@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from fpclass.augment.intensity import normalise
+from fpclass.config import subclass_counts
 from fpclass.errors import ConfigError
-from fpclass.experiment import load_config, subclass_counts
+from fpclass.experiment import load_config
 from fpclass.models.layers import merge_logits
 from fpclass.run.prepare import prepare
 from fpclass.train.placement import engine_for

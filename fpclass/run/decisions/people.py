@@ -15,7 +15,7 @@ from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_groups, condition_of
 from fpclass.stats.cohort import Cohort, group_codes
-from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.diagnostics import decision_curve, diagnostic_accuracy
 from fpclass.stats.evidence.person import cohort_of_people, person_report, why_no_people
 from fpclass.stats.evidence.pooling import Codes, Pooling, make_pooling, with_thresholds

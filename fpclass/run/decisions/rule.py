@@ -11,11 +11,11 @@ from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import compare_with_half
-from fpclass.stats.decision_rule import DecisionRule, fit_rule
-from fpclass.stats.decisions import COST, check_cost
+from fpclass.stats.decisions.report import compare_with_half
+from fpclass.stats.decisions.rule import DecisionRule, fit_rule
+from fpclass.stats.decisions.thresholds import COST, check_cost
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.reliability import before_and_after
+from fpclass.stats.probabilities.reliability import before_and_after
 
 FILE = "calibration.json"
 

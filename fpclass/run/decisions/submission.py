@@ -18,7 +18,7 @@ from fpclass.run.decisions.people import pool_rows, read_pooling, with_people_th
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
-from fpclass.stats.decision_rule import ARGMAX
+from fpclass.stats.decisions.rule import ARGMAX
 
 
 def make_submission(

@@ -28,12 +28,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fpclass.errors import DataError
-from fpclass.stats.decisions import COST, OBJECTIVES, check_cost, fit_threshold
+from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, check_cost, fit_threshold
 from fpclass.stats.metrics import Labels, Logits, log_softmax
 
 POOLS = ("none", "mean", "calibrated")
 MIN_PEOPLE = 20
-"""People below whom nothing is fitted (chosen, as `fpclass.stats.decision_rule.MIN_IMAGES`)."""
+"""People below whom nothing is fitted (chosen, as `fpclass.stats.decisions.rule.MIN_IMAGES`)."""
 RIDGE = 1.0
 """Weight of the priors, in nats."""
 

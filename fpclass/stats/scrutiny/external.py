@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import compare_with_half
-from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.decisions import COST, check_cost, confidences_of, set_scores
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.report import compare_with_half
+from fpclass.stats.decisions.rule import DecisionRule
+from fpclass.stats.decisions.thresholds import COST, check_cost, confidences_of, set_scores
 from fpclass.stats.draws import in_parts
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
-from fpclass.stats.promises import Promises
-from fpclass.stats.reliability import HISTOGRAM_BARS, before_and_after, reliability_bins
+from fpclass.stats.probabilities.reliability import HISTOGRAM_BARS, before_and_after, reliability_bins
 from fpclass.stats.weighted_metrics import weighted_mean
 
 NUM_STEPS = 40  # of Newton's method; it mostly needs six

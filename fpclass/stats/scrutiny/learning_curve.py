@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison.scores import SeedLogits, mean_of_defined, resample_scores
 from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
-from fpclass.stats.scores import SeedLogits, mean_of_defined, resample_scores
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
 
 EXPONENTS = np.geomspace(0.15, 2.0, 24)

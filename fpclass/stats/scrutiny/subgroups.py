@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import coverage_by_group
+from fpclass.stats.comparison.family import holm
+from fpclass.stats.decisions.report import coverage_by_group
 from fpclass.stats.draws import Weights
-from fpclass.stats.family import holm
 from fpclass.stats.intervals import (
     MIN_DEFINED,
     UNDEFINED,
@@ -31,7 +31,7 @@ from fpclass.stats.intervals import (
     support_of,
 )
 from fpclass.stats.metrics import Logits, log_softmax
-from fpclass.stats.reliability import expected_calibration_error
+from fpclass.stats.probabilities.reliability import expected_calibration_error
 from fpclass.stats.weighted_metrics import make_weighted_metrics, weighted_mean
 
 MAX_LEVELS = 20

@@ -9,12 +9,12 @@ from typing import Any
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.report.text_tables import markdown_table
-from fpclass.stats.calibration import cross_fitted_calibration
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.evidence.person import cohort_of_people, cross_fitted_pooling, why_no_people
 from fpclass.stats.evidence.pooling import Codes, Pooling, with_thresholds
 from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Logits
+from fpclass.stats.probabilities.calibration import cross_fitted_calibration
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 

@@ -14,12 +14,12 @@ from fpclass.report.style import save_figure
 from fpclass.report.text_tables import markdown_table
 from fpclass.run.prepare import condition_of
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison.selection import Selection
 from fpclass.stats.evidence.diagnostics import MEASURES, TITLES, decision_curve, diagnostic_accuracy
 from fpclass.stats.evidence.person import cohort_of_people, person_report
 from fpclass.stats.evidence.report import evidence_report, why_no_evidence
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import log_softmax
-from fpclass.stats.selection import Selection
 from fpclass.study.evidence.people import PERSON_TITLE, PooledEnsemble, person_finding, person_markdown
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpclass.config import Config
-from fpclass.stats.ensembling import average_members
+from fpclass.stats.probabilities.ensembling import average_members
 from fpclass.stats.scrutiny.clustered import clustered_tests
 from fpclass.study.out_of_fold import OutOfFold
 

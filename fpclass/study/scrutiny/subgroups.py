@@ -11,9 +11,9 @@ from fpclass.report.text_tables import markdown_table
 from fpclass.run.folder import Run
 from fpclass.run.prepare import note_of
 from fpclass.run.subgroups import judge_subgroups, read_rows
-from fpclass.stats.calibration import cross_fitted_calibration
-from fpclass.stats.decisions import cross_fitted_sets
-from fpclass.stats.ensembling import Ensemble
+from fpclass.stats.decisions.thresholds import cross_fitted_sets
+from fpclass.stats.probabilities.calibration import cross_fitted_calibration
+from fpclass.stats.probabilities.ensembling import Ensemble
 from fpclass.stats.scrutiny.subgroups import subgroup_cells
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study

@@ -25,11 +25,11 @@ from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.predict_files import decode_files, describe_probabilities, find_inputs, predictions_frame
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import check_same_data, prepare, read_described
-from fpclass.stats.decision_rule import DecisionRule
-from fpclass.stats.ensembling import Average, LogProbabilities
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
-from fpclass.stats.fold_average import UNSHARPENED, Sharpening, combine_folds
-from fpclass.stats.promises import Promises
+from fpclass.stats.probabilities.ensembling import Average, LogProbabilities
+from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening, combine_folds
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study, StudyMember
 

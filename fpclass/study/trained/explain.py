@@ -19,7 +19,7 @@ from fpclass.data.resize import Decoding
 from fpclass.report.style import save_figure
 from fpclass.run.explain import FEATURE_MAPS, draw_feature_maps, maps_of, titles_of
 from fpclass.run.prepare import check_same_data, note_of, prepare
-from fpclass.stats.ensembling import average_members, weighted_average
+from fpclass.stats.probabilities.ensembling import average_members, weighted_average
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models

@@ -20,8 +20,8 @@ from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
 from fpclass.run.prepare import audit_data, read_model
-from fpclass.stats.ensembling import Average
 from fpclass.stats.evidence.pooling import Pooling
+from fpclass.stats.probabilities.ensembling import Average
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
 

@@ -30,7 +30,7 @@ from fpclass.run.checklist import run_facts, write_checklist
 from fpclass.run.prepare import decode_data, judge_data, note_of
 from fpclass.run.subgroups import judge_subgroups
 from fpclass.stats.cohort import Cohort, group_codes
-from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 from fpclass.stats.metrics import log_softmax
 from fpclass.study.scrutiny.checklist import write_study_checklist

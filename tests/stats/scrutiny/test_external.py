@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_rule import DecisionRule
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import log_softmax
-from fpclass.stats.promises import Promises
+from fpclass.stats.probabilities.calibration import Calibration
 from fpclass.stats.scrutiny.external import fit_slopes, frozen_findings, judge_frozen
 
 BOOTSTRAP = Bootstrap(200, 0.95)

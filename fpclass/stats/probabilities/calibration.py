@@ -3,8 +3,8 @@
 A classifier is calibrated where, of all images that it calls with 80 % confidence, 80 % are called rightly. Temperature
 scaling divides the logits by one number, which changes no decision; vector scaling stretches and shifts each class,
 which may. Both are fitted on predictions for people whom the network has not seen, and the images of fold k calibrated
-by what was fitted on the other folds, so the numbers after calibration (`fpclass.stats.reliability`) are not those of
-the data that chose it.
+by what was fitted on the other folds, so the numbers after calibration (`reliability`) are not those of the data that
+chose it.
 """
 
 from __future__ import annotations

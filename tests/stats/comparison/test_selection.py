@@ -6,9 +6,15 @@ import pytest
 from study_simulation import as_study, make_study, simulate
 
 from fpclass.errors import DataError
+from fpclass.stats.comparison.scores import (
+    mean_interval,
+    member_scores,
+    resample_configs,
+    resample_scores,
+    score_config,
+)
+from fpclass.stats.comparison.selection import choose, cross_fitted_choice, variance_of_choosing
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.scores import mean_interval, member_scores, resample_configs, resample_scores, score_config
-from fpclass.stats.selection import choose, cross_fitted_choice, variance_of_choosing
 
 BOOTSTRAP = Bootstrap(100, 0.95)
 

@@ -10,9 +10,9 @@ import pytest
 from drawn_predictions import people_predictions
 
 from fpclass.errors import DataError
-from fpclass.stats.decision_report import decision_report
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap
-from fpclass.stats.promises import Promises
 
 THREE = Promises(0.05, 0.9, 0.8, "class", 0.9, (0.3, 0.95, 1.0))
 

@@ -7,11 +7,11 @@ from drawn_predictions import calibrated_predictions, draw_labels, people_predic
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from fpclass.stats import reliability
-from fpclass.stats.calibration import Calibration, cross_fitted_calibration
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import log_softmax
+from fpclass.stats.probabilities import reliability
+from fpclass.stats.probabilities.calibration import Calibration, cross_fitted_calibration
 
 
 def test_bins_hold_equally_many_and_equal_confidences_share_one():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fpclass.errors import ConfigError, DataError
-from fpclass.stats.decision_rule import MIN_IMAGES, DecisionRule, fit_rule
+from fpclass.stats.decisions.rule import MIN_IMAGES, DecisionRule, fit_rule
 
 
 def drawn(num_images: int, num_classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from sklearn.metrics import log_loss
 
 from fpclass.errors import DataError
-from fpclass.stats import calibration as calibrate
-from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.metrics import log_softmax
+from fpclass.stats.probabilities import calibration as calibrate
+from fpclass.stats.probabilities.calibration import Calibration
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

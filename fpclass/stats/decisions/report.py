@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decisions import (
+from fpclass.stats.decisions.risk_control import cross_fitted_abstention, people_needed
+from fpclass.stats.decisions.thresholds import (
     BY_CLASS,
     COST,
     CURVE_POINTS,
@@ -30,7 +31,6 @@ from fpclass.stats.decisions import (
 from fpclass.stats.draws import Weights, in_parts
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
-from fpclass.stats.risk_control import cross_fitted_abstention, people_needed
 from fpclass.stats.weighted_metrics import weighted_mean
 
 Evaluate = Callable[[Weights], Float[np.ndarray, " b"]]

@@ -10,11 +10,11 @@ import numpy as np
 
 from fpclass.errors import DataError
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import coverage_by_group, coverage_per_class
-from fpclass.stats.decisions import MARGINAL, SETS, confidences_of, set_scores
+from fpclass.stats.decisions.report import coverage_by_group, coverage_per_class
+from fpclass.stats.decisions.risk_control import ControlledRisk
+from fpclass.stats.decisions.thresholds import MARGINAL, SETS, confidences_of, set_scores
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import Logits, ratio
-from fpclass.stats.risk_control import ControlledRisk
 from fpclass.stats.weighted_metrics import weighted_mean
 
 BETWEEN = " | "

@@ -8,8 +8,13 @@ from study_simulation import make_study
 
 from fpclass.errors import DataError
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.ensembling import average_members, cross_fitted_ensemble, greedy_weights, weighted_average
 from fpclass.stats.metrics import image_log_losses, log_softmax
+from fpclass.stats.probabilities.ensembling import (
+    average_members,
+    cross_fitted_ensemble,
+    greedy_weights,
+    weighted_average,
+)
 
 
 def test_averages_of_members():

@@ -11,10 +11,12 @@ from fold_simulation import Linear, Noisy, true_error
 from study_simulation import NUM_FOLDS
 
 from fpclass.errors import DataError
-from fpclass.stats import decisions
-from fpclass.stats.calibration import fit_calibration
-from fpclass.stats.ensembling import average_members, predict_by_fold
-from fpclass.stats.fold_average import (
+from fpclass.stats.decisions import thresholds
+from fpclass.stats.decisions.risk_control import control_risk
+from fpclass.stats.metrics import log_softmax
+from fpclass.stats.probabilities.calibration import fit_calibration
+from fpclass.stats.probabilities.ensembling import average_members, predict_by_fold
+from fpclass.stats.probabilities.fold_average import (
     LARGEST,
     UNSHARPENED,
     Sharpening,
@@ -22,8 +24,6 @@ from fpclass.stats.fold_average import (
     extrapolate_sharpening,
     fit_sharpening,
 )
-from fpclass.stats.metrics import log_softmax
-from fpclass.stats.risk_control import control_risk
 
 WEIGHTS = {"a": 1.0}
 
@@ -107,14 +107,14 @@ def promise_table(simulation, num_studies):
         members = simulation.draw(rng)
         values, calibrated, _ = new_images(members)
         cohort, new, labels = members.cohort, values["sharpened"], members.of_new.labels[300:]
-        confidences, is_wrong = decisions.confidences_of(calibrated), calibrated.argmax(axis=1) != cohort.labels
+        confidences, is_wrong = thresholds.confidences_of(calibrated), calibrated.argmax(axis=1) != cohort.labels
         found = control_risk(confidences, is_wrong, cohort.groups, 0.05, 0.9)
-        is_decided, wrong = found.decides(decisions.confidences_of(new)), new.argmax(axis=1) != labels
+        is_decided, wrong = found.decides(thresholds.confidences_of(new)), new.argmax(axis=1) != labels
         covered = {}
-        for kind in decisions.SETS:
-            scores = decisions.set_scores(calibrated)
-            quantiles = decisions.set_quantiles(scores, cohort.labels, cohort.groups, 0.1, kind)
-            covered[kind] = (decisions.set_scores(new) <= quantiles)[np.arange(len(new)), labels]
+        for kind in thresholds.SETS:
+            scores = thresholds.set_scores(calibrated)
+            quantiles = thresholds.set_quantiles(scores, cohort.labels, cohort.groups, 0.1, kind)
+            covered[kind] = (thresholds.set_scores(new) <= quantiles)[np.arange(len(new)), labels]
         of_class = [covered["class"][labels == k].mean() for k in range(new.shape[1])]
         risk = (wrong & is_decided).sum() / max(is_decided.sum(), 1)
         rows.append([risk > 0.05, is_decided.any(), is_decided.mean(), covered["marginal"].mean(), min(of_class)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from fpclass.stats.risk_control import ControlledRisk, control_risk, draw_one_each, people_needed
+from fpclass.stats.decisions.risk_control import ControlledRisk, control_risk, draw_one_each, people_needed
 
 
 def drawn_people(rng, num_people, per_person, accuracy):

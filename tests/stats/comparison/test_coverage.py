@@ -1,6 +1,6 @@
 """How often intervals hold the truth, how often tests err and what they find, in studies with known truth.
 
-pytest -m slow tests/stats/test_coverage.py -s -n 0 prints the tables of docs/statistics.md.
+pytest -m slow tests/stats/comparison/test_coverage.py -s -n 0 prints the tables of docs/statistics.md.
 """
 
 import math
@@ -19,11 +19,11 @@ from study_simulation import (
 )
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison import corrected_t_test, fold_t_test
-from fpclass.stats.family import family_p_values, holm
+from fpclass.stats.comparison.family import family_p_values, holm
+from fpclass.stats.comparison.scores import inflation, resample_configs, score_config
+from fpclass.stats.comparison.selection import cross_fitted_choice
+from fpclass.stats.comparison.verdicts import corrected_t_test, fold_t_test
 from fpclass.stats.intervals import Bootstrap, Support, metric_bounds
-from fpclass.stats.scores import inflation, resample_configs, score_config
-from fpclass.stats.selection import cross_fitted_choice
 
 BOOTSTRAP = Bootstrap(200, 0.95)
 

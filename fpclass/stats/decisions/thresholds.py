@@ -1,8 +1,8 @@
 """From probabilities to decisions: thresholds, costs, risk and coverage, and sets of classes, all fitted out of fold.
 
 What is fitted (a threshold, a conformal quantile) is fitted for fold k on the other folds and judged on fold k; the one
-for new images is fitted on all. Logits may be calibrated first (`fpclass.stats.calibration`); costs need that, the rest
-only gains from it. From which confidence on to decide at all: `fpclass.stats.risk_control`.
+for new images is fitted on all. Logits may be calibrated first (`probabilities.calibration`); costs need that, the rest
+only gains from it. From which confidence on to decide at all: `risk_control`.
 
 Conformal sets hold the true class with a promised probability. The images of one person resemble each other, so
 people, not images, are exchangeable: each person weighs the same, and the promise is about a random image of a new

@@ -6,9 +6,9 @@ from drawn_predictions import people_predictions
 from sklearn import metrics as sk
 
 from fpclass.errors import DataError
-from fpclass.stats import decisions, risk_control
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.decision_report import decision_report
+from fpclass.stats.decisions import risk_control, thresholds
+from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import log_softmax
 
@@ -23,7 +23,7 @@ def test_report_holds_everything_and_fits_into_json(num_classes):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert list(report["thresholds"]) == (["accuracy", "f1", "balanced_accuracy", "cost"] if num_classes == 2 else [])
     for objective, entry in report["thresholds"].items():
-        decided, by_fold, final = decisions.cross_fitted_threshold(logits, cohort, objective, cost)
+        decided, by_fold, final = thresholds.cross_fitted_threshold(logits, cohort, objective, cost)
         assert (entry["threshold"], list(entry["folds"].values())) == (final, list(by_fold.values()))
         if objective != "cost":
             assert entry["score"]["value"] == pytest.approx(getattr(sk, f"{objective}_score")(labels, decided))
@@ -34,7 +34,7 @@ def test_report_holds_everything_and_fits_into_json(num_classes):
         widths = [report["thresholds"]["f1"][key] for key in ("gain", "score")]
         narrow, wide = (entry["high"] - entry["low"] for entry in widths)
         assert narrow < wide
-    cheapest = decisions.cost_decisions(np.exp(log_softmax(logits)), cost)
+    cheapest = thresholds.cost_decisions(np.exp(log_softmax(logits)), cost)
     assert report["costs"]["cost"]["value"] == pytest.approx(cost[labels, cheapest].mean())
     assert report["costs"]["saved"]["value"] == pytest.approx(
         cost[labels, logits.argmax(axis=1)].mean() - cost[labels, cheapest].mean()
@@ -60,7 +60,7 @@ def test_report_on_abstention_and_sets():
     )
     for low, value, high in zip(curve["low"], curve["risk"], curve["high"], strict=True):
         assert low is None or (low <= value + 1e-9 and value < high)
-    sets = decisions.cross_fitted_sets(logits, cohort, 0.2)[0]
+    sets = thresholds.cross_fitted_sets(logits, cohort, 0.2)[0]
     assert conformal["image_coverage"]["value"] == pytest.approx(sets[np.arange(180), labels].mean())
     assert conformal["mean_set_size"]["value"] == pytest.approx(sets.sum(axis=1).mean())
     shares = conformal["shares"]
@@ -75,7 +75,7 @@ def test_coverage_by_person_gives_each_the_same_weight():
     groups = np.maximum(np.arange(200) - 52, 0)
     cohort = Cohort(cohort.labels, groups, np.where(groups == 0, 0, cohort.folds))
     conformal = decision_report(logits, cohort, Bootstrap(50, 0.9), miss_rate=0.3)["conformal"]
-    sets = decisions.cross_fitted_sets(logits, cohort, 0.3)[0]
+    sets = thresholds.cross_fitted_sets(logits, cohort, 0.3)[0]
     is_covered = sets[np.arange(200), cohort.labels]
     by_person = np.mean([is_covered[groups == group].mean() for group in np.unique(groups)])
     assert conformal["group_coverage"]["value"] == pytest.approx(by_person)
@@ -102,8 +102,8 @@ def test_coverage_of_a_class_is_that_of_its_people():
     cohort = Cohort(cohort.labels, np.maximum(np.arange(200) - 52, 0) // 2, cohort.folds, ("woman", "man"))
     cohort = cohort.with_folds(cohort.groups % 5)
     report = decision_report(logits, cohort, Bootstrap(50, 0.9), miss_rate=0.3)
-    for kind, key in zip(decisions.SETS, ("conformal", "conformal_by_class"), strict=True):
-        sets = decisions.cross_fitted_sets(logits, cohort, 0.3, kind)[0]
+    for kind, key in zip(thresholds.SETS, ("conformal", "conformal_by_class"), strict=True):
+        sets = thresholds.cross_fitted_sets(logits, cohort, 0.3, kind)[0]
         is_covered = sets[np.arange(200), cohort.labels]
         for k, entry in enumerate(report[key]["per_class"]):
             people = np.unique(cohort.groups[cohort.labels == k])

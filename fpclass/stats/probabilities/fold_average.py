@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.errors import DataError
-from fpclass.stats.calibration import Calibration, fit_temperature
-from fpclass.stats.ensembling import Average, LogProbabilities, average_members, predict_by_fold
+from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.metrics import Labels, Logits, log_softmax
-from fpclass.stats.scores import SeedLogits
+from fpclass.stats.probabilities.calibration import Calibration, fit_temperature
+from fpclass.stats.probabilities.ensembling import Average, LogProbabilities, average_members, predict_by_fold
 
 LARGEST = 20.0
 """Bound of the sharpening: folds that agree on nothing give no best one."""

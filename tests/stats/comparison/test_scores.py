@@ -7,9 +7,7 @@ from study_simulation import NUM_FOLDS, make_study
 
 from fpclass.errors import DataError
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, wilson_bounds
-from fpclass.stats.metrics import compute_metrics
-from fpclass.stats.scores import (
+from fpclass.stats.comparison.scores import (
     Noise,
     inflation,
     member_scores,
@@ -17,6 +15,8 @@ from fpclass.stats.scores import (
     score_config,
     training_noise,
 )
+from fpclass.stats.intervals import Bootstrap, wilson_bounds
+from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 
 

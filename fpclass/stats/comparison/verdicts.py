@@ -31,9 +31,8 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.family import family_p_values
-from fpclass.stats.intervals import UNDEFINED, Bounds, Interval, Support, format_number, support_of, t_bounds
-from fpclass.stats.scores import (
+from fpclass.stats.comparison.family import family_p_values
+from fpclass.stats.comparison.scores import (
     NEGLIGIBLE,
     Noise,
     Resampled,
@@ -42,6 +41,7 @@ from fpclass.stats.scores import (
     sum_of_errors,
     training_noise,
 )
+from fpclass.stats.intervals import UNDEFINED, Bounds, Interval, Support, format_number, support_of, t_bounds
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
 
 POWER = 0.8

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fpclass.errors import ConfigError, DataError
-from fpclass.stats.calibration import Calibration, fit_calibration
-from fpclass.stats.decisions import COST, OBJECTIVES, Decisions, check_cost, cost_decisions, fit_threshold
+from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, Decisions, check_cost, cost_decisions, fit_threshold
 from fpclass.stats.metrics import Labels, Logits, log_softmax
+from fpclass.stats.probabilities.calibration import Calibration, fit_calibration
 
 ARGMAX = "argmax"
 """The objective of taking the most probable class."""

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fpclass.stats.cohort import Cohort, Rows
-from fpclass.stats.decisions import confidences_of
+from fpclass.stats.decisions.thresholds import confidences_of
 from fpclass.stats.metrics import Logits, PerImage
 
 NUM_STEPS = 100

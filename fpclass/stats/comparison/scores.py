@@ -15,7 +15,7 @@ takes the trained members as given), s^2 the variance of the F folds' scores and
 with one seed noise is 0, and the folds alone tell of it. The factor allows for the people of a study having trained its
 members too. Student's t with people - F / 2 degrees of freedom where people are the error, F (S - 1) where seeds are,
 F - 1 where folds are (Satterthwaite between the first two), on the scale of log-odds for a proportion. Simulated from 6
-to 300 people, 1 to 5 seeds, `tests/stats/test_coverage.py`: docs/statistics.md.
+to 300 people, 1 to 5 seeds, `tests/stats/comparison/test_coverage.py`: docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def inflation(
 
     `random_logits` are of members of the image-random folds `random_folds`, `grouped_logits` of members of the
     person-grouped folds of the cohort, whose groups are drawn for both at once. The variance is the verdict's
-    (`comparison.fold_t_test`), with the noise of both trainings.
+    (`verdicts.fold_t_test`), with the noise of both trainings.
     """
     support = support_of(metric, cohort, cohort.num_folds)
     points, replicates, noises = [], [], []

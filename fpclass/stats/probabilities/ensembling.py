@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.calibration import Calibration
 from fpclass.stats.cohort import Cohort, Rows
+from fpclass.stats.comparison.scores import NEGLIGIBLE, SeedLogits
+from fpclass.stats.comparison.selection import choose
 from fpclass.stats.metrics import Labels, log_softmax
-from fpclass.stats.scores import NEGLIGIBLE, SeedLogits
-from fpclass.stats.selection import choose
+from fpclass.stats.probabilities.calibration import Calibration
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
 LogProbabilities = Float[np.ndarray, "n k"]

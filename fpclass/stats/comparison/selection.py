@@ -6,7 +6,7 @@ the people of the fold; the mean over folds is what to expect of the procedure "
 
 A little of the bias remains, as always in cross-validation: the members of the other folds were trained on the people
 of the fold that reports, and a config that suits these does better elsewhere for having learnt from them.
-`pytest -m slow -n 0 -s tests/stats/test_selection.py` prints how little.
+`pytest -m slow -n 0 -s tests/stats/comparison/test_selection.py` prints how little.
 
 What one fold reports chooses for the others, so the folds of a cross-fitted score err together: its variance is up to
 twice that of a single config's (`variance_of_choosing`), most where the configs are equally good.
@@ -27,8 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort, Folds, Rows
-from fpclass.stats.intervals import Bootstrap, Interval, support_of
-from fpclass.stats.scores import (
+from fpclass.stats.comparison.scores import (
     NEGLIGIBLE,
     Resampled,
     SeedLogits,
@@ -38,6 +37,7 @@ from fpclass.stats.scores import (
     resample_scores,
     training_noise,
 )
+from fpclass.stats.intervals import Bootstrap, Interval, support_of
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
 
