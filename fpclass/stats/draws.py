@@ -12,6 +12,22 @@ from jaxtyping import Float, Int
 IMAGE_WEIGHTS_PER_PART = 1 << 20
 """Weights of single images held at once (8 MiB); the metrics need a few arrays of that size. Larger ones are slower."""
 
+MAX_DISTINCT = 5000
+"""Distinct values up to which resamples of ranks are exact; more are put together by their quantiles."""
+
+
+def coarse_ranks(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """In which of `MAX_DISTINCT` parts of equally many each value is, from 0; equal ones are in the same part."""
+    return np.searchsorted(np.quantile(values, np.arange(1, MAX_DISTINCT) / MAX_DISTINCT), values)
+
+
+def sums_by_rank(ranks: Int[np.ndarray, " n"], is_so: np.ndarray) -> Any:
+    """Sparse [N, 2 R]: weights [B, N] times it are the weights of each rank, of images that are so and of others."""
+    from scipy import sparse
+
+    size, columns = int(ranks.max()) + 1, np.where(is_so, ranks, ranks + int(ranks.max()) + 1)
+    return sparse.csr_array((np.ones(len(ranks)), (np.arange(len(ranks)), columns)), shape=(len(ranks), 2 * size))
+
 
 class Draws:
     """Stands for weights [B, N] where all images of a group weigh the same; sums of images cost as many as groups do.

@@ -6,8 +6,10 @@ from scipy import sparse
 
 from fpclass.stats import draws as module
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.decisions.thresholds import risk_coverage
 from fpclass.stats.draws import Draws, in_parts
 from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.weighted_metrics import make_weighted_roc_auc, one_vs_rest_scores
 
 
 @pytest.fixture
@@ -58,3 +60,19 @@ def test_people_are_drawn_once_for_all_that_is_asked_of_a_cohort(monkeypatch):
         for of in (cohort, cohort.with_folds(np.arange(12) // 6)):
             bootstrap.resample(lambda weights: weights.sum(axis=1), of)
     assert len(drawn) == 3
+
+
+def test_resamples_of_many_images_take_near_ranks_for_ties_and_hardly_differ():
+    rng, num_images = np.random.default_rng(0), 3 * module.MAX_DISTINCT
+    labels = np.arange(num_images) % 2
+    logits = np.stack([np.zeros(num_images), rng.normal(size=num_images) + labels], axis=1)
+    drawn = module.Draws(rng.integers(0, 3, (4, 500)).astype(float), np.arange(num_images) % 500)
+    weights = np.concatenate(list(drawn.parts()))
+    area = make_weighted_roc_auc(one_vs_rest_scores(logits), labels)
+    curve = risk_coverage(logits, labels)
+    for of_all, of_one in ((area, lambda row: area(row)), (lambda w: curve(w)["aurc"], lambda row: curve(row)["aurc"])):
+        exact = np.concatenate([of_one(row[None]) for row in weights])
+        np.testing.assert_allclose(of_all(drawn), exact, atol=1e-4)
+        assert not np.array_equal(of_all(drawn), exact)
+    risk = np.concatenate([curve(row[None])["risk"] for row in weights])
+    np.testing.assert_allclose(curve(drawn)["risk"][:, 5:], risk[:, 5:], atol=2e-3)

@@ -28,7 +28,7 @@ from fpclass.stats.decisions.thresholds import (
     cross_fitted_threshold,
     risk_coverage,
 )
-from fpclass.stats.draws import Weights, in_parts
+from fpclass.stats.draws import Weights
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 from fpclass.stats.weighted_metrics import weighted_mean
@@ -151,8 +151,7 @@ def _risk_band(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str
     """Area (aurc) and curve: coverage, risk, low and high, lists of `CURVE_POINTS` (None where undefined)."""
     evaluate = risk_coverage(logits, cohort.labels)
 
-    @in_parts
-    def together(weights: np.ndarray) -> np.ndarray:
+    def together(weights: Weights) -> np.ndarray:
         values = evaluate(weights)
         return np.column_stack([values["risk"], values["aurc"]])
 

@@ -13,6 +13,7 @@ much more often; sets by class promise it for the people of each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from fpclass.errors import ConfigError
 from fpclass.stats.cohort import Cohort, group_codes
+from fpclass.stats.draws import MAX_DISTINCT, Weights, coarse_ranks, sums_by_rank
 from fpclass.stats.metrics import Labels, Logits, PerImage, check_predictions, log_softmax, ratio
 
 OBJECTIVES = ("accuracy", "f1", "balanced_accuracy")
@@ -122,11 +124,12 @@ def cross_fitted_threshold(
     )
 
 
-def risk_coverage(logits: Logits, labels: Labels) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def risk_coverage(logits: Logits, labels: Labels) -> Callable[[Weights], dict[str, np.ndarray]]:
     """Error rate among the most confident share of the images, for any weighting of them.
 
     The share of images is as exact as equal confidences allow: those enter in the order of chance for the curve, and
-    together for its area, as a threshold on confidence lets them.
+    together for its area, as a threshold on confidence lets them. Many weightings of more than `MAX_DISTINCT` images
+    take confidences of one part of so many for equal.
 
     Returns:
       A function from weights [B, N] to risk [B, `CURVE_POINTS`], the error rate at each coverage, and aurc [B], its
@@ -135,15 +138,18 @@ def risk_coverage(logits: Logits, labels: Labels) -> Callable[[np.ndarray], dict
     Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017.
     """
     logits, labels = check_predictions(logits, labels)
-    levels, rank = np.unique(-confidences_of(logits), return_inverse=True)
-    order = np.argsort(rank, kind="stable")
-    first = np.searchsorted(rank[order], np.arange(len(levels)))
-    is_wrong = (logits.argmax(axis=1) != labels)[order]
+    is_wrong = logits.argmax(axis=1) != labels
+
+    @functools.cache
+    def by_level(is_coarse: bool) -> Any:
+        levels = -confidences_of(logits)
+        return sums_by_rank(np.unique(coarse_ranks(levels) if is_coarse else levels, return_inverse=True)[1], is_wrong)
+
     coverages = np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS
 
-    def evaluate(weights: np.ndarray) -> dict[str, np.ndarray]:
-        entering = np.add.reduceat(weights[:, order], first, axis=1)
-        errors = np.add.reduceat(weights[:, order] * is_wrong, first, axis=1).cumsum(axis=1)
+    def evaluate(weights: Weights) -> dict[str, np.ndarray]:
+        wrong, right = np.split(weights @ by_level(len(weights) > 1 and len(labels) > MAX_DISTINCT), 2, axis=1)
+        entering, errors = wrong + right, wrong.cumsum(axis=1)
         accepted = entering.cumsum(axis=1)
         share = accepted / accepted[:, -1:]
         aurc = (entering * np.nan_to_num(ratio(errors, accepted))).sum(axis=1) / accepted[:, -1]

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.draws import Weights, in_parts
+from fpclass.stats.draws import MAX_DISTINCT, Weights, coarse_ranks, in_parts
 from fpclass.stats.metrics import Labels, ratio
 
 LogRatios = Float[np.ndarray, " n"]
@@ -32,8 +32,6 @@ LogRatios = Float[np.ndarray, " n"]
 LN10 = math.log(10)
 BOUND_STEP = 0.01
 """Steps of log10 LR in which bounds are searched, as lir has it."""
-MAX_DISTINCT = 5000
-"""Distinct log-LRs up to which resampled Cllr_min are exact; more are put together by their quantiles."""
 
 VERBAL_SCALE: tuple[tuple[float, str], ...] = (
     (2, "no support for either"),
@@ -90,8 +88,7 @@ def make_cllr_min(llr: LogRatios, labels: Labels) -> Callable[[Weights], Float[n
 
     @functools.cache
     def places(is_coarse: bool) -> tuple[np.ndarray, np.ndarray]:
-        edges = np.quantile(llr, np.arange(1, MAX_DISTINCT) / MAX_DISTINCT)
-        return np.unique(np.searchsorted(edges, llr) if is_coarse else llr, return_inverse=True)
+        return np.unique(coarse_ranks(llr) if is_coarse else llr, return_inverse=True)
 
     @in_parts
     def evaluate(weights: np.ndarray) -> Float[np.ndarray, " b"]:
