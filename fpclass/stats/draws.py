@@ -25,8 +25,9 @@ def sums_by_rank(ranks: Int[np.ndarray, " n"], is_so: np.ndarray) -> Any:
     """Sparse [N, 2 R]: weights [B, N] times it are the weights of each rank, of images that are so and of others."""
     from scipy import sparse
 
-    size, columns = int(ranks.max()) + 1, np.where(is_so, ranks, ranks + int(ranks.max()) + 1)
-    return sparse.csr_array((np.ones(len(ranks)), (np.arange(len(ranks)), columns)), shape=(len(ranks), 2 * size))
+    num_images, size = len(ranks), int(ranks.max()) + 1
+    places = np.arange(num_images), np.where(is_so, ranks, ranks + size)
+    return sparse.csr_array((np.ones(num_images), places), shape=(num_images, 2 * size))
 
 
 class Draws:

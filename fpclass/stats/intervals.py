@@ -320,6 +320,11 @@ def support_of(metric: str, cohort: Cohort, num_folds: int = 1) -> Support:
     return Support(sum(by_class), len(by_class) - 1 + taken, min(by_class))
 
 
+def shared_training(num_folds: int) -> float:
+    """By how much people who have trained what the others are judged with widen a mean over F folds: F / (F - 1)."""
+    return num_folds / max(num_folds - 1, 1)
+
+
 def resampled_bounds(
     value: float,
     replicates: Float[np.ndarray, " b"],

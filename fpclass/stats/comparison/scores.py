@@ -40,6 +40,7 @@ from fpclass.stats.intervals import (
     Support,
     is_within_classes,
     scale_of,
+    shared_training,
     support_of,
     t_bounds,
 )
@@ -212,7 +213,7 @@ def mean_interval(
     scale = scale_of(metric)
     noise = training_noise(scores, of_people * support.correction, floor=True)
     noise = dataclasses.replace(noise, variance=noise.variance * choosing)
-    widening = max(len(scores) / max(len(scores) - 1, 1), choosing)
+    widening = max(shared_training(len(scores)), choosing)
     variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * widening, support, [noise])
     if scale == "proportion" and (value in (0, 1) or variance < NEGLIGIBLE**2):
         return Interval(value, *support.extreme_bounds(value, confidence))
@@ -309,7 +310,7 @@ def overlap_of(num_folds: int) -> float:
     Source: Nadeau and Bengio, Machine Learning 52 (2003) 239-281: s^2 (1 / F + n_test / n_train), n_test / n_train
       being 1 / (F - 1), is s^2 / F (1 + F / (F - 1)).
     """
-    return 1 + num_folds / (num_folds - 1) if num_folds > 1 else 1.0
+    return 1 + shared_training(num_folds) if num_folds > 1 else 1.0
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:

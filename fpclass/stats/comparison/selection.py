@@ -37,7 +37,7 @@ from fpclass.stats.comparison.scores import (
     resample_scores,
     training_noise,
 )
-from fpclass.stats.intervals import Bootstrap, Interval, support_of
+from fpclass.stats.intervals import Bootstrap, Interval, shared_training, support_of
 from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
 
 
@@ -146,7 +146,7 @@ def variance_of_choosing(
     if len(observed) < 2 or is_scored.sum() < 2 or not drawn.shape[1]:
         return 1.0
     observed, drawn = observed[:, is_scored], drawn[:, :, is_scored]
-    people = np.nan_to_num(drawn - observed[:, None]) * math.sqrt(support.correction * num_folds / (num_folds - 1))
+    people = np.nan_to_num(drawn - observed[:, None]) * math.sqrt(support.correction * shared_training(num_folds))
     noises = [
         training_noise(of_config, float(of_people.mean(axis=1).var()), floor=True).variance
         for of_config, of_people in zip(scores.values(), people, strict=True)

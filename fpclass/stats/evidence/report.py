@@ -24,7 +24,7 @@ from fpclass.stats.evidence.likelihood_ratios import (
 )
 from fpclass.stats.evidence.person import cohort_of_people, renumbered
 from fpclass.stats.evidence.pooling import MIN_PEOPLE, Codes, Pooling, fit_pooling, log_shares, mean_of_people
-from fpclass.stats.intervals import Bootstrap, Bounds, Interval, Scale, resampled_bounds, support_of
+from fpclass.stats.intervals import Bootstrap, Bounds, Interval, Scale, resampled_bounds, shared_training, support_of
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 
 CURVE_POINTS = 201
@@ -207,13 +207,10 @@ def _cost_bounds(
 ) -> Bounds:
     """Bounds of something that is a mean over the people of each class.
 
-    Of F folds, each judged by what the others gave, the variance is F / (F - 1) of the people's, as `scores` has it:
+    Of folds, each judged by what the others gave, the variance is wider (`shared_training`), as that of scores:
     resampling leaves what was fitted as it is.
     """
-    if (num_folds := cohort.num_folds) > 1:
-        values = (
-            value + (values - np.nanmean(values)) * math.sqrt(num_folds / (num_folds - 1)) if len(values) else values
-        )
+    values = value + (values - value) * math.sqrt(shared_training(cohort.num_folds))
     return resampled_bounds(value, values, bootstrap.confidence, support_of("balanced_accuracy", cohort), scale)
 
 
