@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 from configs.footprints import baseline
 from fpclass.models.build import build_model
 from fpclass.train.device_engine import make_engine
-from fpclass.train.state import Dataset, Member
+from fpclass.train.state import Dataset, Member, TrainState
 
 NUM_TRAIN, NUM_VALIDATION = 1258, 315
 
@@ -54,7 +55,11 @@ def measure(form: str, count: int, epochs: int) -> tuple[float, list[float]]:
         init, train_epoch = engine.init, engine.train_epoch
     else:
         init = jax.jit(jax.vmap(engine.init, (0, None)))
-        train_epoch = jax.jit(jax.vmap(engine.train_epoch, (0, 0, None)), donate_argnums=0)
+        train_part = jax.jit(jax.vmap(engine.train_parts[0], (0, 0, None, None, None)), donate_argnums=0)
+
+        def train_epoch(state: TrainState, members: Member, dataset: Dataset) -> Any:
+            return train_part(state, members, dataset, 0, engine.num_batches(members))
+
     seconds = []
     started = time.perf_counter()
     state = init(members, dataset)

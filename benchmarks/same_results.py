@@ -53,7 +53,7 @@ TRAININGS = {
     ),
 }
 STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py")
-STUDY_FLAGS = ("--folds=2", *SYNTHETIC, "--config.train.checkpoint_every_epochs=1")
+STUDY_FLAGS = ("--folds=2", *SYNTHETIC, "--config.train.checkpoint_seconds=0")
 NOT_RESULTS = re.compile(r"seconds|started|path|folder")
 """Keys whose values may differ between two runs of the same code."""
 READ_WEIGHTS = """

@@ -158,7 +158,7 @@ def get_config() -> ConfigDict:
     train.accumulate = 1                      # parts of a batch that go through the network one after the other
     train.remat = False                       # backbones: compute activations again instead of keeping them
     train.num_devices = 1                     # devices that share every batch; 0: all, of all processes
-    train.checkpoint_every_epochs = 5         # how much work an interruption can cost
+    train.checkpoint_seconds = 60.0           # how much work a kill can cost; 0: a checkpoint after every epoch
 
     predict = config.predict = ConfigDict()
     predict.flip = False                      # average over the image and its mirror image

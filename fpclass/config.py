@@ -24,7 +24,7 @@ from fpclass.errors import ConfigError, RunError, one_line
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
 
-FORMAT = 2
+FORMAT = 3
 """Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
 

@@ -65,7 +65,7 @@ def interruptible() -> Iterator[Interruption]:
         if interruption.signal_number:
             os._exit(128 + number)
         interruption.signal_number = number
-        say("stopping after this epoch; once more to stop at once")
+        say("stopping; once more to stop at once")
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, request) for number in numbers}

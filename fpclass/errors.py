@@ -38,6 +38,10 @@ class TrainingError(FpclassError):
     """Training cannot go on, for example because the loss is not a number any more."""
 
 
+class LossError(TrainingError):
+    """The loss of every training that was going on is not a number any more."""
+
+
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "OUT_OF_MEMORY", "bad_alloc")
 """What XLA, CUDA and C++ say where memory is not enough."""
 

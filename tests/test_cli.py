@@ -36,7 +36,7 @@ SMALL = [
     "--config.train.batch_size=8",
     "--config.train.num_epochs=4",
     "--config.train.eval_every_epochs=2",
-    "--config.train.checkpoint_every_epochs=1",
+    "--config.train.checkpoint_seconds=0",
     "--config.evaluate.num_resamples=50",
     "--config.explain.num_images=2",
 ]
@@ -355,7 +355,7 @@ def test_interrupted_training_goes_on_bit_for_bit(run, blobs, tmp_path, sent, co
 
 def test_not_a_number_stops_with_the_files_of_the_batch(blobs, tmp_path, capsys):
     args = train_args(blobs, tmp_path / "run", "--config.optim.learning_rate=1e30", "--config.optim.name=sgd")
-    fails(capsys, args, "loss is", "epoch 1", "img_", "no checkpoint yet", "learning_rate")
+    fails(capsys, args, "loss is", "epoch 1", "img_", "learning_rate")
 
 
 def test_another_config_is_refused_with_the_difference(own_run, blobs, capsys):

@@ -70,7 +70,7 @@ def test_a_run_says_which_format_it_has(tmp_path: pathlib.Path) -> None:
     Run.create(tmp_path, config)
     values = json.loads((tmp_path / "config.json").read_text())
     assert list(values) == ["format", "fpclass", "config"]
-    assert (values["format"], values["fpclass"]) == (2, fpclass.__version__)
+    assert (values["format"], values["fpclass"]) == (3, fpclass.__version__)
     assert differences(config, Run.open(tmp_path).config) == {}
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_takes_the_format_of_today(old_run: pathlib.Path) -> 
     (old_run / "checkpoints").mkdir()
     config = Run.open(old_run).config
     Run.create(old_run, config)
-    assert json.loads((old_run / "config.json").read_text())["format"] == 2
+    assert json.loads((old_run / "config.json").read_text())["format"] == 3
     assert differences(config, Run.open(old_run).config) == {}
 
 
@@ -153,6 +153,16 @@ def test_a_run_that_cannot_be_brought_to_today_says_which_version_wrote_it(old_r
         Run.open(old_run)
 
 
+def test_a_run_of_the_second_format_opens(tmp_path: pathlib.Path) -> None:
+    """It counted epochs between two checkpoints, where there are seconds now."""
+    Run.create(tmp_path, load_config(BASELINE))
+    values = json.loads((tmp_path / "config.json").read_text()) | {"format": 2, "fpclass": "0.3.0"}
+    del values["config"]["train"]["checkpoint_seconds"]
+    values["config"]["train"]["checkpoint_every_epochs"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert differences(load_config(BASELINE), Run.open(tmp_path).config) == {}
+
+
 def test_a_key_of_today_is_not_looked_up_among_the_old_ones(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +186,9 @@ def test_folders_of_a_later_format_are_refused(tmp_path: pathlib.Path, capsys: p
         pass
     for path, open_folder in ((run / "config.json", Run.open), (study / "study.json", Study.open)):
         values = json.loads(path.read_text())
-        assert (values["format"], values["fpclass"]) == (2, fpclass.__version__)
+        assert (values["format"], values["fpclass"]) == (3, fpclass.__version__)
         open_folder(path.parent)
-        for later in (3, "new", None, 0):
+        for later in (4, "new", None, 0):
             files.write_json(path, values | {"format": later, "fpclass": "7.1"})
             with pytest.raises(
                 RunError, match=rf"{path.name}: was written by fpclass 7\.1 in format {later}"

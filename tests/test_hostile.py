@@ -73,7 +73,7 @@ def test_hostile_inputs_end_in_one_line_or_are_used_as_they_should(area: str, wo
 def study_args(world: pathlib.Path, folder: pathlib.Path) -> list[str]:
     baseline = "configs/footprints/baseline.py"
     return ["study", "--configs", baseline, "--folds=2", f"--workdir={folder}", f"--config.data.root={world / 'data'}",
-            *SMALL, "--config.train.num_epochs=3", "--config.train.checkpoint_every_epochs=1"]  # fmt: skip
+            *SMALL, "--config.train.num_epochs=3", "--config.train.checkpoint_seconds=0"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "count"), [("train", 8), ("study", 6)])
@@ -82,7 +82,7 @@ def test_kills_at_any_moment_cost_time_and_nothing_else(command: str, count: int
     rng, folders = random.Random(f"{command} {SEED}"), []
 
     def arguments(folder: pathlib.Path) -> list[str]:
-        more = ["--config.train.num_epochs=3", "--config.train.checkpoint_every_epochs=1"]
+        more = ["--config.train.num_epochs=3", "--config.train.checkpoint_seconds=0"]
         return train_args(world, folder, *more) if command == "train" else study_args(world, folder)
 
     seconds = 0.0

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
 from fpclass.config import (
+    FORMAT,
     Config,
     apply_overrides,
     base_config,
@@ -86,11 +87,16 @@ RENAMED: dict[str, str] = {
     "study.memory_gb": "hardware.memory_gb",
     "study.alpha": "evaluate.confidence",
     "evaluate.num_bootstrap": "evaluate.num_resamples",
+    "train.checkpoint_every_epochs": "train.checkpoint_seconds",
 }
-"""Keys of format 1, and what they are called now."""
+"""Keys of earlier formats, and what they are called now."""
 
-CONVERTED: dict[str, Callable[[Any], Any]] = {"study.alpha": lambda x: round(1 - x, 12), "model.subclasses": bool}
-"""Keys of format 1, renamed or not, and what makes of their old value the new one."""
+CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "study.alpha": lambda x: round(1 - x, 12),
+    "model.subclasses": bool,
+    "train.checkpoint_every_epochs": lambda _: base_config().train.checkpoint_seconds,
+}
+"""Keys of earlier formats, renamed or not, and what makes of their old value the new one."""
 
 ADDED: tuple[str, ...] = (
     "augment.fixed_views",
@@ -104,12 +110,13 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
         "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
-        "optim.weight_decay optim.gradient_clip_norm train.num_devices study.margin hardware.memory_gb",
+        "optim.weight_decay optim.gradient_clip_norm train.num_devices train.checkpoint_seconds study.margin "
+        "hardware.memory_gb",
     ),
     "at least 1": (
         lambda x: x >= 1,
         "model.kernel_size model.convs_per_block optim.plateau_patience train.batch_size train.num_epochs "
-        "train.patience train.eval_every_epochs train.checkpoint_every_epochs explain.num_images",
+        "train.patience train.eval_every_epochs explain.num_images",
     ),
     "in [0, 100000], beyond which an interval does not change": (
         lambda x: 0 <= x <= 100_000,
@@ -223,7 +230,7 @@ def config_of_format(
     values: dict[str, Any], where: str, number: int, version: str, overrides: Sequence[str] = ()
 ) -> Config:
     """Rebuilds a config that was written in a format, as `read_format` gives it; otherwise as `from_json`."""
-    flat = _with_added(_upgrade(flatten(values)) if number == 1 else flatten(values))
+    flat = _with_added(_upgrade(flatten(values)) if number < FORMAT else flatten(values))
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
     if overrides:
@@ -235,7 +242,7 @@ def config_of_format(
 
 
 def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of format 1 by the keys of today."""
+    """Values of an earlier format by the keys of today."""
     default = flatten(base_config())
     converted = dict(values)
     for key in CONVERTED.keys() & values.keys():

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.models.architecture import Published
-from fpclass.models.layers import conv_form
 from fpclass.models.network import Network, dense_head, stages_through
 from fpclass.models.registry import declaration
 
@@ -102,11 +101,6 @@ def _refuse_unread(model_config: Config, keys: Sequence[str], when: str = "") ->
 def has_matrix_form(model_config: Config) -> bool:
     """Whether the network's convolutions can be matrix products: what batches members with kernels of their own."""
     return declaration(model_config.name).has_matrix_form
-
-
-def is_matrix_products(model_config: Config) -> bool:
-    """Whether the network's convolutions are matrix products here: compiled loops over them are fast on CPU."""
-    return has_matrix_form(model_config) and conv_form(model_config.conv_form) == "polyphase"
 
 
 def matrix_form(model_config: Config) -> Config:

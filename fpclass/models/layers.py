@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from fpclass.models.depthwise import depthwise
+from fpclass.models.convolution import ORDER, convolution
+from fpclass.models.depthwise import Padding, depthwise
 from fpclass.models.polyphase import conv_relu_pool
 
 Maps = Float[Array, "n _h _w _c"]
@@ -52,7 +53,7 @@ class ConvReluPool(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if self.form == "polyphase":
             return stage(self, "pool", conv_relu_pool(x, kernel, bias))
-        y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = conv(x, kernel, 1, ((0, 0), (0, 0)))
         y = stage(self, "relu", nn.relu(stage(self, "conv", y + bias)))
         return stage(self, "pool", nn.max_pool(y, (2, 2), (2, 2)))
 
@@ -100,12 +101,21 @@ class Conv(nn.Module):
         elif is_depthwise and jax.default_backend() == "cpu":
             y = depthwise(x, kernel, self.strides, ((top, bottom), (left, right)))
         else:
-            y = lax.conv_general_dilated(
-                x, kernel, steps, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=self.groups
-            )
+            y = conv(x, kernel, self.strides, ((top, bottom), (left, right)), self.groups)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return y
+
+
+def conv(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c2 f"], strides: int, padding: Padding, groups: int = 1
+) -> Float[Array, "n h2 w2 f"]:
+    """XLA's convolution; on a CPU with gradients that a compiled loop does not slow down, where there are no groups."""
+    if groups == 1 and jax.default_backend() == "cpu":
+        return convolution(x, kernel, strides, padding)
+    return lax.conv_general_dilated(
+        x, kernel, (strides, strides), padding, dimension_numbers=ORDER, feature_group_count=groups
+    )
 
 
 def patches(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 f"]:

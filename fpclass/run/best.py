@@ -60,7 +60,7 @@ class BestModel:
         Raises:
           RunError: no checkpoint.
         """
-        epoch = checkpoints.latest_epoch(self.run.path("checkpoints/best"))
+        epoch = checkpoints.latest_step(self.run.path("checkpoints/best"))
         if epoch is None:
             raise RunError(f"{self.run.folder}: no checkpoint; run `launch.py train` with this --workdir first")
         return epoch

@@ -69,30 +69,28 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
 
 
 class Clock:
-    """Seconds since it was last asked."""
+    """Seconds since it was made, or restarted."""
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
+        self._began = time.perf_counter()
 
-    def __call__(self) -> float:
-        """Seconds since the last call, or since the clock was made."""
-        before, self._last = self._last, time.perf_counter()
-        return self._last - before
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self._began
+
+    def restart(self) -> float:
+        """Seconds so far, which count anew from here."""
+        seconds, self._began = self.seconds(), time.perf_counter()
+        return seconds
 
 
 def log_record(record: dict[str, Any]) -> dict[str, Any]:
     """A line of `log.jsonl` from the record of an epoch: plain numbers, None where undefined."""
-    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "step_loss")}
+    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "bad_step")}
     return {"epoch": int(record["epoch"])} | {k: value if math.isfinite(value) else None for k, value in scores.items()}
 
 
-def first_bad_batch(record: dict[str, Any], table: Table, member: Member, batch_size: int) -> str:
-    """Where the loss first was not a number in an epoch, with the files of that batch; "" if it always was one."""
-    bad = np.flatnonzero(~np.isfinite(record["step_loss"]))
-    if not len(bad):
-        return ""
-    step, epoch = int(bad[0]), int(record["epoch"])
+def files_of_batch(table: Table, member: Member, epoch: int, step: int, batch_size: int) -> str:
+    """The files of the first images of a batch; epochs are counted from 1, steps from 0."""
     rows = np.asarray(epoch_batches(member, jnp.asarray(epoch - 1), batch_size)[step])
-    names = table.rows["filename"].to_numpy()[rows[rows >= 0]]
-    loss = record["step_loss"][step]
-    return f"loss is {loss} in epoch {epoch}, step {step + 1} (batch: {', '.join(names[:4])}, …)"
+    return ", ".join(table.rows["filename"].to_numpy()[rows[rows >= 0]][:4])

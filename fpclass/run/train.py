@@ -17,14 +17,14 @@ from jaxtyping import Float, Int
 from fpclass.config import Config
 from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
-from fpclass.errors import DataError, TrainingError
+from fpclass.errors import DataError, LossError
 from fpclass.experiment import needs_selection
-from fpclass.parallel import agree, is_first_process
+from fpclass.parallel import agree, fetch, is_first_process
 from fpclass.run.folder import Run
-from fpclass.run.log import Clock, EpochBar, Log, first_bad_batch, log_record
+from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.train import checkpoints
-from fpclass.train.engine import Engine, epochs_passed, fit, have_all_stopped
+from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
 from fpclass.train.inputs.streaming import describe_stream, is_streamed
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.placement import Placement, place_run
@@ -33,6 +33,21 @@ from fpclass.train.task import Task
 
 FOLD_STRIDE = 0x9E3779B1
 """Odd, and far from small numbers: seeds of different folds do not meet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What has become of trainings.
+
+    Attributes:
+      state: the last one, on the devices.
+      is_finished: whether they came to their end; False if they were interrupted.
+      failures: why some of them ended early, by their position; what the state has of them is of no use.
+    """
+
+    state: TrainState
+    is_finished: bool
+    failures: dict[int, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +110,14 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
             say(f"going on after epoch {start} of {config.train.num_epochs}")
 
     with EpochBar(config.train.num_epochs, len(run.history())) as bar:
-        state, is_finished = train_together(
+        trained = train_together(
             [trainee], placement, config, run.path("checkpoints/last"), interruption,
             on_start=on_start, on_epoch=lambda records: bar(records[0]), keeps_checkpoint=True,
         )  # fmt: skip
-    if have_all_stopped(state):
-        say(f"stopped after epoch {epochs_passed(state)}: {config.train.patience} evaluations without improvement")
-    return is_finished
+    if have_all_stopped(trained.state):
+        last = epochs_passed(trained.state)
+        say(f"stopped after epoch {last}: {config.train.patience} evaluations without improvement")
+    return trained.is_finished
 
 
 def train_together(
@@ -114,7 +130,7 @@ def train_together(
     on_start: Callable[[TrainState, int], None] = lambda *_: None,
     on_epoch: Callable[[list[dict[str, Any]]], None],
     keeps_checkpoint: bool = False,
-) -> tuple[TrainState, bool]:
+) -> Trained:
     """Trains members of one config from their last checkpoint, or from the start.
 
     Args:
@@ -125,83 +141,91 @@ def train_together(
       on_epoch: is given the log lines of an epoch, one for each member that trained in it.
       keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
 
-    Returns:
-      The last state, on the devices, and whether training came to its end.
-
     Raises:
       RunError: a folder cannot be written to.
-      TrainingError: the loss is not finite, or there is not enough memory.
+      LossError: the loss of none of them is finite any more.
+      TrainingError: there is not enough memory.
     """
     engine, dataset, num_epochs = placement.engine, placement.dataset, config.train.num_epochs
     with told_in_one_line(config):
         stacked = engine.put_members([trainee.member for trainee in trainees])
-        state, start = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
+        state = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
+    start = epochs_passed(state)
     for trainee in trainees if is_first_process() else ():
         trainee.run.truncate_history(start)
     on_start(state, start)
 
     def save(state: TrainState) -> None:
         host = engine.to_host(state, len(trainees))
-        if not is_first_process():
-            return
-        if keeps_checkpoint:
-            save_best(trainees, placement, host.best)
-        checkpoints.save(checkpoint, epochs_passed(host), host)
+        if is_first_process():
+            if keeps_checkpoint:
+                save_best(trainees, placement, engine.split(host.best, len(trainees)))
+            batches = epochs_passed(host) * engine.num_batches(stacked) + batches_passed(host)
+            checkpoints.save(checkpoint, batches, host)
+        since_saved.restart()
 
-    clock = Clock()
+    def go_on(state: TrainState) -> bool:
+        """Saves the state if it is time to; whether nobody asked to stop."""
+        if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
+            save(state)
+        return not agree(np.array(bool(interruption.signal_number)), any_process=True)
+
+    clock, since_saved, failures = Clock(), Clock(), {}
     with Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext() as log:
 
         def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
-            lines = _lines_of(engine.split(record, len(trainees)), trainees, engine.batch_size, checkpoint)
+            records = engine.split(record, len(trainees))
+            failures.update(_failures(records, state, trainees, engine))
+            if len(failures) == len(trainees):
+                raise LossError(next(iter(failures.values())))
+            lines = {i: log_record(own) for i, own in enumerate(records) if not math.isnan(own["train_accuracy"])}
             if log:
-                log(lines, clock(), is_batched=engine.is_batched)
+                log(lines, clock.restart(), is_batched=engine.is_batched)
             on_epoch(list(lines.values()))
-            if record["epoch"] % config.train.checkpoint_every_epochs == 0 and record["epoch"] < num_epochs:
-                save(state)
-            return not agree(np.array(bool(interruption.signal_number)), any_process=True)
+            return record["epoch"] == num_epochs or go_on(state)
 
         with told_in_one_line(config):
-            state = fit(engine, state, stacked, dataset, config.train, after_epoch)
+            state = fit(engine, state, stacked, dataset, config.train, after_epoch, after_part=go_on)
     is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
     if keeps_checkpoint or not is_finished:
         save(state)
-    return state, is_finished
+    return Trained(state, is_finished, failures)
 
 
-def _lines_of(
-    records: list[dict[str, Any]], trainees: Sequence[Trainee], batch_size: int, checkpoint: pathlib.Path
-) -> dict[int, dict[str, Any]]:
-    """The log lines of an epoch, by position: of the trainees that have not stopped early before it.
+def _failures(
+    records: list[dict[str, Any]], state: TrainState, trainees: Sequence[Trainee], engine: Engine
+) -> dict[int, str]:
+    """The trainees whose loss was not finite, by position: where, with the files of that batch."""
+    bad = [i for i, record in enumerate(records) if record["bad_step"] >= 0]
+    if not bad:
+        return {}
+    epochs: list[Any] = engine.split(fetch(state.epoch), len(trainees))
+    failures = {}
+    for i in bad:
+        trainee, (epoch, step) = trainees[i], (int(epochs[i]), int(records[i]["bad_step"]))
+        files = files_of_batch(trainee.prepared.table, trainee.member, epoch, step, engine.batch_size)
+        name = f"{trainee.name}: " if trainee.name else ""
+        advice = "lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
+        failures[i] = f"{name}loss is not finite in epoch {epoch}, step {step + 1} (batch: {files}, …); {advice}"
+    return failures
 
-    Raises:
-      TrainingError: the loss of a step was not a number; names the files of its batch.
-    """
-    lines = {}
-    for i, (record, trainee) in enumerate(zip(records, trainees, strict=True)):
-        if not math.isnan(record["train_accuracy"]):  # of no image
-            _check_finite(record, trainee, batch_size, checkpoint)
-            lines[i] = log_record(record)
-    return lines
 
-
-def save_best(trainees: Sequence[Trainee], placement: Placement, best_of_all: Best) -> None:
-    """Writes the best weights of every trainee into its run folder; those of all of them on the host."""
-    of_each: list[Best] = placement.engine.split(best_of_all, len(trainees))
+def save_best(trainees: Sequence[Trainee], placement: Placement, of_each: Sequence[Best]) -> None:
+    """Writes the best weights of every trainee, on the host, into its run folder."""
     for trainee, best in zip(trainees, of_each, strict=True):
         weights = placement.task.whole({"params": best.params, "batch_stats": best.batch_stats})
         checkpoints.save(trainee.run.path("checkpoints/best"), int(best.epoch), weights)
 
 
-def _restore(engine: Engine, fresh: TrainState, checkpoint: pathlib.Path, num_members: int) -> tuple[TrainState, int]:
-    """The state of a checkpoint, and the epochs it has behind it; the fresh one where there is none."""
-    epoch = checkpoints.latest_epoch(checkpoint) if is_first_process() else None
-    start = int(agree(np.array(epoch or 0)))
-    if not start:
-        return fresh, 0
+def _restore(engine: Engine, fresh: TrainState, checkpoint: pathlib.Path, num_members: int) -> TrainState:
+    """The state of a checkpoint; the fresh one where there is none."""
+    is_there = is_first_process() and checkpoints.latest_step(checkpoint) is not None
+    if not agree(np.array(is_there)):
+        return fresh
     host = engine.to_host(fresh, num_members)
     if is_first_process():
         host = jax.device_get(checkpoints.restore(checkpoint, host))
-    return engine.to_devices(host, fresh), start
+    return engine.to_devices(host, fresh)
 
 
 def describe_network(config: Config, task: Task, state: TrainState, engine: Engine) -> str:
@@ -217,15 +241,3 @@ def describe_network(config: Config, task: Task, state: TrainState, engine: Engi
     )
     kind = jax.devices()[0].device_kind
     return f"model: {config.model.name}, {num_parameters:,} parameters{share}, {origin}; {kind}"
-
-
-def _check_finite(record: dict[str, Any], trainee: Trainee, batch_size: int, checkpoint: pathlib.Path) -> None:
-    """Stops when a step's loss was not a number, naming the files of that step's batch."""
-    where = first_bad_batch(record, trainee.prepared.table, trainee.member, batch_size)
-    if not where:
-        return
-    good = checkpoints.latest_epoch(checkpoint)
-    kept = f"the last good checkpoint is epoch {good} in {checkpoint}" if good else "there is no checkpoint yet"
-    name = f"{trainee.name}: " if trainee.name else ""
-    advice = "lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
-    raise TrainingError(f"{name}{where}; {kept}; {advice}")

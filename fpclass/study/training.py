@@ -13,16 +13,16 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.console import Interruption
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
+from fpclass.errors import LossError
 from fpclass.experiment import needs_selection
 from fpclass.parallel import agree, fetch, is_first_process, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_start, describe_model
-from fpclass.run.train import Trainee, make_member, save_best, train_together
+from fpclass.run.train import Trained, Trainee, make_member, save_best, train_together
 from fpclass.study.study import Study, StudyMember
 from fpclass.train.engine import epochs_passed
 from fpclass.train.placement import Placement, place_members, rounds_of
-from fpclass.train.state import TrainState
 
 OnEpoch = Callable[[int], None]
 """Called after every epoch with the number of members that trained in it."""
@@ -36,7 +36,7 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
     Raises:
       DataError: the people cannot be divided like that.
       RunError: the folder cannot be written to, or the data have changed.
-      TrainingError: the loss of a member is not finite.
+      LossError: the loss of a member is not finite; the others are trained.
     """
     config = study.configs[name]
     members = study.members(name)
@@ -51,9 +51,15 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
     placement = place_members(config, prepared.table, prepared.images, len(missing))
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(study.path("members") / name)
+    failures: list[str] = []
     for positions in unfinished.first([trainee.name for trainee in trainees], rounds):
-        if not _train_round([trainees[i] for i in positions], placement, config, unfinished, interruption, on_epoch):
+        failed = _train_round([trainees[i] for i in positions], placement, config, unfinished, interruption, on_epoch)
+        if failed is None:
             return False
+        failures += failed
+    if failures:
+        others = f"; and {len(failures) - 1} more of {len(members)} members" if len(failures) > 1 else ""
+        raise LossError(failures[0] + others)
     return True
 
 
@@ -64,17 +70,22 @@ def _train_round(
     unfinished: Unfinished,
     interruption: Interruption,
     on_epoch: OnEpoch,
-) -> bool:
-    """Trains members at the same time and writes what becomes of them; False if it was interrupted."""
+) -> list[str] | None:
+    """Trains members at the same time and writes what becomes of them: why some failed; None if it was interrupted."""
     unfinished.begin([trainee.name for trainee in trainees])
-    state, is_finished = train_together(
-        trainees, placement, config, unfinished.checkpoint, interruption, on_epoch=lambda _: on_epoch(len(trainees))
-    )
-    if is_finished:
-        on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(state)))
-        _finish(placement, trainees, state)
+    try:
+        trained = train_together(
+            trainees, placement, config, unfinished.checkpoint, interruption, on_epoch=lambda _: on_epoch(len(trainees))
+        )
+    except LossError as error:
         unfinished.end()
-    return is_finished
+        return [str(error)] * len(trainees)
+    if not trained.is_finished:
+        return None
+    on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(trained.state)))
+    _finish(placement, trainees, trained)
+    unfinished.end()
+    return list(trained.failures.values())
 
 
 def _fold(member: StudyMember, prepared: Prepared) -> Prepared:
@@ -137,24 +148,26 @@ class Unfinished:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
-def _finish(placement: Placement, trainees: list[Trainee], state: TrainState) -> None:
+def _finish(placement: Placement, trainees: list[Trainee], trained: Trained) -> None:
     """Writes weights and predictions of trained members; a member's predictions last, which makes it done."""
     engine, table = placement.engine, trainees[0].prepared.table
     every_row = put(np.arange(len(table), dtype=np.int32), engine.mesh)
-    best = state.best
+    best = trained.state.best
     logits = fetch(engine.predict(best.params, best.batch_stats, placement.dataset.images, every_row))
     best = fetch(best)
     if not is_first_process():
         return
-    for trainee in trainees:
+    logits, best = (engine.split(tree, len(trainees)) for tree in (logits, best))
+    good = [i for i in range(len(trainees)) if i not in trained.failures]
+    for trainee in (trainees[i] for i in good):
         # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
         shutil.rmtree(trainee.run.path("checkpoints/best"), ignore_errors=True)
         trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
-    save_best(trainees, placement, best)
+    save_best([trainees[i] for i in good], placement, [best[i] for i in good])
     # In a loop of its own, and a short one: a kill in the midst of it would leave the others to be trained again.
     for filename, roles in (("test_predictions.csv", (PREDICT,)), ("predictions.csv", (VALIDATION, TEST))):
-        for trainee, own in zip(trainees, engine.split(logits, len(trainees)), strict=True):
-            splits = trainee.prepared.splits
+        for i in good:
+            splits = trainees[i].prepared.splits
             rows = np.concatenate([splits.rows(role) for role in roles])
-            predictions = Predictions.make(table, splits, rows, own[rows], trainee.name)
-            trainee.run.write_csv(filename, predictions.frame)
+            predictions = Predictions.make(table, splits, rows, logits[i][rows], trainees[i].name)
+            trainees[i].run.write_csv(filename, predictions.frame)

@@ -57,7 +57,7 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
 
 def _scores(member: StudyMember) -> dict[str, float]:
     history = member.run.history()
-    epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
+    epoch = checkpoints.latest_step(member.run.path("checkpoints/best"))
     # Whoever has deleted logs or checkpoints to save space still has all that is judged.
     kept = next((line for line in history if line["epoch"] == epoch), {})
     trained = {name: _number(kept.get(f"train_{name}")) for name in ("accuracy", "loss", "precision")}

@@ -4,7 +4,7 @@
 - `state`, `keys`: the data set, a member (a seed and its rows), the training state; every random number's address.
 - `inputs` (with `inputs.feature_cache`: features of frozen stages, computed once; `inputs.streaming`: images on disk, a
   window at a time), `step`, `optim`, `finetune`, `predict`: what a step is made of.
-- `engine`: the interface and `fit`, the loop over epochs; `device_engine` and `host_engine` implement it, `members`
+- `engine`: the interface and `fit`, the loop over epochs; `device_engine` and `stream_engine` implement it, `members`
   trains several members at the same time, and `placement` decides which is used, and where.
 - `checkpoints`, `summary`: what is kept, and what a network looks like as a table.
 

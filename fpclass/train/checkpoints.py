@@ -29,17 +29,18 @@ State = TypeVar("State")
 SMALL_FILES_BYTES = 2**20
 """Room for what stands beside the arrays of a checkpoint: names, shapes, folders."""
 METADATA = "_CHECKPOINT_METADATA"
-"""File of Orbax in the folder of an epoch, renamed into place together with the arrays; it has room for more."""
+"""File of Orbax in the folder of a step, renamed into place together with the arrays; it has room for more."""
 LAST_READS_SECONDS = 0.25
 """After a read that failed, until those that were begun with it have ended."""
 DIGEST = "sha256"
 """Key of the digest in the custom metadata of a checkpoint. Those that earlier versions saved have none."""
 
 
-def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
-    """Saves a tree of arrays as the checkpoint of an epoch; the one before it goes when this one is complete.
+def save(folder: pathlib.Path, step: int, state: Any) -> None:
+    """Saves a tree of arrays as the checkpoint of a step; the one before it goes when this one is complete.
 
-    The folder is that of this kind of checkpoint, for example checkpoints/last.
+    The folder is that of this kind of checkpoint: checkpoints/last, whose steps are batches, or checkpoints/best, whose
+    step is the epoch.
 
     Raises:
       RunError: the folder cannot be written to, or the disk is full.
@@ -51,10 +52,10 @@ def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
         if (free := shutil.disk_usage(folder).free) < needed:
             raise OSError(f"No space left on device: {free / 2**20:.1f} MiB free, {needed / 2**20:.1f} MiB needed")
         with _manager(folder, is_saving=True) as manager:
-            if manager.latest_step() == epoch:  # training is deterministic: the same epoch is the same state
+            if manager.latest_step() == step:  # training is deterministic: the same step is the same state
                 return
             known = {DIGEST: digest(state)}
-            manager.save(epoch, args=ocp.args.StandardSave(state), force=True, custom_metadata=known)
+            manager.save(step, args=ocp.args.StandardSave(state), force=True, custom_metadata=known)
             manager.wait_until_finished()
     except Exception as error:  # Orbax wraps what the disk says in errors of several libraries
         raise RunError(
@@ -62,8 +63,8 @@ def save(folder: pathlib.Path, epoch: int, state: Any) -> None:
         ) from error
 
 
-def latest_epoch(folder: pathlib.Path) -> int | None:
-    """The epoch of the newest complete checkpoint, or None.
+def latest_step(folder: pathlib.Path) -> int | None:
+    """The step of the newest complete checkpoint, or None.
 
     Raises:
       RunError: what Orbax says of it is damaged.
@@ -83,12 +84,12 @@ def restore(folder: pathlib.Path, like: State) -> State:
     Raises:
       RunError: no checkpoint, one of another model, or one that is damaged: its arrays do not have their digest.
     """
-    epoch = latest_epoch(folder)
-    if epoch is None:
+    step = latest_step(folder)
+    if step is None:
         raise RunError(f"{folder}: no checkpoint; run `launch.py train` with this --workdir first")
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-    checkpoint = folder.absolute() / str(epoch) / "default"
+    checkpoint = folder.absolute() / str(step) / "default"
     try:
         with _quiet(), ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as reader:
             metadata = reader.metadata(checkpoint).item_metadata
@@ -125,7 +126,7 @@ def digest(tree: Any) -> str:
 
 
 def _saved_digest(folder: pathlib.Path) -> str | None:
-    """What `digest` was for the checkpoint in the folder of an epoch; None for one that was saved without.
+    """What `digest` was for the checkpoint in the folder of a step; None for one that was saved without.
 
     Raises:
       ValueError: what stands beside the arrays is damaged.
@@ -168,7 +169,7 @@ def _check_structure(folder: pathlib.Path, saved: Any, expected: Any) -> None:
         shapes = f"{was.get(name, 'absent')} there and {now.get(name, 'absent')} in the config"
         raise RunError(
             f"{folder}: checkpoint of another model: {len(different)} arrays differ, for example {name} is {shapes}; "
-            "use the config it was trained with"
+            "use the config, and the version of fpclass, that it was trained with"
         )
 
 

@@ -1,6 +1,6 @@
-"""Engine with compiled loops over images on the device, and the functions of an epoch that both engines share.
+"""The compiled functions of an engine: batches of an epoch, the loop over some of them, evaluation, judgement.
 
-An epoch is one jitted scan over batches that are gathered from the data set on the device.
+The loop takes as many batches as it is told to, in one program: it is compiled once, for whole epochs as for parts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
 from fpclass.models.network import Network
-from fpclass.train.engine import Engine, Epoch
+from fpclass.train.engine import Engine, Epoch, TrainPart
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs import feature_inputs, image_inputs
 from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.memory import check_fits
 from fpclass.train.optim import make_optimizer, make_plateau
 from fpclass.train.predict import Predict, make_predict, scores_of
-from fpclass.train.state import PADDING, Best, Dataset, Inputs, Member, TrainState, select
+from fpclass.train.state import PADDING, Best, Dataset, EpochSums, Inputs, Member, TrainState, select
 from fpclass.train.step import TrainStep, make_train_step
 
 NUM_STEM_IMAGES = 5000
@@ -49,7 +49,7 @@ Judge = Callable[[TrainState, Member, Array, dict[str, Array]], tuple[TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class Functions:
     """What an engine is put together from, not compiled: `init`, a step for every phase of the plan, and `predict`."""
 
     init: Callable[[Member, Dataset], TrainState]
@@ -59,20 +59,22 @@ class Parts:
 
 
 def make_engine(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Engine:
-    """Compiles one program per epoch, over images on the device; arguments as `make_parts` takes them."""
-    parts = make_parts(model, config, batch_mesh, num_cached=num_cached)
+    """Compiles the engine of images on the device; arguments as `make_functions` takes them."""
+    functions = make_functions(model, config, batch_mesh, num_cached=num_cached)
     return Engine(
-        init=jax.jit(parts.init),
-        train_epochs=tuple(jax.jit(make_train_epoch(step, config), donate_argnums=0) for step in parts.train_steps),
-        evaluate_epoch=jax.jit(make_evaluate_epoch(parts.predict, make_judge(config), config)),
-        predict=jax.jit(parts.predict),
+        init=jax.jit(functions.init),
+        train_parts=compile_train_parts(functions, config),
+        evaluate_epoch=jax.jit(make_evaluate_epoch(functions.predict, make_judge(config), config)),
+        predict=jax.jit(functions.predict),
         batch_size=config.train.batch_size,
-        plan=parts.plan,
+        plan=functions.plan,
         mesh=batch_mesh,
     )
 
 
-def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0) -> Parts:
+def make_functions(
+    model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
+) -> Functions:
     """Makes the functions of an engine that know nothing of epochs.
 
     Args:
@@ -92,7 +94,7 @@ def make_parts(model: nn.Module, config: Config, batch_mesh: Mesh | None = None,
 
     plan = make_plan(model, config, num_cached)
     inputs = feature_inputs(shard) if num_cached else image_inputs(config, shard)
-    return Parts(
+    return Functions(
         init=make_init(model, config, inputs, plan),
         train_steps=tuple(make_train_step(model, config, inputs, plan, phase) for phase in range(plan.num_phases)),
         predict=make_predict(model, config, inputs.plain),
@@ -120,6 +122,8 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
         state = TrainState(
             step=zero,
             epoch=zero,
+            batch=zero,
+            sums=EpochSums.nothing(len(member.class_weights)),
             params=copied(params),
             batch_stats=copied(batch_stats),
             opt_state=tuple(optimizer.init(group) for group in plan.groups(params)),
@@ -145,39 +149,66 @@ def stem_rows(member: Member) -> Int[Array, " n"]:
     return drawn[jnp.arange(NUM_STEM_IMAGES) % jnp.sum(drawn != PADDING)]
 
 
-def make_train_epoch(train_step: TrainStep, config: Config) -> Epoch:
-    """Makes one of `Engine.train_epochs`: one scan over the batches of an epoch."""
+def compile_train_parts(functions: Functions, config: Config) -> tuple[TrainPart, ...]:
+    """`Engine.train_parts`, compiled when they are first called."""
+    return tuple(jax.jit(make_train_part(step, config), donate_argnums=0) for step in functions.train_steps)
 
-    def train_epoch(state: TrainState, member: Member, dataset: Dataset) -> tuple[TrainState, dict[str, Array]]:
+
+def make_train_part(train_step: TrainStep, config: Config) -> TrainPart:
+    """Makes one of `Engine.train_parts`: a loop over batches `start` to `stop` of the epoch that the state is in."""
+
+    def train_part(
+        state: TrainState, member: Member, dataset: Dataset, start: Int[Array, ""], stop: Int[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
         batches = epoch_batches(member, state.epoch, config.train.batch_size)
 
+        def one_batch(i: Int[Array, ""], state: TrainState) -> TrainState:
+            state, of_step = train_step(state, member, dataset, batches[i])
+            return dataclasses.replace(state, batch=i + 1, sums=add_step(state.sums, of_step, i))
+
         def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            state, sums = lax.scan(lambda s, rows: train_step(s, member, dataset, rows), state, batches)
-            return dataclasses.replace(state, epoch=state.epoch + 1), epoch_record(sums)
+            state = lax.fori_loop(start, stop, one_batch, state)
+            is_whole = state.batch == len(batches)
+            is_bad = is_whole & (state.sums.bad_step >= 0)
+            after = dataclasses.replace(
+                state,
+                epoch=state.epoch + is_whole,
+                batch=jnp.where(is_whole, 0, state.batch),
+                sums=select(is_whole, state.sums.cleared(), state.sums),
+                is_stopped=is_bad,
+            )
+            return after, epoch_record(state.sums)
 
         def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            return state, no_record(len(batches))
+            return state, epoch_record(state.sums.cleared())
 
         return lax.cond(state.is_stopped, wait, train, state)
 
-    return train_epoch
+    return train_part
 
 
-def epoch_record(sums: dict[str, Array]) -> dict[str, Array]:
-    """Record of an epoch from its steps' sums [steps, …]; precision: mean over classes, 0 for one never predicted."""
-    correct, predicted = jnp.sum(sums["correct"], axis=0), jnp.sum(sums["predicted"], axis=0)
+def add_step(sums: EpochSums, of_step: dict[str, Array], i: Int[Array, ""]) -> EpochSums:
+    """The sums after step `i` of the epoch, whose loss, weight, correct and predicted `train_step` gives."""
+    is_bad = ~jnp.isfinite(of_step["loss"]) & (sums.bad_step < 0)
+    return EpochSums(
+        loss=sums.loss + of_step["loss"] * of_step["weight"],
+        weight=sums.weight + of_step["weight"],
+        correct=sums.correct + of_step["correct"],
+        predicted=sums.predicted + of_step["predicted"],
+        bad_step=jnp.where(is_bad, i, sums.bad_step).astype(jnp.int32),
+    )
+
+
+def epoch_record(sums: EpochSums) -> dict[str, Array]:
+    """Record of an epoch; precision: mean over classes, 0 for one never predicted. Without examples all is nan."""
+    num_examples = jnp.sum(sums.predicted)
+    precision = jnp.mean(sums.correct / jnp.maximum(sums.predicted, 1))
     return {
-        "loss": jnp.sum(sums["loss"] * sums["weight"]) / jnp.sum(sums["weight"]),
-        "accuracy": jnp.sum(correct) / jnp.sum(predicted),
-        "precision": jnp.mean(correct / jnp.maximum(predicted, 1)),
-        "step_loss": sums["loss"],
+        "loss": sums.loss / sums.weight,
+        "accuracy": jnp.sum(sums.correct) / num_examples,
+        "precision": jnp.where(num_examples > 0, precision, jnp.nan),
+        "bad_step": sums.bad_step,
     }
-
-
-def no_record(num_steps: int) -> dict[str, Array]:
-    """What is recorded of an epoch in which a member, having stopped, waits."""
-    nothing = jnp.array(jnp.nan)
-    return {"loss": nothing, "accuracy": nothing, "precision": nothing, "step_loss": jnp.full(num_steps, jnp.nan)}
 
 
 def judged_rows(member: Member) -> dict[str, Int[Array, " n"]]:

@@ -1,13 +1,14 @@
-"""The engine of a config: its interface, and the loop over epochs that calls it.
+"""The engine of a config: its interface, the parts that an epoch is divided into, and the loop over epochs.
 
-Two modules make one: `device_engine`, whose loops over batches are compiled, and `host_engine`, whose loops run on the
-host; `placement` decides. `members.MemberEngine` trains several members at the same time.
+`device_engine` makes one for images on the devices, `stream_engine` for images on disk; `members.MemberEngine` trains
+several members at the same time. `placement` decides.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,16 +23,44 @@ from fpclass.train.predict import Predict
 from fpclass.train.state import Dataset, Member, TrainState
 
 Epoch = Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
+TrainPart = Callable[[TrainState, Member, Dataset, Any, Any], tuple[TrainState, dict[str, Array]]]
+PART_SECONDS = 2.0
+"""A device is given work for about so long at once: nobody waits longer for a stop, or for a sign of life."""
+
+
+class Pace:
+    """How many batches a device is given at once: about as many as take `PART_SECONDS`, by how long others took.
+
+    The first call compiles, so that it is one batch and tells nothing.
+    """
+
+    def __init__(self) -> None:
+        self._seconds_per_batch: float | None = None
+        self._has_begun = False
+
+    @property
+    def num_batches(self) -> int:
+        """Of the next part, at most."""
+        seconds = self._seconds_per_batch
+        return max(1, int(PART_SECONDS / max(seconds, 1e-9))) if seconds else 1
+
+    def took(self, num_batches: int, seconds: float) -> None:
+        """Learns from a part."""
+        if self._has_begun:  # the processes of a job must go on in step
+            self._seconds_per_batch = float(agree(np.array(seconds / num_batches)))
+        self._has_begun = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """The pure functions of one config, and the devices they run on. `members.MemberEngine` has them for many members.
+    """The compiled functions of one config, and the devices they run on. `members.MemberEngine` has them for many.
 
     Attributes:
       init: (member, dataset) -> TrainState.
-      train_epochs: for every phase of the plan, (state, member, dataset) -> (state, record): record has loss,
-        accuracy, precision and step_loss [steps], all nan for a member that has stopped.
+      train_parts: for every phase of the plan, (state, member, dataset, start, stop) -> (state, record): trains on the
+        batches `start` to `stop` of the epoch that the state is in. The record is of the epoch so far: loss, accuracy,
+        precision, nan for a member that has stopped, and bad_step, where its loss was not finite first, or -1. A member
+        with a bad step stops at the end of that epoch.
       evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
         the best weights and decides about stopping.
       predict: from `make_predict`.
@@ -41,7 +70,7 @@ class Engine:
     """
 
     init: Callable[[Member, Dataset], TrainState]
-    train_epochs: tuple[Epoch, ...]
+    train_parts: tuple[TrainPart, ...]
     evaluate_epoch: Epoch
     predict: Predict
     batch_size: int
@@ -49,10 +78,52 @@ class Engine:
     mesh: Mesh | None
     is_batched: bool = False
 
-    @property
-    def train_epoch(self) -> Epoch:
-        """That of the first phase, and of the only one where nothing is unfrozen on the way."""
-        return self.train_epochs[0]
+    def num_batches(self, member: Member) -> int:
+        """Batches of an epoch; of several members together the most that one has."""
+        return -(-member.train_rows.shape[-1] // self.batch_size)
+
+    def parts(
+        self, state: TrainState, member: Member, dataset: Dataset, start: int, pace: Pace | None
+    ) -> Iterator[tuple[int, Dataset]]:
+        """Divides an epoch from batch `start` on: where each part ends, and the data set to take it from."""
+        del state
+        stop, last = start, self.num_batches(member)
+        while stop < last:
+            stop = min(stop + pace.num_batches, last) if pace else last
+            yield stop, dataset
+
+    def train_epoch(
+        self,
+        state: TrainState,
+        member: Member,
+        dataset: Dataset,
+        *,
+        phase: int = 0,
+        start: int = 0,
+        pace: Pace | None = None,
+        after_part: Callable[[TrainState], bool] = lambda _: True,
+    ) -> tuple[TrainState, dict[str, Array] | None]:
+        """Trains an epoch, from batch `start` on.
+
+        Args:
+          pace: how much of it the device is given at once; None: all of it.
+          after_part: given the state in the midst of the epoch; False stops there.
+
+        Returns:
+          The state and the record of the epoch; None if it is not at its end.
+        """
+        record = None
+        for stop, part in self.parts(state, member, dataset, start, pace):
+            began = time.perf_counter()
+            state, record = self.train_parts[phase](state, member, part, np.int32(start), np.int32(stop))
+            if stop < self.num_batches(member):
+                jax.block_until_ready(state.batch)
+                if pace:
+                    pace.took(stop - start, time.perf_counter() - began)
+                if not after_part(state):
+                    return state, None
+            start = stop
+        return state, record
 
     def put_members(self, members: Sequence[Member]) -> Member:
         """Puts the members that train at the same time onto the devices."""
@@ -82,28 +153,36 @@ def fit(
     dataset: Dataset,
     train_config: Config,
     on_epoch: Callable[[TrainState, dict[str, Any]], bool],
+    after_part: Callable[[TrainState], bool] = lambda _: True,
 ) -> TrainState:
-    """Trains from where `state` stands to the last epoch, an early stop, or until `on_epoch` returns False.
+    """Trains from where `state` stands to the last epoch, an early stop, or until it is told to stop.
 
     With a `MemberEngine` state, member and records have one more axis in front.
 
     Args:
-      state: fresh, or restored from a checkpoint.
+      state: fresh, or restored from a checkpoint, which may be of the midst of an epoch.
       dataset: on the device.
       train_config: the section `train` of the config.
-      on_epoch: gets the state and the record of each epoch (NumPy scalars; step_loss [steps]).
+      on_epoch: gets the state and the record of each epoch (NumPy scalars); False stops.
+      after_part: gets the state in the midst of a long epoch; False stops there.
     """
     every, num_epochs = train_config.eval_every_epochs, train_config.num_epochs
-    epoch, is_stopped = epochs_passed(state), have_all_stopped(state)
+    epoch, is_stopped, start = epochs_passed(state), have_all_stopped(state), batches_passed(state)
+    paces = [Pace() for _ in engine.train_parts]
     while epoch < num_epochs and not is_stopped:
-        state, record = engine.train_epochs[engine.plan.phase_at(epoch)](state, member, dataset)
-        epoch += 1
-        record = {"epoch": epoch} | {f"train_{k}" if k != "step_loss" else k: v for k, v in record.items()}
+        phase = engine.plan.phase_at(epoch)
+        state, record = engine.train_epoch(
+            state, member, dataset, phase=phase, start=start, pace=paces[phase], after_part=after_part
+        )
+        if record is None:
+            break
+        start, epoch = 0, epoch + 1
+        of_epoch = {"epoch": epoch, "bad_step": record.pop("bad_step")} | {f"train_{k}": v for k, v in record.items()}
         if epoch == 1 or epoch % every == 0 or epoch == num_epochs:
             state, scores = engine.evaluate_epoch(state, member, dataset)
-            record |= scores
+            of_epoch |= scores
             is_stopped = have_all_stopped(state)
-        if not on_epoch(state, fetch(record)):
+        if not on_epoch(state, fetch(of_epoch)):
             break
     return state
 
@@ -111,6 +190,11 @@ def fit(
 def epochs_passed(state: TrainState) -> int:
     """Epochs that a member has behind it, or of several the one that ran longest."""
     return int(np.max(fetch(state.epoch)))
+
+
+def batches_passed(state: TrainState) -> int:
+    """Batches of the epoch it is in that a member has behind it; of several those of all that have not stopped."""
+    return int(np.max(fetch(state.batch)))
 
 
 def have_all_stopped(state: TrainState) -> bool:

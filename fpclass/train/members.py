@@ -70,38 +70,12 @@ def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> Membe
       is_batched: members of a device in the same program step, or one after the other.
     """
 
-    def all_members(function: Callable, num_mapped: int, **options: Any) -> Any:
+    def mapped(function: Callable, num_mapped: int, **options: Any) -> Any:
         return jax.jit(over_members(function, num_mapped, is_batched=is_batched, mesh=mesh), **options)
 
-    return _member_engine(alone, mesh, all_members, is_batched=is_batched)
-
-
-def one_after_the_other(alone: Engine, mesh: Mesh) -> MemberEngine:
-    """Trains members by a loop on the host, with an engine of either kind, on a mesh of one device."""
-
-    def each_member(function: Callable, num_mapped: int, **_: Any) -> Any:
-        def call(*args: Any) -> Any:
-            mapped, shared = args[:num_mapped], args[num_mapped:]
-            num_members = len(jax.tree.leaves(mapped[0])[0])
-            whole: Any = None
-            for position in range(num_members):
-                result = fetch(function(*take_member(mapped, position), *shared))
-                if whole is None:
-                    whole = jax.tree.map(lambda x: np.empty((num_members, *x.shape), x.dtype), result)
-                # Into its place, or all results would be there twice until the last one is.
-                for of_all, own in zip(jax.tree.leaves(whole), jax.tree.leaves(result), strict=True):
-                    of_all[position] = own
-            return whole
-
-        return call
-
-    return _member_engine(alone, mesh, each_member, is_batched=False)
-
-
-def _member_engine(alone: Engine, mesh: Mesh, mapped: Callable[..., Any], *, is_batched: bool) -> MemberEngine:
     return MemberEngine(
         init=mapped(alone.init, 1),
-        train_epochs=tuple(mapped(epoch, 2, donate_argnums=0) for epoch in alone.train_epochs),
+        train_parts=tuple(mapped(part, 2, donate_argnums=0) for part in alone.train_parts),
         evaluate_epoch=mapped(alone.evaluate_epoch, 2),
         predict=mapped(alone.predict, 2),
         batch_size=alone.batch_size,
@@ -143,7 +117,10 @@ def take_member(tree: PyTree, position: int) -> PyTree:
 def plan_rounds(
     engine: MemberEngine, members: Sequence[Member], dataset: Dataset, memory_gb: float = 0.0
 ) -> list[list[int]]:
-    """Divides members into rounds that fit into the memory of the devices, as equal in size as can be.
+    """Divides members into rounds: one per device, or where they are batched as many as fit into its memory.
+
+    Those that train one after the other on a device would gain nothing from a larger round, and the first of them
+    would be finished, and an interrupted one saved, only with the last.
 
     Args:
       members: that are still to be trained.
@@ -151,30 +128,31 @@ def plan_rounds(
       memory_gb: budget of a device; 0: a share of what it says it has.
 
     Returns:
-      Positions of the members of each round.
+      Positions of the members of each round, as equal in size as can be.
     """
     if not members:
         return []
-    budget = memory_gb * 1e9 or device_memory(engine.mesh)
-    dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
-    shapes = jax.eval_shape(engine.alone.init, members[0], dataset)
-    # A state is there twice while best weights are chosen and while checkpoints are written.
-    member_bytes, shared_bytes = 2 * num_bytes(shapes), dataset_bytes
-    if engine.is_batched:
-        member_bytes += _step_bytes(engine.alone, shapes, members[0], dataset)
-    else:  # the one that is training: what it begins with, its gradients, its next weights, and the best of both
-        shared_bytes += 4 * num_bytes(shapes)
-    # The hosts of a job may differ; their rounds must not.
-    per_device = int(agree(np.array(max(1, int((budget - shared_bytes) // member_bytes)))))
+    per_device = _num_batched(engine, members[0], dataset, memory_gb) if engine.is_batched else 1
     num_rounds = math.ceil(len(members) / (per_device * engine.mesh.size))
     return [part.tolist() for part in np.array_split(np.arange(len(members)), num_rounds)]
+
+
+def _num_batched(engine: MemberEngine, member: Member, dataset: Dataset, memory_gb: float) -> int:
+    """How many members fit into the memory of a device, at least one."""
+    budget = memory_gb * 1e9 or device_memory(engine.mesh)
+    dataset_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(dataset))
+    shapes = jax.eval_shape(engine.alone.init, member, dataset)
+    # A state is there twice while best weights are chosen and while checkpoints are written.
+    member_bytes = 2 * num_bytes(shapes) + _step_bytes(engine.alone, shapes, member, dataset)
+    # The hosts of a job may differ; their rounds must not.
+    return int(agree(np.array(max(1, int((budget - dataset_bytes) // member_bytes)))))
 
 
 def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Dataset) -> int:
     """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
     needed = num_bytes(state)
-    for function in (alone.train_epochs[-1], alone.evaluate_epoch):
-        analysis = jax.jit(function).lower(state, *as_shapes).compile().memory_analysis()
+    for function, more in ((alone.train_parts[-1], (np.int32(0), np.int32(1))), (alone.evaluate_epoch, ())):
+        analysis = jax.jit(function).lower(state, *as_shapes, *more).compile().memory_analysis()
         needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)
     return needed

@@ -1,4 +1,4 @@
-"""Where and how a config is computed: on which devices, members batched or not, loops compiled or on the host.
+"""Where and how a config is computed: on which devices, members batched or not, images in memory or on disk.
 
 The one place that decides. Everything else calls the functions of an `Engine` and need not know.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 from jax.sharding import Mesh
 
 from fpclass.config import Config
@@ -18,16 +17,16 @@ from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import Table
 from fpclass.errors import RunError
-from fpclass.models.build import has_matrix_form, is_matrix_products, matrix_form
+from fpclass.models.build import has_matrix_form, matrix_form
 from fpclass.models.network import HEAD
 from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
-from fpclass.train.host_engine import make_host_engine
 from fpclass.train.inputs.streaming import describe_stream, is_streamed, put_dataset
-from fpclass.train.members import MemberEngine, divide_over_devices, one_after_the_other, plan_rounds
+from fpclass.train.members import MemberEngine, divide_over_devices, plan_rounds
 from fpclass.train.memory import fitted_batch, told_in_one_line
 from fpclass.train.state import Dataset, Member
+from fpclass.train.stream_engine import make_stream_engine
 from fpclass.train.task import Task, make_task
 
 
@@ -67,8 +66,7 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
     config = fitted_batch(config, len(table))
     with told_in_one_line(config):
         task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
-    is_alone = num_processes() == 1 and needs_host_loop(config, task.num_cached)
-    if not (is_alone or is_streamed(task.dataset.images)):
+    if not is_streamed(task.dataset.images):
         alone = make_engine(task.model, config, num_cached=task.num_cached)
         engine = divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
         return Placement(task, engine, put(task.dataset, mesh))
@@ -77,43 +75,24 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
             f"{task.dataset.images.nbytes / 1e9:.1f} GB of images do not fit into data.memory_gb, and are streamed by "
             "one process only: raise it, or leave out --distributed"
         )
-    if is_streamed(task.dataset.images) and is_first_process():
+    if is_first_process():
         say(f"{describe_stream(task.dataset)}; members train one after the other")
-    mesh = member_mesh(1)
-    dataset = put_dataset(task.dataset, mesh)
-    alone = engine_for(dataset.images, task.model, config, num_cached=task.num_cached)
-    return Placement(task, one_after_the_other(alone, mesh), dataset)
+    return Placement(task, make_stream_engine(task.model, config), put_dataset(task.dataset, None))
 
 
 def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -> list[list[int]]:
     """Positions of the members that train at the same time, round by round; those of a stream one by one."""
-    if is_streamed(placement.dataset.images):
+    if not isinstance(placement.engine, MemberEngine):
         return [[position] for position in range(len(members))]
-    assert isinstance(placement.engine, MemberEngine)
     return plan_rounds(placement.engine, members, placement.dataset, config.hardware.memory_gb)
 
 
 def engine_for(
     images: Any, model: nn.Module, config: Config, batch_mesh: Mesh | None = None, *, num_cached: int = 0
 ) -> Engine:
-    """The engine of one member that suits the network and where its images are; arguments as `make_engine`."""
-    is_by_batch = needs_host_loop(config, num_cached)
-    if is_by_batch or is_streamed(images):
-        return make_host_engine(model, config, batch_mesh, num_cached=num_cached, is_by_batch=is_by_batch)
-    return make_engine(model, config, batch_mesh, num_cached=num_cached)
-
-
-def needs_host_loop(config: Config, num_cached: int = 0) -> bool:
-    """Whether the loop over batches has to run on the host because compiled loops are slow.
-
-    Inside `scan`, `map` and `cond` XLA's convolutions on CPU take many times as long as outside (docs/performance.md).
-    A network of matrix products, and so a head behind `num_cached` stages of cached features, is as fast in a compiled
-    loop, and there members can share the cores.
-    """
-    if jax.default_backend() != "cpu" or are_batched(config, member_mesh()):
-        return False
-    is_head = num_cached > 0 and config.finetune.freeze_before == HEAD and not config.finetune.unfreeze
-    return not (is_matrix_products(config.model) or is_head)
+    """The engine of one member that suits where its images are; arguments as `make_engine`."""
+    make = make_stream_engine if is_streamed(images) else make_engine
+    return make(model, config, batch_mesh, num_cached=num_cached)
 
 
 def are_batched(config: Config, mesh: Mesh) -> bool:

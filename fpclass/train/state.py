@@ -80,16 +80,46 @@ class Best:
 
 
 @flax.struct.dataclass
+class EpochSums:
+    """What an epoch has come to so far.
+
+    Attributes:
+      loss: of the steps, each times its weight; weight: of their examples.
+      correct, predicted: examples by the class that was predicted for them.
+      bad_step: the first step whose loss was not finite, -1 where all were. It stays: who had one trains no further.
+    """
+
+    loss: Float[Array, ""]
+    weight: Float[Array, ""]
+    correct: Float[Array, " K"]
+    predicted: Float[Array, " K"]
+    bad_step: Int[Array, ""]
+
+    @classmethod
+    def nothing(cls, num_classes: int) -> EpochSums:
+        """Those of an epoch that begins."""
+        zero, of_classes = jnp.zeros(()), jnp.zeros(num_classes)
+        return cls(zero, zero, of_classes, of_classes, jnp.array(-1, jnp.int32))
+
+    def cleared(self) -> EpochSums:
+        """Those of the epoch after this one."""
+        return dataclasses.replace(self.nothing(len(self.correct)), bad_step=self.bad_step)
+
+
+@flax.struct.dataclass
 class TrainState:
-    """Everything that training changes; what a checkpoint holds and a resume restores.
+    """Everything that training changes; what a checkpoint holds and a resume restores, in the midst of an epoch too.
 
     `opt_state` has one optimiser state per phase of the plan, of the parameters that begin to learn in it. `average`
     is the moving average of params and batch_stats, empty where none is kept. A state that `is_stopped` no longer
-    changes: its member waits for those that train at the same time.
+    changes: its member waits for those that train at the same time. `batch` counts the batches of the epoch that are
+    behind it, `sums` what they came to.
     """
 
     step: Int[Array, ""]
     epoch: Int[Array, ""]
+    batch: Int[Array, ""]
+    sums: EpochSums
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree

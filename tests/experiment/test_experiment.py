@@ -177,7 +177,7 @@ OUT_OF_RANGE = {
     "train.label_smoothing": ("-0.1", "1"),
     "train.patience": ("0",),
     "train.eval_every_epochs": ("0",),
-    "train.checkpoint_every_epochs": ("0",),
+    "train.checkpoint_seconds": ("-1",),
     "evaluate.num_resamples": ("-1", "100001", "1000000000"),
     "evaluate.confidence": ("0.5", "1"),
     "explain.num_images": ("0",),

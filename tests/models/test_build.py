@@ -9,7 +9,6 @@ from fpclass.models.build import (
     build_model,
     explainable_form,
     has_matrix_form,
-    is_matrix_products,
     matrix_form,
 )
 from fpclass.models.network import variable_shapes
@@ -25,10 +24,6 @@ def model_config(name="cnn", **changes):
 
 def test_only_the_footprint_cnn_has_a_form_of_matrix_products():
     assert [name for name in ARCHITECTURES if has_matrix_form(model_config(name))] == ["cnn"]
-    assert is_matrix_products(model_config())  # the tests run on CPU, where that is the faster form
-    assert is_matrix_products(model_config(conv_form="polyphase"))
-    assert not is_matrix_products(model_config(conv_form="direct"))
-    assert not is_matrix_products(model_config("resnet18"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +42,7 @@ def test_forms(name, form, as_matrix, explainable):
     assert config == model_config(name, conv_form=form), "the config itself stays as it was"
 
 
-@pytest.mark.parametrize("ask", [has_matrix_form, is_matrix_products, matrix_form, explainable_form])
+@pytest.mark.parametrize("ask", [has_matrix_form, matrix_form, explainable_form])
 def test_an_unknown_name_is_refused(ask):
     with pytest.raises(ConfigError, match=r"model\.name is 'resnet19': expected one of cnn, blocks, airbench"):
         ask(model_config("resnet19"))

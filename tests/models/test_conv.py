@@ -1,5 +1,7 @@
 """Every form of convolution against XLA's own: result and gradients, sizes, strides, paddings, types."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -100,3 +102,33 @@ def test_pooling_is_that_of_the_library(size, window, strides, padding):
         grads = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(images) for f in (ours, reference)]
         np.testing.assert_allclose(*grads, atol=1e-6, err_msg=name)
         assert ours(images.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("case", ["3x3", "same with stride", "1x7"])
+def test_in_a_compiled_loop_every_convolution_is_in_the_order_of_the_library(case):
+    """XLA's convolutions on a CPU are quick in this order alone, and inside a loop it does not reorder the axes."""
+    kernel_size, strides, padding, _, features = CASES[case]
+    conv = Conv(features, kernel_size, strides, padding)
+    images = jax.random.normal(jax.random.key(0), (2, 13, 9, 4))
+    params = conv.init(jax.random.key(0), images)
+    gradients = jax.grad(lambda p, x: jnp.sum(jnp.sin(conv.apply(p, x))), (0, 1))
+
+    def step(carry, _):
+        changes = gradients(*carry)
+        return jax.tree.map(lambda old, change: old - 0.1 * change, carry, changes), None
+
+    program = jax.jit(lambda *carry: lax.scan(step, carry, length=3)[0]).lower(params, images).compile().as_text()
+    orders = re.findall(r"dim_labels=(\S+?),? ", program)
+    assert len(orders) >= 3, "the convolution and its two gradients"
+    assert set(orders) == {"b01f_01io->b01f"}
+
+
+def test_convolution_maps_over_members():
+    conv = Conv(5, (3, 3), 2, 1)
+    images = jax.random.normal(jax.random.key(1), (3, 2, 8, 8, 4))
+    params = jax.vmap(lambda key: conv.init(key, images[0]))(jax.random.split(jax.random.key(0), 3))
+    grad = jax.grad(lambda p, x: jnp.sum(jnp.sin(conv.apply(p, x))), (0, 1))
+    together = jax.vmap(grad)(params, images)
+    for i in range(3):
+        alone = grad(jax.tree.map(lambda x, i=i: x[i], params), images[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-5), together, alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 import signal
 import time
@@ -28,7 +29,7 @@ SMALL = [
     "--config.train.batch_size=8",
     "--config.train.num_epochs=4",
     "--config.train.eval_every_epochs=2",
-    "--config.train.checkpoint_every_epochs=1",
+    "--config.train.checkpoint_seconds=0",
     "--config.evaluate.num_resamples=50",
 ]
 
@@ -115,7 +116,7 @@ def test_training_beside_validation(study):
     table = pd.read_csv(study / "training.csv").set_index("config")
     gaps, sizes = [], set()
     for member in Study.open(study).members("baseline"):
-        epoch = checkpoints.latest_epoch(member.run.path("checkpoints/best"))
+        epoch = checkpoints.latest_step(member.run.path("checkpoints/best"))
         kept = next(line for line in member.run.history() if line["epoch"] == epoch)
         said = member.run.read_csv("predictions.csv")
         accuracy = (said[["logit_0", "logit_1"]].to_numpy().argmax(1) == said["label"].astype(int)).mean()
@@ -212,7 +213,7 @@ def test_interrupted_and_resumed_gives_the_same_table(blobs, tmp_path, sent, cod
     saved = [
         int(path.name) for path in (stopped / "members" / EXP04_NAME / "unfinished").iterdir() if path.name.isdigit()
     ]
-    assert 0 < max(saved) < 40
+    assert 0 < max(saved) < 40 * 3, "batches"
     assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
     for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
@@ -239,9 +240,27 @@ def test_a_config_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys):
     assert "FAILED: fold-0-seed-0: loss is" in out
     frame = pd.read_csv(folder / "study.csv").set_index("config")
     assert list(frame.index) == ["baseline", "diverging", EXP04_NAME]
-    assert frame.loc["diverging", "verdict"].startswith("FAILED: fold-0-seed-0: loss is nan in epoch 1")
+    assert frame.loc["diverging", "verdict"].startswith("FAILED: fold-0-seed-0: loss is not finite in epoch 1")
     assert frame.loc["diverging", "num_members"] != frame.loc["diverging", "num_members"]
     assert np.isfinite(frame.loc[EXP04_NAME, "p_adjusted"])
+
+
+@pytest.mark.promise
+def test_a_member_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys, monkeypatch):
+    """Its config is said to have failed, with the files of its batch; what the others learnt is kept."""
+
+    def with_one_that_diverges(config, prepared):
+        made = make_member(config, prepared)
+        is_one = config.split.fold == 1 and config.name == EXP04_NAME
+        return made.replace(class_weights=np.float32([1e38, 1e38])) if is_one else made
+
+    monkeypatch.setattr("fpclass.study.training.make_member", with_one_that_diverges)
+    folder = tmp_path / "study"
+    assert cli.main(study_args(blobs, folder, seeds=1)) == 1
+    said = re.search(r"FAILED: (.*)", capsys.readouterr().out).group(1)
+    assert "fold-1-seed-0: loss is not finite in epoch 1, step 1 (batch: img_" in said
+    assert [member.is_done for member in Study.open(folder).members(EXP04_NAME)] == [True, False, True]
+    assert list(pd.read_csv(folder / "study.csv")["config"]) == ["baseline", EXP04_NAME]
 
 
 @pytest.mark.promise

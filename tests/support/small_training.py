@@ -70,7 +70,7 @@ def noise_dataset(seed=0):
     return Dataset(jnp.asarray(images.astype(np.uint8)), jnp.asarray(labels))
 
 
-def run(config, dataset, who=None, state=None, until=None, engine=None):
+def run(config, dataset, who=None, state=None, until=None, engine=None, after_part=lambda _: True):
     """Trains, with the engine of the config unless another is given, and returns the state and the records."""
     engine, who, records = engine or engine_of(config), who or member(), []
 
@@ -80,7 +80,7 @@ def run(config, dataset, who=None, state=None, until=None, engine=None):
         return until is None or record["epoch"] < until
 
     state = engine.init(who, dataset) if state is None else state
-    return fit(engine, state, who, dataset, config.train, on_epoch), records
+    return fit(engine, state, who, dataset, config.train, on_epoch, after_part), records
 
 
 def assert_equal_trees(a, b):

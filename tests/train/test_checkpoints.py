@@ -81,7 +81,7 @@ def test_a_training_state_comes_back_bit_for_bit(tmp_path: pathlib.Path, optim: 
     """With every kind of optimiser state, also those with empty parts in them."""
     state = train_state(**optim)
     checkpoints.save(tmp_path / "last", 1, state)
-    assert checkpoints.latest_epoch(tmp_path / "last") == 1
+    assert checkpoints.latest_step(tmp_path / "last") == 1
     assert_bit_equal(checkpoints.restore(tmp_path / "last", state), state)
     shapes = jax.eval_shape(lambda: state)
     restored = checkpoints.restore(tmp_path / "last", shapes)
@@ -92,7 +92,7 @@ def test_a_training_state_comes_back_bit_for_bit(tmp_path: pathlib.Path, optim: 
 def test_the_newest_one_is_restored_and_the_only_one_kept(tmp_path: pathlib.Path) -> None:
     for epoch in (1, 2, 10):
         checkpoints.save(tmp_path, epoch, tree(epoch))
-        assert checkpoints.latest_epoch(tmp_path) == epoch
+        assert checkpoints.latest_step(tmp_path) == epoch
         assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(epoch))
     assert os.listdir(tmp_path) == ["10"]
 
@@ -101,7 +101,7 @@ def test_an_earlier_epoch_replaces_a_later_one(tmp_path: pathlib.Path) -> None:
     """`best` may stand at an epoch that a killed training reached after its `last`, where the resumed one starts."""
     checkpoints.save(tmp_path, 10, tree(10))
     checkpoints.save(tmp_path, 7, tree(7))
-    assert checkpoints.latest_epoch(tmp_path) == 7
+    assert checkpoints.latest_step(tmp_path) == 7
     assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(7))
 
 
@@ -120,7 +120,7 @@ def test_a_relative_folder_will_do(tmp_path: pathlib.Path, monkeypatch: pytest.M
 
 def test_no_checkpoint_is_one_line_and_makes_no_folder(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "run" / "best"
-    assert checkpoints.latest_epoch(folder) is None
+    assert checkpoints.latest_step(folder) is None
     with pytest.raises(RunError) as caught:
         checkpoints.restore(folder, tree(0))
     assert "no checkpoint; run `launch.py train`" in one_line(caught, folder)
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_model_names_an_array_and_both_shapes(tmp_path: 
     message = one_line(caught, tmp_path)
     assert "checkpoint of another model: 2 arrays differ" in message
     assert "params/dense/bias is (4,) float32 there and (5,) float32 in the config" in message
-    assert "use the config it was trained with" in message
+    assert "use the config, and the version of fpclass, that it was trained with" in message
 
 
 def test_a_checkpoint_with_other_layers_names_the_one_that_is_missing(tmp_path: pathlib.Path) -> None:
@@ -160,7 +160,7 @@ def leave_interrupted_save(folder: pathlib.Path, epoch: int) -> pathlib.Path:
 def test_after_an_interrupted_save_the_one_before_is_restored(tmp_path: pathlib.Path) -> None:
     checkpoints.save(tmp_path, 5, tree(5))
     left = leave_interrupted_save(tmp_path, 8)
-    assert checkpoints.latest_epoch(tmp_path) == 5
+    assert checkpoints.latest_step(tmp_path) == 5
     assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(5))
     assert left.exists(), "who only reads must not tidy up: the file may be being written"
     checkpoints.save(tmp_path, 10, tree(10))
@@ -170,7 +170,7 @@ def test_after_an_interrupted_save_the_one_before_is_restored(tmp_path: pathlib.
 
 def test_an_interrupted_first_save_is_no_checkpoint(tmp_path: pathlib.Path) -> None:
     leave_interrupted_save(tmp_path, 5)
-    assert checkpoints.latest_epoch(tmp_path) is None
+    assert checkpoints.latest_step(tmp_path) is None
 
 
 RESTORER = """
@@ -353,7 +353,7 @@ SAVER = """
 import pathlib, sys
 import jax.numpy as jnp
 from fpclass.train import checkpoints
-epoch = (checkpoints.latest_epoch(pathlib.Path(sys.argv[1])) or 0)
+epoch = (checkpoints.latest_step(pathlib.Path(sys.argv[1])) or 0)
 while True:
     epoch += 1
     state = {name: jnp.full((300, 400), float(epoch)) for name in "abc"}
@@ -374,7 +374,7 @@ def test_a_kill_in_the_middle_of_saving_costs_at_most_that_save(tmp_path: pathli
         time.sleep(delay_seconds)
         os.kill(process.pid, signal.SIGKILL)
         finished = max([3, *(int(line) for line in process.stdout)])
-    epoch = checkpoints.latest_epoch(tmp_path)
+    epoch = checkpoints.latest_step(tmp_path)
     assert epoch in (finished, finished + 1)
     like = {name: jnp.zeros((300, 400)) for name in "abc"}
     state = checkpoints.restore(tmp_path, like)

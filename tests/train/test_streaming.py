@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 from small_training import (
     EVERYTHING,
-    NUM_TRAIN,
     SIZE,
     assert_equal_trees,
     engine_of,
@@ -33,15 +32,10 @@ from fpclass import cli
 from fpclass.data import cache
 from fpclass.experiment import from_json
 from fpclass.models.build import build_model
-from fpclass.parallel import member_mesh
 from fpclass.train.device_engine import epoch_batches
-from fpclass.train.engine import fit
-from fpclass.train.host_engine import make_host_engine, make_host_predict, make_host_train_epoch
 from fpclass.train.inputs import streaming
 from fpclass.train.inputs.streaming import is_streamed, put_dataset
-from fpclass.train.members import one_after_the_other, stack_members
-from fpclass.train.placement import needs_host_loop
-from fpclass.train.state import PADDING
+from fpclass.train.stream_engine import make_stream_engine, make_stream_predict
 
 STREAM = "--config.data.memory_gb=1e-9"
 AUGMENTED = EVERYTHING | {
@@ -87,7 +81,7 @@ def window_bytes(request, monkeypatch):
 @functools.cache
 def streamed_engine_of_json(text):
     config = from_json(json.loads(text), "test")
-    return make_host_engine(build_model(config.model, 2, SIZE), config, is_by_batch=needs_host_loop(config))
+    return make_stream_engine(build_model(config.model, 2, SIZE), config)
 
 
 def streamed_engine_of(config):
@@ -125,13 +119,13 @@ def test_batches_and_their_order_are_the_same(on_disk, monkeypatch):
         seen.append(parts)
         return original(images, parts, mesh)
 
-    monkeypatch.setattr("fpclass.train.host_engine.read_windows", spy)
+    monkeypatch.setattr("fpclass.train.stream_engine.read_windows", spy)
     monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
     config = small_config(train__num_epochs=1)
     run_streamed(config, on_disk)
     expected = np.asarray(epoch_batches(member(), jnp.asarray(0), 8)).ravel()
     np.testing.assert_array_equal(seen[0].ravel()[: len(expected)], expected)
-    assert (seen[0].ravel()[len(expected) :] == PADDING).all()
+    np.testing.assert_array_equal(seen[0].ravel()[len(expected) :], expected[-8:], "filled up with the last batch")
     assert seen[0].shape == (2, 16), "three batches in windows of two"
 
 
@@ -167,69 +161,34 @@ def test_predictions_are_the_same(dataset, on_disk, window_bytes, num_rows, monk
 
 @pytest.mark.slow
 def test_convolutions_are_the_same_streamed_resident_and_resumed(dataset, on_disk, monkeypatch):
-    """Batch by batch both ways, bit for bit; and what one compiled loop over all of them gives, but for rounding."""
     monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
     monkeypatch.setattr("fpclass.train.predict.EVAL_BATCH", 4)
     config = small_config(**CONVOLUTIONS)
-    assert needs_host_loop(config)
     streamed, records = run_streamed(config, on_disk)
-    engine, who = streamed_engine_of(config), member()
-    resident = fit(engine, engine.init(who, dataset), who, dataset, config.train, lambda *_: True)
+    resident, _ = run(config, dataset)
     assert_equal_trees(resident, streamed)
     half, first = run_streamed(config, on_disk, until=1)
     resumed, second = run_streamed(config, on_disk, state=jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half))
     assert_equal_trees(resumed, streamed)
     assert_equal_trees(first + second, records)
-    compiled, _ = run(config, dataset)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), compiled.best, streamed.best)
 
 
-def test_images_on_the_device_are_trained_on_in_no_more_batches_than_there_are(dataset):
-    """A window is filled up with batches of nothing, which cost as much as others."""
-    shapes = []
-
-    def spy(state, member, dataset, batches):
-        shapes.append(batches.shape)
-        of_steps = {name: jnp.ones(len(batches)) for name in ("loss", "weight")}
-        return state, of_steps | {name: jnp.ones((len(batches), 2)) for name in ("correct", "predicted")}
-
-    config = small_config()
-    state = engine_of(config).init(member(), dataset)
-    _, record = make_host_train_epoch(spy, config, None)(state, member(), dataset)
-    assert shapes == [(1, 8)] * 3
-    assert record["step_loss"].shape == (3,)
-
-
-def test_prediction_brings_images_and_weights_to_the_device_once(dataset):
-    """And not with every batch, as a compiled function does with NumPy arrays."""
+def test_prediction_brings_weights_to_the_device_once(on_disk, monkeypatch):
+    """And not with every window, as a compiled function does with NumPy arrays."""
     kinds = []
 
-    class Spy:
-        def __call__(self, params, batch_stats, images, rows):
-            kinds.append({type(x) for x in (params["w"], images)})
-            return jnp.zeros((len(rows), 2))
+    def spy(params, batch_stats, images, rows):
+        kinds.append(type(params["w"]))
+        return jnp.zeros((len(rows), 2))
 
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", lambda function: function)
-        predict = make_host_predict(Spy(), None, is_by_batch=True)
-    logits = predict({"w": np.ones(3)}, {}, np.asarray(dataset.images), np.arange(600) % 40)
-    assert logits.shape == (600, 2)
+        predict = make_stream_predict(spy, None)
+    logits = predict({"w": np.ones(3)}, {}, on_disk.images, np.arange(1200) % 40)
+    assert logits.shape == (1200, 2)
     assert len(kinds) == 3
-    assert all(issubclass(kind, jax.Array) for one in kinds for kind in one)
-
-
-@pytest.mark.slow
-def test_one_after_the_other_each_member_is_as_alone(on_disk):
-    config = small_config(**AUGMENTED)
-    mesh = member_mesh(1)
-    engine = one_after_the_other(streamed_engine_of(config), mesh)
-    people = [member(seed=0), member(seed=5, rows=range(3, NUM_TRAIN))]
-    stacked = stack_members(people, mesh)
-    states = engine.init(stacked, on_disk)
-    states = fit(engine, states, stacked, on_disk, config.train, lambda *_: True)
-    for position, who in enumerate(people):
-        alone, _ = run_streamed(config, on_disk, who)
-        assert_equal_trees(alone, jax.tree.map(lambda x, p=position: x[p], states))
+    assert all(issubclass(kind, jax.Array) for kind in kinds)
 
 
 def without_time(folder: pathlib.Path) -> str:

@@ -19,7 +19,7 @@ from fpclass.config import flatten
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.models.build import build_model
 from fpclass.run.train import make_member
-from fpclass.train.device_engine import epoch_batches, make_judge, make_parts
+from fpclass.train.device_engine import epoch_batches, make_functions, make_judge
 from fpclass.train.inputs import image_inputs
 from fpclass.train.predict import make_predict, make_views
 from fpclass.train.step import make_draw_batch
@@ -116,7 +116,7 @@ JUDGED = ("train.early_stopping", "train.patience", "train.selection_metric", "o
 PREDICTED = ("predict.flip", "predict.shift_px", "predict.averaging")
 ELSEWHERE = {
     "the same results, by their tests": (
-        "model.conv_form", "train.accumulate", "train.remat", "train.num_devices", "train.checkpoint_every_epochs",
+        "model.conv_form", "train.accumulate", "train.remat", "train.num_devices", "train.checkpoint_seconds",
         "train.eval_every_epochs", "finetune.cache_gb", "data.memory_gb", "hardware.",
     ),
     "of networks with weights: tests/train/test_task.py, tests/train/test_subclasses.py": (
@@ -145,13 +145,13 @@ def changed(settings):
 def trained(settings):
     """Parameters, averaged ones where there are any, and losses after all epochs of a tiny training."""
     config, dataset = changed(settings), noise_dataset()
-    parts = make_parts(build_model(config.model, 2, SIZE), config)
+    functions = make_functions(build_model(config.model, 2, SIZE), config)
     who = member(config.seed)
-    state, losses = parts.init(who, dataset), []  # not compiled: its operations are those of all trainings here
-    steps = [jax.jit(step) for step in parts.train_steps]
+    state, losses = functions.init(who, dataset), []  # not compiled: its operations are those of all trainings here
+    steps = [jax.jit(step) for step in functions.train_steps]
     for epoch in range(config.train.num_epochs):
         for rows in epoch_batches(who, jnp.int32(epoch), config.train.batch_size):
-            state, sums = steps[parts.plan.phase_at(epoch)](state, who, dataset, rows)
+            state, sums = steps[functions.plan.phase_at(epoch)](state, who, dataset, rows)
             losses.append(sums["loss"])
         state = state.replace(epoch=state.epoch + 1)
     leaves = jax.tree.leaves((state.params, state.batch_stats, state.average))
@@ -232,7 +232,7 @@ UNSURE = (0.6, 0.1)
 def fresh(decay):
     """The state that a training starts from."""
     config = config_of(train__ema_decay=decay)
-    return make_parts(build_model(config.model, 2, SIZE), config).init(member(), noise_dataset())
+    return make_functions(build_model(config.model, 2, SIZE), config).init(member(), noise_dataset())
 
 
 def judged(evaluations, **changes):
@@ -293,8 +293,8 @@ def test_a_step_goes_as_far_as_the_plateau_says():
         noise_dataset(),
         member(),
     )
-    parts = make_parts(build_model(config.model, 2, SIZE), config)
-    start, step, ways = parts.init(who, dataset), jax.jit(parts.train_steps[0]), []
+    functions = make_functions(build_model(config.model, 2, SIZE), config)
+    start, step, ways = functions.init(who, dataset), jax.jit(functions.train_steps[0]), []
     for scale in (1.0, 0.2):
         state, _ = step(
             start.replace(plateau=start.plateau._replace(scale=jnp.float32(scale))), who, dataset, jnp.arange(8)
@@ -317,8 +317,8 @@ def test_the_average_is_of_the_weights_after_every_step():
     """By hand in NumPy: its memory is (1 + t) / (10 + t) of itself at step t, and never more than `train.ema_decay`."""
     decay, shares = 0.2, (1 / 10, 2 / 11, 0.2)  # 3 / 12 is more than 0.2
     config, dataset, who = changed((("train.ema_decay", decay),)), noise_dataset(), member()
-    parts = make_parts(build_model(config.model, 2, SIZE), config)
-    state, step = parts.init(who, dataset), jax.jit(parts.train_steps[0])
+    functions = make_functions(build_model(config.model, 2, SIZE), config)
+    state, step = functions.init(who, dataset), jax.jit(functions.train_steps[0])
     expected = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
     for share, rows in zip(shares, epoch_batches(who, jnp.int32(0), config.train.batch_size), strict=True):
         state, _ = step(state, who, dataset, rows)

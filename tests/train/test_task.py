@@ -91,7 +91,7 @@ def flags(blobs: pathlib.Path, **changes: object) -> list[str]:
         "data.root": blobs, "data.image_size": "(32,24)", "model.name": "tiny", "model.weights": "tiny",
         "model.dense_features": "()", "train.num_epochs": 4, "train.batch_size": 8, "train.eval_every_epochs": 1,
         "train.early_stopping": "restore_best", "evaluate.num_resamples": 50, "explain.num_images": 1,
-        "train.checkpoint_every_epochs": 1, "hardware.together": "sequential",
+        "train.checkpoint_seconds": 0.0, "hardware.together": "sequential",
     } | {key.replace("__", "."): value for key, value in changes.items()}  # fmt: skip
     return [f"--config.{key}={value}" for key, value in values.items()]
 
