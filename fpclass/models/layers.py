@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from fpclass.models.convolution import ORDER, convolution
 from fpclass.models.depthwise import Padding, depthwise
+from fpclass.models.normalisation import batch_normalised
 from fpclass.models.polyphase import conv_relu_pool
 
 Maps = Float[Array, "n _h _w _c"]
@@ -195,25 +196,21 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if self.mode == "frozen":
             scale, bias = lax.stop_gradient((scale, bias))
-        mean, var = running_mean.value, running_var.value
-        if train and self.mode == "train":
-            axes = tuple(range(x.ndim - 1))
-            is_any = jnp.array(True) if mask is None else jnp.any(mask)
-            where = None
-            if mask is not None:
-                # Where no row counts (a part of a batch that is nothing but padding) the statistics stay as they are;
-                # those of the padding are only computed so that no derivative divides by nothing.
-                where = (mask | ~is_any).reshape(mask.shape + (1,) * (x.ndim - 1))
-            mean, var = jnp.mean(x, axes, where=where), jnp.var(x, axes, where=where)
-            if not self.is_initializing():
-                rows = x.shape[0] if mask is None else jnp.sum(mask)
-                count = rows * (x.size // (x.shape[0] * x.shape[-1]))
-                new_var = var * count / jnp.maximum(count - 1, 1) if self.unbiased else var
-                keep = jnp.where(is_any, self.momentum, 1.0)
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * new_var
-            mean, var = jnp.where(is_any, mean, running_mean.value), jnp.where(is_any, var, running_var.value)
-        return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(dtype)
+        if not (train and self.mode == "train"):
+            mean, var = running_mean.value, running_var.value
+            return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(dtype)
+        mask = jnp.ones(x.shape[0], bool) if mask is None else mask
+        # Where no row counts (a part of a batch that is nothing but padding) the running statistics stay as they are;
+        # those of the padding are only computed so that nothing is divided by nothing.
+        is_any = jnp.any(mask)
+        y, mean, var = batch_normalised(x, scale, bias, (mask | ~is_any).astype(x.dtype), self.epsilon)
+        if not self.is_initializing():
+            count = jnp.sum(mask) * (x.size // (x.shape[0] * x.shape[-1]))
+            new_var = var * count / jnp.maximum(count - 1, 1) if self.unbiased else var
+            keep = jnp.where(is_any, self.momentum, 1.0)
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean
+            running_var.value = keep * running_var.value + (1 - keep) * new_var
+        return y.astype(dtype)
 
 
 def dense(features: int, name: str) -> nn.Dense:

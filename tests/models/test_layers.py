@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fpclass.models.layers import BatchNorm, stage
+from fpclass.models.normalisation import batch_normalised
 
 X = jax.random.normal(jax.random.key(0), (6, 5)) * 3 + 1
 
@@ -85,3 +86,35 @@ def test_stage_can_be_read_and_differentiated_by():
 
 def test_stage_costs_nothing_where_nobody_asks():
     np.testing.assert_array_equal(Staged().apply({}, jnp.ones((1, 2, 2, 1))), jnp.full((1, 2, 2, 1), 6.0))
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 3)], ids=["maps", "features"])
+@pytest.mark.parametrize("counted", [6, 4, 1], ids=["all", "some", "one"])
+def test_the_derivative_of_batch_norm_is_that_of_its_definition(shape, counted):
+    def defined(x, scale, bias, weights):
+        w = weights.reshape(-1, *[1] * (x.ndim - 1)) * jnp.ones_like(x)
+        axes = tuple(range(x.ndim - 1))
+        mean = (x * w).sum(axes) / w.sum(axes)
+        var = ((x - mean) ** 2 * w).sum(axes) / w.sum(axes)
+        return (x - mean) / jnp.sqrt(var + 1e-3) * scale + bias, mean, var
+
+    def loss(function, x, scale, bias):
+        y, mean, var = function(x, scale, bias)
+        return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.cos(mean)) + jnp.sum(jnp.exp(var))  # of padding's results too
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 3)
+        args = [jax.random.normal(key, size, jnp.float64) for key, size in zip(keys, (shape, 3, 3), strict=True)]
+        weights = (jnp.arange(6) < counted).astype(jnp.float64)
+        values, gradients = zip(
+            *(
+                jax.value_and_grad(lambda *a, f=f: loss(f, *a), (0, 1, 2))(*args)
+                for f in (
+                    lambda x, scale, bias: batch_normalised(x, scale, bias, weights, 1e-3),
+                    lambda x, scale, bias: defined(x, scale, bias, weights),
+                )
+            ),
+            strict=True,
+        )
+        assert float(values[0]) == pytest.approx(float(values[1]), rel=1e-12)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), *gradients)
