@@ -138,7 +138,7 @@ def get_config() -> ConfigDict:
     optim.learning_rate = 1e-3                # at its highest
     optim.momentum = 0.9                      # sgd, rmsprop
     optim.nesterov = False                    # sgd: look ahead along the momentum
-    optim.weight_decay = 0.0                  # adamw, sgd: decoupled, not on biases and batch norm
+    optim.weight_decay = 0.0                  # adamw, sgd: decoupled, on kernels alone
     optim.gradient_clip_norm = 0.0            # global norm; 0 turns it off
     optim.schedule = "constant"               # constant | cosine | linear (fall to 0) | plateau
     optim.warmup_epochs = 0.0                 # cosine, linear: linear rise from 0

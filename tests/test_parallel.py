@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from fpclass.compilation import keep_programs
 from fpclass.errors import ConfigError
 from fpclass.files import cache_dir
 from fpclass.models.build import build_model
+from fpclass.train import placement
 from fpclass.train.device_engine import make_engine
 from fpclass.train.members import divide_over_devices, stack_members
 from fpclass.train.placement import batched_form
@@ -96,7 +98,10 @@ def eight_devices(file: str) -> None:
         saved |= {f"{name}/step": state.step, f"{name}/rows": who.train_rows}
         saved |= {f"{name}/devices": len(state.step.sharding.device_set)}
     config = small_config(optim__name="sgd", model__batch_norm=True, augment__flip_probability=0.5)
-    for name, num_devices in (("whole", 1), ("divided", 4)):
+    config.model.conv_form, config.model.conv_features = "direct", (16,)  # so that most of the work is the network's
+    ways = {"whole": (1, 1), "divided": (4, 1), "whole in parts": (1, 2), "divided in parts": (4, 2)}
+    for name, (num_devices, accumulate) in ways.items():
+        config.train.accumulate = accumulate
         mesh = parallel.batch_mesh(num_devices)
         who, dataset = parallel.put((people[0], data), mesh)
         engine = make_engine(build_model(config.model, 2, SIZE), config, mesh)
@@ -104,8 +109,13 @@ def eight_devices(file: str) -> None:
         for _ in range(2):
             state, _ = engine.train_epoch(state, who, dataset)
         saved |= named(f"{name}/params", parallel.fetch((state.params, state.batch_stats)))
-        program = engine.train_parts[0].lower(state, who, dataset, 0, 3).compile().as_text()
-        saved[f"{name}/sums"] = len(re.findall(r"all-reduce", program))
+        program = engine.train_parts[0].lower(state, who, dataset, 0, 3).compile()
+        saved[f"{name}/sums"] = len(re.findall(r"all-reduce", program.as_text()))
+        predicted = engine.predict.lower(state.params, state.batch_stats, dataset.images, np.arange(40)).compile()
+        saved |= {f"{name}/flops": program.cost_analysis()["flops"]}
+        saved |= {f"{name}/flops of prediction": predicted.cost_analysis()["flops"]}
+        logits = parallel.fetch(engine.predict(state.params, state.batch_stats, dataset.images, np.arange(40)))
+        saved[f"{name}/logits"] = logits
     np.savez(file, **saved)
 
 
@@ -146,11 +156,23 @@ def test_members_that_fill_up_devices_do_not_train(on_eight):
         assert (params[:5] != fresh[:5]).any()
 
 
-def test_a_batch_over_four_devices_equals_one_device(on_eight):
+@pytest.mark.parametrize("parts", ["", " in parts"], ids=["at once", "in parts"])
+def test_a_batch_over_four_devices_equals_one_device(on_eight, parts):
     """Over two epochs of SGD with batch norm, whose statistics are those of the whole batch, not of each device's."""
-    assert on_eight["divided/sums"] > on_eight["whole/sums"] == 0, "gradients are summed over devices"
-    for divided, whole in zip(of(on_eight, "divided/params"), of(on_eight, "whole/params"), strict=True):
-        np.testing.assert_allclose(divided, whole, rtol=0, atol=1e-5 * max(np.abs(whole).max(), 1))
+    divided, whole = f"divided{parts}", f"whole{parts}"
+    assert on_eight[f"{divided}/sums"] > on_eight[f"{whole}/sums"] == 0, "gradients are summed over devices"
+    for a, b in zip(of(on_eight, f"{divided}/params"), of(on_eight, f"{whole}/params"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(np.abs(b).max(), 1))
+    np.testing.assert_allclose(on_eight[f"{divided}/logits"], on_eight[f"{whole}/logits"], atol=1e-4)
+    for work in ("flops", "flops of prediction"):
+        assert on_eight[f"{divided}/{work}"] < 0.5 * on_eight[f"{whole}/{work}"], "each device has its share"
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):
+    monkeypatch.setattr(placement, "batch_mesh", lambda _: types.SimpleNamespace(size=4))
+    config = small_config(train__batch_size=24, train__accumulate=4, train__num_devices=4)
+    with pytest.raises(ConfigError, match=r"train\.batch_size is 24: .*4 parts for 4 devices.*a multiple of 16"):
+        placement.place_run(config, None, None)
 
 
 def test_more_devices_than_there_are():

@@ -72,9 +72,9 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
 
     started = time.perf_counter()
     config = load_config(args.config, overrides)
-    check_network(config)
     with contextlib.ExitStack() as stack:
-        is_first = join_processes(args)
+        is_first = join_processes(args)  # before anything asks which devices there are
+        check_network(config)
         if not is_first:  # computes the same in a folder that nobody sees
             args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
         run = Run.create(args.workdir or f"runs/{config.name}", config)

@@ -21,7 +21,7 @@ from fpclass.config import Config
 from fpclass.models.network import Network
 from fpclass.train.engine import Engine, Epoch, TrainPart
 from fpclass.train.finetune import Plan, make_plan
-from fpclass.train.inputs import feature_inputs, image_inputs
+from fpclass.train.inputs import feature_inputs, image_inputs, spread
 from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.memory import check_fits
 from fpclass.train.optim import make_optimizer, make_plateau
@@ -85,19 +85,12 @@ def make_functions(
     Raises:
       ConfigError: values of `optim` or `finetune` that do not fit the network or each other.
     """
-
-    def shard(batch: Array) -> Array:
-        if batch_mesh is None:
-            return batch
-        spread = jax.sharding.NamedSharding(batch_mesh, jax.sharding.PartitionSpec("batch"))
-        return lax.with_sharding_constraint(batch, spread)
-
     plan = make_plan(model, config, num_cached)
-    inputs = feature_inputs(shard) if num_cached else image_inputs(config, shard)
+    inputs = spread(feature_inputs() if num_cached else image_inputs(config), batch_mesh)
     return Functions(
         init=make_init(model, config, inputs, plan),
         train_steps=tuple(make_train_step(model, config, inputs, plan, phase) for phase in range(plan.num_phases)),
-        predict=make_predict(model, config, inputs.plain),
+        predict=make_predict(model, config, inputs),
         plan=plan,
     )
 

@@ -61,9 +61,9 @@ def fitted_batch(config: Config, num_images: int, num_devices: int = 1) -> Confi
     and so the same order of additions, as among others.
 
     Args:
-      num_devices: that share every batch; it stays divisible by them, and by `train.accumulate`.
+      num_devices: that share every part of a batch (`train.accumulate`), which stays divisible.
     """
-    step = math.lcm(config.train.accumulate, num_devices)
+    step = config.train.accumulate * num_devices
     largest = math.ceil(max(num_images, 1) / step) * step
     if config.train.batch_size <= largest:
         return config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
 import optax.contrib
@@ -30,7 +32,8 @@ def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
 def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
     """The optimiser with weight decay, from the section `optim`; its updates are to be multiplied by -learning rate.
 
-    Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases and batch norm.
+    Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and pulls at kernels alone: not at biases, norms,
+    scales, positions or class tokens.
 
     Raises:
       ConfigError: weight decay or Nesterov momentum asked of one that has none here.
@@ -48,8 +51,19 @@ def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
         raise ConfigError(f"optim.weight_decay is {decay} but optim.name is {name!r}: choose adamw or sgd, or 0")
     parts = [builders[name]()]
     if decay:
-        parts.append(optax.add_decayed_weights(decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)))
+        parts.append(optax.add_decayed_weights(decay, mask=kernels))
     return optax.chain(*parts)
+
+
+def kernels(params: PyTree) -> PyTree:
+    """Which of these parameters, nested or by path, are kernels of convolutions, dense layers and attention."""
+
+    def is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
+        del leaf
+        name = path[-1].key
+        return (name[-1] if isinstance(name, tuple) else name) == "kernel"
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
 def clip_gradients(gradients: PyTree, optim_config: Config) -> PyTree:

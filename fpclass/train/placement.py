@@ -16,7 +16,7 @@ from fpclass.config import Config
 from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import Table
-from fpclass.errors import RunError
+from fpclass.errors import ConfigError, RunError
 from fpclass.models.build import has_matrix_form, matrix_form
 from fpclass.models.network import HEAD
 from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
@@ -43,11 +43,18 @@ def place_run(config: Config, table: Table, images: Images) -> Placement:
     """Places one training.
 
     Raises:
-      ConfigError, WeightsError: as `make_task` and `parallel.batch_mesh`.
+      ConfigError, WeightsError: as `make_task` and `parallel.batch_mesh`; or a batch that cannot be divided.
       TrainingError: there is not enough memory.
     """
     mesh = batch_mesh(config.train.num_devices)
-    config = fitted_batch(config, len(table), mesh.size if mesh else 1)
+    num_devices = mesh.size if mesh else 1
+    if config.train.batch_size % (config.train.accumulate * num_devices):
+        raise ConfigError(
+            f"train.batch_size is {config.train.batch_size}: it cannot be divided into train.accumulate="
+            f"{config.train.accumulate} parts for {num_devices} devices (train.num_devices); take a multiple of "
+            f"{config.train.accumulate * num_devices}"
+        )
+    config = fitted_batch(config, len(table), num_devices)
     with told_in_one_line(config):
         task = make_task(config, table, images)
         dataset = put_dataset(task.dataset, mesh)

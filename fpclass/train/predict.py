@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
 from fpclass.train.finetune import compute_in
+from fpclass.train.state import Inputs
 
 EVAL_BATCH = 256
 """Images that are evaluated at once, at most."""
@@ -24,13 +25,11 @@ EVAL_VALUES = EVAL_BATCH * 120 * 80
 Predict = Callable[[PyTree, PyTree, Any, Any], Array]
 
 
-def make_predict(
-    model: nn.Module, config: Config, take: Callable[[Array, Int[Array, " n"]], Array] | None = None
-) -> Predict:
+def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None) -> Predict:
     """Makes the function from images to logits, for evaluation, submission and single files alike.
 
     The config's `data` tells how images are normalised, its `predict` over which views of an image the prediction is
-    averaged (test-time augmentation). `take` is (images, rows) -> what the network takes, by default normalised images.
+    averaged (test-time augmentation). `inputs` make what the network takes of rows, by default normalised images.
 
     Returns:
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
@@ -42,11 +41,11 @@ def make_predict(
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
         return normalise(images[rows], mean, std)
 
-    def apply(variables: PyTree, inputs: Array) -> Float[Array, "b k"]:
-        return cast(Array, model.apply(variables, inputs, train=False)).astype(jnp.float32)
+    def apply(variables: PyTree, taken: Array) -> Float[Array, "b k"]:
+        return cast(Array, model.apply(variables, taken, train=False)).astype(jnp.float32)
 
-    def logits_of(variables: PyTree, inputs: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        each = [apply(variables, view(inputs)) for view in views]
+    def logits_of(variables: PyTree, taken: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        each = [apply(variables, view(taken)) for view in views]
         if len(each) == 1:
             return each[0]
         if config.predict.averaging == "logits":
@@ -56,9 +55,11 @@ def make_predict(
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
         size = eval_batch(images.shape, len(rows))
+        if inputs:
+            size = math.ceil(size / inputs.num_devices) * inputs.num_devices
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
-        inputs = take or normalised
-        logits = lax.map(lambda part: logits_of(variables, compute_in(inputs(images, part), dtype)), padded)
+        take = inputs.plain if inputs else normalised
+        logits = lax.map(lambda part: logits_of(variables, compute_in(take(images, part), dtype)), padded)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict

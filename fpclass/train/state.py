@@ -59,11 +59,15 @@ class Inputs:
       draw: (member, epoch, dataset, rows [B]) -> batch for training.
       plain: (images of the data set, rows [n]) -> batch for evaluation.
       shape: data set -> shape of one example.
+      shard: spreads the first axis of a batch over the devices that share it.
+      num_devices: how many these are.
     """
 
     draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
     plain: Callable[[Array, Int[Array, " n"]], Array]
     shape: Callable[[Dataset], tuple[int, ...]]
+    shard: Callable[[Array], Array] = lambda batch: batch
+    num_devices: int = 1
 
 
 @flax.struct.dataclass

@@ -31,7 +31,7 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
     """
     optimizer = make_optimizer(config.optim)
     schedule = make_schedule(config.optim, config.train.num_epochs)
-    gradients_of = make_gradients(model_of_phase(model, config, plan, phase), config)
+    gradients_of = make_gradients(model_of_phase(model, config, plan, phase), config, inputs.shard)
     draw_batch, subclasses = make_draw_batch(config, inputs), subclass_counts(config)
 
     def train_step(
@@ -93,7 +93,9 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
     return draw_batch
 
 
-def make_gradients(model: nn.Module, config: Config) -> Callable[..., tuple[Array, Array, PyTree, list[Any]]]:
+def make_gradients(
+    model: nn.Module, config: Config, shard: Callable[[Array], Array] = lambda batch: batch
+) -> Callable[..., tuple[Array, Array, PyTree, list[Any]]]:
     """Makes `gradients_of(groups, resting, state, images, targets, weights, member)`.
 
     It returns the loss, the logits [B, K], the updated batch statistics, and the gradients of the groups. With
@@ -137,7 +139,8 @@ def make_gradients(model: nn.Module, config: Config) -> Callable[..., tuple[Arra
         def one_part(carry: Any, part: Any) -> Any:
             batch_stats, loss, gradients = carry
             (i, *batch) = part
-            result = differentiate(groups, resting, batch_stats, *batch, total, jax.random.fold_in(key, i))
+            own = map(shard, batch)  # or every device would compute the whole part
+            result = differentiate(groups, resting, batch_stats, *own, total, jax.random.fold_in(key, i))
             (part_loss, (logits, batch_stats)), part_gradients = result
             return (batch_stats, loss + part_loss, jax.tree.map(jnp.add, gradients, part_gradients)), logits
 

@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import base
 from fpclass.errors import ConfigError
-from fpclass.train.optim import clip_gradients, make_optimizer, make_plateau, make_schedule
+from fpclass.models.build import build_model
+from fpclass.models.network import variable_shapes
+from fpclass.train.optim import clip_gradients, kernels, make_optimizer, make_plateau, make_schedule
 
 RATE = 0.1
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.array([1.0, -1.0])}
@@ -88,6 +91,19 @@ def test_sgd_with_momentum(momentum: float) -> None:
             value = value - RATE * velocity
         expected[name] = value
     assert_close(run_steps(name="sgd", momentum=momentum)[-1], expected)
+
+
+@pytest.mark.parametrize("name", ["swin_t", "vit_b_16", "convnext_tiny"])
+def test_the_decay_pulls_at_kernels_alone(name: str) -> None:
+    """Positions, class tokens and scales have more than one axis too."""
+    config = base.get_config().model
+    config.name = name
+    shapes = variable_shapes(build_model(config, 2, (224, 224)), (224, 224, 3))["params"]
+    chosen = {path for path, is_kernel in flatten_dict(kernels(shapes)).items() if is_kernel}
+    assert {path[-1] for path in chosen} == {"kernel"}
+    others = {path[-1] for path, leaf in flatten_dict(shapes).items() if path not in chosen and leaf.ndim > 1}
+    assert others <= {"position_bias", "class_token", "position_embedding"}
+    assert kernels(flatten_dict(shapes)) == flatten_dict(kernels(shapes)), "by path, as the engine has them"
 
 
 def test_the_decay_of_sgd_does_not_enter_the_momentum_and_spares_biases() -> None:

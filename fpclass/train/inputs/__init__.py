@@ -5,30 +5,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
+from fpclass.parallel import BATCH
 from fpclass.train.keys import augmentation_keys, mirrored_in, view_in, view_keys
 from fpclass.train.state import Dataset, Inputs, Member
 
 
-def image_inputs(config: Config, shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
-    """Images, augmented in training as the config says; `shard` spreads the first axis of a batch over devices."""
+def image_inputs(config: Config) -> Inputs:
+    """Images, augmented in training as the config says."""
     mean, std = config.data.mean, config.data.std
     augment = make_augment_epoch(config)
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
-        return augment(member.seed, epoch, rows, shard(dataset.images[rows]), dataset.labels[rows])
+        return augment(member.seed, epoch, rows, dataset.images[rows], dataset.labels[rows])
 
     return Inputs(
         draw=draw,
         plain=lambda images, rows: normalise(images[rows], mean, std),
         shape=lambda dataset: dataset.images.shape[1:],
+    )
+
+
+def spread(inputs: Inputs, mesh: Mesh | None) -> Inputs:
+    """The same inputs, of which each device of a mesh with the axis "batch" makes its own share; None: one device."""
+    if mesh is None:
+        return inputs
+    sharding = NamedSharding(mesh, PartitionSpec(BATCH))
+
+    def shard(batch: Array) -> Array:
+        return lax.with_sharding_constraint(batch, sharding)
+
+    return dataclasses.replace(
+        inputs,
+        draw=lambda member, epoch, dataset, rows: shard(inputs.draw(member, epoch, dataset, shard(rows))),
+        plain=lambda images, rows: shard(inputs.plain(images, shard(rows))),
+        shard=shard,
+        num_devices=mesh.size,
     )
 
 
@@ -50,12 +72,12 @@ def make_augment_epoch(config: Config) -> Callable[..., Array]:
     return augment_epoch
 
 
-def feature_inputs(shard: Callable[[Array], Array] = lambda batch: batch) -> Inputs:
+def feature_inputs() -> Inputs:
     """Cached features [N, views, …]: in training the augmented views in turn, in evaluation the plain one."""
 
     def draw(member: Member, epoch: Int[Array, ""], dataset: Dataset, rows: Int[Array, " B"]) -> Array:
         num_views = dataset.images.shape[1] - 1
-        return shard(dataset.images[rows, view_in(epoch, rows, num_views) if num_views else 0])
+        return dataset.images[rows, view_in(epoch, rows, num_views) if num_views else 0]
 
     return Inputs(
         draw=draw,
