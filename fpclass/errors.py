@@ -42,6 +42,10 @@ class LossError(TrainingError):
     """The loss of every training that was going on is not a number any more."""
 
 
+class MemoryShortage(TrainingError):
+    """A training needs more memory than there is."""
+
+
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "OUT_OF_MEMORY", "bad_alloc")
 """What XLA, CUDA and C++ say where memory is not enough."""
 

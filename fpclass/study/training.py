@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,11 +12,11 @@ import numpy as np
 
 from fpclass import files
 from fpclass.config import Config
-from fpclass.console import Interruption
+from fpclass.console import Interruption, say
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
-from fpclass.errors import LossError
+from fpclass.errors import LossError, MemoryShortage
 from fpclass.experiment import needs_selection
-from fpclass.parallel import agree, fetch, is_first_process, put
+from fpclass.parallel import agree, fetch, is_first_process, num_processes, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_start, describe_model
@@ -37,6 +38,7 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
       DataError: the people cannot be divided like that.
       RunError: the folder cannot be written to, or the data have changed.
       LossError: the loss of a member is not finite; the others are trained.
+      MemoryShortage: a round of one member per device needs more memory than there is.
     """
     config = study.configs[name]
     members = study.members(name)
@@ -52,15 +54,32 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(study.path("members") / name)
     failures: list[str] = []
-    for positions in unfinished.first([trainee.name for trainee in trainees], rounds):
-        failed = _train_round([trainees[i] for i in positions], placement, config, unfinished, interruption, on_epoch)
+    todo = unfinished.first([trainee.name for trainee in trainees], rounds)
+    while todo:
+        own = [trainees[i] for i in todo[0]]
+        try:
+            failed = _train_round(own, placement, config, unfinished, interruption, on_epoch)
+        except MemoryShortage:
+            if len(own) <= placement.num_members or num_processes() > 1:
+                raise
+            todo = halved(todo)
+            say(f"{name}: {len(own)} members at a time need more memory than there is; now {len(todo[0])}")
+            continue
         if failed is None:
             return False
         failures += failed
+        del todo[0]
     if failures:
         others = f"; and {len(failures) - 1} more of {len(members)} members" if len(failures) > 1 else ""
         raise LossError(failures[0] + others)
     return True
+
+
+def halved(rounds: list[list[int]]) -> list[list[int]]:
+    """The same members in order, in rounds of at most half as many as in the first one."""
+    members = [member for members in rounds for member in members]
+    size = math.ceil(len(rounds[0]) / 2)
+    return [members[start : start + size] for start in range(0, len(members), size)]
 
 
 def _train_round(

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import PyTree
 
 from fpclass.config import Config
-from fpclass.errors import TrainingError, is_out_of_memory, one_line
+from fpclass.errors import MemoryShortage, is_out_of_memory, one_line
 from fpclass.parallel import host_memory, memory_limit
 
 
@@ -19,7 +19,7 @@ def told_in_one_line(config: Config) -> Iterator[None]:
     """Turns "out of memory", on the device or of this computer, into an error that names the keys and their values.
 
     Raises:
-      TrainingError: there is not enough memory for the config.
+      MemoryShortage: there is not enough memory for the config.
     """
     try:
         yield
@@ -28,7 +28,7 @@ def told_in_one_line(config: Config) -> Iterator[None]:
             raise
         train, (height, width) = config.train, config.data.image_size
         kind = jax.local_devices()[0].device_kind
-        raise TrainingError(
+        raise MemoryShortage(
             f"out of memory on {kind} ({one_line(error, 150)}): lower train.batch_size (now {train.batch_size}), or "
             f"go through a batch in parts by train.accumulate (now {train.accumulate}), set train.remat=True (now "
             f"{train.remat}; backbones), or lower data.image_size (now {height} x {width})"

@@ -38,6 +38,11 @@ class Placement:
     engine: Engine
     dataset: Dataset
 
+    @property
+    def num_members(self) -> int:
+        """The fewest members that keep all devices busy."""
+        return self.engine.mesh.size if isinstance(self.engine, MemberEngine) else 1
+
 
 def place_run(config: Config, table: Table, images: Images) -> Placement:
     """Places one training.

@@ -17,9 +17,12 @@ from PIL import Image
 from test_cli import launch
 
 from fpclass import cli
+from fpclass.errors import MemoryShortage
 from fpclass.run.folder import Run
 from fpclass.run.train import make_member
+from fpclass.study import training
 from fpclass.study.study import Study, plan_study
+from fpclass.study.training import halved
 
 BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py"
 EXP04_NAME = pathlib.Path(EXP04).stem
@@ -261,6 +264,31 @@ def test_a_member_that_fails_does_not_stop_the_others(blobs, tmp_path, capsys, m
     assert "fold-1-seed-0: loss is not finite in epoch 1, step 1 (batch: img_" in said
     assert [member.is_done for member in Study.open(folder).members(EXP04_NAME)] == [True, False, True]
     assert list(pd.read_csv(folder / "study.csv")["config"]) == ["baseline", EXP04_NAME]
+
+
+def test_rounds_are_halved():
+    assert halved([[0, 1, 2, 3, 4], [5, 6, 7, 8]]) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert halved([[3, 4], [5]]) == [[3], [4], [5]]
+
+
+@pytest.mark.promise
+def test_members_that_do_not_fit_into_memory_train_in_smaller_rounds(blobs, tmp_path, capsys, monkeypatch):
+    """Batched ones: a device that ran out of memory gets half of them at a time, and nothing else changes."""
+    sizes, original = [], training.train_together
+
+    def with_little_memory(trainees, *args, **kwargs):
+        sizes.append(len(trainees))
+        if len(trainees) > 2:
+            raise MemoryShortage("out of memory")
+        return original(trainees, *args, **kwargs)
+
+    monkeypatch.setattr("fpclass.study.training.train_together", with_little_memory)
+    folder = tmp_path / "study"
+    vmap = "--config.hardware.together=vmap"
+    assert cli.main(study_args(blobs, folder, vmap, configs=(BASELINE,), seeds=1)) == 0
+    said = capsys.readouterr().out
+    assert "baseline: 3 members at a time need more memory than there is; now 2" in said
+    assert sizes == [3, 2, 1]
 
 
 @pytest.mark.promise

@@ -1,0 +1,98 @@
+"""Every program lowers for accelerators that are not at hand: no operation and no form that one of them lacks.
+
+XLA's compilers for them are not run; what is checked is what JAX hands to them. The forms are those that the code
+chooses there, which it asks `jax.default_backend` for.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fpclass.experiment import load_config
+from fpclass.models.build import matrix_form
+from fpclass.models.registry import ARCHITECTURES
+from fpclass.train.device_engine import make_evaluate_epoch, make_functions, make_judge, make_train_part
+from fpclass.train.placement import are_batched
+from fpclass.train.state import Dataset, Member
+from fpclass.train.task import build_network
+
+BACKENDS = {"cuda": "gpu", "tpu": "tpu"}
+"""Platform to lower for, and what `jax.default_backend` says there."""
+QUICK = ("footprints/exp24_all_useful", "vehicles_animals/vehicles_airbench", "transfer/linear_probe")
+CONFIGS = [
+    pytest.param(str(path), marks=() if str(path.with_suffix("")).endswith(QUICK) else pytest.mark.slow, id=path.stem)
+    for path in sorted(pathlib.Path("configs").glob("*/*.py"))
+    if not path.stem.startswith("_")
+]
+
+
+def shape(*sizes: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> dict[str, str]:
+    """The lowered text of every program of an engine, as it would be made on that platform."""
+    monkeypatch.setattr(jax, "default_backend", lambda: BACKENDS[platform])
+    num_classes = max(2, len(config.data.classes))
+    device = types.SimpleNamespace(platform=BACKENDS[platform])
+    is_batched = are_batched(config, types.SimpleNamespace(devices=types.SimpleNamespace(flat=[device])))
+    model = build_network(config, num_classes, matrix_form(config.model) if is_batched else None)
+    functions = make_functions(model, config)
+    size = (*config.data.image_size, config.data.channels)
+    sublabels = shape(40) if config.model.subclasses else None
+    dataset: Any = Dataset(shape(40, *size, dtype=jnp.uint8), shape(40), {}, sublabels)
+    member: Any = Member(
+        shape(dtype=jnp.uint32), shape(20), shape(10), shape(10), shape(num_classes, dtype=jnp.float32)
+    )
+    state = jax.eval_shape(functions.init, member, dataset)
+
+    def stacked(tree: Any) -> Any:
+        return jax.tree.map(lambda x: shape(3, *x.shape, dtype=x.dtype), tree) if is_batched else tree
+
+    calls = {
+        f"train {i}": (make_train_part(step, config), (state, member), (dataset, shape(), shape()))
+        for i, step in enumerate(functions.train_steps)
+    }
+    evaluate = make_evaluate_epoch(functions.predict, make_judge(config), config)
+    calls["init"] = (functions.init, (member,), (dataset,))
+    calls["evaluate"] = (evaluate, (state, member), (dataset,))
+    calls["predict"] = (functions.predict, (state.params, state.batch_stats), (dataset.images, shape(40)))
+    texts = {}
+    for name, (function, mapped, shared) in calls.items():
+        whole = jax.vmap(function, (0,) * len(mapped) + (None,) * len(shared)) if is_batched else function
+        traced = jax.jit(whole).trace(*stacked(mapped), *shared)
+        texts[name] = traced.lower(lowering_platforms=(platform,)).as_text()
+    return texts
+
+
+@pytest.mark.parametrize("platform", BACKENDS)
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_recipe_lowers(path: str, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in programs(load_config(path), monkeypatch, platform).items():
+        assert "stablehlo" in text, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", BACKENDS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_lowers(name: str, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(
+        "configs/base.py",
+        [f"--config.model.name={name}", "--config.data.image_size=(224,224)", "--config.data.channels=3",
+         "--config.data.classes=('0','1')"],
+    )  # fmt: skip
+    programs(config, monkeypatch, platform)
+
+
+def test_accelerators_get_the_library_s_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a single network are convolutions, with XLA's own gradients; depthwise ones are grouped."""
+    config = load_config("configs/transfer/everything.py")
+    text = programs(config, monkeypatch, "cuda")["predict"]
+    assert "stablehlo.convolution" in text
+    assert "feature_group_count = 32" in text
