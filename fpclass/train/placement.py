@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax.sharding import Mesh
 
 from fpclass.config import Config
@@ -60,6 +61,7 @@ def place_run(config: Config, table: Table, images: Images) -> Placement:
             f"{config.train.accumulate * num_devices}"
         )
     config = fitted_batch(config, len(table), num_devices)
+    warn_of_slow_type(config)
     with told_in_one_line(config):
         task = make_task(config, table, images)
         dataset = put_dataset(task.dataset, mesh)
@@ -75,6 +77,7 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
       TrainingError: there is not enough memory.
     """
     mesh = member_mesh(num_members)
+    warn_of_slow_type(config)
     config = fitted_batch(config, len(table))
     with told_in_one_line(config):
         task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
@@ -90,6 +93,15 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
     if is_first_process():
         say(f"{describe_stream(task.dataset)}; members train one after the other")
     return Placement(task, make_stream_engine(task.model, config), put_dataset(task.dataset, None))
+
+
+def warn_of_slow_type(config: Config) -> None:
+    """Says so where the type that a network computes in makes it slower, not faster."""
+    is_slow = config.model.compute_dtype == "bfloat16" and has_matrix_form(config.model)
+    if is_slow and jax.default_backend() == "cpu" and is_first_process():
+        say(
+            f"model.compute_dtype=bfloat16: on a CPU {config.model.name} takes nearly twice as long with it as with float32"
+        )
 
 
 def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -> list[list[int]]:

@@ -61,6 +61,7 @@ class Inputs:
       shape: data set -> shape of one example.
       shard: spreads the first axis of a batch over the devices that share it.
       num_devices: how many these are.
+      are_images: whether whole images come out, not cached features.
     """
 
     draw: Callable[[Member, Int[Array, ""], Dataset, Int[Array, " B"]], Array]
@@ -68,6 +69,7 @@ class Inputs:
     shape: Callable[[Dataset], tuple[int, ...]]
     shard: Callable[[Array], Array] = lambda batch: batch
     num_devices: int = 1
+    are_images: bool = True
 
 
 @flax.struct.dataclass

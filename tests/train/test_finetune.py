@@ -18,8 +18,10 @@ from fpclass.models.layers import Conv
 from fpclass.models.network import DenseHead, Mode, Network, batch_norm, split_variables
 from fpclass.train.device_engine import make_engine
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.inputs import feature_inputs, image_inputs
 from fpclass.train.inputs.feature_cache import compute_features
 from fpclass.train.state import Dataset
+from fpclass.train.step import parts_in_cache
 
 SIZE = (16, 12)
 NUM_IMAGES = 40
@@ -198,6 +200,25 @@ def test_remat_changes_nothing_but_memory():
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain[-1].params, again[-1].params
     )
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "changes", "has_batch_norm", "expected"),
+    [
+        (32, {}, False, 4),
+        (21, {}, False, 3),
+        (31, {}, False, 1),
+        (32, {}, True, 1),
+        (32, {"finetune__batch_norm": "frozen_stats"}, True, 4),
+        (32, {"model__name": "cnn"}, False, 1),
+    ],
+)
+def test_a_batch_goes_in_small_parts_on_a_cpu(batch_size, changes, has_batch_norm, expected):
+    config = config_of(**{"model__name": "blocks"} | changes)
+    inputs = image_inputs(config)
+    assert parts_in_cache(config, inputs, batch_size, has_batch_norm) == expected
+    assert parts_in_cache(config, feature_inputs(), batch_size, has_batch_norm) == 1
+    assert parts_in_cache(config, dataclasses.replace(inputs, num_devices=2), batch_size, has_batch_norm) == 1
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32():

@@ -96,3 +96,10 @@ def test_engines_take_the_fitted_batch() -> None:
     images = np.zeros((6, 24, 20, 1), np.uint8)
     assert placement.place_run(config, table, images).engine.batch_size == 6
     assert placement.place_members(config, table, images, 2).engine.batch_size == 6
+
+
+@pytest.mark.parametrize(("name", "dtype", "is_said"), [("cnn", "bfloat16", True), ("cnn", "float32", False),
+                                                        ("resnet18", "bfloat16", False)])  # fmt: skip
+def test_a_type_that_makes_it_slower_is_said(name, dtype, is_said, capsys) -> None:
+    placement.warn_of_slow_type(small_config(model__name=name, model__compute_dtype=dtype))
+    assert ("takes nearly twice as long" in capsys.readouterr().out) == is_said

@@ -83,4 +83,5 @@ def feature_inputs() -> Inputs:
         draw=draw,
         plain=lambda features, rows: features[rows, 0],
         shape=lambda dataset: dataset.images.shape[2:],
+        are_images=False,
     )
