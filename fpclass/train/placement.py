@@ -96,7 +96,7 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
 
 
 def warn_of_slow_type(config: Config) -> None:
-    """Says so where the type that a network computes in makes it slower, not faster."""
+    """Says so where the type that a network computes in makes it slower."""
     is_slow = config.model.compute_dtype == "bfloat16" and has_matrix_form(config.model)
     if is_slow and jax.default_backend() == "cpu" and is_first_process():
         say(
