@@ -99,9 +99,7 @@ def warn_of_slow_type(config: Config) -> None:
     """Says so where the type that a network computes in makes it slower."""
     is_slow = config.model.compute_dtype == "bfloat16" and has_matrix_form(config.model)
     if is_slow and jax.default_backend() == "cpu" and is_first_process():
-        say(
-            f"model.compute_dtype=bfloat16: on a CPU {config.model.name} takes nearly twice as long with it as with float32"
-        )
+        say("model.compute_dtype=bfloat16: on a CPU this network takes nearly twice as long with it")
 
 
 def rounds_of(placement: Placement, members: Sequence[Member], config: Config) -> list[list[int]]:
