@@ -67,6 +67,7 @@ class Engine:
       batch_size: examples per optimiser step.
       mesh: devices that share every batch; None: one device.
       is_batched: whether several members take part in the same program step (`vmap`).
+      num_ahead: parts of an epoch that a device is given before the last one has ended.
     """
 
     init: Callable[[Member, Dataset], TrainState]
@@ -77,6 +78,7 @@ class Engine:
     plan: Plan
     mesh: Mesh | None
     is_batched: bool = False
+    num_ahead: int = 0
 
     def num_batches(self, member: Member) -> int:
         """Batches of an epoch; of several members together the most that one has."""
@@ -112,18 +114,19 @@ class Engine:
         Returns:
           The state and the record of the epoch; None if it is not at its end.
         """
-        record = None
+        records: list[dict[str, Array]] = []
         for stop, part in self.parts(state, member, dataset, start, pace):
             began = time.perf_counter()
             state, record = self.train_parts[phase](state, member, part, np.int32(start), np.int32(stop))
+            records = [*records[-1:], record]
             if stop < self.num_batches(member):
-                jax.block_until_ready(state.batch)
+                jax.block_until_ready(records[: len(records) - self.num_ahead][-1:])
                 if pace:
                     pace.took(stop - start, time.perf_counter() - began)
                 if not after_part(state):
                     return state, None
             start = stop
-        return state, record
+        return state, records[-1]
 
     def put_members(self, members: Sequence[Member]) -> Member:
         """Puts the members that train at the same time onto the devices."""

@@ -65,6 +65,7 @@ def make_stream_engine(
         batch_size=config.train.batch_size,
         plan=functions.plan,
         mesh=batch_mesh,
+        num_ahead=1,  # or the device would wait for its next window
     )
 
 
