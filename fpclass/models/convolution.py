@@ -2,7 +2,7 @@
 
 XLA on a CPU has a library for convolutions of images [n, h, w, c] with kernels [kh, kw, c, f], and slow loops for every
 other order of axes. Outside of a compiled loop it reorders the axes of a gradient to suit; inside one it does not, and
-two 3x3 layers take 40 times as long there (benchmarks/convolution.py). Hence the two gradients are written out here as
+two 3x3 layers take 37 times as long there (benchmarks/convolution.py). Hence the two gradients are written out here as
 convolutions in the order that the library has, with the same sums: the result is that of automatic differentiation.
 """
 

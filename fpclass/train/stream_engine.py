@@ -27,7 +27,7 @@ from fpclass.train.device_engine import (
     stem_rows,
 )
 from fpclass.train.engine import Engine, Pace
-from fpclass.train.inputs.streaming import Window, is_streamed, num_parts, read_windows, with_images
+from fpclass.train.inputs.streaming import Window, num_parts, read_windows, with_images
 from fpclass.train.predict import Predict, eval_batch
 from fpclass.train.state import Dataset, Member, TrainState
 
@@ -94,8 +94,6 @@ def make_stream_predict(predict: Predict, mesh: Mesh | None) -> Predict:
 
     def predict_all(params: PyTree, batch_stats: PyTree, images: Any, rows: Any) -> Float[Array, "n K"]:
         rows = np.asarray(fetch(rows))
-        if not is_streamed(images):
-            return predict_rows(params, batch_stats, images, rows)
         size = eval_batch(images.shape, len(rows))
         batches = np.pad(rows, (0, -len(rows) % size if len(rows) else size)).reshape(-1, size)
         # What is on the host would go to the device with every call.
