@@ -24,7 +24,7 @@ from fpclass.train.state import PADDING, Dataset, Inputs, Member, TrainState, se
 
 IMAGES_IN_CACHE = (8, 7, 6, 5, 4)
 """Images of a part of a batch on a CPU, the first that divides it. Chosen: 32 in parts of 8 take 0.83 to 0.90 of the
-time that they take at once, more than in parts of 16 or 4 (ResNet-18 and -50, Lite0, at 128 x 128)."""
+time that they take at once, less than in parts of 16 or 4 (ResNet-18 and -50, Lite0, at 128 x 128)."""
 TrainStep = Callable[[TrainState, Member, Dataset, Array], tuple[TrainState, dict[str, Array]]]
 
 
