@@ -17,7 +17,7 @@ from fpclass.data.tidy import commands as tidy
 from fpclass.eda import commands as eda
 from fpclass.errors import FpclassError, is_out_of_memory, one_line
 from fpclass.files import cache_dir
-from fpclass.flags import Command
+from fpclass.flags import Command, joined
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.study import commands as study
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit code: 0 done, 1 partly done, 2 something the user can mend (one line says what), 128 + n after a signal.
     """
-    argv = list(sys.argv[1:] if argv is None else argv) or ["train"]
+    argv = joined(sys.argv[1:] if argv is None else argv) or ["train"]
     args, rest = make_parser().parse_known_args(argv)
     try:
         _prepare_libraries()

@@ -16,8 +16,6 @@ from typing import Any
 from fpclass.errors import ConfigError
 from fpclass.files import expanded
 
-DEMO = "configs/demo.py"
-
 
 @dataclasses.dataclass(frozen=True)
 class Command:
@@ -66,14 +64,28 @@ def path(text: str) -> str:
 
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--workdir` of commands that start a run folder."""
+    """The images, `--config` and `--workdir` of commands that start a run folder."""
     add_config_flag(parser)
-    parser.add_argument("--workdir", type=path, metavar="DIR", help="run folder; default runs/NAME of the config")
+    workdir = "run folder; default runs/NAME of the config, or of the folder of images"
+    parser.add_argument("--workdir", type=path, metavar="DIR", help=workdir)
 
 
 def add_config_flag(parser: argparse.ArgumentParser) -> None:
-    """`--config`, by default the demo."""
-    parser.add_argument("--config", type=path, default=DEMO, metavar="FILE", help="experiment; default %(default)s")
+    """The images and `--config`: by default what suits the images, without any the demo."""
+    add_data_flags(parser)
+    add = parser.add_argument
+    add("--config", type=path, metavar="FILE", help="experiment; default: what suits the images; without any the demo")
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """A folder of images, and short forms of the keys of a config that say what they are."""
+    add = parser.add_argument
+    images = "a folder per class, a CSV with its images, an archive of one, or its address: data.root"
+    add("root", nargs="?", default="", type=path, metavar="IMAGES", help=images)
+    add("--label", default="", metavar="COLUMN", help="of the CSV: the class (data.label_column)")
+    add("--group", default="", metavar="COLUMN", help="whose images they are (data.group_column); none: nobody's")
+    add("--size", default="", metavar="PIXELS", help="224, or HEIGHTxWIDTH (data.image_size)")
+    add("--model", default="", metavar="NAME", help="a network or pretrained weights, with size and normalisation")
 
 
 def add_strict_flag(parser: argparse.ArgumentParser) -> None:
@@ -81,16 +93,18 @@ def add_strict_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="stop if any image has to be left out")
 
 
-def add_run_flag(parser: argparse.ArgumentParser) -> None:
-    """`--workdir` of commands that open a run folder."""
-    parser.add_argument("--workdir", type=path, metavar="DIR", required=True, help="run folder of a training")
+def add_trained_flag(parser: argparse.ArgumentParser, *, is_positional: bool = True) -> None:
+    """The folder of a run or a study, for commands that open one."""
+    _add_folder(parser, "run folder of a training, or a study folder; default: this folder", is_positional)
 
 
-def add_trained_flag(parser: argparse.ArgumentParser) -> None:
-    """`--workdir` of commands that open a run folder or a study folder."""
-    parser.add_argument(
-        "--workdir", type=path, metavar="DIR", required=True, help="run folder of a training, or a study folder"
-    )
+def _add_folder(parser: argparse.ArgumentParser, help_text: str, is_positional: bool = True) -> None:
+    """`--workdir`, which may also stand without its name."""
+    parser.add_argument("--workdir", type=path, metavar="DIR", default=".", help=help_text)
+    if is_positional:  # suppressed where it is not there, so that it leaves --workdir alone
+        parser.add_argument(
+            "workdir", nargs="?", type=path, metavar="RUN", default=argparse.SUPPRESS, help="the same as --workdir"
+        )
 
 
 def add_study_workdir_flag(parser: argparse.ArgumentParser, default: str) -> None:
@@ -108,6 +122,25 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     add("--coordinator", metavar="HOST:PORT", help="distributed: address of the first process")
     add("--num-processes", type=at_least(1), metavar="N", help="distributed: how many there are")
     add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Arguments with their values: `--config.seed 3` as `--config.seed=3`, so that 3 is not taken for a folder."""
+    whole: list[str] = []
+    for argument in arguments:
+        if whole and not argument.startswith("-") and _waits_for_value(whole[-1]):
+            whole[-1] += f"={argument}"
+        else:
+            whole.append(argument)
+    return whole
+
+
+def _waits_for_value(argument: str) -> bool:
+    if not argument.startswith(("--config.", "-config.")) or "=" in argument:
+        return False
+    from fpclass.config import base_config, flatten
+
+    return not isinstance(flatten(base_config()).get(argument.partition("config.")[2]), bool)  # those are switches
 
 
 def refuse(rest: Sequence[str], command: str) -> None:

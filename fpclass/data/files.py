@@ -65,8 +65,8 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def csv_files(folder: Path) -> list[Path]:
-    """CSV files directly in a folder, hidden ones left out, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and path.name[0] != ".")
+    """CSV files, also those with tabs, directly in a folder, hidden ones left out, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.name[0] != ".")
 
 
 def some_of(values: Sequence[object], limit: int = 8) -> str:

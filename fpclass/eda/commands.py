@@ -37,15 +37,17 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.eda import explore
     from fpclass.eda.judgement import check_predictions
     from fpclass.experiment import load_config
+    from fpclass.experiment.propose import settle
     from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
-    config = load_config(args.config, overrides)
+    proposal = settle(args, overrides, is_trained=False)
+    config = load_config(proposal.file, proposal.overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:
         check_predictions(predictions)  # before every image is opened
-    folder = Run.create(args.workdir or f"runs/{config.name}", config)
+    folder = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
     require_weights(config)
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)

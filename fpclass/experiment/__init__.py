@@ -31,6 +31,7 @@ from fpclass.config import (
 )
 from fpclass.data.resize import CROP, EQUALISE, RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
+from fpclass.data.sources.columns import SEPARATORS
 from fpclass.errors import ConfigError
 from fpclass.experiment import conditions
 from fpclass.experiment.conditions import Conditions, are_positive
@@ -50,6 +51,7 @@ AFTER_TRAINING = (
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": tuple(SOURCES),
+    "data.separator": ("", *SEPARATORS),
     "data.interpolation": tuple(RESAMPLING),
     "data.resize": RESIZE,
     "data.crop": CROP,
@@ -100,7 +102,7 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 ADDED: tuple[str, ...] = (
     "augment.fixed_views",
-    *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.sha256"),
+    *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "predict.pool"),
     *("split.train_share", "study.risk_confidence", "study.sets"),
 )
@@ -342,7 +344,8 @@ def _plain_conditions(config: Any) -> Conditions:
 
 
 def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+    shown = [word if word.isidentifier() else repr(word) for word in words]
+    return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _data_conditions(config: Any) -> Conditions:

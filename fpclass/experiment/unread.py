@@ -57,7 +57,9 @@ OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study 
 """What a single run reads and a study does not."""
 
 READ = (
-    Reading("data.csv data.image_dir data.group_column", "data.source=csv", lambda c: c.data.source == "csv"),
+    Reading(
+        "data.csv data.separator data.image_dir data.group_column", "data.source=csv", lambda c: c.data.source == "csv"
+    ),
     Reading("data.label_column", "data.source is not synthetic", lambda c: c.data.source != "synthetic"),
     Reading("data.tfds_name", "data.source=tfds", lambda c: c.data.source == "tfds"),
     Reading("data.synthetic.", "data.source=synthetic", lambda c: c.data.source == "synthetic"),

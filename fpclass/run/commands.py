@@ -64,6 +64,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     done, with the same settings and data, is not done again.
     """
     from fpclass.experiment import load_config
+    from fpclass.experiment.propose import settle
     from fpclass.parallel import join_processes
     from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
@@ -71,13 +72,14 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.train.task import check_network, require_weights
 
     started = time.perf_counter()
-    config = load_config(args.config, overrides)
+    proposal = settle(args, overrides)
+    config = load_config(proposal.file, proposal.overrides)
     with contextlib.ExitStack() as stack:
         is_first = join_processes(args)  # before anything asks which devices there are
         check_network(config)
         if not is_first:  # computes the same in a folder that nobody sees
             args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
-        run = Run.create(args.workdir or f"runs/{config.name}", config)
+        run = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
         stack.enter_context(run.lock())
         stages = Stages(run)
         data = RunData(stages, strict=args.strict)
@@ -148,11 +150,13 @@ def _fit(stages: Stages, data: RunData) -> int | None:
 def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Opens every image, lists what is wrong, and draws what the data look like; trains nothing."""
     from fpclass.experiment import load_config
+    from fpclass.experiment.propose import settle
     from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
 
-    config = load_config(args.config, overrides)
-    run = Run.create(args.workdir or f"runs/{config.name}", config)
+    proposal = settle(args, overrides, is_trained=False)
+    config = load_config(proposal.file, proposal.overrides)
+    run = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
     findings, images = audit_data(config)
     write_audit(run.folder, findings, images)
     say(findings.to_text())
@@ -165,9 +169,11 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
 def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     """Shows training images beside their augmented copies, as training will see them: a sheet, and files to keep."""
     from fpclass.experiment import load_config
+    from fpclass.experiment.propose import settle
     from fpclass.run.augment_preview import preview
 
-    config = load_config(args.config, overrides)
+    proposal = settle(args, overrides, is_trained=False)
+    config = load_config(proposal.file, proposal.overrides)
     output = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
     preview(config, args.images, args.copies, output, pathlib.Path(args.save) if args.save else None)
     return 0

@@ -12,6 +12,7 @@ from fpclass.errors import ConfigError
 from fpclass.flags import (
     Command,
     add_config_flag,
+    add_data_flags,
     add_process_flags,
     add_strict_flag,
     add_study_workdir_flag,
@@ -57,6 +58,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
     from fpclass import parallel
+    from fpclass.experiment.propose import Short, propose_study
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
     from fpclass.study.scrutiny.learning_curve import with_curves
@@ -72,10 +74,13 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             raise ConfigError("--resume without --configs takes all but --seeds from the study; leave the rest out")
         plan = there.changed(overrides, args.seeds)
     else:
+        files, proposal = propose_study(args.configs or (), overrides, Short.of(args))
+        for line in proposal.lines:
+            say(line)
         plan = plan_study(
             folder,
-            args.configs or DEFAULT_STUDY,
-            overrides,
+            files or DEFAULT_STUDY,
+            proposal.overrides,
             num_folds=args.folds,
             num_seeds=args.seeds or 1,
             baseline=args.baseline,
@@ -123,13 +128,15 @@ def learning_curve(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a share failed.
     """
     from fpclass import parallel
+    from fpclass.experiment.propose import settle
     from fpclass.study import run as study_run
     from fpclass.study.scrutiny.learning_curve import conclude_curve, plan_curve
 
     parallel.use_all_cores()
     folder = pathlib.Path(args.workdir)
     numbers = {"num_folds": args.folds, "num_seeds": args.seeds}
-    plan = plan_curve(folder, args.config, overrides, **numbers, shares=args.shares)
+    proposal = settle(args, overrides)
+    plan = plan_curve(folder, proposal.file, proposal.overrides, **numbers, shares=args.shares)
     with plan.claimed(), interruptible() as interruption:
         failures = study_run.train_study(plan, study_run.StudyData(plan, strict=args.strict), interruption)
         if failures is None:
@@ -167,6 +174,7 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _add_study_flags(parser: argparse.ArgumentParser) -> None:
+    add_data_flags(parser)
     add = parser.add_argument
     configs = f"config files or quoted patterns; default {' '.join(DEFAULT_STUDY)}"
     add("--configs", nargs="+", metavar="FILE", help=configs)

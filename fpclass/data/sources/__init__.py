@@ -128,7 +128,9 @@ def _load_csv(data: Any, _: Progress | None) -> Table:
     if not base.is_dir():
         raise DataError(f"data.image_dir: no folder {base}; give a folder below {root}, or leave it empty")
     keys = ["filename_column", "label_column"] + ["group_column"] * bool(data.group_column)
-    lines, (filename, label, *group) = read_columns(path, {f"data.{key}": data[key] for key in keys}, data.max_file_mb)
+    lines, (filename, label, *group) = read_columns(
+        path, {f"data.{key}": data[key] for key in keys}, data.max_file_mb, data.separator
+    )
     _check_filenames(path, lines, filename, data.filename_column)
     label, findings = _without_missing(filename, label, data, "label_column", _named_classes(data))
     groups = None

@@ -15,6 +15,8 @@ from fpclass.errors import DataError
 from fpclass.files import read_text
 
 LIMIT_KEY = "data.max_file_mb"
+SEPARATORS = (",", ";", "\t", "|")
+"""Commas; semicolons, which Excel writes where numbers have a decimal comma; tabs; bars."""
 
 
 def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str, list[str]]:
@@ -30,7 +32,7 @@ def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str,
             if name not in MEASURED:
                 raise DataError(f"evaluate.subgroups names {name!r}, and {table.source} has no columns; {measured}")
         return {}
-    with _opened(path, data.max_file_mb) as (header, reader):
+    with _opened(path, data.max_file_mb, data.separator) as (header, reader):
         wanted = [name for name in names if name in header or name not in MEASURED]
         for name in wanted:
             if header.count(name) != 1:
@@ -47,23 +49,40 @@ def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str,
     }
 
 
-def read_columns(path: Path, wanted: dict[str, str], max_mb: float) -> tuple[list[int], list[list[str]]]:
+def read_columns(
+    path: Path, wanted: dict[str, str], max_mb: float, separator: str = ""
+) -> tuple[list[int], list[list[str]]]:
     """The line number of each row of a CSV, and the stripped cells of some columns (config key -> name of the column).
 
-    The file is UTF-8, with or without a byte order mark, separated by commas, with a header.
+    The file is UTF-8, with or without a byte order mark, with a header; see `separator_of`.
 
     Raises:
       DataError: the file cannot be read as this, lacks a column or has no rows.
     """
-    with _opened(path, max_mb) as (header, reader):
+    with _opened(path, max_mb, separator) as (header, reader):
         return _read(path, header, reader, wanted)
 
 
+def read_all_columns(path: Path, max_mb: float, separator: str = "") -> dict[str, list[str]]:
+    """The stripped cells of every column of a CSV by its name, if that is there once; otherwise as `read_columns`."""
+    with _opened(path, max_mb, separator) as (header, reader):
+        names = [name for name in header if name and header.count(name) == 1]
+        _, columns = _read(path, header, reader, dict(zip(names, names, strict=True)))
+    return dict(zip(names, columns, strict=True))
+
+
+def separator_of(header: str) -> str:
+    """What stands between the cells of a CSV, by its first line: the one of `SEPARATORS` that it has most often."""
+    return max(SEPARATORS, key=header.count)  # the first of equals: a comma
+
+
 @contextlib.contextmanager
-def _opened(path: Path, max_mb: float) -> Iterator[tuple[list[str], Any]]:
+def _opened(path: Path, max_mb: float, separator: str) -> Iterator[tuple[list[str], Any]]:
     """The stripped cells of the header, and a reader of what is below it, to be read within."""
     try:
-        reader = csv.reader(io.StringIO(read_text(path, "utf-8-sig", max_mb, LIMIT_KEY), newline=""), strict=True)
+        text = read_text(path, "utf-8-sig", max_mb, LIMIT_KEY)
+        delimiter = separator or separator_of(text.partition("\n")[0])
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
         yield [cell.strip() for cell in next(reader, [])], reader
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from None

@@ -180,7 +180,7 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
 
 
 def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
-    add_trained_flag(parser)
+    add_trained_flag(parser, is_positional=False)
     parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
     add = parser.add_argument
     add("--group-pattern", default="", metavar="REGEX", help="predict.pool: its (…) finds the person in a file's name")
@@ -189,7 +189,7 @@ def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
-    add_trained_flag(parser)
+    add_trained_flag(parser, is_positional=False)
     add = parser.add_argument
     add("--data.root", dest="root", type=path, default="", metavar="DIR", help="the other data set: folder or archive")
     add("--name", default="", metavar="NAME", help="of the folder of the results; default that of the data")

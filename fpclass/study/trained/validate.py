@@ -40,7 +40,7 @@ from fpclass.study.trained.copies import IDENTICAL, NEAR, Copies, find_copies
 from fpclass.study.trained.frozen import Frozen
 
 OTHER = (
-    *("source", "root", "sha256", "csv", "image_dir", "filename_column", "label_column", "group_column"),
+    *("source", "root", "sha256", "csv", "separator", "image_dir", "filename_column", "label_column", "group_column"),
     *("group_pattern", "classes", "merge", "missing", "max_file_mb", "memory_gb", "tfds_name", "near_duplicates"),
 )
 """Keys of the section `data` that say where other images are; the rest says how images are decoded, which is kept."""

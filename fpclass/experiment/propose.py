@@ -1,0 +1,208 @@
+"""The config that a folder of images gets where nobody chose one, and the flags that repeat it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from fpclass.config import apply_overrides, base_config, flatten, given_keys, read_config_file
+from fpclass.console import say
+from fpclass.data.recognise import Recognised, recognise
+from fpclass.errors import ConfigError, WeightsError
+from fpclass.models.pretrained import source
+from fpclass.models.pretrained.manifest import MANIFEST, Weights
+from fpclass.models.registry import ARCHITECTURES
+
+PRETRAINED, FROM_SCRATCH, NO_NETWORK = "configs/transfer/probe.py", "configs/from_scratch.py", "configs/base.py"
+"""What is trained with pretrained weights, what without, and what commands that train nothing take."""
+STUDY = (PRETRAINED, "configs/transfer/linear_probe.py", "configs/transfer/cut_and_tuned.py")
+"""What a study of a folder of images compares, beside a network from scratch."""
+WEIGHTS = "efficientnet_lite0"
+"""The pretrained weights that are taken where none are named: small, free to use, and quick on a CPU."""
+LONGEST_SIDE = 128
+"""Of an image that a network is trained on from random weights, in pixels, where no size is given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A config file and the flags on top of it.
+
+    Attributes:
+      name: what the run is called where no `--workdir` is given; "": like its config.
+      lines: what to say of it.
+    """
+
+    file: str
+    overrides: list[str]
+    name: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """Short forms of keys, as the command line and Python take them; "" where they are not given.
+
+    Attributes:
+      root: `data.root`: a folder, an archive or the address of one.
+      label: `data.label_column`.
+      group: `data.group_column`; "none" for none.
+      size: `data.image_size`, one number or HEIGHTxWIDTH in pixels.
+      model: a network, or a set of pretrained weights, whose size and normalisation follow.
+    """
+
+    root: str = ""
+    label: str = ""
+    group: str = ""
+    size: str = ""
+    model: str = ""
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Short:
+        """Those of a command that `flags.add_data_flags` has given them."""
+        return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+
+    def overrides(self) -> list[str]:
+        """The flags of the config that say the same, but those of `model`.
+
+        Raises:
+          ConfigError: a size that is none.
+        """
+        values: dict[str, Any] = {}
+        if self.root:
+            values["data.root"] = self.root
+        if self.label:
+            values["data.label_column"] = self.label
+        if self.group:
+            values["data.group_column"] = "" if self.group == "none" else self.group
+        if self.size:
+            sides = self.size.lower().split("x")
+            if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+                raise ConfigError(f"--size={self.size}: expected pixels, as 224, or 120x80 for height x width")
+            values["data.image_size"] = (int(sides[0]), int(sides[-1]))
+        return as_flags(values)
+
+
+def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trained: bool = True) -> Proposal:
+    """Settles config file and flags: what was given stays as it is, the rest follows from the images.
+
+    Args:
+      file: `--config`; None where it is not given.
+      overrides: flags of the config.
+      is_trained: whether the command trains a network.
+
+    Raises:
+      ConfigError, DataError: as `recognise`; an unknown model; short forms without a folder of images.
+      WeightsError: a named set of weights cannot be had.
+    """
+    given = [*short.overrides(), *overrides]
+    if not short.root and (file or not _names_root(given)):
+        if short.model:
+            raise ConfigError("--model goes with a folder of images; with --config it is --config.model.name=…")
+        return Proposal(file or "configs/demo.py", given)
+    config = apply_overrides(read_config_file(file, {}) if file else base_config(), given, {})
+    if config.data.source not in ("csv", "folder") and given_keys(given) & {"data.source"}:
+        return Proposal(file or NO_NETWORK, given)
+    found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
+    keys = {f"data.{key}": value for key, value in found.keys.items()}
+    lines = [found.found, *(f"note: {note}" for note in found.notes)]
+    if file is None:
+        file, more, why = _network(short.model, found) if is_trained else (NO_NETWORK, _as_they_are(found), ())
+        at_default = flatten(read_config_file(file, {}))
+        keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
+        lines += why
+    elif short.model:
+        raise ConfigError(f"--model={short.model} and --config={file}: give one of them")
+    keys = {key: value for key, value in keys.items() if key not in given_keys(given)}
+    name = pathlib.PurePath(config.data.root.rstrip("/")).name.split(".")[0]
+    return Proposal(file, [*given, *as_flags(keys)], name, tuple(lines))
+
+
+def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
+    """As `propose`, of the arguments of a command; says what was worked out."""
+    proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
+    for line in proposal.lines:
+        say(line)
+    if proposal.lines:
+        say(f"in full: {in_full(f'{args.command}', proposal)}\n")
+    return proposal
+
+
+def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) -> tuple[list[str], Proposal]:
+    """The configs of a study, and the flags that go with all of them; otherwise as `propose`.
+
+    Args:
+      files: `--configs`, perhaps patterns; empty where none are given: the ways to a model that suit the images.
+    """
+    proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
+    if files or not proposal.name:
+        return list(files), proposal
+    try:
+        source.require(WEIGHTS)
+    except WeightsError as error:
+        line = f"pretrained networks are left out, because weights cannot be had ({error})"
+        return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
+    return [*STUDY, FROM_SCRATCH], proposal
+
+
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """Values by dotted key as flags of the command line."""
+    return [f"--config.{key}={value}" for key, value in values.items()]
+
+
+def in_full(command: str, proposal: Proposal) -> str:
+    """The command that says everything that was worked out, to be pasted."""
+    return shlex.join([*command.split(), f"--config={proposal.file}", *proposal.overrides])
+
+
+def _names_root(overrides: Sequence[str]) -> bool:
+    keys = given_keys(overrides)
+    return "data.root" in keys and "data.source" not in keys
+
+
+def _as_they_are(found: Recognised) -> dict[str, Any]:
+    """Colours and size of images that no pretrained network asks another size of."""
+    longest = max(found.image_size)
+    height, width = (max(8, round(side * min(1, LONGEST_SIDE / longest) / 8) * 8) for side in found.image_size)
+    return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
+
+
+def _network(model: str, found: Recognised) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """The config file that suits images, what is set in it, and what to say of it."""
+    if model and model not in MANIFEST and not _weights_of(model):
+        if model not in ARCHITECTURES:
+            known = ", ".join([*ARCHITECTURES, *MANIFEST])
+            raise ConfigError(f"--model={model}: no such network; expected one of {known}")
+        return FROM_SCRATCH, {**_as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
+    entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
+    try:
+        source.require(entry.name)
+    except WeightsError as error:
+        if model:
+            raise
+        reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
+        return FROM_SCRATCH, _as_they_are(found), (f"network: {reason}; with them results are usually far better",)
+    height, width = _capped(entry.image_size, found.image_size)
+    values = {
+        "model.name": entry.architecture,
+        "model.weights": entry.name,
+        "data.channels": 3 if found.is_colour else 1,
+        "data.image_size": (height, width),
+    }
+    line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.license}), at {height} x {width} pixels"
+    return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
+
+
+def _weights_of(architecture: str) -> Weights | None:
+    """The best set of weights of a network that anybody may use; None where there is none."""
+    entries = [entry for entry in MANIFEST.values() if entry.architecture == architecture and "NC" not in entry.license]
+    return max(entries, key=lambda entry: entry.top1 or 0, default=None)
+
+
+def _capped(published: tuple[int, int], images: tuple[int, int]) -> tuple[int, int]:
+    """The size that weights were made for; of smaller images theirs, in steps of 32 pixels, as networks stride."""
+    side = -(-max(images) // 32) * 32
+    return min(published[0], side), min(published[1], side)

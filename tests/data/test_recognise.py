@@ -1,0 +1,151 @@
+"""What a folder of images is taken for, where nobody said."""
+
+import csv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import draw_picture
+
+from fpclass.config import base_config
+from fpclass.data.recognise import Recognised, recognise
+from fpclass.errors import ConfigError, DataError
+
+
+def recognised(root: Path, *given: str, **values: Any) -> Recognised:
+    """What is found, by a user who gave these values (`given`: only their keys)."""
+    data = base_config().data
+    data.update({"root": str(root), **values})
+    return recognise(data, {*given, *values})
+
+
+def draw(folder: Path, names: list[str], *, channels: int = 3, size: tuple[int, int] = (40, 60)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        draw_picture(seed, size, channels).save(folder / name)
+
+
+def listed(folder: Path, columns: dict[str, list[Any]], separator: str = ",", name: str = "list.csv") -> Path:
+    """Images in a folder, and a CSV of these columns; `file` holds their names."""
+    draw(folder / "images", columns["file"], channels=1)
+    with (folder / name).open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return folder
+
+
+FILES = [f"{i}.png" for i in range(8)]
+PEOPLE = ["ada", "ada", "bob", "bob", "cleo", "cleo", "dan", "dan"]
+
+
+def test_a_folder_per_class(tmp_path: Path) -> None:
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES[:4])
+    found = recognised(tmp_path)
+    assert found.keys == {"source": "folder"}
+    assert "12 images in folders of 2 classes (cat 8, dog 4)" in found.found
+    assert (found.image_size, found.is_colour) == ((40, 60), True)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_csv_by_any_separator(tmp_path: Path, separator: str) -> None:
+    """File, label and person by what their cells are and how they are called; empty labels are to be predicted."""
+    sex = ["f", "f", "m", "m", "f", "f", "", "NA"]
+    found = recognised(listed(tmp_path, {"ID": PEOPLE, "file": FILES, "SEX": sex}, separator))
+    assert found.keys == {"source": "csv", "filename_column": "file", "label_column": "SEX", "group_column": "ID"}
+    assert "8 rows of list.csv" in found.found
+    assert "(f 4, m 2), group 'ID' (4), 2 to predict; grey" in found.found
+
+
+def test_of_several_labels_all_are_named(tmp_path: Path) -> None:
+    columns = {"file": FILES, "hand": ["l", "r"] * 4, "shoe": ["a"] * 3 + ["b"] * 5}
+    listed(tmp_path, columns)
+    with pytest.raises(ConfigError, match=r"hand \(2 values\), shoe \(2 values\); say which: --label=NAME"):
+        recognised(tmp_path)
+    assert recognised(tmp_path, label_column="shoe").keys["label_column"] == "shoe"
+    with pytest.raises(ConfigError, match=r"--label=Shoe: .* did you mean shoe\?"):
+        recognised(tmp_path, label_column="Shoe")
+
+
+def test_a_column_that_the_config_names_is_taken_where_it_is_there(tmp_path: Path) -> None:
+    """As those of the footprints, on data that have other ones too."""
+    columns = {"file": FILES, "SEX": ["f", "m"] * 4, "label": ["x", "x", "y", "y"] * 2}
+    data = base_config().data
+    data.update({"root": str(listed(tmp_path, columns)), "label_column": "SEX", "group_column": "ID"})
+    assert recognise(data, ()).keys["label_column"] == "SEX"
+    assert recognise(data, ()).keys["group_column"] == ""  # there is no column ID
+
+
+def test_a_person_is_never_guessed_among_several_and_never_missed_in_silence(tmp_path: Path) -> None:
+    columns = {"file": FILES, "label": ["f", "f", "m", "m"] * 2, "patient": PEOPLE, "site": ["s", "t"] * 4}
+    listed(tmp_path / "two", columns)
+    with pytest.raises(
+        ConfigError, match=r"patient \(4 values\), site \(2 values\); say which: --group=NAME, or --group"
+    ):
+        recognised(tmp_path / "two")
+    assert recognised(tmp_path / "two", group_column="patient").keys["group_column"] == "patient"
+    assert recognised(tmp_path / "two", group_column="").keys["group_column"] == ""
+
+    files = [f"{i}.png" for i in range(24)]
+    owners = [f"n{i // 2}" for i in range(24)]
+    found = recognised(listed(tmp_path / "odd", {"file": files, "label": ["x", "y"] * 12, "owned": owners}))
+    assert found.keys["group_column"] == ""
+    assert "--group=owned" in found.notes[0]
+
+
+def test_a_number_of_its_own_for_each_image_is_no_person(tmp_path: Path) -> None:
+    columns = {"id": [*range(8)], "file": FILES, "label": ["x", "y"] * 4}
+    assert recognised(listed(tmp_path, columns)).keys["group_column"] == ""
+
+
+def test_a_csv_that_is_about_something_else_leaves_the_folders(tmp_path: Path) -> None:
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES)
+    (tmp_path / "prices.csv").write_text("day,price\n1,2\n2,3\n")
+    (tmp_path / "broken.csv").write_bytes(b"\xff\xfe\x00")
+    assert recognised(tmp_path).keys == {"source": "folder"}
+
+
+def test_of_several_csvs_the_one_with_labels_is_taken(tmp_path: Path) -> None:
+    listed(tmp_path, {"file": FILES, "label": ["x", "y"] * 4}, name="train.csv")
+    (tmp_path / "sample.csv").write_text("file\n0.png\n")
+    assert recognised(tmp_path).keys["csv"] == "train.csv"
+    listed(tmp_path, {"file": FILES, "label": ["y", "x"] * 4}, name="other.csv")
+    with pytest.raises(DataError, match=r"other\.csv, train\.csv all name images.*--config\.data\.csv=NAME"):
+        recognised(tmp_path)
+    assert recognised(tmp_path, csv="other.csv").keys["label_column"] == "label"
+
+
+def test_an_archive_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
+    draw(tmp_path / "pets" / "cat", FILES)
+    draw(tmp_path / "pets" / "dog", FILES)
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for file in (tmp_path / "pets").rglob("*.png"):
+            archive.write(file, file.relative_to(tmp_path))
+    assert recognised(tmp_path / "pets.zip").keys == {"source": "folder"}
+
+
+def test_nothing_to_go_by(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", FILES)
+    with pytest.raises(DataError, match=r"8 images, and nothing that says of which class they are"):
+        recognised(tmp_path / "photos")
+    with pytest.raises(DataError, match=r"no such folder or archive; did you mean .*photos\?"):
+        recognised(tmp_path / "photo")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images"):
+        recognised(tmp_path / "empty")
+
+
+def test_grey_photographs_saved_in_colour_are_grey(tmp_path: Path) -> None:
+    for label in ("x", "y"):
+        (tmp_path / label).mkdir()
+        for seed in range(4):
+            draw_picture(seed, (80, 80), 1).convert("RGB").save(tmp_path / label / f"{seed}.jpg")
+    assert not recognised(tmp_path).is_colour
+    for seed in range(4):
+        draw_picture(seed, (80, 80), 3).save(tmp_path / "x" / f"c{seed}.jpg")
+    (tmp_path / "x" / "broken.jpg").write_bytes(b"no image")
+    assert recognised(tmp_path).is_colour

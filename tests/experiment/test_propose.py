@@ -1,0 +1,154 @@
+"""The config that a folder of images gets, and the flags that repeat it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import draw_picture
+
+from fpclass import cli
+from fpclass.config import flatten
+from fpclass.errors import ConfigError, WeightsError
+from fpclass.experiment import load_config
+from fpclass.experiment.propose import FROM_SCRATCH, NO_NETWORK, PRETRAINED, STUDY, Short, propose, propose_study
+from fpclass.models.pretrained import source
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Colour photographs of 300 x 400 pixels in a folder per class."""
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for seed in range(4):
+            draw_picture(seed, (300, 400)).save(tmp_path / "photos" / label / f"{seed}.jpg")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> Path:
+    """Grey images of 100 x 60 pixels, listed in a CSV."""
+    (tmp_path / "prints").mkdir()
+    lines = ["file;SEX;ID"]
+    for seed in range(8):
+        draw_picture(seed, (100, 60), 1).save(tmp_path / "prints" / f"{seed}.png")
+        lines.append(f"{seed}.png;{'fm'[seed % 2]};{seed // 2}")
+    (tmp_path / "prints" / "list.csv").write_text("\n".join(lines))
+    return tmp_path / "prints"
+
+
+@pytest.fixture
+def with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "require", lambda name: None)
+
+
+@pytest.fixture
+def without_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+
+
+def values_of(file: str | None, overrides: list[str], short: Short) -> tuple[str, dict]:
+    """The file, and the values of the config that it makes with the flags."""
+    proposal = propose(file, overrides, short)
+    return proposal.file, flatten(load_config(proposal.file, proposal.overrides))
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> None:
+    file, values = values_of(None, [], Short(root=str(photos)))
+    assert file == PRETRAINED
+    assert (values["data.source"], values["data.channels"], values["data.image_size"]) == ("folder", 3, (224, 224))
+    _, values = values_of(None, [], Short(root=str(photos), model="inception_v3.keras"))
+    assert values["data.image_size"] == (299, 299)
+    assert values["data.mean"] == (0.5, 0.5, 0.5)
+    _, values = values_of(None, [], Short(root=str(photos), model="vit_b_16"))
+    assert values["model.weights"] == "vit_b_16.v1"  # the best that anybody may use
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_small_images_are_not_blown_up_to_the_size_of_the_weights(prints: Path) -> None:
+    _, values = values_of(None, [], Short(root=str(prints)))
+    assert (values["data.channels"], values["data.image_size"]) == (1, (128, 128))
+    assert (values["data.label_column"], values["data.group_column"]) == ("SEX", "ID")
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_without_weights_a_small_network_is_trained_and_that_is_said(photos: Path) -> None:
+    proposal = propose(None, [], Short(root=str(photos)))
+    assert proposal.file == FROM_SCRATCH
+    assert "pretrained ones cannot be had" in proposal.lines[-1]
+    assert flatten(load_config(proposal.file, proposal.overrides))["data.image_size"] == (96, 128)  # as they are
+    with pytest.raises(WeightsError):  # what was asked for by name is not replaced
+        propose(None, [], Short(root=str(photos), model="resnet50"))
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_what_the_user_says_stays(prints: Path) -> None:
+    given = ["--config.data.channels=3", "--config.data.label_column=ID"]
+    short = Short(root=str(prints), size="40x64", group="none")
+    _, values = values_of(None, given, short)
+    assert values["data.channels"] == 3
+    assert values["data.image_size"] == (40, 64)
+    assert (values["data.label_column"], values["data.group_column"]) == ("ID", "")
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_a_config_of_the_user_gets_the_source_and_the_columns_alone(prints: Path) -> None:
+    file = "configs/footprints/exp20_gap_head.py"
+    file_of, values = values_of(file, [], Short(root=str(prints)))
+    assert file_of == file
+    assert values["data.filename_column"] == "file"
+    assert values["data.image_size"] == flatten(load_config(file))["data.image_size"]
+    with pytest.raises(ConfigError, match="--model=resnet18 and --config"):
+        propose(file, [], Short(root=str(prints), model="resnet18"))
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_a_root_among_the_keys_is_looked_at_too(photos: Path) -> None:
+    """The demo's config would take it for a folder to draw synthetic prints into."""
+    file, values = values_of(None, [f"--config.data.root={photos}"], Short())
+    assert (file, values["data.source"]) == (PRETRAINED, "folder")
+
+
+def test_without_images_it_is_the_demo() -> None:
+    assert propose(None, ["--config.seed=3"], Short()).overrides == ["--config.seed=3"]
+    assert propose(None, [], Short()).file == "configs/demo.py"
+    with pytest.raises(ConfigError, match="--model goes with a folder"):
+        propose(None, [], Short(model="resnet18"))
+
+
+def test_commands_that_train_nothing_ask_for_no_weights(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "require", lambda name: pytest.fail("weights were asked for"))
+    assert propose(None, [], Short(root=str(photos)), is_trained=False).file == NO_NETWORK
+
+
+def test_a_study_compares_the_ways_to_a_model(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as at_hand:
+        at_hand.setattr(source, "require", lambda name: None)
+        assert propose_study([], [], Short(root=str(photos)))[0] == [*STUDY, FROM_SCRATCH]
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+    monkeypatch.setenv("FPCLASS_CACHE", str(photos.parent / "cache"))
+    files, proposal = propose_study([], [], Short(root=str(photos)))
+    assert files == [FROM_SCRATCH]
+    assert "left out" in proposal.lines[-1]
+    assert propose_study(["configs/demo.py"], [], Short())[0] == ["configs/demo.py"]
+
+
+@pytest.mark.parametrize("size", ["0", "x", "3x4x5", "-8", "1.5"])
+def test_a_size_that_is_none(photos: Path, size: str) -> None:
+    with pytest.raises(ConfigError, match="expected pixels"):
+        propose(None, [], Short(root=str(photos), size=size))
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_train_a_folder(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole way: a folder, nothing else; the flags that are printed repeat it, and a value in two parts is none."""
+    monkeypatch.chdir(photos.parent)
+    small = ["--config.train.num_epochs", "1", "--config.evaluate.num_resamples=20", "--size=32"]
+    assert cli.main(["train", "photos", *small]) == 0
+    said = capsys.readouterr().out
+    assert "photos: 8 images in folders of 2 classes (cat 4, dog 4); colour, median 300 x 400 pixels" in said
+    assert "--config=configs/from_scratch.py" in said
+    assert (photos.parent / "runs" / "photos" / "metrics.json").is_file()
+    assert np.all([line not in said for line in ("SYNTHETIC", "Traceback")])
+    assert cli.main(["explain", "runs/photos"]) == 0  # the folder of a run without its flag
