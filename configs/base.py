@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     data.sha256 = ""                          # of the archive, 64 hex digits, which is checked; empty: not checked
     data.copies = ""                          # folder of `augment-preview --save`, whose images train too; empty: none
     data.csv = ""                             # csv: file below root; empty: the only .csv in root
-    data.separator = ""                       # csv: , ; | or a tab; empty: the one of these that its first line has most
+    data.separator = ""                       # csv: , ; | or a tab; empty: the one that its first line has most
     data.image_dir = ""                       # csv: folder of the images below root; empty: searched for below root
     data.filename_column = "filename"         # csv: name of the image, with or without its extension
     data.label_column = "label"               # csv: class; an empty cell is a row to predict

@@ -51,7 +51,6 @@ AFTER_TRAINING = (
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": tuple(SOURCES),
-    "data.separator": ("", *SEPARATORS),
     "data.interpolation": tuple(RESAMPLING),
     "data.resize": RESIZE,
     "data.crop": CROP,
@@ -344,8 +343,7 @@ def _plain_conditions(config: Any) -> Conditions:
 
 
 def _either(words: Sequence[str]) -> str:
-    shown = [word if word.isidentifier() else repr(word) for word in words]
-    return f"{', '.join(shown[:-1])} or {shown[-1]}"
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _data_conditions(config: Any) -> Conditions:
@@ -354,6 +352,7 @@ def _data_conditions(config: Any) -> Conditions:
     return {
         "data.image_size": (len(data.image_size) == 2 and are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+        "data.separator": (data.separator in ("", *SEPARATORS), "one of , ; | and a tab, or nothing"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
         "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
         "data.copies": (not data.copies or data.crop == data.equalise == "none", "none with data.crop, data.equalise"),

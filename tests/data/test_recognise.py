@@ -82,7 +82,7 @@ def test_a_person_is_never_guessed_among_several_and_never_missed_in_silence(tmp
     columns = {"file": FILES, "label": ["f", "f", "m", "m"] * 2, "patient": PEOPLE, "site": ["s", "t"] * 4}
     listed(tmp_path / "two", columns)
     with pytest.raises(
-        ConfigError, match=r"patient \(4 values\), site \(2 values\); say which: --group=NAME, or --group"
+        ConfigError, match=r"patient \(4 values\), site \(2 values\); say which: --group"
     ):
         recognised(tmp_path / "two")
     assert recognised(tmp_path / "two", group_column="patient").keys["group_column"] == "patient"

@@ -17,6 +17,7 @@ BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_ea
 UNREAD = {
     # key: (a value, what makes the key read, a word of the message)
     "data.csv": ("labels.csv", "data.source=csv", "data.source=csv"),
+    "data.separator": (";", "data.source=csv", "data.source=csv"),
     "data.image_dir": ("images", "data.source=csv", "data.source=csv"),
     "data.group_column": ("person", "data.source=csv", "data.source=csv"),
     "data.label_column": ("sex", "data.source=csv", "not synthetic"),
@@ -54,7 +55,7 @@ UNREAD = {
 }
 """Of a single run; CONTEXT is what makes the key unread in the first place, where the defaults do not."""
 CONTEXT = {
-    **{f"data.{key}": ("data.source=folder",) for key in ("csv", "image_dir", "group_column")},
+    **{f"data.{key}": ("data.source=folder",) for key in ("csv", "separator", "image_dir", "group_column")},
     "data.label_column": ("data.source=synthetic",),
     "predict.pool": ("data.source=csv",),
     "split.validation_fraction": ("split.num_folds=5",),

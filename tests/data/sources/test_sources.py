@@ -102,6 +102,17 @@ def test_csv_paths_survive_a_change_of_folder(prints, monkeypatch):
     assert table.read(0)
 
 
+def test_csv_by_its_separator(prints):
+    """That of the header; with the key, that one: there a semicolon is part of a cell."""
+    table = load_table(prints_config(prints))
+    lines = (prints / "labels.csv").read_text().replace(",", ";")
+    (prints / "labels.csv").write_text(lines)
+    assert load_table(prints_config(prints)).rows.equals(table.rows)
+    with pytest.raises(DataError) as error:
+        load_table(prints_config(prints, separator=","))
+    assert_one_line(error, "no column 'filename'", "filename;ID;SEX")
+
+
 def test_csv_byte_order_mark_spaces_quotes_and_blank_lines(tmp_path):
     text = '\ufeff filename ,"label"\r\n a.png , x \r\n"b,1.png","y"\r\n,\r\n\r\n'
     (tmp_path / "labels.csv").write_bytes(text.encode())
