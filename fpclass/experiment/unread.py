@@ -30,7 +30,12 @@ class Reading(NamedTuple):
 
 def needs_selection(config: Config) -> bool:
     """Whether training chooses anything (the epoch, the learning rate) and so needs data to choose on."""
-    return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
+    return is_trained(config) and (config.train.early_stopping != "none" or config.optim.schedule == "plateau")
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the network is trained, step by step, and not a probe, which is fitted."""
+    return config.model.head != "probe"
 
 
 def _moves(config: Config) -> bool:
@@ -57,6 +62,14 @@ OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study 
 """What a single run reads and a study does not."""
 
 READ = (
+    Reading(
+        "augment. finetune. optim. train.batch_size train.num_epochs train.label_smoothing train.early_stopping "
+        "train.patience train.eval_every_epochs train.selection_metric train.ema_decay train.accumulate train.remat "
+        "train.num_devices train.checkpoint_seconds",
+        "the network is trained, and not fitted as with model.head=probe",
+        is_trained,
+    ),
+    Reading("model.probe_stages", "model.head=probe", lambda c: not is_trained(c)),
     Reading("data.csv data.image_dir data.group_column", "data.source=csv", lambda c: c.data.source == "csv"),
     Reading("data.label_column", "data.source is not synthetic", lambda c: c.data.source != "synthetic"),
     Reading("data.tfds_name", "data.source=tfds", lambda c: c.data.source == "tfds"),
