@@ -62,14 +62,6 @@ OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study 
 """What a single run reads and a study does not."""
 
 READ = (
-    Reading(
-        "augment. finetune. optim. train.batch_size train.num_epochs train.label_smoothing train.early_stopping "
-        "train.patience train.eval_every_epochs train.selection_metric train.ema_decay train.accumulate train.remat "
-        "train.num_devices train.checkpoint_seconds",
-        "the network is trained, and not fitted as with model.head=probe",
-        is_trained,
-    ),
-    Reading("model.probe_stages", "model.head=probe", lambda c: not is_trained(c)),
     Reading("data.csv data.image_dir data.group_column", "data.source=csv", lambda c: c.data.source == "csv"),
     Reading("data.label_column", "data.source is not synthetic", lambda c: c.data.source != "synthetic"),
     Reading("data.tfds_name", "data.source=tfds", lambda c: c.data.source == "tfds"),
@@ -115,6 +107,14 @@ READ = (
     Reading("train.patience", "train.early_stopping=patience", lambda c: c.train.early_stopping == "patience"),
     Reading("train.selection_metric", "train.early_stopping=restore_best or patience",
             lambda c: c.train.early_stopping != "none"),
+    Reading(
+        "augment. finetune. optim. train.batch_size train.num_epochs train.label_smoothing train.early_stopping "
+        "train.patience train.eval_every_epochs train.selection_metric train.ema_decay train.accumulate train.remat "
+        "train.num_devices train.checkpoint_seconds",
+        "the network is trained, and not fitted as with model.head=probe",
+        is_trained,
+    ),
+    Reading("model.probe_stages", "model.head=probe", lambda c: not is_trained(c)),
 )  # fmt: skip
 """Keys that only some experiments read. What a network does not read of `model`, its declaration says beside it."""
 
