@@ -36,6 +36,7 @@ from fpclass.errors import ConfigError
 from fpclass.experiment import conditions
 from fpclass.experiment.conditions import Conditions, are_positive
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
+from fpclass.experiment.unread import is_trained as is_trained
 from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import resolve
 from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, SETS, check_cost
@@ -58,7 +59,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "split.selection": ("inner", "validation"),
     "augment.fill_mode": FILL_MODES,
     "augment.interpolation": INTERPOLATION_CHOICES,
-    "model.head": ("own", "flatten", "gap", "moments"),
+    "model.head": ("own", "flatten", "gap", "moments", "probe"),
     "model.output": ("softmax", "sigmoid"),
     "model.conv_form": ("auto", "polyphase", "direct"),
     "model.compute_dtype": ("float32", "bfloat16"),
@@ -103,7 +104,7 @@ ADDED: tuple[str, ...] = (
     "augment.fixed_views",
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "predict.pool"),
-    *("split.train_share", "study.risk_confidence", "study.sets"),
+    *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 

@@ -13,13 +13,20 @@ Conditions = dict[str, tuple[bool, str]]
 
 def model_conditions(config: Any) -> Conditions:
     """Those of the section `model`."""
-    model = config.model
+    model, has_views = config.model, bool(config.predict.flip or config.predict.shift_px)
     return {
         "model.conv_features": (bool(model.conv_features) and are_positive(model.conv_features), "whole numbers > 0"),
         "model.subclasses": (
-            not model.subclasses or (model.output == "softmax" and bool(config.data.merge)),
-            "False, or True with classes in data.merge and model.output=softmax",
+            not model.subclasses
+            or (model.output == "softmax" and bool(config.data.merge) and not (has_views and model.head == "probe")),
+            "False, or True with classes in data.merge and model.output=softmax (a probe: and without views, "
+            "predict.flip and predict.shift_px)",
         ),
+        "model.compute_dtype": (
+            model.compute_dtype == "float32" or model.head != "probe",
+            "float32 with model.head=probe, which is fitted once and for all",
+        ),
+        "model.probe_stages": (all(isinstance(name, str) for name in model.probe_stages), '("stage", …)'),
         "model.dense_features": (are_positive(model.dense_features), "whole numbers > 0"),
     }
 

@@ -30,7 +30,12 @@ class Reading(NamedTuple):
 
 def needs_selection(config: Config) -> bool:
     """Whether training chooses anything (the epoch, the learning rate) and so needs data to choose on."""
-    return config.train.early_stopping != "none" or config.optim.schedule == "plateau"
+    return is_trained(config) and (config.train.early_stopping != "none" or config.optim.schedule == "plateau")
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the network is trained, step by step, and not a probe, which is fitted."""
+    return config.model.head != "probe"
 
 
 def _moves(config: Config) -> bool:
@@ -104,6 +109,14 @@ READ = (
     Reading("train.patience", "train.early_stopping=patience", lambda c: c.train.early_stopping == "patience"),
     Reading("train.selection_metric", "train.early_stopping=restore_best or patience",
             lambda c: c.train.early_stopping != "none"),
+    Reading(
+        "augment. finetune. optim. train.batch_size train.num_epochs train.label_smoothing train.early_stopping "
+        "train.patience train.eval_every_epochs train.selection_metric train.ema_decay train.accumulate train.remat "
+        "train.num_devices train.checkpoint_seconds",
+        "the network is trained, and not fitted as with model.head=probe",
+        is_trained,
+    ),
+    Reading("model.probe_stages", "model.head=probe", lambda c: not is_trained(c)),
 )  # fmt: skip
 """Keys that only some experiments read. What a network does not read of `model`, its declaration says beside it."""
 

@@ -12,6 +12,7 @@ from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.models.architecture import Published
 from fpclass.models.network import Network, dense_head, stages_through
+from fpclass.models.probe import PROBE, with_probe
 from fpclass.models.registry import declaration
 
 
@@ -32,10 +33,15 @@ def build_model(
     if model_config.output == "sigmoid" and num_classes != 2:
         raise ConfigError(f"model.output is 'sigmoid': that is for two classes, and there are {num_classes}")
     _refuse_unread(model_config, architecture.unread)
+    is_probe = model_config.head == PROBE
+    if is_probe:
+        _refuse_unread(model_config, ("dense_features", "dropout_rate", "dense_l2"), " with a probe")
     if isinstance(architecture, Published):
         model: Any = build_backbone(architecture, model_config, num_classes, image_size)
     else:
         model = architecture.build(model_config, num_classes, image_size)
+    if is_probe:
+        model = with_probe(model, model_config, num_classes)
     if not subclasses:
         return model
     learnt: dict[str, Any] = {"subclasses": tuple(subclasses)}

@@ -78,7 +78,8 @@ class Network(nn.Module):
 
     Attributes:
       stages: named modules `(x, mode) -> x`.
-      head: named module `(x, mode) -> logits`; None: the output of the last stage is the result.
+      head: named module `(x, mode) -> logits`, where x is the output of the last stage, or of each of those that it
+        names as its `stages`; None: the output of the last stage is the result.
       batch_norm: mode of every batch norm in training, see `layers.BatchNorm`; or "train_all": "train", in frozen
         stages too.
       num_frozen: so many leading stages run in evaluation mode also in training; but with "train_all" in training
@@ -126,10 +127,15 @@ class Network(nn.Module):
         mode = Mode(train, "train" if is_everywhere else self.batch_norm, mask)
         frozen_mode = mode if is_everywhere else dataclasses.replace(mode, train=False)
         apply = nn.remat(_apply) if self.remat else _apply
+        read: dict[str, Any] = dict.fromkeys(getattr(self.head, "stages", ()))
         for i, module in enumerate(self.stages):
             x = apply(module, x, frozen_mode if i < self.num_frozen else mode)
             x = stage(self, f"{module.name}{OUTPUT}", x)
-        return x if self.head is None else self.head(x, mode)
+            if module.name in read:
+                read[module.name] = x
+        if self.head is None:
+            return x
+        return self.head(list(read.values()) or x, mode)
 
     def prefix(self, num_stages: int) -> Network:
         """The first stages as a network of their own, without a head."""
@@ -226,8 +232,7 @@ class DenseHead(nn.Module):
         if self.pool == "gap":
             x = x.mean(axis=places)
         elif self.pool == "moments":
-            # Not of nothing: the root has no derivative at 0.
-            x = jnp.concatenate([x.mean(axis=places), jnp.sqrt(x.var(axis=places) + 1e-6)], axis=-1)
+            x = moments(x)
         elif self.pool == "flatten":
             x = x.reshape(x.shape[0], -1)
         drop = nn.Dropout(self.dropout_rate, deterministic=not mode.train)
@@ -237,6 +242,13 @@ class DenseHead(nn.Module):
             x = drop(x)
         init = nn.initializers.lecun_normal()
         return Logits(self.num_classes, self.output, self.subclasses, init, name="logits")(x, train=mode.train)
+
+
+def moments(x: Float[Array, "n *places f"]) -> Float[Array, "n f2"]:
+    """Averages over the places of maps (or over tokens), then standard deviations: [n, 2 f]."""
+    places = tuple(range(1, x.ndim - 1))
+    # Not of nothing: the root has no derivative at 0.
+    return jnp.concatenate([x.mean(axis=places), jnp.sqrt(x.var(axis=places) + 1e-6)], axis=-1)
 
 
 def hidden_dense(dense_features: Sequence[int]) -> tuple[Path, ...]:

@@ -169,12 +169,13 @@ def learning_curves(
     Test images have no curve: they are looked at once, with the weights that were kept.
 
     Args:
-      history: an entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
-        `validation_loss` and the same three of accuracy; missing or None where it was not measured.
+      history: an entry per epoch (of a probe: per strength) with its number under `epoch`, and any of `train_loss`,
+        `selection_loss`, `validation_loss` and the same three of accuracy; missing or None where it was not measured.
       test: loss and accuracy on test images, where there are any, of the weights that were kept.
     """
     figure = new_figure(9, 4, "Learning curves", note)
     splits = LEARNING_CURVES
+    steps = "strength" if any("strength" in entry for entry in history) else "epoch"  # of a probe
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for (split, name), colour in zip(splits.items(), COLOURS, strict=False):
             points = [(entry["epoch"], entry.get(f"{split}_{metric}")) for entry in history]
@@ -190,11 +191,11 @@ def learning_curves(
         if not has_curves:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
         if chosen_epoch is not None:
-            label = f"epoch {chosen_epoch}, kept"
+            label = f"{steps} {chosen_epoch}, kept"
             axes.axvline(chosen_epoch, color=GREY, linewidth=1, linestyle="--", label=label)
         if has_curves:
             axes.legend()
-        axes.set(xlabel="epoch", ylabel="loss (nats)" if metric == "loss" else "accuracy")
+        axes.set(xlabel=steps, ylabel="loss (nats)" if metric == "loss" else "accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
         axes.grid()
     return figure

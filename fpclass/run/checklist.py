@@ -15,6 +15,7 @@ from typing import Any
 from fpclass import files
 from fpclass.config import Config
 from fpclass.errors import RunError
+from fpclass.experiment import is_trained
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.intervals import Interval
 
@@ -194,9 +195,8 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; "
         f"{metrics.get('interval') or 'no intervals'}; unit of analysis: the image; unit that is drawn: the person",
         "updating": "none",
-        "model": f"{config.model.name}, start: {config.model.weights or 'random weights'}, {config.optim.name} at "
-        f"{config.optim.learning_rate:g}, {config.train.num_epochs} epochs at most, early stopping "
-        f"{config.train.early_stopping}; every setting is in config.json",
+        "model": f"{config.model.name}, start: {config.model.weights or 'random weights'}, {_fitting(config)}; every "
+        "setting is in config.json",
         "data_digest": f"sha256 of names, contents, labels and people: {environment.get('data_sha256')} (MISSING: "
         "whether and how others get them)",
         "code": f"fpclass {versions.get('fpclass')}, commit {environment.get('git_commit') or 'not known'}, JAX "
@@ -264,18 +264,30 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
         return {}
 
 
+def _fitting(config: Config) -> str:
+    """How the weights came about."""
+    if not is_trained(config):
+        return "frozen; L2-regularised logistic regression on standardised moments of its stages"
+    train, optim = config.train, config.optim
+    return (
+        f"{optim.name} at {optim.learning_rate:g}, {train.num_epochs} epochs at most, early stopping "
+        f"{train.early_stopping}"
+    )
+
+
 def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], split: str) -> dict[str, str]:
     """All facts of a run; metrics as metrics.json has them, and the split that is reported."""
     judged = metrics[split]
     analysed = f"{judged['num_images']} images of {judged['num_groups']} people (or independent images)"
     notes: Sequence[str] = metrics.get("split_notes", [])
     calibration = metrics.get("calibration", {})
+    chosen = "epoch" if is_trained(config) else "strength"
     return {
         **shared_facts(folder, config, judged, analysed),
         **subgroup_fact(judged.get("subgroups")),
-        "division": f"{'; '.join(notes)}; epoch selected on {metrics['selected_on']}",
+        "division": f"{'; '.join(notes)}; {chosen} selected on {metrics['selected_on']}",
         "thresholds": "; ".join(calibration.get("summary", [])) or "the most probable class",
-        "prediction": "best epoch's weights (checkpoints/best), calibration.json; `launch.py predict`",
+        "prediction": f"best {chosen}'s weights (checkpoints/best), calibration.json; `launch.py predict`",
         "indeterminate": "none: every image is decided",
-        "weights": f"checkpoints/best, config.json, model.txt; epoch {metrics['epoch']} of {metrics['num_epochs']}",
+        "weights": f"checkpoints/best, config.json, model.txt; {chosen} {metrics['epoch']} of {metrics['num_epochs']}",
     }

@@ -10,7 +10,7 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits, counted
 from fpclass.data.table import Table
-from fpclass.experiment import needs_selection
+from fpclass.experiment import is_trained, needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.checklist import run_facts, write_checklist
@@ -40,6 +40,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     run, config, table = best.run, best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
     history, rule = run.history(), fit_rule_of_run(best, prepared)
+    kept = next((line for line in history if line["epoch"] == best.epoch), {})
     people = PeopleOfRun(best, prepared, rule)
     metrics: dict[str, Any] = {
         "experiment": config.name,
@@ -48,7 +49,8 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "weights": config.model.weights or "random",
         "epoch": best.epoch,
         "num_epochs": len(history),
-        "selected_on": _describe_selection(config, prepared.splits),
+        **{key: kept[key] for key in ("strength",) if key in kept},
+        "selected_on": _describe_selection(config, prepared.splits, kept),
         "split_notes": list(prepared.splits.notes),
         "positive_class": config.evaluate.positive_class,
         "calibration": rule.to_json(),
@@ -130,7 +132,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
         "",
         f"{run.config.name}: {metrics['data']}",
         *(line for split in (VALIDATION, TEST) if split in metrics for line in _summary(split, metrics[split], name)),
-        f"  best epoch  {metrics['epoch']} of {metrics['num_epochs']}, selected on {metrics['selected_on']}",
+        f"  {_chosen(metrics)}, selected on {metrics['selected_on']}",
         *(f"  {line}" for line in (*metrics["calibration"]["summary"], *metrics["findings"])),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
     ]
@@ -159,7 +161,15 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     ]
 
 
-def _describe_selection(config: Config, splits: Splits) -> str:
+def _chosen(metrics: dict[str, Any]) -> str:
+    """Which of the epochs, or of the strengths of a probe, was kept."""
+    of_all = f"{metrics['epoch']} of {metrics['num_epochs']}"
+    return f"strength    C={metrics['strength']:g}, {of_all}" if "strength" in metrics else f"best epoch  {of_all}"
+
+
+def _describe_selection(config: Config, splits: Splits, kept: dict[str, Any]) -> str:
+    if not is_trained(config):
+        return "the log loss of training images out of fold" if "selection_loss" in kept else "nothing: too few people"
     if not needs_selection(config):
         return "nothing: the last epoch is kept"
     if config.split.selection == "validation":

@@ -18,11 +18,12 @@ from fpclass.config import Config
 from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, LossError
-from fpclass.experiment import needs_selection
+from fpclass.experiment import is_trained, needs_selection
 from fpclass.parallel import agree, fetch, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
+from fpclass.run.probe import describe_probe, fit_probes
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
 from fpclass.train.inputs.streaming import describe_stream, is_streamed
@@ -91,6 +92,8 @@ def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> F
 def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     """Trains from the last checkpoint of the run folder, or from the start, and keeps `last` and `best`.
 
+    A probe is fitted instead, and has no `last`.
+
     Returns whether training came to its end; False if it was interrupted (the same command goes on from there).
 
     Raises:
@@ -99,6 +102,11 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     """
     config = run.config
     check_same_start(run, prepared)
+    if not is_trained(config):
+        say(describe_probe(config, prepared))
+        fitted = list(fit_probes([(run, prepared, make_member(config, prepared))], config, interruption))
+        say("".join(map(str, fitted)))
+        return bool(fitted)
     placement = place_run(config, prepared.table, prepared.images)
     trainee = Trainee(run, prepared, make_member(config, prepared))
 

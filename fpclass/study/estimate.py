@@ -21,12 +21,14 @@ import jax.numpy as jnp
 from fpclass.config import Config
 from fpclass.console import duration
 from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.experiment import is_trained
 from fpclass.models.network import Network, variable_shapes
 from fpclass.parallel import member_mesh
 from fpclass.run.prepare import Prepared
 from fpclass.study.study import Study
 from fpclass.train.finetune import Plan, compute_in, make_plan
 from fpclass.train.inputs.feature_cache import is_cached, num_cached_views
+from fpclass.train.predict import make_views
 from fpclass.train.task import build_network
 
 BACKWARD = 2.0
@@ -100,6 +102,9 @@ def count_passes(
       shares: of a forward pass, by number of leading stages.
       of_people: share of the training images of the prepared data that these members learn from.
     """
+    if not is_trained(config):
+        num_features = 1 if config.model.weights else num_members
+        return num_features * len(prepared.table) * len(make_views(config.predict))
     num_train, num_judged = (len(prepared.splits.rows(role)) for role in (TRAIN, VALIDATION))
     num_train *= of_people
     epochs, cached, once = config.train.num_epochs, 0.0, 0.0

@@ -46,12 +46,14 @@ def plan_sweep(
         computed in every step.
 
     Raises:
-      ConfigError: a network without stages, or a stage that does not exist.
+      ConfigError: a network without stages, a probe, or a stage that does not exist.
     """
     (config,) = experiment.load_configs([config_path], overrides)
     model = build_model(config.model, 2, config.data.image_size)
     if not isinstance(model, Network):
         raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
+    if not experiment.is_trained(config):
+        raise ConfigError("model.head is 'probe': all of it is frozen; give a config that trains, such as gradual.py")
     names = model.stage_names
     by_name: dict[str, Config] = {}
     stages = [*cuts] or [*_stages_with_weights(model, config), HEAD]

@@ -15,11 +15,12 @@ from fpclass.config import Config
 from fpclass.console import Interruption, say
 from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
 from fpclass.errors import LossError, MemoryShortage
-from fpclass.experiment import needs_selection
+from fpclass.experiment import is_trained, needs_selection
 from fpclass.parallel import agree, fetch, is_first_process, num_processes, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_start, describe_model
+from fpclass.run.probe import fit_probes
 from fpclass.run.train import Trained, Trainee, make_member, save_best, train_together
 from fpclass.study.study import Study, StudyMember
 from fpclass.train.engine import epochs_passed
@@ -50,6 +51,8 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
     trainees = [_trainee(member, of_fold[member.fold]) for member in missing]
     for trainee in trainees if is_first_process() else ():
         _begin(trainee.run, trainee.prepared)
+    if not is_trained(config):
+        return _fit(trainees, config, interruption, on_epoch)
     placement = place_members(config, prepared.table, prepared.images, len(missing))
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(study.path("members") / name)
@@ -73,6 +76,19 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
         others = f"; and {len(failures) - 1} more of {len(members)} members" if len(failures) > 1 else ""
         raise LossError(failures[0] + others)
     return True
+
+
+def _fit(trainees: list[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch) -> bool:
+    """Fits probes and writes what becomes of each; whether all are there."""
+    num_fitted = 0
+    of_each = [(trainee.run, trainee.prepared, trainee.member) for trainee in trainees]
+    for trainee, fitted in zip(trainees, fit_probes(of_each, config, interruption), strict=False):
+        if is_first_process():
+            trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
+            _write_predictions([trainee], [fitted.logits])
+        on_epoch(config.train.num_epochs)
+        num_fitted += 1
+    return num_fitted == len(trainees)
 
 
 def halved(rounds: list[list[int]]) -> list[list[int]]:
@@ -183,10 +199,15 @@ def _finish(placement: Placement, trainees: list[Trainee], trained: Trained) -> 
         shutil.rmtree(trainee.run.path("checkpoints/best"), ignore_errors=True)
         trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
     save_best([trainees[i] for i in good], placement, [best[i] for i in good])
-    # In a loop of its own, and a short one: a kill in the midst of it would leave the others to be trained again.
+    # Last, and all together: a kill in the midst of it would leave the others to be trained again.
+    _write_predictions([trainees[i] for i in good], [logits[i] for i in good])
+
+
+def _write_predictions(trainees: Sequence[Trainee], logits: Sequence[np.ndarray]) -> None:
+    """Writes the predictions of members from their logits [N, K]; the last file of a member makes it done."""
     for filename, roles in (("test_predictions.csv", (PREDICT,)), ("predictions.csv", (VALIDATION, TEST))):
-        for i in good:
-            splits = trainees[i].prepared.splits
+        for trainee, of_rows in zip(trainees, logits, strict=True):
+            splits = trainee.prepared.splits
             rows = np.concatenate([splits.rows(role) for role in roles])
-            predictions = Predictions.make(table, splits, rows, logits[i][rows], trainees[i].name)
-            trainees[i].run.write_csv(filename, predictions.frame)
+            predictions = Predictions.make(trainee.prepared.table, splits, rows, of_rows[rows], trainee.name)
+            trainee.run.write_csv(filename, predictions.frame)

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
 from fpclass.models.network import HEAD, Network, stages_before
+from fpclass.models.probe import PROBE
 
 Path = tuple[str, ...]
 
@@ -95,6 +96,8 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
         _refuse_finetuning(config)
         return Plan()
     names = model.stage_names
+    if config.model.head == PROBE:
+        return Plan(names, num_frozen=(len(names),))
     stage, count = finetune.freeze_before, finetune.num_frozen
     if stage and count:
         raise ConfigError(f"finetune.freeze_before is {stage!r} and finetune.num_frozen is {count}: give one of them")

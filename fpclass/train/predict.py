@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
+from fpclass.models.probe import PROBE
 from fpclass.train.finetune import compute_in
 from fpclass.train.state import Inputs
 
@@ -29,13 +30,15 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     """Makes the function from images to logits, for evaluation, submission and single files alike.
 
     The config's `data` tells how images are normalised, its `predict` over which views of an image the prediction is
-    averaged (test-time augmentation). `inputs` make what the network takes of rows, by default normalised images.
+    averaged (test-time augmentation): of a probe, which learnt from the mean of their features, the logits. `inputs`
+    make what the network takes of rows, by default normalised images.
 
     Returns:
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
       as their logarithms.
     """
     views = make_views(config.predict)
+    averages_logits = config.predict.averaging == "logits" or config.model.head == PROBE
     mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
 
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
@@ -48,7 +51,7 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
         each = [apply(variables, view(taken)) for view in views]
         if len(each) == 1:
             return each[0]
-        if config.predict.averaging == "logits":
+        if averages_logits:
             return jnp.mean(jnp.stack(each), axis=0)
         return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
 

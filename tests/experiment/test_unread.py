@@ -50,10 +50,16 @@ UNREAD = {
     "optim.plateau_patience": ("3", "optim.schedule=plateau", "optim.schedule=plateau"),
     "train.patience": ("3", "train.early_stopping=patience", "train.early_stopping=patience"),
     "train.selection_metric": ("loss", "train.early_stopping=restore_best", "restore_best or patience"),
+    "model.probe_stages": ("('block1',)", "model.head=probe", "model.head=probe"),
+    "augment.noise": ("0.1", "model.head=gap", "fitted"),
+    "finetune.num_frozen": ("1", "model.head=gap", "fitted"),
+    "optim.learning_rate": ("0.1", "model.head=gap", "fitted"),
+    "train.num_epochs": ("3", "model.head=gap", "fitted"),
     "predict.averaging": ("logits", "predict.flip=True", "predict.flip"),
     "predict.pool": ("mean", "data.group_column=ID", "data.group_column, data.group_pattern or"),
 }
 """Of a single run; CONTEXT is what makes the key unread in the first place, where the defaults do not."""
+OF_TRAINING = ("augment.noise", "finetune.num_frozen", "optim.learning_rate", "train.num_epochs")
 CONTEXT = {
     **{f"data.{key}": ("data.source=folder",) for key in ("csv", "separator", "image_dir", "group_column")},
     "data.label_column": ("data.source=synthetic",),
@@ -64,6 +70,8 @@ CONTEXT = {
     "finetune.rate_decay": ("model.name=blocks", "finetune.freeze_before=head"),
     "finetune.new_stem": ("model.name=blocks",),
     "finetune.cache_gb": ("model.name=blocks",),
+    "model.probe_stages": ("model.name=blocks",),
+    **dict.fromkeys(OF_TRAINING, ("model.name=blocks", "model.head=probe")),
 }
 
 
@@ -103,6 +111,7 @@ def test_a_key_that_is_not_read_is_refused_and_says_when_it_is(key: str, plain: 
 def test_every_line_of_the_table_is_tried() -> None:
     tried = set(UNREAD) | {"split.num_folds", "split.fold", "data.synthetic."}
     tried |= {key for key in flatten(base.get_config()) if key.startswith("study.")}
+    tried |= {key for key in READ[-2].keys.split() if key.startswith(("augment.", "finetune.", "optim.", "train."))}
     keys = {key for reading in (*READ, *OF_A_RUN, *OF_A_STUDY) for key in reading.keys.split()}
     assert keys <= tried
     known = flatten(base.get_config())

@@ -10,6 +10,7 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
+from fpclass.run.probe import INNER
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import compare_with_half
 from fpclass.stats.decisions.rule import DecisionRule, fit_rule
@@ -23,8 +24,9 @@ FILE = "calibration.json"
 def fit_rule_of_run(best: BestModel, prepared: Prepared) -> DecisionRule:
     """Fits calibration and thresholds of the best weights on the images that chose the epoch; writes calibration.json.
 
-    These are the images of the inner split: training did not learn from them, and the result is reported on others.
-    Without an inner split nothing is fitted: whatever is left either was learnt from or is reported.
+    These are the images of the inner split: training did not learn from them, and the result is reported on others. A
+    probe learns from all training images; it is calibrated on their logits out of fold, of the inner cross-validation.
+    Without either nothing is fitted: whatever is left either was learnt from or is reported.
 
     Raises:
       ConfigError: `study.cost` does not fit the classes.
@@ -36,6 +38,10 @@ def fit_rule_of_run(best: BestModel, prepared: Prepared) -> DecisionRule:
         logits = best.predict_once(prepared, SELECTION)
         study = config.study
         rule = fit_rule(logits, table.labels[rows], fitted_on, method=study.calibration, cost=study.cost)
+    elif best.run.path(INNER).is_file():
+        inner = Predictions.read(best.run, INNER, table.classes)
+        fitted_on = f"the inner cross-validation ({len(inner.labels)} images, out of fold)"
+        rule = fit_rule(inner.logits, inner.labels, fitted_on, method=config.study.calibration, cost=config.study.cost)
     else:
         reason = "the images that chose the epoch are those that are reported"
         if config.split.selection == "inner":

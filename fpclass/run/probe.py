@@ -1,0 +1,155 @@
+"""Fits probes where other configs are trained: each becomes a run folder like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fpclass.config import Config
+from fpclass.console import Interruption, duration
+from fpclass.data.splits import VALIDATION
+from fpclass.models.network import HEAD, Network
+from fpclass.models.probe import ProbeHead
+from fpclass.parallel import agree, is_first_process
+from fpclass.run.folder import Run
+from fpclass.run.log import Log
+from fpclass.run.predictions import Predictions
+from fpclass.run.prepare import Prepared
+from fpclass.train import checkpoints
+from fpclass.train.keys import PARAMS, address
+from fpclass.train.memory import told_in_one_line
+from fpclass.train.predict import make_views, scores_of
+from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features
+from fpclass.train.state import Member
+from fpclass.train.task import build_network, pretrained_variables, subclass_labels
+
+INNER = "inner_predictions.csv"
+"""Logits of training images, out of fold in the inner cross-validation that chose the strength: for a calibration."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A probe that was fitted, and written into its run folder.
+
+    Attributes:
+      logits: of every row of the table, float32; 0 of those in quarantine.
+    """
+
+    probe: Probe
+    logits: Float[np.ndarray, "N K"]
+    seconds: float
+
+    def __str__(self) -> str:
+        found = f"C={self.probe.strength:g}"
+        if not self.probe.num_parts:
+            return f"probe: {found}, the usual one: a class has too few people to choose one; {duration(self.seconds)}"
+        trial = self.probe.trials[self.probe.chosen]
+        return (
+            f"probe: {found}, the best of {len(self.probe.trials)} by an inner cross-validation in "
+            f"{self.probe.num_parts} parts (log loss {trial.loss:.3f}, accuracy {trial.accuracy:.3f}); "
+            f"{duration(self.seconds)}"
+        )
+
+
+def fit_probes(
+    of_each: Sequence[tuple[Run, Prepared, Member]], config: Config, interruption: Interruption
+) -> Iterator[Fitted]:
+    """Fits probes of one config one after the other, until asked to stop; the features of an image are computed once.
+
+    Random weights differ from member to member, and so do the features of them.
+
+    Args:
+      of_each: run folder, data with their roles, seed and rows; all of the same table and images.
+      config: theirs, but for fold and seed.
+
+    Raises:
+      WeightsError: the weights cannot be had, or do not fit.
+      DataError: training images of one class only.
+      RunError: a folder cannot be written to.
+    """
+    table, images = of_each[0][1].table, of_each[0][1].images
+    network: Any = build_network(config, table.num_classes)
+    pretrained, sublabels = pretrained_variables(config, network), subclass_labels(config, table)
+    rows = np.flatnonzero(table.usable_mask).astype(np.int32)
+    variables, features = pretrained, np.zeros((len(table), 0), np.float32)
+    for run, prepared, member in of_each:
+        if agree(np.array(bool(interruption.signal_number)), any_process=True):
+            return
+        if not (pretrained and features.size):
+            variables = pretrained or _random_variables(network, config, member)
+            with told_in_one_line(config):
+                pooled = pooled_features(images, rows, network, variables, config)
+            features = np.zeros((len(table), pooled.shape[1]), np.float32)
+            features[rows] = pooled
+        began = time.perf_counter()
+        train_rows = np.asarray(member.train_rows)
+        probe = fit_probe(
+            network.head,
+            features[train_rows],
+            table.labels[train_rows],
+            prepared.splits.frame["unit"].to_numpy(str)[train_rows],
+            seed=f"{int(member.seed)}",
+            weights=np.asarray(member.class_weights)[table.labels[train_rows]],
+            sublabels=None if sublabels is None else sublabels[train_rows],
+        )
+        fitted = Fitted(probe, logits_of(network.head, probe.params, features), time.perf_counter() - began)
+        if is_first_process():
+            _write(run, prepared, train_rows, fitted, variables)
+        yield fitted
+
+
+def describe_probe(config: Config, prepared: Prepared) -> str:
+    """One line about what a probe reads."""
+    network: Any = build_network(config, prepared.table.num_classes)
+    head: ProbeHead = network.head
+    weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
+    num_views = len(make_views(config.predict))
+    views = f", mean of {num_views} views" if num_views > 1 else ""
+    return f"probe: {config.model.name}, {weights}, moments of {', '.join(head.stages)}{views}"
+
+
+def _random_variables(network: Network, config: Config, member: Member) -> dict[str, Any]:
+    image = jnp.zeros((1, *config.data.image_size, config.data.channels), jnp.float32)
+    variables = network.init(address(jnp.asarray(member.seed), PARAMS), image, train=False)
+    return {kind: dict(variables.get(kind, {})) for kind in ("params", "batch_stats")}
+
+
+def _write(run: Run, prepared: Prepared, rows: np.ndarray, fitted: Fitted, variables: dict[str, Any]) -> None:
+    """Writes log, out-of-fold predictions and, last, the weights."""
+    probe, table, splits = fitted.probe, prepared.table, prepared.splits
+    run.truncate_history(0)
+    with Log([run]) as log:
+        for line in _history(fitted, prepared, rows):
+            log({0: line}, fitted.seconds / len(probe.trials), is_batched=False)
+    inner = Predictions.make(table, splits, rows[probe.inner], probe.inner_logits, f"seed-{run.config.seed}")
+    run.write_csv(INNER, inner.frame)
+    params = {**variables["params"], HEAD: probe.params}
+    weights = {"params": params, "batch_stats": variables.get("batch_stats", {})}
+    shutil.rmtree(run.path("checkpoints/best"), ignore_errors=True)
+    checkpoints.save(run.path("checkpoints/best"), probe.chosen + 1, weights)
+
+
+def _history(fitted: Fitted, prepared: Prepared, rows: np.ndarray) -> list[dict[str, Any]]:
+    """A line for each strength that was tried, in place of epochs; that of the chosen one has all scores."""
+    lines = []
+    for number, trial in enumerate(fitted.probe.trials, start=1):
+        scores = {"strength": trial.strength}
+        if fitted.probe.num_parts:
+            scores |= {"selection_loss": trial.loss, "selection_accuracy": trial.accuracy}
+        if number == fitted.probe.chosen + 1:
+            for role, taken in (("train", rows), ("validation", prepared.splits.rows(VALIDATION))):
+                of_role = scores_of(
+                    jnp.asarray(fitted.logits[taken]),
+                    jnp.asarray(prepared.table.labels[taken]),
+                    jnp.ones(len(taken), bool),
+                )
+                scores |= {f"{role}_{name}": float(of_role[name]) for name in ("loss", "accuracy")}
+        lines.append({"epoch": number, **scores})
+    return lines

@@ -1,0 +1,279 @@
+"""Fitting of probes: pooled features of a frozen network, and L2-regularised logistic regression on them.
+
+The regression is scikit-learn's, to convergence. Its strength is chosen by cross-validation within the training rows,
+which never divides a group; the out-of-fold logits of that are what a calibration can be fitted on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from fpclass.augment.intensity import normalise
+from fpclass.config import Config
+from fpclass.console import progress
+from fpclass.data.decode import Images
+from fpclass.data.splits import partition
+from fpclass.errors import DataError
+from fpclass.models.layers import merge_logits
+from fpclass.models.network import Network
+from fpclass.models.probe import ProbeHead, features_of
+from fpclass.stats.metrics import log_softmax
+from fpclass.train.predict import eval_batch, make_views
+
+STRENGTHS = tuple(float(f"{10.0**exponent:.3g}") for exponent in np.arange(-6.0, 2.01, 0.5))
+"""C of scikit-learn, the inverse of the L2 penalty, from the stiffest on."""
+USUAL_STRENGTH = 1e-3
+"""Where nothing can be cross-validated: what it mostly comes to with a thousand features and more."""
+PATIENCE = 2
+"""So many strengths in a row without a lower loss end the search: weaker ones only take longer to converge."""
+NUM_PARTS = 5
+"""Parts of the inner cross-validation, fewer where a class has fewer groups."""
+TOLERANCE = 1e-4
+"""Largest derivative of the mean loss at convergence. A tenth of it changes no logit that matters."""
+CONSTANT = 1e-5
+"""A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
+NEVER = -1e3
+"""Logit of a class of which there is no training image."""
+Layer = tuple[Float[np.ndarray, "d w"], Float[np.ndarray, " w"]]
+"""Kernel and bias of `layers.Logits`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A strength that was tried: mean log loss (nats) and accuracy out of fold, weighted as the fit is."""
+
+    strength: float
+    loss: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A fitted probe.
+
+    Attributes:
+      params: of its `ProbeHead`, float32.
+      chosen: position in `trials`.
+      trials: the strengths that were tried; one with a loss of nan where nothing could be cross-validated.
+      num_parts: of the inner cross-validation; 0 where there was none.
+      inner: positions of the rows that it judged, among those that were given.
+      inner_logits: their logits out of fold at the chosen strength, float32.
+    """
+
+    params: dict[str, Any]
+    chosen: int
+    trials: tuple[Trial, ...]
+    num_parts: int
+    inner: Int[np.ndarray, " m"]
+    inner_logits: Float[np.ndarray, "m K"]
+
+    @property
+    def strength(self) -> float:
+        """The chosen C."""
+        return self.trials[self.chosen].strength
+
+
+def pooled_features(
+    images: Images, rows: Int[np.ndarray, " n"], network: Network, variables: dict[str, Any], config: Config
+) -> Float[np.ndarray, "n d"]:
+    """What a probe knows of some rows: the moments of its stages, averaged over the views of `config.predict`.
+
+    Args:
+      images: uint8 [N, H, W, C]; those on disk are read batch by batch.
+      network: with a `ProbeHead`; its batch norm uses the running statistics of `variables`.
+
+    Returns:
+      Features, float32.
+    """
+    model, views, data = features_of(network), make_views(config.predict), config.data
+    size = eval_batch(images.shape, len(rows))
+
+    @jax.jit
+    def pooled(variables: Any, part: Any) -> Any:
+        plain = normalise(part, data.mean, data.std)
+        return sum(model.apply(variables, view(plain), train=False) for view in views) / len(views)  # pyright: ignore[reportOperatorIssue]
+
+    on_device = jax.device_put({kind: tree for kind, tree in variables.items() if kind != "perturbations"})
+    parts = []
+    for start in progress(range(0, len(rows), size), -(-len(rows) // size), "features"):
+        taken = rows[start : start + size]
+        padded = np.pad(taken, (0, size - len(taken)), mode="edge")
+        parts.append(np.asarray(pooled(on_device, jnp.asarray(images[padded])))[: len(taken)])
+    return np.concatenate(parts)
+
+
+def logits_of(head: ProbeHead, params: dict[str, Any], features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
+    """Logits of pooled features, float32: those that the whole network gives for these images."""
+    return np.asarray(head.apply({"params": params}, jnp.asarray(features), method="classify"))
+
+
+def fit_probe(
+    head: ProbeHead,
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    groups: np.ndarray,
+    *,
+    seed: str,
+    weights: Float[np.ndarray, " n"] | None = None,
+    sublabels: Int[np.ndarray, " n"] | None = None,
+) -> Probe:
+    """Fits a probe to some images.
+
+    Args:
+      labels: class of each.
+      groups: who or what must not be divided by the inner cross-validation, by name.
+      seed: of its parts.
+      weights: of each image in the loss; None: all the same.
+      sublabels: subclass of each, where `head.subclasses` are learnt.
+
+    Raises:
+      DataError: images of one class only.
+    """
+    learnt = labels if sublabels is None else sublabels
+    if len(np.unique(learnt)) < 2:
+        raise DataError(f"a probe learns from images of two classes or more, and all {len(labels)} are of one")
+    weights = np.ones(len(labels)) if weights is None else weights
+    mean, scale = _standardising(features)
+    x, back = _compressed((features.astype(np.float64) - mean) * scale)
+    parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
+    if num_parts:
+        trials, chosen, logits = _choose(head, x, labels, learnt, weights, parts, num_parts)
+    else:
+        trials, chosen = [Trial(USUAL_STRENGTH, np.nan, np.nan)], 0
+        logits = np.zeros((len(labels), head.num_classes))
+    kernel, bias = _fit(_regression(trials[chosen].strength), x, learnt, weights, head)
+    layer = {"kernel": back @ kernel if back is not None else kernel, "bias": bias}
+    params = jax.tree.map(np.float32, {"mean": mean, "scale": scale, "logits": layer})
+    inner = np.flatnonzero((parts >= 0) & (num_parts > 0))
+    return Probe(params, chosen, tuple(trials), num_parts, inner, logits[inner].astype(np.float32))
+
+
+def inner_parts(
+    labels: Int[np.ndarray, " n"], groups: np.ndarray, num_classes: int, seed: str
+) -> tuple[Int[np.ndarray, " n"], int]:
+    """Divides training images for the inner cross-validation, class by class, never dividing a group.
+
+    Returns:
+      The part of each image, -1 for one that always trains, because its class has a single group; and how many parts
+      there are, 0 where there are too few groups for any.
+    """
+    pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], labels]), axis=1)
+    is_rare = np.bincount(pairs[1], minlength=num_classes) < 2
+    judged = ~np.isin(groups, groups[is_rare[labels]])
+    pairs = np.unique(np.stack([np.unique(groups[judged], return_inverse=True)[1], labels[judged]]), axis=1)
+    counts = np.unique(pairs[1], return_counts=True)[1]
+    parts = np.full(len(labels), -1)
+    num_parts = min([NUM_PARTS, *counts.tolist()])
+    if num_parts < 2 or len(counts) < 2:
+        return parts, 0
+    names = tuple(map(str, range(num_classes)))
+    parts[judged] = partition(groups[judged], labels[judged], [1 / num_parts] * num_parts, f"{seed}/probe", names)
+    return parts, num_parts
+
+
+def _choose(
+    head: ProbeHead,
+    x: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    learnt: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    parts: Int[np.ndarray, " n"],
+    num_parts: int,
+) -> tuple[list[Trial], int, Float[np.ndarray, "n K"]]:
+    """Tries strengths from the stiffest on, each begun where the last one ended.
+
+    Returns:
+      The trials, the position of the best, and its logits out of fold.
+    """
+    regressions = [_regression(STRENGTHS[0]) for _ in range(num_parts)]
+    trials: list[Trial] = []
+    best, judged = 0, parts >= 0
+    best_logits = np.zeros((len(labels), head.num_classes))
+    for strength in STRENGTHS:
+        logits = np.zeros_like(best_logits)
+        for part, regression in enumerate(regressions):
+            regression.set_params(C=strength)
+            kernel, bias = _fit(regression, x[parts != part], learnt[parts != part], weights[parts != part], head)
+            logits[parts == part] = _class_logits(head, x[parts == part] @ kernel + bias)
+        losses = -log_softmax(logits)[np.arange(len(labels)), labels]
+        correct = logits.argmax(axis=1) == labels
+        loss, accuracy = (float(np.average(each[judged], weights=weights[judged])) for each in (losses, correct))
+        trials.append(Trial(strength, loss, accuracy))
+        if loss <= trials[best].loss:
+            best, best_logits = len(trials) - 1, logits
+        elif len(trials) - 1 - best >= PATIENCE:
+            break
+    return trials, best, best_logits
+
+
+def _regression(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, tol=TOLERANCE, max_iter=10_000, warm_start=True)
+
+
+def _fit(
+    regression: Any,
+    x: Float[np.ndarray, "n d"],
+    learnt: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    head: ProbeHead,
+) -> Layer:
+    """Fits a regression from where it stands; kernel and bias of the `layers.Logits` that computes the same."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # Where rounding ends a line search before the tolerance is met, the loss is as low as it can be told.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit(x, learnt, sample_weight=weights)
+    kernel, bias = regression.coef_.T, regression.intercept_
+    if head.output == "sigmoid":
+        return kernel, bias
+    if kernel.shape[1] == 1:  # of two classes the second one's log-odds
+        kernel, bias = kernel * [-0.5, 0.5], bias * np.array([-0.5, 0.5])
+    width = sum(head.subclasses) or head.num_classes
+    whole = np.zeros((x.shape[1], width)), np.full(width, NEVER)
+    whole[0][:, regression.classes_], whole[1][regression.classes_] = kernel, bias
+    return whole
+
+
+def _class_logits(head: ProbeHead, z: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n K"]:
+    """Logits of classes from what the layer gives, as `layers.Logits` makes them."""
+    return (
+        np.concatenate([-z / 2, z / 2], axis=1)
+        if head.output == "sigmoid"
+        else np.asarray(merge_logits(z, head.subclasses))
+    )
+
+
+def _standardising(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Mean of each feature, and what makes its standard deviation 1; of a constant one, 0."""
+    mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    varies = std > CONSTANT * np.abs(mean)
+    return mean, np.divide(1.0, std, out=np.zeros_like(std), where=varies)
+
+
+def _compressed(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "d r"] | None]:
+    """The same images in their own coordinates, where they have more features than there are images: r <= n.
+
+    An L2 penalty is blind to rotations, so the regression is the same in them, and the faster the fewer they are.
+
+    Returns:
+      The coordinates, and the axes: a kernel k there is axes @ k here; None where nothing was rotated.
+    """
+    if x.shape[1] <= len(x):
+        return x, None
+    if not x.any():  # the images are all alike
+        return x, None
+    variance, directions = np.linalg.eigh(x @ x.T)
+    kept = variance > variance[-1] * 1e-12
+    lengths = np.sqrt(variance[kept])
+    coordinates = directions[:, kept] * lengths
+    return coordinates, x.T @ (directions[:, kept] / lengths)

@@ -1,0 +1,148 @@
+"""A probe as a run and in a study: restored is what was fitted, on all training rows, and calibrated out of fold."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from conftest import draw_noisy_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fpclass import cli
+from fpclass.console import Interruption
+from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.run import probe as probes
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
+from fpclass.run.prepare import prepare
+from fpclass.run.train import make_member
+from fpclass.stats.probabilities.calibration import fit_temperature
+from fpclass.study.study import Study
+from fpclass.train.probe import pooled_features
+
+FLAGS = (
+    "--config.model.name=blocks",
+    "--config.model.conv_features=(4,8)",
+    "--config.model.head=probe",
+    "--config.data.image_size=(24,20)",
+    "--config.predict.flip=True",
+    "--config.evaluate.num_resamples=20",
+    "--config.explain.num_images=1",
+)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory) -> pathlib.Path:
+    """Blobs of 50 people, every sixth of whom has the other's label: nobody can predict all of them right."""
+    folder = tmp_path_factory.mktemp("noisy") / "data"
+    draw_noisy_blobs(folder, num_people=50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(noisy, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("runs") / "probe"
+    args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *FLAGS, f"--workdir={folder}"]
+    assert cli.main(args) == 0
+    return folder
+
+
+def test_the_restored_network_is_the_regression_on_its_features(run):
+    best = BestModel(Run.open(run), 2)
+    config, prepared = best.run.config, prepare(Run.open(run).config)
+    rows = np.flatnonzero(prepared.table.labelled_mask)
+    train, labels = prepared.splits.rows(TRAIN), prepared.table.labels
+    assert set(train) | set(prepared.splits.rows(VALIDATION)) == set(rows), "nothing is set aside to choose on"
+    features = np.zeros((len(prepared.table), 24))
+    features[rows] = pooled_features(prepared.images, rows, best.model, best.variables, config)
+    metrics = json.loads((run / "metrics.json").read_text())
+    regression = LogisticRegression(C=metrics["strength"], tol=1e-8, max_iter=10_000)
+    pipeline = make_pipeline(StandardScaler(), regression).fit(features[train], labels[train])
+    logits = best.predict(prepared.images, rows)
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], pipeline.decision_function(features[rows]), atol=0.02)
+
+
+def test_its_strength_is_that_of_the_lowest_loss_and_it_is_calibrated_out_of_fold(run):
+    history, metrics = Run.open(run).history(), json.loads((run / "metrics.json").read_text())
+    lowest = min(history, key=lambda line: line["selection_loss"])
+    assert (lowest["epoch"], lowest["strength"]) == (metrics["epoch"], metrics["strength"])
+    assert lowest["validation_accuracy"] == pytest.approx(metrics["validation"]["accuracy"]["value"])
+    inner = probes.Predictions.read(Run.open(run), probes.INNER, ("0", "1"))
+    splits = Run.open(run).read_csv("splits.csv")
+    assert set(inner.frame["filename"]) == set(splits.loc[splits["role"] == TRAIN, "filename"])
+    losses = inner.losses.mean()
+    assert losses == pytest.approx(lowest["selection_loss"], abs=1e-5)
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["fitted_on"] == "the inner cross-validation (80 images, out of fold)"
+    expected = fit_temperature(inner.logits, inner.labels)
+    assert json.dumps(calibration["calibration"]) == json.dumps(expected.to_json())
+
+
+def test_what_is_done_is_not_done_again(run, noisy, tmp_path, capsys, monkeypatch):
+    own = shutil.copytree(run, tmp_path / "own")
+    monkeypatch.setattr(probes, "fit_probe", None)
+    args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *FLAGS, f"--workdir={own}"]
+    assert cli.main(args) == 0
+    assert "train     was done" in capsys.readouterr().out
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Weights that all members share, as published ones are, and how often features and fits were computed."""
+    calls = {"pooled_features": 0, "fit_probe": 0}
+    random = probes._random_variables
+
+    def shared(config, network):
+        return random(network, config, make_shared())
+
+    def make_shared():
+        return type("Shared", (), {"seed": np.uint32(7)})()
+
+    def count(name, function):
+        def counting(*args, **options):
+            calls[name] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(probes, name, counting)
+
+    monkeypatch.setattr(probes, "pretrained_variables", shared)
+    count("pooled_features", probes.pooled_features)
+    count("fit_probe", probes.fit_probe)
+    return calls
+
+
+def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_path, counted):
+    args = [
+        "study", "--configs", "configs/base.py", "--folds=2", "--seeds=2", f"--workdir={tmp_path / 'study'}",
+        f"--config.data.root={noisy}", *FLAGS[:-1],
+    ]  # fmt: skip
+    assert cli.main(args) == 0
+    assert counted == {"pooled_features": 1, "fit_probe": 4}
+    members = Study.open(tmp_path / "study").members("base")
+    for member in members[1:3]:
+        prepared = prepare(member.run.config)
+        logits = BestModel(member.run, 2).predict_rows(prepared, (VALIDATION,), "again.csv").logits
+        written = member.run.read_csv("predictions.csv")[["logit_0", "logit_1"]]
+        np.testing.assert_allclose(logits, written, atol=1e-4)
+    (members[1].run.folder / "predictions.csv").unlink()
+    assert cli.main(args) == 0
+    assert counted == {"pooled_features": 2, "fit_probe": 5}
+
+
+def test_who_is_asked_to_stop_stops_between_members(run, tmp_path):
+    config, interruption = Run.open(run).config, Interruption()
+    prepared = prepare(config)
+    member = make_member(config, prepared)
+    of_each = [(Run(tmp_path / name, config), prepared, member) for name in ("first", "second")]
+    fitting = probes.fit_probes(of_each, config, interruption)
+    first = next(fitting)
+    assert first.logits.shape == (len(prepared.table), 2)
+    interruption.signal_number = 2
+    assert list(fitting) == []
+    assert (tmp_path / "first" / "checkpoints" / "best").is_dir()
+    assert not (tmp_path / "second").exists()
