@@ -16,7 +16,7 @@ from typing import Any
 from fpclass.errors import ConfigError
 from fpclass.files import expanded
 
-DEMO = "configs/demo.py"
+DEMO = "fpclass/configs/demo.py"
 
 
 @dataclasses.dataclass(frozen=True)

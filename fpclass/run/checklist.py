@@ -15,6 +15,7 @@ from typing import Any
 from fpclass import files
 from fpclass.config import Config
 from fpclass.errors import RunError
+from fpclass.extension import bare
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.intervals import Interval
 
@@ -194,8 +195,8 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; "
         f"{metrics.get('interval') or 'no intervals'}; unit of analysis: the image; unit that is drawn: the person",
         "updating": "none",
-        "model": f"{config.model.name}, start: {config.model.weights or 'random weights'}, {config.optim.name} at "
-        f"{config.optim.learning_rate:g}, {config.train.num_epochs} epochs at most, early stopping "
+        "model": f"{bare(config.model.name)}, start: {config.model.weights or 'random weights'}, {config.optim.name} "
+        f"at {config.optim.learning_rate:g}, {config.train.num_epochs} epochs at most, early stopping "
         f"{config.train.early_stopping}; every setting is in config.json",
         "data_digest": f"sha256 of names, contents, labels and people: {environment.get('data_sha256')} (MISSING: "
         "whether and how others get them)",

@@ -35,12 +35,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from fpclass.extension import bare, is_own
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.draws import Draws, Weights
 from fpclass.stats.metrics import Logits, compute_metrics
 from fpclass.stats.weighted_metrics import (
     ALL_METRICS,
-    LOWER_IS_BETTER,
+    LOSSES,
     MACRO_PRECISION,
     OVERALL_METRICS,
     PER_CLASS_METRICS,
@@ -191,8 +192,11 @@ class Bootstrap:
         return self.interval(value, self.resample(evaluate, cohort), num_groups, is_proportion)
 
 
-def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, metric: str = "") -> dict[str, Any]:
     """Point values and intervals together: what `metrics.json` holds.
+
+    Args:
+      metric: `study.metric`; one of the user's own is added, by its name.
 
     Returns:
       The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or None);
@@ -208,6 +212,10 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -
     for k, (name, values) in enumerate(points["per_class"].items()):
         scores = {m: Interval(values[m], *bounds[m][k]).to_json() for m in PER_CLASS_METRICS}
         result["per_class"][name] = {**scores, "support": values["support"]}
+    if is_own(metric):
+        (value,) = make_weighted_metrics(logits, cohort.labels, [metric])(np.ones((1, len(cohort))))[metric]
+        (of_metric,) = metric_bounds(logits, cohort, bootstrap, [metric]).values()
+        result[bare(metric)] = Interval(None if math.isnan(value) else float(value), *of_metric).to_json()
     return result | {
         "confusion_matrix": points["confusion_matrix"],
         "num_images": points["num_images"],
@@ -263,13 +271,15 @@ def metric_bounds(
 
 
 def is_within_classes(metric: str) -> bool:
-    """Whether people are drawn within their class for a metric."""
-    return metric.partition("[")[0] in WITHIN_CLASSES
+    """Whether people are drawn within their class for a metric; one of the user's own may need every class."""
+    return metric.partition("[")[0] in WITHIN_CLASSES or is_own(metric)
 
 
 def scale_of(metric: str) -> Scale:
     """The scale on which the interval of a metric is symmetric."""
-    return "positive" if metric in LOWER_IS_BETTER else "proportion"
+    if is_own(metric):  # nobody says in what range it is
+        return "difference"
+    return "positive" if metric in LOSSES else "proportion"
 
 
 @dataclasses.dataclass(frozen=True)
