@@ -49,7 +49,7 @@ def _has_dense_layers(config: Config) -> bool:
 OF_A_STUDY = (
     Reading("study.margin study.max_risk study.risk_confidence study.miss_rate study.sets",
             "a study is judged: study, freeze-sweep, submit --ensemble", lambda _: False),
-    Reading("study.metric", "a study is judged (study, freeze-sweep, submit --ensemble), or it is a function of your own",
+    Reading("study.metric", "a study is judged (study, freeze-sweep, submit --ensemble), or it is your own",
             lambda c: is_own(c.study.metric)),
     Reading("predict.averaging", "views are averaged (predict.flip, predict.shift_px), or the members of a study",
             lambda c: bool(c.predict.flip or c.predict.shift_px)),
