@@ -80,23 +80,25 @@ def check(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int,
     Raises:
       ConfigError: it raises something, gives other than logits [n, K], or has variables that training does not keep.
     """
+    images, where = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32), f"{KEY}={bare(name)}"
 
-    def trace(images: Array) -> tuple[Any, Array, Array]:
-        variables = model.init(jax.random.key(0), images, train=False)
-        kept: Any = {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
+    def start(images: Array) -> dict[str, Any]:
+        return dict(model.init(jax.random.key(0), images, train=False))
+
+    variables = call(jax.eval_shape, name, KEY, start, images)
+    if more := variables.keys() - KINDS:
+        found = ", ".join(sorted(more))
+        raise ConfigError(f"{where}: keeps variables in {found}; training keeps params and batch_stats")
+
+    def both_ways(kept: Any, images: Array) -> Any:
         options: Any = {"rngs": {"dropout": jax.random.key(1)}, "mutable": ["batch_stats"]}
         in_training, _ = model.apply(kept, images, train=True, mask=jnp.ones(len(images), bool), **options)
-        return variables, in_training, model.apply(kept, images, train=False)  # pyright: ignore[reportReturnType]
+        return in_training, model.apply(kept, images, train=False)
 
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    variables, *outputs = call(jax.eval_shape, name, KEY, trace, images)
-    for output in outputs:
+    kept = {kind: variables.get(kind, {}) for kind in ("params", "batch_stats")}
+    for output in call(jax.eval_shape, name, KEY, both_ways, kept, images):
         met = getattr(output, "shape", None)
         if met != (2, num_classes) or not jnp.issubdtype(output.dtype, jnp.floating):
             raise ConfigError(
-                f"{KEY}={bare(name)}: gives {met} of 2 images and {num_classes} classes; return logits, one per class"
+                f"{where}: gives {met} of 2 images and {num_classes} classes; return logits, one per class"
             )
-    if more := variables.keys() - KINDS:
-        raise ConfigError(
-            f"{KEY}={bare(name)}: keeps variables in {', '.join(sorted(more))}; training keeps params and batch_stats"
-        )

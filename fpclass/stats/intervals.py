@@ -66,8 +66,8 @@ WITHIN_CLASSES = ("balanced_accuracy", "macro_f1", "roc_auc", MACRO_PRECISION, *
 
 Bounds = tuple[float, float] | tuple[None, None]
 """Low and high; both None where there is no interval."""
-Scale = Literal["proportion", "positive", "difference"]
-"""On which an interval is symmetric: log-odds, logarithms, or as it is."""
+Scale = Literal["proportion", "positive", "difference", "unknown"]
+"""On which an interval is symmetric: log-odds, logarithms, or as it is; of unknown range it has none of nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,15 +271,13 @@ def metric_bounds(
 
 
 def is_within_classes(metric: str) -> bool:
-    """Whether people are drawn within their class for a metric; one of the user's own may need every class."""
-    return metric.partition("[")[0] in WITHIN_CLASSES or is_own(metric)
+    """Whether people are drawn within their class for a metric."""
+    return metric.partition("[")[0] in WITHIN_CLASSES
 
 
 def scale_of(metric: str) -> Scale:
     """The scale on which the interval of a metric is symmetric."""
-    if is_own(metric):  # nobody says in what range it is
-        return "difference"
-    return "positive" if metric in LOSSES else "proportion"
+    return "unknown" if is_own(metric) else "positive" if metric in LOSSES else "proportion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,6 +354,8 @@ def resampled_bounds(
     standard_error = math.sqrt(float(defined.var()) * support.correction)
     if scale == "proportion" and (value in (0, 1) or standard_error < NEGLIGIBLE):
         return support.extreme_bounds(value, confidence)
+    if scale == "unknown" and standard_error < NEGLIGIBLE:
+        return None, None
     return t_bounds(value, standard_error, support.degrees_of_freedom, confidence, scale)
 
 

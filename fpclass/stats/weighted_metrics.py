@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -108,7 +109,8 @@ def make_weighted_metrics(
 def own_metric(metric: str, logits: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
     """A metric of the user's own, `function(labels [n], probabilities [n, K]) -> float`, for whole weights [B, N].
 
-    An image of weight 2 is there twice, one of weight 0 is not. What the function gives for no images is not asked.
+    An image of weight 2 is there twice, one of weight 0 is not. Where a class has no images what the function raises
+    means that it is undefined: nan.
 
     Raises:
       ConfigError: there is no such function; or, when it is called, it raises something or gives no number.
@@ -117,12 +119,22 @@ def own_metric(metric: str, logits: Logits, labels: Labels) -> Callable[[Weights
 
     def of_row(weights: np.ndarray) -> float:
         rows = np.repeat(np.arange(len(labels)), weights.astype(np.int64))
-        value: Any = call(function, metric, OWN_KEY, labels[rows], probabilities[rows]) if len(rows) else math.nan
+        try:
+            value: Any = call(function, metric, OWN_KEY, labels[rows], probabilities[rows])
+        except ConfigError:
+            if len(np.unique(labels[rows])) < probabilities.shape[1]:
+                return math.nan
+            raise
         if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
             raise ConfigError(f"{OWN_KEY}={bare(metric)}: gave {type(value).__name__}; return a number")
         return float(value)
 
-    return in_parts(lambda weights: np.array([of_row(row) for row in weights], np.float64))
+    def of_rows(weights: np.ndarray) -> Float[np.ndarray, " b"]:
+        with warnings.catch_warnings():  # of what is undefined, some thousand times
+            warnings.simplefilter("ignore")
+            return np.array([of_row(row) for row in weights], np.float64)
+
+    return in_parts(of_rows)
 
 
 def is_lower_better(metric: str) -> bool:

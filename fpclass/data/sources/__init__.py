@@ -54,7 +54,7 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None, subgro
       ConfigError: a key of the section makes no sense.
       DataError: the data set is not as the section says.
     """
-    load = _load_own if is_own(data_config.source) else SOURCES.get(data_config.source)
+    load = _load_own if is_own(data_config.source) else SOURCES.get(str(data_config.source))
     if load is None:
         raise ConfigError(f"data.source = {data_config.source!r}: expected one of {', '.join(SOURCES)}, {EXPECTED}")
     # Names are those of the merged classes.

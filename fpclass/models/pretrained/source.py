@@ -43,6 +43,7 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
     """
     entry, path = find(name_or_file)
     if entry is None:
+        path = pathlib.Path(path or name_or_file)
         raise WeightsError(
             f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
             f"normalised; if it holds the numbers of a published set: `launch.py weights convert {path} --as NAME`; to "

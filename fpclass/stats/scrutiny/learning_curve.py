@@ -27,7 +27,7 @@ NUM_AHEAD = 12
 """Numbers of people from the largest that was trained on to `AHEAD` times as many, at which the curve is given."""
 AHEAD = 2.0
 NUM_DRAWS = 4000
-RANGE = {"proportion": (0.0, 1.0), "positive": (0.0, math.inf), "difference": (-math.inf, math.inf)}
+RANGE = {"proportion": (0.0, 1.0), "positive": (0.0, math.inf), "unknown": (-math.inf, math.inf)}
 """What a score can be, by the scale of its metric."""
 MIN_NOISE = 1e-4
 """Smallest standard error of a point, in units of the metric: without any, points would be taken for the curve."""
