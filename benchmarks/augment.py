@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from engine import make_dataset, make_members
 
-from configs import base
-from configs.footprints import baseline
 from fpclass.augment.compose import make_augment
+from fpclass.config import base_config
+from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.train.device_engine import make_engine
 
@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def make_epoch(changes: dict[str, Any], images: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    config = base.get_config().augment
+    config = base_config().augment
     with config.unlocked():
         config.update(changes)
     augment = make_augment(config, mean=0.5, std=0.5)
@@ -85,7 +85,7 @@ def make_epoch(changes: dict[str, Any], images: jax.Array) -> Callable[[jax.Arra
 
 def make_baseline() -> Callable[[jax.Array], jax.Array]:
     """The epoch that `train` calls; it takes no notice of the key."""
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     training = make_engine(build_model(config.model, 2, (120, 80)), config)
     dataset, member = make_dataset(), jax.tree.map(lambda x: x[0], make_members(1))
     state = [training.init(member, dataset)]

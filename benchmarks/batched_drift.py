@@ -14,7 +14,7 @@ import argparse
 import jax
 import numpy as np
 
-from configs.footprints import baseline
+from fpclass.experiment import load_config
 from fpclass.parallel import fetch, use_all_cores
 from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.train import make_member
@@ -24,7 +24,7 @@ from fpclass.train.state import TrainState
 
 
 def make_config(num_images: int, num_epochs: int):
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     config.data.source = "synthetic"
     config.data.synthetic.num_images = num_images
     config.data.synthetic.image_size = (240, 160)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs.footprints import baseline
+from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.train.device_engine import make_engine
 from fpclass.train.state import Dataset, Member, TrainState
@@ -46,7 +46,7 @@ def make_members(count: int) -> Member:
 
 def measure(form: str, count: int, epochs: int) -> tuple[float, list[float]]:
     """Seconds of the first call (compilation included), and of each further epoch."""
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     config.model.conv_form = form
     engine = make_engine(build_model(config.model, 2, (120, 80)), config)
     dataset, members = make_dataset(), make_members(count)

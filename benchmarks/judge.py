@@ -36,9 +36,9 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from configs.footprints import baseline
 from fpclass import files
 from fpclass.data.table import COLUMN
+from fpclass.experiment import load_config
 from fpclass.study import conclude
 from fpclass.study.study import Study
 
@@ -70,7 +70,7 @@ PARTS = {
 
 def make_study(folder: Path, args: argparse.Namespace) -> Study:
     """The plan of the study; its configs are the footprint baseline by other names."""
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     config.data.root = str(folder / "no_images")
     config.evaluate.positive_class = "1"
     config.evaluate.subgroups = ("hand",)

@@ -28,7 +28,7 @@ import jax
 import train_epoch
 from engine import make_dataset, make_members
 
-from configs.footprints import baseline
+from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.parallel import member_mesh, put, use_all_cores
 from fpclass.train.device_engine import make_engine
@@ -45,7 +45,7 @@ SIZE = (train_epoch.HEIGHT, train_epoch.WIDTH)
 
 def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], None]:
     """A round of members that share every device, by the functions that `launch.py study` calls."""
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     config.hardware.together = together
     mesh = member_mesh()
     alone = make_engine(build_model(batched_form(config, mesh), 2, SIZE), config)
@@ -59,7 +59,7 @@ def together_epochs(count: int, together: str, num_epochs: int) -> Callable[[], 
 
 def alone_epochs(num_epochs: int) -> Callable[[], None]:
     """A round of one member, by the functions that `launch.py train` calls."""
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     member, dataset = take_member(make_members(1), 0), make_dataset()
     engine = make_engine(build_model(config.model, 2, SIZE), config)
     return epochs(engine, engine.init(member, dataset), member, dataset, num_epochs)

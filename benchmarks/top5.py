@@ -24,8 +24,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 
 from reference_networks import import_torchvision
 
-from configs import base
 from fpclass.augment.intensity import normalise
+from fpclass.config import base_config
 from fpclass.data.resize import RESAMPLING
 from fpclass.models.build import build_model
 from fpclass.models.network import Network
@@ -66,7 +66,7 @@ def main() -> None:
     from torchvision.models._meta import _IMAGENET_CATEGORIES as names
 
     entry, _ = resolve(args.weights)
-    config = base.get_config().model
+    config = base_config().model
     config.name, config.variant, config.head = entry.architecture, entry.variant, "own"
     network = build_model(config, entry.num_classes, entry.image_size)
     assert isinstance(network, Network)

@@ -44,12 +44,12 @@ def project_epoch() -> Callable[[], None]:
     import jax.numpy as jnp
     import numpy as np
 
-    from configs.footprints import baseline
+    from fpclass.experiment import load_config
     from fpclass.models.build import build_model
     from fpclass.train.device_engine import make_engine
     from fpclass.train.state import Dataset, Member
 
-    config = baseline.get_config()
+    config = load_config("configs/footprints/baseline.py")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (NUM_IMAGES, HEIGHT, WIDTH, 1), dtype=np.uint8)
     dataset = Dataset(jnp.asarray(images), jnp.asarray(rng.integers(0, 2, NUM_IMAGES, dtype=np.int32)))

@@ -11,9 +11,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"                      # what tables and figures call this experiment
     config.seed = 0                           # initial weights, order of the examples, augmentation, dropout
+    config.code_folders = ()                  # where modules of yours are that keys name as package.module:function
+                                              # (docs/extending.md); those found are recorded here
 
     data = config.data = ConfigDict()
-    data.source = "csv"                       # csv | folder | tfds | synthetic
+    data.source = "csv"                       # csv | folder | tfds | synthetic; or package.module:function of yours
     data.root = ""                            # folder of the data set, or an archive of it (zip, tar, tar.gz …), or the
                                               # https address of one; tfds, synthetic: empty means the user cache
     data.sha256 = ""                          # of the archive, 64 hex digits, which is checked; empty: not checked
@@ -44,7 +46,7 @@ def get_config() -> ConfigDict:
     data.near_duplicates = 0.99               # correlation of thumbnails that makes two images copies, which stay
                                               # together when splitting; 0: only identical pixels do
     data.mean = (0.5,)                        # subtracted from intensities in [0, 1], by colour or one for all …
-    data.std = (0.5,)                         # … which are then divided by this; model.weights bring their own
+    data.std = (0.5,)                         # … which are then divided by this; published weights bring their own
 
     synthetic = data.synthetic = ConfigDict()  # read only where data.source = "synthetic"
     synthetic.num_images = 2628               # prints to draw, two per person
@@ -95,6 +97,7 @@ def get_config() -> ConfigDict:
     augment.erasing_aspect = (0.3, 3.3)       # height / width of the erased box, drawn on a log scale
     augment.erased_value = 0.0                # normalised intensity of the erased box, and of the cutout
     augment.cutout_px = 0                     # cutout: side of a square anywhere, cut at the border; 0 turns it off
+    augment.custom = ""                       # package.module:function of yours, (key, normalised image) -> image, last
     augment.class_probability = ()            # share of each class's images that are augmented; empty: all of them
     augment.fixed_views = 0                   # so many augmented views of each image, in turn, the same for all
                                               # members, those of finetune.cache_views; 0: new ones in every epoch
@@ -102,7 +105,8 @@ def get_config() -> ConfigDict:
     augment.cutmix_alpha = 0.0                # cutmix: likewise; with both on, half of the batches get each
 
     model = config.model = ConfigDict()
-    model.name = "cnn"                        # one of fpclass.models.registry.ARCHITECTURES; weights bring theirs
+    model.name = "cnn"                        # one of fpclass.models.registry.ARCHITECTURES; weights bring theirs; or
+                                              # package.module:function of yours
     model.variant = ""                        # whose details a backbone has; empty: those of the weights, or the usual
     model.weights = ""                        # a name of `launch.py weights list`, or a file; empty: random weights
     model.last_stage = ""                     # cuts a backbone off after this stage; empty: it is whole
@@ -172,7 +176,7 @@ def get_config() -> ConfigDict:
 
     study = config.study = ConfigDict()
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier |
-                                              # f1 (of evaluate.positive_class)
+                                              # f1 (of evaluate.positive_class); or package.module:function of yours
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
     study.calibration = "temperature"         # none | temperature | vector: of a study's ensemble, cross-fitted, and of
                                               # a run, fitted on its inner split

@@ -5,14 +5,16 @@ What the keys mean, and which values they may have, `fpclass.experiment` knows.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import importlib.machinery
+import functools
 import importlib.util
 import itertools
 import pathlib
 import re
+import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from absl import flags
@@ -28,11 +30,21 @@ FORMAT = 3
 """Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
 
+SHIPPED = "fpclass/configs"
+"""What the path of a config of this project may begin with, from any folder, whatever else is there."""
+_HERE = pathlib.Path(__file__).absolute().parent
+HOME = next(home for home in (_HERE / "configs", _HERE.parent / "configs") if (home / "base.py").is_file())
+"""Folder of the configs of this project: inside the package where it is installed, beside it in a checkout."""
+
+
 def base_config() -> Config:
     """Every key with its default."""
-    from configs import base
+    return _base().get_config()
 
-    return base.get_config()
+
+@functools.cache
+def _base() -> types.ModuleType:
+    return _run_file("fpclass_configs_base", HOME / "base.py")
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
@@ -55,17 +67,17 @@ def read_config_file(path: str, renamed: Mapping[str, str]) -> Config:
     """Runs `get_config()` of a file: a config of every key of configs/base.py and no other, not locked.
 
     Args:
-      path: a Python file. Those below `configs/` are found from any folder.
+      path: a Python file, which may import modules beside it. The project's own, `configs/…`, are found from any
+        folder; so they are as `fpclass/configs/…` where a folder of the user's has that name.
       renamed: for keys of earlier versions, what to say of each.
 
     Raises:
       ConfigError: no such file, no config in it, unknown or missing keys, or a value of another type.
     """
-    loader = importlib.machinery.SourceFileLoader("config_file", str(_find(path)))
-    module = types.ModuleType(loader.name)
+    file = _find(path)
     try:
-        loader.exec_module(module)
-        config = module.get_config()
+        with _imports_of(file):
+            config = _run_file("config_file", file).get_config()
     except Exception as error:  # a config file is a program: whatever it raises is about the file
         text = str(error).partition(". Other fields present")[0]  # ml_collections lists them all
         reason = one_line(text or error, 200)
@@ -183,24 +195,81 @@ def _without_earlier_tuples(config: Config, overrides: Sequence[str]) -> list[st
     return rest
 
 
-def config_homes() -> list[pathlib.Path]:
-    """Folders `configs` of this project, wherever it is installed; empty if there is none."""
-    spec = importlib.util.find_spec("configs")
-    return [pathlib.Path(home) for home in spec.submodule_search_locations or ()] if spec else []
+def shipped(path: str) -> str:
+    """Where a path or pattern of a config of this project, `configs/…` or `fpclass/configs/…`, is; "" for others."""
+    parts = pathlib.PurePath(path).parts
+    for prefix in (("configs",), tuple(SHIPPED.split("/"))):
+        if parts[: len(prefix)] == prefix:
+            return str(HOME.joinpath(*parts[len(prefix) :]))
+    return ""
+
+
+def is_user_path(path: str) -> bool:
+    """Whether a path or pattern may be one of the user's: nobody but this project has `fpclass/configs/…`."""
+    return pathlib.PurePath(path).parts[:2] != tuple(SHIPPED.split("/"))
 
 
 def _find(path: str) -> pathlib.Path:
     """The config file, also where the working folder is not the project's."""
-    file = pathlib.Path(path)
-    if file.is_file():
-        return file
-    homes = config_homes()
-    if file.parts[:1] == ("configs",):
-        for home in homes:
-            if (home.parent / file).is_file():
-                return home.parent / file
-    there = sorted(str(f.relative_to(home.parent)) for home in homes for f in home.rglob("*.py") if f.name[0] != "_")
+    file, own = pathlib.Path(path), pathlib.Path(shipped(path) or path)
+    if file.is_file() and is_user_path(path):
+        return file.absolute()
+    if own.is_file():
+        return own
+    there = sorted(str("configs" / f.relative_to(HOME)) for f in HOME.rglob("*.py") if f.name[0] != "_")
     raise ConfigError(f"--config={path}: no such file{_suggest(path, there)}")
+
+
+def _run_file(name: str, file: pathlib.Path, **options: Any) -> types.ModuleType:
+    """Runs a Python file as a module of a name, under which other modules do not find it."""
+    spec: Any = importlib.util.spec_from_file_location(name, file, **options)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _imports_of(file: pathlib.Path) -> Iterator[None]:
+    """What a config file can import: modules beside it, and as `configs` those of this project, whoever has that name.
+
+    A folder `configs` of the user's that the file is in is searched behind them. Nothing of it stays: the next config
+    may have other modules of the same names beside it.
+    """
+    places = [HOME, *(folder for folder in file.parents if folder.name == "configs")][:2]
+    with _set_aside("configs"):
+        configs = {"submodule_search_locations": [str(place) for place in places]}
+        sys.modules["configs"] = _run_file("configs", HOME / "__init__.py", **configs)
+        known, folder = set(map(_top, sys.modules)), str(file.parent)
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+            for name in [name for name in sys.modules if _top(name) not in known and _is_in(folder, _top(name))]:
+                del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _set_aside(package: str) -> Iterator[None]:
+    """Within, a package is not imported yet; afterwards it is what it was before."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _top(name) == package}
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if _top(name) == package]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _is_in(folder: str, name: str) -> bool:
+    """Whether a module or package was found in this folder."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
+    return any(str(pathlib.Path(place).parent) == folder for place in places)
 
 
 def _as_tuples(value: Any) -> Any:

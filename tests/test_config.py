@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import sys
 
+import pytest
 from ml_collections import ConfigDict
 
 import fpclass
 from configs import base
 from configs.footprints import baseline
-from fpclass.config import differences, flatten
+from fpclass.config import differences, flatten, read_config_file
+from fpclass.errors import ConfigError
+from fpclass.flags import DEMO
 
 PACKAGE = pathlib.Path(fpclass.__file__).parent
 
@@ -22,6 +26,40 @@ def test_differences_name_key_old_and_new() -> None:
     new.data.image_size = (60, 40)
     assert differences(old, new) == {"data.image_size": ((120, 80), (60, 40)), "optim.learning_rate": (1e-3, 2e-3)}
     assert differences(ConfigDict({"a": 1}), ConfigDict({"b": {"c": 2}})) == {"a": (1, None), "b.c": (None, 2)}
+
+
+def test_a_config_file_knows_itself_and_what_is_beside_it(tmp_path: pathlib.Path) -> None:
+    """Two folders with modules of the same name, and packages `configs` of the user's around and elsewhere."""
+    text = "import beside\nimport pathlib\nfrom configs.{module} import {name}\n\ndef get_config():\n"
+    text += "    config = {name}.get_config()\n"
+    text += "    config.name = f'{{pathlib.Path(__file__).parent.name}} {{beside.WORD}}'\n    return config\n"
+    known, path = set(sys.modules), [*sys.path]
+    for folder, module in (("a", "footprints"), ("configs", "own")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "beside.py").write_text(f"WORD = 'of {folder}'\n")
+        (tmp_path / folder / "mine.py").write_text(text.format(module=module, name="baseline"))
+    (tmp_path / "configs/__init__.py").write_text("raise RuntimeError\n")
+    (tmp_path / "configs/base.py").write_text("raise RuntimeError\n")
+    (tmp_path / "configs/own").mkdir()
+    (tmp_path / "configs/own/baseline.py").write_text("from configs.base import get_config\n")
+    for folder in ("a", "configs"):
+        assert read_config_file(str(tmp_path / folder / "mine.py"), {}).name == f"{folder} of {folder}"
+    assert "beside" not in sys.modules
+    assert sys.modules["configs.base"] is base, "nothing of it stays"
+    assert path == sys.path
+    assert not [name for name in set(sys.modules) - known if name.partition(".")[0] == "configs"]
+
+
+def test_no_file_of_the_user_hides_a_config(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    text = "from configs import base\n\ndef get_config():\n    config = base.get_config()\n    config.name = 'mine'\n"
+    (tmp_path / "configs/demo.py").write_text(f"{text}    return config\n")
+    monkeypatch.chdir(tmp_path)
+    assert read_config_file("configs/demo.py", {}).name == "mine", "what is there is what is meant"
+    assert read_config_file("fpclass/configs/demo.py", {}).name == read_config_file(DEMO, {}).name == "demo"
+    assert read_config_file("configs/footprints/baseline.py", {}).name == "baseline"
+    with pytest.raises(ConfigError, match=r"did you mean configs/footprints/baseline\.py"):
+        read_config_file("configs/footprints/basline.py", {})
 
 
 def attributes_read(package: pathlib.Path) -> set[tuple[str, str, str]]:

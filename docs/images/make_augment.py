@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from configs import base
 from fpclass.augment import settings
 from fpclass.augment.compose import make_augment
+from fpclass.config import base_config
 from fpclass.report.style import cell_size, new_figure, save_figure, show_image, styled
 
 SEED = 5
@@ -63,7 +63,7 @@ SHOWN: dict[str, dict] = {
 
 def augmented(image: np.ndarray, changes: dict) -> np.ndarray:
     """The image with these keys set, and all others off."""
-    config = base.get_config().augment
+    config = base_config().augment
     config.update({key: float(off) for key, off in settings.SWITCHES.items() if key in ("brightness", "contrast")})
     config.update({"flip_probability": 0.0, **changes})
     key = jax.random.key(SEED)

@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from fpclass import extension
 from fpclass.augment import boxes, geometry, intensity, policy, warp
 from fpclass.augment.intensity import Image, normalise, unit_intensities
 from fpclass.augment.settings import is_composed, is_on
 from fpclass.config import Config
+from fpclass.errors import ConfigError
 
 # Address of each operation's randomness below the image's key. Never renumber: switching one operation on or off,
 # or adding another, must leave the draws of the rest as they were.
 _FLIP, _JITTER, _ROTATE, _ERASE, _SCALE, _ELASTIC = range(6)
 _VERTICAL_FLIP, _COLOUR, _BRIGHTNESS_SHIFT, _CHANNEL_SHIFT, _SHARPNESS, _BLUR, _POLICY = range(6, 13)
-_TRANSLATION, _SHEAR, _ZOOM, _PERSPECTIVE, _HEIGHT_WIDTH, _NOISE, _CUTOUT, _WHETHER = range(13, 21)
+_TRANSLATION, _SHEAR, _ZOOM, _PERSPECTIVE, _HEIGHT_WIDTH, _NOISE, _CUTOUT, _WHETHER, _CUSTOM = range(13, 22)
 
 Augment = Callable[[Key[Array, ""], UInt8[Array, "h w c"] | Image], Image]
 AugmentBatch = Callable[[Key[Array, " b"], UInt8[Array, "b h w c"], Int[Array, " b"]], Float[Array, "b h w c"]]
@@ -33,9 +35,9 @@ def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: 
     operation folds a constant of its own into the key, so that its draws depend on no other one.
 
     Flips, brightness and contrast, shift of brightness, saturation and hue, shift of channels, sharpness, blur, the
-    intensities of the policy; normalising; geometry; height and width; noise, erasing, cutout. What the config turns
-    off is not traced. The geometric operations come after normalising, in whose terms their fill is stated; they only
-    copy or average pixels, so that they would give the same picture before.
+    intensities of the policy; normalising; geometry; height and width; noise, erasing, cutout; the user's own. What
+    the config turns off is not traced. The geometric operations come after normalising, in whose terms their fill is
+    stated; they only copy or average pixels, so that they would give the same picture before.
 
     Rotation, scale and elastic deformation are done one after the other, each with its own interpolation. With any
     other geometric operation, fill mode or interpolation all of them become one map and one look-up: policy,
@@ -43,6 +45,7 @@ def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: 
     """
     config = SimpleNamespace(**augment_config.to_dict())  # a copy: what is traced later is what was checked
     composes = is_composed(vars(config))
+    custom = make_custom(config.custom) if config.custom else None
 
     def augment(key: Key[Array, ""], image: UInt8[Array, "h w c"] | Image) -> Image:
         image = unit_intensities(image)
@@ -55,9 +58,39 @@ def make_augment(augment_config: Config, *, mean: float | Sequence[float], std: 
         if config.noise:
             deviation = config.noise / jnp.asarray(std, image.dtype)
             image = intensity.add_noise(jax.random.fold_in(key, _NOISE), image, std=deviation)
-        return _overwrite(config, key, image)
+        image = _overwrite(config, key, image)
+        return custom(jax.random.fold_in(key, _CUSTOM), image) if custom else image
 
     return augment
+
+
+def make_custom(name: str) -> Callable[[Key[Array, ""], Image], Image]:
+    """The operation of the user's own that `augment.custom` names: of a key and a normalised image, the same shape.
+
+    Raises:
+      ConfigError: there is none; or, where it is traced, it raises something or gives another shape or type.
+    """
+    key_name = "augment.custom"
+    function = extension.load(name, key_name)
+
+    def custom(key: Key[Array, ""], image: Image) -> Image:
+        changed = extension.call(function, name, key_name, key, image)
+        met = getattr(changed, "shape", None), getattr(changed, "dtype", type(changed).__name__)
+        if met != (image.shape, image.dtype):
+            raise ConfigError(
+                f"{key_name}={extension.bare(name)}: gave {met[1]} {met[0]} of an image {image.dtype} {image.shape}; "
+                "return an array of the same shape and type"
+            )
+        return changed
+
+    return custom
+
+
+def check_custom(augment_config: Config, image_shape: tuple[int, int, int]) -> None:
+    """Traces the user's own operation for images (height, width, channels), if there is one; errors as it has."""
+    if augment_config.custom:
+        image = jax.ShapeDtypeStruct(image_shape, jnp.float32)
+        jax.eval_shape(make_custom(augment_config.custom), jax.random.key(0), image)
 
 
 def make_augment_batch(

@@ -8,6 +8,7 @@ from fpclass.augment.geometry import INTERPOLATIONS
 from fpclass.augment.policy import MAX_MAGNITUDE, OPERATIONS
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.extension import bare
 
 SWITCHES: dict[str, float] = dict.fromkeys((
     "flip_probability", "vertical_flip_probability", "brightness", "contrast", "brightness_shift", "saturation", "hue",
@@ -15,6 +16,8 @@ SWITCHES: dict[str, float] = dict.fromkeys((
     "zoom", "scale", "perspective", "elastic_alpha_px", "height_width", "noise", "erasing_probability", "cutout_px",
 ), 0.0) | {"scale": 1.0}  # fmt: skip
 """Keys that switch an operation on an image on, and the number at which (all of) it is off."""
+CUSTOM = "custom"
+"""The key of the user's own operation."""
 BY_EPOCH = ("flip_alternates",)
 """What depends on the number of the epoch: `fpclass.train.inputs`."""
 MIXING = ("mixup_alpha", "cutmix_alpha")
@@ -68,7 +71,7 @@ def is_on(augment_config: Config, key: str) -> bool:
 def is_augmented(augment_config: Config) -> bool:
     """Whether the training images differ from the images themselves at all (mixing is not meant: it comes later)."""
     shares = tuple(augment_config["class_probability"]) or (1,)
-    is_augmented = any(is_on(augment_config, key) for key in SWITCHES)
+    is_augmented = any(is_on(augment_config, key) for key in SWITCHES) or bool(augment_config[CUSTOM])
     return (any(shares) and is_augmented) or any(augment_config[key] for key in BY_EPOCH)
 
 
@@ -129,6 +132,7 @@ def describe(augment_config: Config) -> str:
     on = [f"{key} {_plain(augment_config[key])}" for key in SWITCHES if is_on(augment_config, key)]
     if is_composed(augment_config):
         on += [f"fill_mode {augment_config.fill_mode}"]
+    on += [f"{CUSTOM} {bare(augment_config[CUSTOM])}"] if augment_config[CUSTOM] else []
     on += [key for key in BY_EPOCH if augment_config[key]]
     if augment_config.class_probability and on:
         on += [f"class_probability {_plain(augment_config.class_probability)}"]

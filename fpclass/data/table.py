@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,11 @@ class Table:
     def with_columns(self, **columns: Any) -> Table:
         """A copy of the table with these columns added or replaced."""
         return dataclasses.replace(self, rows=self.rows.assign(**columns))
+
+    def without_columns(self, kept: Collection[str]) -> Table:
+        """A copy of the table with no more columns of the source than these."""
+        dropped = [name for name in self.rows if name.startswith(COLUMN) and name not in kept]
+        return dataclasses.replace(self, rows=self.rows.drop(columns=dropped)) if dropped else self
 
 
 def column_cells(rows: Any, name: str) -> list[str] | None:

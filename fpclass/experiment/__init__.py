@@ -1,19 +1,21 @@
 """An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value.
 
-`conditions` are those of values that depend on each other, `unread` says when a key is read at all. From elsewhere:
-what is in this file.
+`conditions` are those of values that depend on each other, `unread` says when a key is read at all, `own` is about keys
+that name functions of the user's own. From elsewhere: what is in this file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass import extension
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
 from fpclass.config import (
@@ -35,10 +37,11 @@ from fpclass.data.sources.columns import SEPARATORS
 from fpclass.errors import ConfigError
 from fpclass.experiment import conditions
 from fpclass.experiment.conditions import Conditions, are_positive
+from fpclass.experiment.own import own_conditions, with_own
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
 from fpclass.experiment.unread import is_trained as is_trained
 from fpclass.experiment.unread import needs_selection as needs_selection
-from fpclass.models.pretrained.source import resolve
+from fpclass.models.pretrained.source import find, resolve
 from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, SETS, check_cost
 from fpclass.stats.evidence.pooling import POOLS
 from fpclass.stats.intervals import OVERALL_METRICS
@@ -47,6 +50,7 @@ from fpclass.stats.probabilities.calibration import METHODS
 AFTER_TRAINING = (
     *("study.", "hardware.", "evaluate.", "explain.", "submit.", "predict.pool"),
     *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb", "data.class_names"),
+    "code_folders",
 )
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
@@ -101,7 +105,7 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {
 """Keys of earlier formats, renamed or not, and what makes of their old value the new one."""
 
 ADDED: tuple[str, ...] = (
-    "augment.fixed_views",
+    *("augment.custom", "augment.fixed_views", "code_folders"),
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "predict.pool"),
     *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
@@ -180,7 +184,8 @@ def _load(path: str, overrides: Sequence[str], more: Sequence[Reading]) -> tuple
     notes = _renamed_notes()
     config = read_config_file(path, notes)
     of_file = {key for key in find_unread(config) if not key.startswith("data.")}
-    config = check(_complete(apply_overrides(config, overrides, notes)))
+    config = with_own(apply_overrides(config, overrides, notes), [str(pathlib.Path(path).absolute().parent)])
+    config = check(_complete(config, given_keys(overrides)))
     unread = find_unread(config, more)
     refuse_unread(config, unread, of_file)
     return config, unread
@@ -197,6 +202,7 @@ def override(config: Config, overrides: Sequence[str], *, is_study: bool = False
         read.
     """
     changed = apply_overrides(ConfigDict(config.to_dict()), overrides, _renamed_notes())
+    changed = with_own(changed, given=given_keys(overrides))
     for key in training_differences(config, changed):
         raise ConfigError(
             f"--config.{key} cannot change after training; train into another --workdir, "
@@ -235,6 +241,7 @@ def config_of_format(
     flat = _with_added(_upgrade(flatten(values)) if number < FORMAT else flatten(values))
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
+    extension.add_folders(config.code_folders)
     if overrides:
         return override(config, overrides)
     try:
@@ -274,10 +281,14 @@ def _renamed_notes() -> dict[str, str]:
 def decided_by_weights(config: Config) -> dict[str, Any]:
     """What `model.weights` leave no choice about, by key: the network, its variant, how images are normalised.
 
+    Nothing for a file of the user's own, of which the config says all that.
+
     Raises:
       WeightsError: no such weights.
     """
-    entry, _ = resolve(config.model.weights)
+    entry, _ = find(config.model.weights)
+    if entry is None:
+        return {}
     mean, std = entry.normalisation(config.data.channels)
     return {"model.name": entry.architecture, "model.variant": entry.variant, "data.mean": mean, "data.std": std}
 
@@ -287,15 +298,19 @@ def training_differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]
     return {key: pair for key, pair in differences(old, new).items() if not key.startswith(AFTER_TRAINING)}
 
 
-def _complete(config: Config) -> Config:
+def _complete(config: Config, on_command_line: Collection[str]) -> Config:
     """Puts in what the pretrained weights decide.
 
     Raises:
       ConfigError: the config says something else.
+      WeightsError: no such weights, or a file of which the config does not say what they would decide.
     """
     if not config.model.weights:
         return config
     given, default, values = flatten(config), flatten(base_config()), decided_by_weights(config)
+    of_own = ("model.name", "data.mean", "data.std")
+    if not values and any(given[key] == default[key] and key not in on_command_line for key in of_own):
+        resolve(config.model.weights)  # says what is missing
     for key, value in values.items():
         if given[key] not in (value, default[key]):
             raise ConfigError(f"config.{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
@@ -338,7 +353,9 @@ def _plain_conditions(config: Any) -> Conditions:
     values = flatten(config)
     return {
         "seed": (0 <= config.seed < 2**32, "in [0, 2**32)"),
+        "code_folders": (all(isinstance(folder, str) for folder in config.code_folders), '("folder", …)'),
         **{key: (values[key] in choices, _either(choices)) for key, choices in CHOICES.items()},
+        **own_conditions(values, CHOICES),
         **{key: (fits(values[key]), words) for words, (fits, keys) in RANGES.items() for key in keys.split()},
     }
 

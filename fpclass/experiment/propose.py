@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.config import apply_overrides, base_config, flatten, given_keys, read_config_file
+from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file
 from fpclass.console import say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError
@@ -17,9 +17,11 @@ from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 from fpclass.models.registry import ARCHITECTURES
 
-PRETRAINED, FROM_SCRATCH, NO_NETWORK = "configs/transfer/probe.py", "configs/from_scratch.py", "configs/base.py"
+PRETRAINED, FROM_SCRATCH, NO_NETWORK = (
+    f"{SHIPPED}/{name}" for name in ("transfer/probe.py", "from_scratch.py", "base.py")
+)
 """What is trained with pretrained weights, what without, and what commands that train nothing take."""
-STUDY = (PRETRAINED, "configs/transfer/linear_probe.py", "configs/transfer/cut_and_tuned.py")
+STUDY = (PRETRAINED, f"{SHIPPED}/transfer/linear_probe.py", f"{SHIPPED}/transfer/cut_and_tuned.py")
 """What a study of a folder of images compares, beside a network from scratch."""
 WEIGHTS = "efficientnet_lite0"
 """The pretrained weights that are taken where none are named: small, free to use, and quick on a CPU."""
@@ -102,7 +104,7 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     if not short.root and (file or not _names_root(given)):
         if short.model:
             raise ConfigError("--model goes with a folder of images; with --config it is --config.model.name=…")
-        return Proposal(file or "configs/demo.py", given)
+        return Proposal(file or f"{SHIPPED}/demo.py", given)
     config = apply_overrides(read_config_file(file, {}) if file else base_config(), given, {})
     if config.data.source not in ("csv", "folder") and given_keys(given) & {"data.source"}:
         return Proposal(file or NO_NETWORK, given)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from fpclass.augment.settings import COMPOSED, ONE_BY_ONE, is_augmented, is_on
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
+from fpclass.extension import is_own
 
 
 class Reading(NamedTuple):
@@ -51,8 +52,10 @@ def _has_dense_layers(config: Config) -> bool:
 
 
 OF_A_STUDY = (
-    Reading("study.metric study.margin study.max_risk study.risk_confidence study.miss_rate study.sets",
+    Reading("study.margin study.max_risk study.risk_confidence study.miss_rate study.sets",
             "a study is judged: study, freeze-sweep, submit --ensemble", lambda _: False),
+    Reading("study.metric", "a study is judged (study, freeze-sweep, submit --ensemble), or it is your own",
+            lambda c: is_own(c.study.metric)),
     Reading("predict.averaging", "views are averaged (predict.flip, predict.shift_px), or the members of a study",
             lambda c: bool(c.predict.flip or c.predict.shift_px)),
 )  # fmt: skip
@@ -62,10 +65,10 @@ OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study 
 """What a single run reads and a study does not."""
 
 READ = (
-    Reading(
-        "data.csv data.separator data.image_dir data.group_column", "data.source=csv", lambda c: c.data.source == "csv"
-    ),
-    Reading("data.label_column", "data.source is not synthetic", lambda c: c.data.source != "synthetic"),
+    Reading("data.csv data.separator data.image_dir data.group_column", "data.source=csv",
+            lambda c: c.data.source == "csv"),
+    Reading("data.label_column", "data.source is not synthetic, nor a function of your own",
+            lambda c: c.data.source != "synthetic" and not is_own(c.data.source)),
     Reading("data.tfds_name", "data.source=tfds", lambda c: c.data.source == "tfds"),
     Reading("data.synthetic.", "data.source=synthetic", lambda c: c.data.source == "synthetic"),
     Reading("data.pad_value", "data.resize=pad", lambda c: c.data.resize == "pad"),
@@ -105,7 +108,9 @@ READ = (
     Reading("optim.plateau_factor optim.plateau_patience", "optim.schedule=plateau",
             lambda c: c.optim.schedule == "plateau"),
     Reading("predict.pool", "people are known: data.group_column, data.group_pattern or data.source=synthetic",
-            lambda c: bool(c.data.group_column or c.data.group_pattern or c.data.source == "synthetic")),
+            lambda c: bool(c.data.group_column or c.data.group_pattern or c.data.source == "synthetic")
+            or is_own(c.data.source)),
+    Reading("code_folders", "a key names a function of your own", lambda c: any(map(is_own, flatten(c).values()))),
     Reading("train.patience", "train.early_stopping=patience", lambda c: c.train.early_stopping == "patience"),
     Reading("train.selection_metric", "train.early_stopping=restore_best or patience",
             lambda c: c.train.early_stopping != "none"),

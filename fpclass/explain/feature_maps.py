@@ -50,9 +50,11 @@ def feature_maps(
       The stages in the order of the data flow; and how many they were taken from.
     """
     images = image[None]
+    if not (known := find_stages(model, images)):
+        return [], 0
     recorded = _record(model, variables, images)
     maps_of: dict[str, np.ndarray] = {}
-    for name, stage in find_stages(model, images).items():
+    for name, stage in known.items():
         if has_places(model, stage):
             maps = np.asarray(as_maps(model, images, recorded[stage.path])[0], np.float32)
             is_new = not maps_of or not np.array_equal(maps, list(maps_of.values())[-1])

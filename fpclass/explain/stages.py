@@ -38,6 +38,17 @@ def find_stages(model: nn.Module, images: Float[Array, "n h w c"]) -> dict[str, 
     return stages
 
 
+def default_stage(model: nn.Module, images: Float[Array, "n h w c"]) -> str:
+    """The stage that Grad-CAM looks at unless told otherwise: the model's own choice, or its last one with places.
+
+    "" where there is none: a network of the user's need not name its stages.
+    """
+    if chosen := getattr(model, "cam_stage", ""):
+        return chosen
+    having = [name for name, stage in find_stages(model, images).items() if has_places(model, stage)]
+    return having[-1] if having else ""
+
+
 def has_places(model: nn.Module, stage: Stage) -> bool:
     """Whether the output of a stage is a map, or tokens that stand for places of the image."""
     return len(stage.shape) == 4 or (len(stage.shape) == 3 and _patch_size(model) > 0)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
+from fpclass.extension import bare
 from fpclass.models.architecture import Published
 from fpclass.models.network import Network, dense_head, stages_through
 from fpclass.models.probe import PROBE, with_probe
@@ -101,7 +102,7 @@ def _refuse_unread(model_config: Config, keys: Sequence[str], when: str = "") ->
     default = base_config().model
     for key in keys:
         if model_config[key] != default[key]:
-            raise ConfigError(f"model.{key} is {model_config[key]!r}: {model_config.name} does not read it{when}")
+            raise ConfigError(f"model.{key} is {model_config[key]!r}: {bare(model_config.name)} does not read it{when}")
 
 
 def has_matrix_form(model_config: Config) -> bool:

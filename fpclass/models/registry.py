@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fpclass.errors import ConfigError
+from fpclass.extension import EXPECTED, is_own
+from fpclass.models import own
 from fpclass.models.architecture import Architecture, Published
 from fpclass.models.architectures import (
     airbench,
@@ -33,13 +35,15 @@ ARCHITECTURES: dict[str, Architecture | Published] = {
 
 
 def declaration(name: str) -> Architecture | Published:
-    """What is declared of the network of a name.
+    """What is declared of the network of a name, which may be that of a function of the user's own.
 
     Raises:
       ConfigError: no such architecture.
     """
+    if is_own(name):
+        return own.declaration(name)
     if name not in ARCHITECTURES:
-        raise ConfigError(f"model.name is {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+        raise ConfigError(f"model.name is {name!r}: expected one of {', '.join(ARCHITECTURES)}, {EXPECTED}")
     return ARCHITECTURES[name]
 
 

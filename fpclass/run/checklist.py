@@ -16,6 +16,7 @@ from fpclass import files
 from fpclass.config import Config
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
+from fpclass.extension import bare
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.intervals import Interval
 
@@ -195,8 +196,8 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; "
         f"{metrics.get('interval') or 'no intervals'}; unit of analysis: the image; unit that is drawn: the person",
         "updating": "none",
-        "model": f"{config.model.name}, start: {config.model.weights or 'random weights'}, {_fitting(config)}; every "
-        "setting is in config.json",
+        "model": f"{bare(config.model.name)}, start: {config.model.weights or 'random weights'}, {_fitting(config)}; "
+        "every setting is in config.json",
         "data_digest": f"sha256 of names, contents, labels and people: {environment.get('data_sha256')} (MISSING: "
         "whether and how others get them)",
         "code": f"fpclass {versions.get('fpclass')}, commit {environment.get('git_commit') or 'not known'}, JAX "

@@ -11,6 +11,7 @@ from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits, counted
 from fpclass.data.table import Table
 from fpclass.experiment import is_trained, needs_selection
+from fpclass.extension import is_own
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.checklist import run_facts, write_checklist
@@ -62,7 +63,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         groups = prepared.splits.frame["unit"].iloc[prepared.splits.rows(split)].tolist()
         cohort = Cohort(part.labels, groups, class_names=table.class_names)
         bootstrap = Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence)
-        metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap)
+        metrics[split] = evaluate_predictions(part.logits, cohort, bootstrap, config.study.metric)
         metrics["calibration"][split] = judge_rule(rule, part, cohort, run)
         metrics[split] |= people.judge(part, cohort)
         metrics[split]["subgroups"] = judge_subgroups(
@@ -121,11 +122,12 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     """What came out and where it is, in a few lines."""
     positive = positive_class(run.config, *read_classes(run))
     name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
+    seen = "Grad-CAM of the worst errors, " * run.path("figures/grad_cam_worst.png").is_file()
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
         "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",
-        "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the worst errors, the data",
+        "figures": f"confusion matrix, ROC, learning curves, {seen}the data",
         "checkpoints": "best and last weights",
     }
     lines = [
@@ -148,6 +150,7 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     scores = {name.replace("_", " "): judged[name] for name in ("accuracy", "macro_f1", "roc_auc")}
     if split == TEST:
         scores["loss"] = judged["log_loss"]
+    scores |= {name.partition(":")[2]: judged[name] for name in judged if is_own(name)}
     if positive:
         scores |= {f"{name} of {positive}": judged["per_class"][positive][name] for name in OF_POSITIVE}
     shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)

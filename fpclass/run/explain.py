@@ -6,12 +6,17 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from fpclass import files
+from fpclass.config import Config
+from fpclass.console import say
 from fpclass.data.splits import TEST, VALIDATION
+from fpclass.explain.stages import default_stage
+from fpclass.extension import bare
 from fpclass.models.build import explainable_form
 from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions
@@ -28,6 +33,9 @@ def explain(best: BestModel, prepared: Prepared) -> None:
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
+    if not has_stages(config, best.num_classes):
+        say(no_stages(config))
+        return
     predictions = _predictions(best, prepared).select(VALIDATION)
     worst = np.argsort(-predictions.losses, kind="stable")[: config.explain.num_images]
     rows = prepared.splits.rows(VALIDATION)[worst]
@@ -42,6 +50,21 @@ def explain(best: BestModel, prepared: Prepared) -> None:
         np.savez(temporary, filename=names.astype(str), predicted=predicted, raw=raw, stage=stage)
 
 
+def has_stages(config: Config, num_classes: int) -> bool:
+    """Whether the network of a config has a stage to look at; one of the user's need not."""
+    model = build_network(config, num_classes, explainable_form(config.model))
+    images: Any = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), jnp.float32)
+    return bool(default_stage(model, images))
+
+
+def no_stages(config: Config) -> str:
+    """What is said of a network without one."""
+    return (
+        f"explain: {bare(config.model.name)} names no stage with maps, so that there is no Grad-CAM and no feature map "
+        "of it; fpclass.models.layers.stage names one (docs/extending.md)"
+    )
+
+
 def maps_of(
     best: BestModel, images: UInt8[np.ndarray, "n h w c"], classes: Int[np.ndarray, " n"], stage: str
 ) -> tuple[Float[np.ndarray, "n h2 w2"], str]:
@@ -53,7 +76,7 @@ def maps_of(
     from fpclass.explain.grad_cam import grad_cam
 
     model, inputs = explained(best, images)
-    stage = stage or getattr(model, "cam_stage", "")
+    stage = stage or default_stage(model, inputs)
     return np.asarray(grad_cam(model, best.variables, inputs, jnp.asarray(classes), stage)), stage
 
 

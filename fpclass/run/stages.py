@@ -66,7 +66,7 @@ OF_RUN: dict[str, Stage] = {
     PREPARE: Stage((), ("model.txt",)),
     TRAIN: Stage((), ("checkpoints/best", "log.jsonl")),
     EVALUATE: Stage(
-        ("data.class_names", "evaluate.", "study.calibration", "study.cost", "predict.pool"),
+        ("data.class_names", "evaluate.", "study.calibration", "study.cost", "study.metric", "predict.pool"),
         (
             *("metrics.json", "scores.json", "predictions.csv", "calibration.json", "classification_report.txt"),
             *_figures("confusion_matrix", "roc", "learning_curves", "predictions", "confusion_matrix_test", "roc_test"),

@@ -19,6 +19,7 @@ from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, LossError
 from fpclass.experiment import is_trained, needs_selection
+from fpclass.extension import bare
 from fpclass.parallel import agree, fetch, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
@@ -248,4 +249,4 @@ def describe_network(config: Config, task: Task, state: TrainState, engine: Engi
         else f", {', then '.join(f'{n:,}' for n in accumulate(learning))} of them learn"
     )
     kind = jax.devices()[0].device_kind
-    return f"model: {config.model.name}, {num_parameters:,} parameters{share}, {origin}; {kind}"
+    return f"model: {bare(config.model.name)}, {num_parameters:,} parameters{share}, {origin}; {kind}"

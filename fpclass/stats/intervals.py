@@ -35,12 +35,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from fpclass.extension import bare, is_own
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.draws import Draws, Weights
 from fpclass.stats.metrics import Logits, compute_metrics
 from fpclass.stats.weighted_metrics import (
     ALL_METRICS,
-    LOWER_IS_BETTER,
+    LOSSES,
     MACRO_PRECISION,
     OVERALL_METRICS,
     PER_CLASS_METRICS,
@@ -65,8 +66,8 @@ WITHIN_CLASSES = ("balanced_accuracy", "macro_f1", "roc_auc", MACRO_PRECISION, *
 
 Bounds = tuple[float, float] | tuple[None, None]
 """Low and high; both None where there is no interval."""
-Scale = Literal["proportion", "positive", "difference"]
-"""On which an interval is symmetric: log-odds, logarithms, or as it is."""
+Scale = Literal["proportion", "positive", "difference", "unknown"]
+"""On which an interval is symmetric: log-odds, logarithms, or as it is; of unknown range it has none of nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,8 +192,11 @@ class Bootstrap:
         return self.interval(value, self.resample(evaluate, cohort), num_groups, is_proportion)
 
 
-def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, Any]:
+def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, metric: str = "") -> dict[str, Any]:
     """Point values and intervals together: what `metrics.json` holds.
+
+    Args:
+      metric: `study.metric`; one of the user's own is added, by its name.
 
     Returns:
       The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or None);
@@ -208,6 +212,10 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -
     for k, (name, values) in enumerate(points["per_class"].items()):
         scores = {m: Interval(values[m], *bounds[m][k]).to_json() for m in PER_CLASS_METRICS}
         result["per_class"][name] = {**scores, "support": values["support"]}
+    if is_own(metric):
+        (value,) = make_weighted_metrics(logits, cohort.labels, [metric])(np.ones((1, len(cohort))))[metric]
+        (of_metric,) = metric_bounds(logits, cohort, bootstrap, [metric]).values()
+        result[bare(metric)] = Interval(None if math.isnan(value) else float(value), *of_metric).to_json()
     return result | {
         "confusion_matrix": points["confusion_matrix"],
         "num_images": points["num_images"],
@@ -269,7 +277,7 @@ def is_within_classes(metric: str) -> bool:
 
 def scale_of(metric: str) -> Scale:
     """The scale on which the interval of a metric is symmetric."""
-    return "positive" if metric in LOWER_IS_BETTER else "proportion"
+    return "unknown" if is_own(metric) else "positive" if metric in LOSSES else "proportion"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,6 +354,8 @@ def resampled_bounds(
     standard_error = math.sqrt(float(defined.var()) * support.correction)
     if scale == "proportion" and (value in (0, 1) or standard_error < NEGLIGIBLE):
         return support.extreme_bounds(value, confidence)
+    if scale == "unknown" and standard_error < NEGLIGIBLE:
+        return None, None
     return t_bounds(value, standard_error, support.degrees_of_freedom, confidence, scale)
 
 

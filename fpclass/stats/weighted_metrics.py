@@ -7,12 +7,16 @@ undefined for a weighting is nan; the definitions are those of `fpclass.stats.me
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.errors import ConfigError
+from fpclass.extension import bare, call, is_own, load
 from fpclass.stats.draws import MAX_DISTINCT, Weights, coarse_ranks, in_parts, sums_by_rank
 from fpclass.stats.metrics import (
     Labels,
@@ -20,6 +24,7 @@ from fpclass.stats.metrics import (
     check_predictions,
     image_brier_scores,
     image_log_losses,
+    log_softmax,
     one_vs_rest_scores,
     ratio,
 )
@@ -29,8 +34,11 @@ PER_CLASS_METRICS = ("precision", "recall", "f1")
 ALL_METRICS = OVERALL_METRICS + PER_CLASS_METRICS
 MACRO_PRECISION = "macro_precision"
 """Mean over the classes that have images; a class that is never predicted counts 0."""
-LOWER_IS_BETTER = ("log_loss", "brier")
-"""The others are proportions."""
+LOSSES = ("log_loss", "brier")
+"""Lower is better; the others are proportions."""
+
+OWN_KEY = "study.metric"
+"""The key that names a metric of the user's own."""
 
 MetricValues = dict[str, Float[np.ndarray, "b ..."]]
 
@@ -41,7 +49,7 @@ def make_weighted_metrics(
     """Does once what does not depend on the weights.
 
     Args:
-      metrics: of `ALL_METRICS`, `MACRO_PRECISION`, and those of one class, from `of_class`.
+      metrics: of `ALL_METRICS`, `MACRO_PRECISION`, those of one class, from `of_class`, and the user's own.
 
     Returns:
       A function from weights [B, N] to [B] for each overall metric, [B, K] per class; nan where undefined.
@@ -52,7 +60,8 @@ def make_weighted_metrics(
     """
     from scipy import sparse
 
-    classes = {metric: class_of(metric) for metric in metrics}
+    own = {metric: own_metric(metric, logits, labels) for metric in metrics if is_own(metric)}
+    classes = {metric: class_of(metric) for metric in metrics if metric not in own}
     for metric, k in classes.items():
         known = (*ALL_METRICS, MACRO_PRECISION) if k is None else PER_CLASS_METRICS
         if (metric if k is None else metric.partition("[")[0]) not in known:
@@ -62,7 +71,7 @@ def make_weighted_metrics(
     predicted = logits.argmax(axis=1)
     has_images = np.bincount(labels, minlength=num_classes) > 0
     losses = None  # they cost more than all the rest of a single weighting
-    if set(LOWER_IS_BETTER) & set(metrics):
+    if set(LOSSES) & set(metrics):
         losses = np.stack([image_log_losses(logits, labels), image_brier_scores(logits, labels)], axis=1)
     # One row per image, three blocks of K columns: of the class, rightly predicted as it, predicted as it.
     # Sparse, so that a thousand classes cost no more than two.
@@ -91,9 +100,48 @@ def make_weighted_metrics(
             values["log_loss"], values["brier"] = ratio(weights @ losses, total[:, None]).T
         if roc_auc:
             values["roc_auc"] = roc_auc(weights)
-        return {metric: values[metric] if k is None else _of_class(values, metric, k) for metric, k in classes.items()}
+        known = {m: values[m] if k is None else _of_class(values, m, k) for m, k in classes.items()}
+        return known | {metric: of_own(weights) for metric, of_own in own.items()}
 
     return evaluate
+
+
+def own_metric(metric: str, logits: Logits, labels: Labels) -> Callable[[Weights], Float[np.ndarray, " b"]]:
+    """A metric of the user's own, `function(labels [n], probabilities [n, K]) -> float`, for whole weights [B, N].
+
+    An image of weight 2 is there twice, one of weight 0 is not. Where a class has no images what the function raises
+    means that it is undefined: nan.
+
+    Raises:
+      ConfigError: there is no such function; or, when it is called, it raises something or gives no number.
+    """
+    function, probabilities, labels = load(metric, OWN_KEY), np.exp(log_softmax(logits)), np.asarray(labels)
+
+    def of_row(weights: np.ndarray) -> float:
+        rows = np.repeat(np.arange(len(labels)), weights.astype(np.int64))
+        try:
+            value: Any = call(function, metric, OWN_KEY, labels[rows], probabilities[rows])
+        except ConfigError:
+            if len(np.unique(labels[rows])) < probabilities.shape[1]:
+                return math.nan
+            raise
+        if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+            raise ConfigError(f"{OWN_KEY}={bare(metric)}: gave {type(value).__name__}; return a number")
+        return float(value)
+
+    def of_rows(weights: np.ndarray) -> Float[np.ndarray, " b"]:
+        with warnings.catch_warnings():  # of what is undefined, some thousand times
+            warnings.simplefilter("ignore")
+            return np.array([of_row(row) for row in weights], np.float64)
+
+    return in_parts(of_rows)
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether lower is better by a metric; a function of the user's says so by its attribute `lower_is_better`."""
+    if is_own(metric):
+        return bool(getattr(load(metric, OWN_KEY), "lower_is_better", False))
+    return metric in LOSSES
 
 
 def of_class(metric: str, k: int) -> str:

@@ -22,7 +22,7 @@ from fpclass.flags import (
 )
 from fpclass.study.trained import commands as trained_commands
 
-DEFAULT_STUDY = ("configs/footprints/baseline.py", "configs/footprints/exp*.py")
+DEFAULT_STUDY = ("fpclass/configs/footprints/baseline.py", "fpclass/configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
 
 EPILOG = """

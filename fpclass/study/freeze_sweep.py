@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from fpclass import experiment, files
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.extension import bare
 from fpclass.models.build import build_model
 from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure
@@ -51,7 +52,7 @@ def plan_sweep(
     (config,) = experiment.load_configs([config_path], overrides)
     model = build_model(config.model, 2, config.data.image_size)
     if not isinstance(model, Network):
-        raise ConfigError(f"model.name is {config.model.name!r}: it has no stages to freeze; give a backbone")
+        raise ConfigError(f"model.name is {bare(config.model.name)!r}: it has no stages to freeze; give a backbone")
     if not experiment.is_trained(config):
         raise ConfigError("model.head is 'probe': all of it is frozen; give a config that trains, such as gradual.py")
     names = model.stage_names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.extension import bare
 from fpclass.run.prepare import positive_class
 from fpclass.stats.weighted_metrics import class_of, of_class
 
@@ -33,4 +34,4 @@ def metric_of(config: Config, classes: Sequence[str], class_names: Sequence[str]
 def name_of(metric: str, class_names: Sequence[str]) -> str:
     """How tables and figures call a metric, such as "log_loss" or "f1 of female"."""
     k = class_of(metric)
-    return metric if k is None else f"{metric.partition('[')[0]} of {class_names[k]}"
+    return bare(metric) if k is None else f"{metric.partition('[')[0]} of {class_names[k]}"

@@ -19,7 +19,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fpclass import experiment, files
-from fpclass.config import Config, config_homes, flatten, folder_format, read_format
+from fpclass.config import Config, flatten, folder_format, is_user_path, read_format, shipped
 from fpclass.console import progress, say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
@@ -341,7 +341,7 @@ def find_configs(patterns: Sequence[str]) -> list[str]:
     """
     paths: dict[str, None] = {}
     for pattern in patterns:
-        places = [pattern, *(str(home.parent / pattern) for home in config_homes())]
+        places = [pattern] * is_user_path(pattern) + [shipped(pattern)]
         matches = next((names for names in map(sorted, map(glob.glob, places)) if names), [])
         matches = [file for file in matches if file.endswith(".py") and not pathlib.Path(file).name.startswith("__")]
         if not matches and not glob.has_magic(pattern):

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
+from fpclass.extension import bare
 from fpclass.models.network import HEAD, Network, stages_before
 from fpclass.models.probe import PROBE
 
@@ -124,7 +125,7 @@ def _refuse_finetuning(config: Config) -> None:
     given, defaults = flatten(config), flatten(base_config())
     for key in [*(key for key in given if key.startswith("finetune.")), "train.remat"]:
         if given[key] != defaults[key]:
-            raise ConfigError(f"{key} is {given[key]!r}: model.name={config.model.name} has no stages")
+            raise ConfigError(f"{key} is {given[key]!r}: model.name={bare(config.model.name)} has no stages")
 
 
 def _frozen_before(names: tuple[str, ...], until: str, key: str) -> int:

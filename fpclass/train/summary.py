@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from fpclass.config import Config
+from fpclass.extension import bare
 from fpclass.models.network import OUTPUT, variable_shapes
 from fpclass.report.text_tables import align_columns
 from fpclass.train.finetune import Plan, make_plan
@@ -32,7 +33,7 @@ def summarise_model(config: Config, num_classes: int) -> str:
         rows.append((name, _output(variables, name), f"{_count(own):,}" if own else "", _learns(plan, name, own)))
     lines = align_columns(rows)
     weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
-    total = f"{config.model.name}: {_count(params):,} parameters, {weights}"
+    total = f"{bare(config.model.name)}: {_count(params):,} parameters, {weights}"
     return "\n".join([total, "", lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 

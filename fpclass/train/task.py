@@ -9,6 +9,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int
 
+from fpclass.augment.compose import check_custom
 from fpclass.augment.settings import check_classes
 from fpclass.config import Config, flatten, subclass_counts
 from fpclass.console import say
@@ -17,8 +18,10 @@ from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
 from fpclass.explain.grad_cam import find_path
+from fpclass.extension import is_own
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
+from fpclass.models.own import check as check_own
 from fpclass.parallel import agree
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs.feature_cache import compute_features, is_cached, size_gb
@@ -93,17 +96,22 @@ def check_network(config: Config) -> None:
     Of classes whose number only the data tell there are two.
 
     Raises:
-      ConfigError: as `make_task`, `make_plan` and `make_optimizer`; or `explain.stage` is none to look at.
+      ConfigError: as `make_task`, `make_plan` and `make_optimizer`; `explain.stage` is none to look at; or a network or
+        an augmentation of the user's own cannot be used.
     """
     classes = known_classes(config)
     if classes:
         check_classes(config.augment, classes)
     model = build_network(config, classes or 2)
+    image_shape = (*config.data.image_size, config.data.channels)
+    if is_own(config.model.name):
+        check_own(model, config.model.name, classes or 2, image_shape)
+    check_custom(config.augment, image_shape)
     _check_cache(config, make_plan(model, config))
     make_optimizer(config.optim)
     if config.explain.stage:
         form = build_network(config, classes or 2, explainable_form(config.model))
-        find_path(form, (*config.data.image_size, config.data.channels), config.explain.stage)
+        find_path(form, image_shape, config.explain.stage)
 
 
 def _check_cache(config: Config, plan: Plan) -> None:
@@ -156,4 +164,5 @@ def pretrained_variables(config: Config, model: Network) -> dict[str, Any]:
         if given[key] != value:
             raise ConfigError(f"{key} is {given[key]!r}, but the weights {config.model.weights} need {value!r}")
     shape = (*config.data.image_size, config.data.channels)
-    return load_pretrained(config.model.weights, model, shape, new_stem=config.finetune.new_stem)
+    own = config.model.name, config.model.variant
+    return load_pretrained(config.model.weights, model, shape, own=own, new_stem=config.finetune.new_stem)

@@ -76,7 +76,14 @@ PLAIN = np.asarray(intensity.normalise(IMAGE, 0.5, 0.5))
 
 
 def test_every_key_is_a_switch_or_a_parameter_or_of_mixing():
-    keys = [*settings.SWITCHES, *settings.PARAMETERS, *settings.BY_EPOCH, *settings.MIXING, "fixed_views"]
+    keys = [
+        *settings.SWITCHES,
+        *settings.PARAMETERS,
+        *settings.BY_EPOCH,
+        *settings.MIXING,
+        settings.CUSTOM,
+        "fixed_views",
+    ]
     assert sorted(keys) == sorted(base.get_config().augment)
     assert sorted(ON) == sorted(settings.SWITCHES)
     assert sorted(OTHER) == sorted(settings.PARAMETERS)

@@ -81,9 +81,7 @@ def test_a_column_that_the_config_names_is_taken_where_it_is_there(tmp_path: Pat
 def test_a_person_is_never_guessed_among_several_and_never_missed_in_silence(tmp_path: Path) -> None:
     columns = {"file": FILES, "label": ["f", "f", "m", "m"] * 2, "patient": PEOPLE, "site": ["s", "t"] * 4}
     listed(tmp_path / "two", columns)
-    with pytest.raises(
-        ConfigError, match=r"patient \(4 values\), site \(2 values\); say which: --group"
-    ):
+    with pytest.raises(ConfigError, match=r"patient \(4 values\), site \(2 values\); say which: --group"):
         recognised(tmp_path / "two")
     assert recognised(tmp_path / "two", group_column="patient").keys["group_column"] == "patient"
     assert recognised(tmp_path / "two", group_column="").keys["group_column"] == ""

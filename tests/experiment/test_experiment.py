@@ -350,8 +350,10 @@ def test_a_config_json_of_another_version_is_refused() -> None:
 
 
 def test_after_training_only_what_does_not_touch_the_training_can_change() -> None:
-    config = baseline.get_config()
-    for key, value in flatten(config).items():
+    of_experiment, with_own_network = baseline.get_config(), baseline.get_config()
+    with_own_network.model.name = "nets:build"
+    for key, value in flatten(of_experiment).items():
+        config = with_own_network if key == "code_folders" else of_experiment
         is_allowed = key.startswith(AFTER_TRAINING)
         text = {"True": "False", "False": "True"}.get(str(value))
         choice = {
@@ -364,6 +366,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             "study.cost": "((0,1),(5,0))",
             "data.class_names": "('woman','man')",
             "evaluate.subgroups": "('hand',)",
+            "code_folders": "('/modules',)",
             "predict.pool": "mean",
         }
         other = {str: "other", float: "0.75", tuple: "(2,3)"}
@@ -374,6 +377,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
             with pytest.raises(ConfigError, match=rf"--config\.{key} cannot change after training"):
                 override(config, [f"--config.{key}={new}"])
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
+        "code_folders",
         "data.copies",
         "data.max_file_mb",
         "data.class_names",

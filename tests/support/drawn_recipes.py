@@ -73,7 +73,7 @@ def draw_cats_and_dogs(folder: pathlib.Path) -> pathlib.Path:
 def stand_in_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name of the manifest stands for drawn numbers; nothing is fetched, all else is as with the real ones."""
 
-    def load(weights: str, network: Network, shape: tuple[int, int, int], *, new_stem: bool = False) -> dict[str, Any]:
+    def load(weights: str, network: Network, shape: tuple[int, ...], *, new_stem: bool, **_: Any) -> dict[str, Any]:
         entry, _ = source.resolve(weights)
         stem = published(entry.architecture).stages(entry.variant).stem_kernel
         leaves = flatten_dict(dict(variable_shapes(network, shape)))

@@ -1,8 +1,8 @@
-"""Sources of data sets: a CSV, a folder, TFDS or the drawn footprints, each read into a `Table`.
+"""Sources of data sets: a CSV, a folder, TFDS, the drawn footprints or the user's own, each read into a `Table`.
 
 `folders` says which folders are classes and which splits, `archive` unpacks what `data.root` may be besides a folder,
-`columns` reads those of a CSV, `copies` adds saved augmented images, `tfds` reads TensorFlow Datasets. From elsewhere:
-`load_table` and `FileReader`.
+`columns` reads those of a CSV, `copies` adds saved augmented images, `tfds` reads TensorFlow Datasets, `own` asks a
+function of the user's. From elsewhere: `load_table` and `FileReader`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from fpclass.data.sources import archive
 from fpclass.data.sources.columns import LIMIT_KEY, read_columns, subgroup_columns
 from fpclass.data.sources.copies import add_copies, holds_copies
 from fpclass.data.sources.folders import TRAIN, read_layout
+from fpclass.data.sources.own import list_images
 from fpclass.data.table import (
+    COLUMN,
     WARNING,
     Finding,
     Progress,
@@ -34,6 +36,7 @@ from fpclass.data.table import (
     one_spelling,
 )
 from fpclass.errors import ConfigError, DataError
+from fpclass.extension import EXPECTED, bare, is_own
 from fpclass.files import MAX_FILE_MB, cache_dir, expanded, read_bytes
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
@@ -51,17 +54,19 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None, subgro
       ConfigError: a key of the section makes no sense.
       DataError: the data set is not as the section says.
     """
-    if data_config.source not in SOURCES:
-        raise ConfigError(f"data.source = {data_config.source!r}: expected one of {', '.join(SOURCES)}")
+    load = _load_own if is_own(data_config.source) else SOURCES.get(str(data_config.source))
+    if load is None:
+        raise ConfigError(f"data.source = {data_config.source!r}: expected one of {', '.join(SOURCES)}, {EXPECTED}")
     # Names are those of the merged classes.
     data: Any = data_config
     config = ConfigDict({**data, "class_names": ()}) if data.merge else data
     try:
-        table = SOURCES[data_config.source](config, progress)
+        table = load(config, progress)
         table = table.with_columns(**subgroup_columns(table, data, subgroups)) if subgroups else table
+        table = table.without_columns({COLUMN + name for name in subgroups})
     except OSError as error:
         raise DataError(f"{error.filename or data_config.root}: cannot be read ({error.strerror})") from error
-    if data_config.source in ("csv", "folder"):  # the others know their classes
+    if data_config.source not in ("tfds", "synthetic"):  # these know their classes
         _check_case(table, data)
     if data.group_pattern and table.has_names:
         table = table.with_columns(group=groups_of(table.rows["filename"].tolist(), data))
@@ -238,6 +243,26 @@ def _load_folder(data: Any, _: Progress | None) -> Table:
         source=f"folder {layout.top}{_origin(data)}",
         unlisted=tuple(sorted(f.relative_to(root).as_posix() for f in unlisted)),
         findings=_spelling_findings(filename, raw_label, several),
+    )
+
+
+# --- the user's own -------------------------------------------------------------------------------
+
+
+def _load_own(data: Any, _: Progress | None) -> Table:
+    """What a function of the user's lists: see `fpclass.data.sources.own`."""
+    listed = list_images(data.source, _root_folder(data) if data.root else None)
+    raw_label, several = one_spelling(listed.label)
+    learnt = [label for label, of in zip(raw_label, listed.split, strict=True) if of in ("", TRAIN)]
+    classes = class_order(data.classes, learnt)
+    rows = make_rows(listed.filename, listed.path, raw_label, classes, listed.group, listed.split)
+    return Table(
+        rows=rows.assign(**{COLUMN + name: cells for name, cells in listed.others.items()}),
+        classes=classes,
+        class_names=class_names(data.class_names, classes),
+        read=FileReader(tuple(listed.path), data.max_file_mb),
+        source=f"{bare(data.source)}{f' of {data.root}' if data.root else ''}",
+        findings=_spelling_findings(listed.filename, raw_label, several),
     )
 
 

@@ -26,7 +26,7 @@ def subgroup_columns(table: Table, data: Any, names: Sequence[str]) -> dict[str,
       DataError: there is no such column.
     """
     measured = f"of the images themselves there are {', '.join(MEASURED)}"
-    path = table.listed_in
+    path, names = table.listed_in, [name for name in names if COLUMN + name not in table.rows]
     if path is None:
         for name in names:
             if name not in MEASURED:

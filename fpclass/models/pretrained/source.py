@@ -41,6 +41,24 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
     Raises:
       WeightsError: neither, or a file of which nobody knows how its images must be normalised.
     """
+    entry, path = find(name_or_file)
+    if entry is None:
+        path = pathlib.Path(path or name_or_file)
+        raise WeightsError(
+            f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
+            f"normalised; if it holds the numbers of a published set: `launch.py weights convert {path} --as NAME`; to "
+            "start from it as it is, say which network it is of and how its images are normalised: "
+            "--config.model.name=NETWORK --config.data.mean=… --config.data.std=…"
+        )
+    return entry, path
+
+
+def find(name_or_file: str) -> tuple[Weights | None, pathlib.Path | None]:
+    """As `resolve`; of a file of the user's own, which no entry is about, the entry is None.
+
+    Raises:
+      WeightsError: neither a name nor a file, or one that was converted as something unknown.
+    """
     if name_or_file in MANIFEST:
         return MANIFEST[name_or_file], None
     path = expanded(name_or_file)
@@ -53,8 +71,8 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
     )
 
 
-def open_arrays(name_or_file: str) -> tuple[Weights, dict[str, np.ndarray]]:
-    """The arrays of a set of weights by their published names, fetched if they are not in the cache.
+def open_arrays(name_or_file: str) -> tuple[Weights | None, dict[str, np.ndarray]]:
+    """The arrays of a set of weights by their published names, fetched if they are not in the cache; entry as `find`.
 
     Raises:
       WeightsError: unknown, not to be had, damaged or hostile.
@@ -83,12 +101,13 @@ def digest_of(name_or_file: str) -> str:
     return remembered_digest(_local(name_or_file)[1])
 
 
-def _local(name_or_file: str) -> tuple[Weights, pathlib.Path]:
+def _local(name_or_file: str) -> tuple[Weights | None, pathlib.Path]:
     """The entry of a set of weights, and its file, fetched if need be and proven to be whole."""
-    entry, path = resolve(name_or_file)
+    entry, path = find(name_or_file)
     if path is not None:
         _check_unchanged(path, file_state(path))
-        return entry, path
+    if entry is None or path is not None:
+        return entry, pathlib.Path(path or name_or_file)
     path = in_cache(entry)
     if path is not None:
         return entry, path
@@ -178,7 +197,7 @@ def known_entry(path: pathlib.Path) -> Weights | None:
     return next((e for e in MANIFEST.values() if any(digest.startswith(e.digest) for digest in digests)), None)
 
 
-def _entry_of(path: pathlib.Path) -> Weights:
+def _entry_of(path: pathlib.Path) -> Weights | None:
     known = known_entry(path)
     if known is not None:
         return known
@@ -187,7 +206,4 @@ def _entry_of(path: pathlib.Path) -> Weights:
         return MANIFEST[name]
     if name is not None:
         raise WeightsError(f"{path}: was converted as {name!r}, which `launch.py weights list` does not have")
-    raise WeightsError(
-        f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
-        f"normalised; if it holds the numbers of a published set: `launch.py weights convert {path} --as NAME`"
-    )
+    return None

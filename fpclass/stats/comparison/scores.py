@@ -217,6 +217,8 @@ def mean_interval(
     variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * widening, support, [noise])
     if scale == "proportion" and (value in (0, 1) or variance < NEGLIGIBLE**2):
         return Interval(value, *support.extreme_bounds(value, confidence))
+    if scale == "unknown" and variance < NEGLIGIBLE**2:
+        return Interval(value)
     return Interval(value, *t_bounds(value, math.sqrt(variance), degrees_of_freedom, confidence, scale))
 
 

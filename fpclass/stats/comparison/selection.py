@@ -38,7 +38,7 @@ from fpclass.stats.comparison.scores import (
     training_noise,
 )
 from fpclass.stats.intervals import Bootstrap, Interval, shared_training, support_of
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
+from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def choose(scores: Mapping[str, np.ndarray | float], metric: str) -> str:
     Raises:
       ValueError: there is no config, or none has a defined score.
     """
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if is_lower_better(metric) else 1
     means = {name: sign * float(mean_of_defined(np.ravel(of_config))) for name, of_config in scores.items()}
     best, best_mean = None, -math.inf
     for name, mean in means.items():
@@ -159,7 +159,7 @@ def variance_of_choosing(
     again = people + math.sqrt(noise * len(is_scored)) * rng.normal(size=people.shape)
     again += (apart * (means - means.mean()))[:, None, None]
     others = again.sum(axis=2, keepdims=True) - again
-    best = (others if metric not in LOWER_IS_BETTER else -others).argmax(axis=0)
+    best = (-others if is_lower_better(metric) else others).argmax(axis=0)
     chosen = np.take_along_axis(again, best[None], axis=0)[0].mean(axis=1).var()
     fixed = again.mean(axis=2).var(axis=1).mean()
     return max(1.0, float(chosen / fixed)) if fixed > NEGLIGIBLE**2 else 1.0
@@ -210,5 +210,5 @@ def _selection(
 ) -> Selection:
     flattery = math.nan
     if optimistic.value is not None and cross_fitted.value is not None:
-        flattery = (optimistic.value - cross_fitted.value) * (-1 if metric in LOWER_IS_BETTER else 1)
+        flattery = (optimistic.value - cross_fitted.value) * (-1 if is_lower_better(metric) else 1)
     return Selection(chosen, chosen_per_fold, optimistic, cross_fitted, flattery)

@@ -42,7 +42,7 @@ from fpclass.stats.comparison.scores import (
     training_noise,
 )
 from fpclass.stats.intervals import UNDEFINED, Bounds, Interval, Support, format_number, support_of, t_bounds
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
+from fpclass.stats.weighted_metrics import is_lower_better
 
 POWER = 0.8
 
@@ -314,7 +314,7 @@ def _verdict(
     low, high = test.bounds(1 - 2 * alpha)
     is_small = low is not None and high is not None and -margin < low and high < margin
     if p_adjusted < alpha:
-        word = "better" if (test.difference > 0) != (metric in LOWER_IS_BETTER) else "worse"
+        word = "better" if (test.difference > 0) != is_lower_better(metric) else "worse"
         return f"{word}, by less than matters (within ±{margin:g})" if is_small else word
     if is_small:
         return f"no difference that matters (within ±{margin:g})"

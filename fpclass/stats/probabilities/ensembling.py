@@ -19,7 +19,7 @@ from fpclass.stats.comparison.scores import NEGLIGIBLE, SeedLogits
 from fpclass.stats.comparison.selection import choose
 from fpclass.stats.metrics import Labels, log_softmax
 from fpclass.stats.probabilities.calibration import Calibration
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER, metric_value
+from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 
 LogProbabilities = Float[np.ndarray, "n k"]
 """Logarithms of probabilities that sum to 1 over the classes."""
@@ -103,7 +103,7 @@ def greedy_weights(
     if max_rounds < 1:
         raise ValueError(f"max_rounds is {max_rounds}, expected at least 1")
     counts = dict.fromkeys(log_probabilities, 0)
-    ensemble, best = None, math.inf if metric in LOWER_IS_BETTER else -math.inf
+    ensemble, best = None, math.inf if is_lower_better(metric) else -math.inf
     for rounds in range(max_rounds):
         shares = np.array([rounds, 1]) / (rounds + 1)
         extended = {
@@ -112,7 +112,7 @@ def greedy_weights(
         }
         scores = {name: metric_value(values, labels, metric) for name, values in extended.items()}
         name = choose(scores, metric)
-        gain = best - scores[name] if metric in LOWER_IS_BETTER else scores[name] - best
+        gain = best - scores[name] if is_lower_better(metric) else scores[name] - best
         if gain <= NEGLIGIBLE:
             break
         ensemble, best = extended[name], scores[name]

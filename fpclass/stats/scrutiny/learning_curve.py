@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, mean_of_defined, resample_scores
-from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
-from fpclass.stats.weighted_metrics import LOWER_IS_BETTER
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval, scale_of
+from fpclass.stats.weighted_metrics import is_lower_better
 
 EXPONENTS = np.geomspace(0.15, 2.0, 24)
 """Speeds c of the power law that are tried: from curves that hardly bend to those that end soon."""
@@ -27,6 +27,8 @@ NUM_AHEAD = 12
 """Numbers of people from the largest that was trained on to `AHEAD` times as many, at which the curve is given."""
 AHEAD = 2.0
 NUM_DRAWS = 4000
+RANGE = {"proportion": (0.0, 1.0), "positive": (0.0, math.inf), "unknown": (-math.inf, math.inf)}
+"""What a score can be, by the scale of its metric."""
 MIN_NOISE = 1e-4
 """Smallest standard error of a point, in units of the metric: without any, points would be taken for the curve."""
 
@@ -134,8 +136,7 @@ def fit_curve(
     known = 0.0 if math.isnan(noise) else noise
     variances = replicates.var(axis=0) + known**2 if len(replicates) else np.full(len(points), np.nan)
     half = float(stats.norm.ppf((1 + bootstrap.confidence) / 2)) * np.sqrt(variances)
-    highest = math.inf if metric in LOWER_IS_BETTER else 1.0
-    bounds = np.clip([points - half, points + half], 0, highest).T
+    bounds = np.clip([points - half, points + half], *RANGE[scale_of(metric)]).T
     scores = tuple(
         Interval(float(point), *map(float, ends)) if np.isfinite(half).all() else Interval(float(point))
         for point, ends in zip(points, bounds, strict=True)
@@ -143,14 +144,14 @@ def fit_curve(
     if reason:
         return Curve(num_people, scores, known, ahead, (), UNDEFINED, reason)
     covariance = np.cov(replicates.T) + max(known, MIN_NOISE) ** 2 * np.eye(len(points))
-    draws = _draw_curves(num_people, points, covariance, ahead, metric not in LOWER_IS_BETTER, bootstrap.seed)
+    draws = _draw_curves(num_people, points, covariance, ahead, metric, bootstrap.seed)
     tails = [(1 - bootstrap.confidence) / 2, 0.5, (1 + bootstrap.confidence) / 2]
     of_curve = np.quantile(draws, tails, axis=0).T
     gains = draws[:, -1] - draws[:, np.searchsorted(ahead, num_people.max())]
     curve = tuple(Interval(float(middle), float(low), float(high)) for low, middle, high in of_curve)
     low, middle, high = map(float, np.quantile(gains, tails))
     if _may_be_flat(points, covariance, 1 - bootstrap.confidence):
-        low, high = (0.0, high) if metric not in LOWER_IS_BETTER else (low, 0.0)
+        low, high = (low, 0.0) if is_lower_better(metric) else (0.0, high)
     return Curve(num_people, scores, known, ahead, curve, Interval(middle, low, high))
 
 
@@ -169,7 +170,7 @@ def _draw_curves(
     points: Float[np.ndarray, " m"],
     covariance: Float[np.ndarray, "m m"],
     ahead: Float[np.ndarray, " a"],
-    is_up: bool,
+    metric: str,
     seed: int,
 ) -> Float[np.ndarray, "d a"]:
     """Curves that may have given the points, [`NUM_DRAWS`, a]: draws of their posterior.
@@ -179,7 +180,7 @@ def _draw_curves(
     kept, weighed by how well the exponent fits. A height has a normal prior of standard deviation 1 at the smallest
     share, which no score exceeds.
     """
-    rng = np.random.default_rng(seed)
+    rng, is_up, (lowest, highest) = np.random.default_rng(seed), not is_lower_better(metric), RANGE[scale_of(metric)]
     first, precision = num_people.min(), np.linalg.inv(covariance)
     drawn: list[np.ndarray] = []
     log_weights: list[float] = []
@@ -192,7 +193,7 @@ def _draw_curves(
         parameters = rng.multivariate_normal(best, spread, NUM_DRAWS)
         height = parameters[:, 1] if is_up else -parameters[:, 1]
         level = parameters[:, 0]
-        is_possible = (height >= 0) & (level >= 0) & ((level <= 1) if is_up else True)
+        is_possible = (height >= 0) & (level >= lowest) & (level <= highest)
         share = is_possible.mean()
         if share == 0:
             continue

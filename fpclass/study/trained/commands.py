@@ -95,8 +95,8 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
         prepared = prepare(folder.config)
         explain(BestModel(folder, prepared.table.num_classes), prepared)
         Stages(folder).done(EXPLAIN)
-    say(f"written: {', '.join(str(folder.path(name)) for name in figures if folder.path(name).exists())}")
-    say(f"         {folder.path(maps)}")
+    written = [str(folder.path(name)) for name in (*figures, maps) if folder.path(name).exists()]
+    say(f"written: {', '.join(written) or 'nothing'}")
     return 0
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from fpclass import files
 from fpclass.data.resize import Decoding
 from fpclass.report.style import save_figure
-from fpclass.run.explain import FEATURE_MAPS, draw_feature_maps, maps_of, titles_of
+from fpclass.run.explain import FEATURE_MAPS, draw_feature_maps, has_stages, maps_of, no_stages, titles_of
 from fpclass.run.prepare import check_same_data, note_of, prepare
 from fpclass.stats.probabilities.ensembling import average_members, weighted_average
 from fpclass.study.out_of_fold import collect
@@ -56,8 +56,12 @@ def explain_study(study: Study) -> list[str]:
     ensemble = ChosenEnsemble.read(study)
     settings = study.configs[study.baseline]
     worst = find_worst(study, ensemble, settings.explain.num_images)
-    shown_as = max(ensemble.weights, key=lambda name: ensemble.weights[name])
-    names, left_out = _of_one_geometry(study, ensemble.weights, shown_as)
+    weight_of = {n: w for n, w in ensemble.weights.items() if has_stages(study.configs[n], len(ensemble.classes))}
+    unseen = [no_stages(study.configs[name]) for name in ensemble.weights if name not in weight_of]
+    if not weight_of:
+        return unseen
+    shown_as = max(weight_of, key=lambda name: weight_of[name])
+    names, left_out = _of_one_geometry(study, weight_of, shown_as)
     images, maps, weights, members = {}, [], [], []
     for name in names:
         images[name] = _images_of(study, name, worst.filenames)
@@ -88,7 +92,8 @@ def explain_study(study: Study) -> list[str]:
         )  # fmt: skip
     what = f"Grad-CAM: the mean over {len(maps)} members that never saw the image, weighted as the ensemble is"
     correlation = f"; their maps correlate by {np.mean(agreements):.2f} on average" if len(maps) > 1 else ""
-    return [what + correlation, *(f"left out: {name}, whose images are cut to another shape" for name in left_out)]
+    unlike = [f"left out: {name}, whose images are cut to another shape" for name in left_out]
+    return [what + correlation, *unseen, *unlike]
 
 
 def find_worst(study: Study, ensemble: ChosenEnsemble, num_images: int) -> Worst:

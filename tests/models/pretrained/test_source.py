@@ -16,6 +16,7 @@ from tiny_disk import tiny_disk
 from weights_server import Server, serving
 
 from fpclass.errors import FpclassError, WeightsError
+from fpclass.experiment import load_config
 from fpclass.models.architecture import Published, Variant
 from fpclass.models.layers import Conv
 from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer
@@ -27,6 +28,7 @@ from fpclass.models.pretrained.load import load_weights
 from fpclass.models.pretrained.manifest import MANIFEST
 from fpclass.models.registry import ARCHITECTURES
 from fpclass.models.registry import published as published_network
+from fpclass.train.task import build_network, pretrained_variables
 
 KERNEL = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3) / 8
 ARRAYS = {
@@ -149,6 +151,25 @@ def test_an_unknown_file_is_refused(tmp_path):
     refused(lambda: source.resolve(str(path)), *words)
     path.write_bytes(save(ARRAYS, {"fpclass.weights": "resnet1000"}))
     refused(lambda: source.resolve(str(path)), "resnet1000", "weights list")
+
+
+def test_a_file_of_ones_own_is_taken_with_its_network_and_normalisation(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(save(ARRAYS))
+    assert source.find(str(path)) == (None, path)
+    plain = [f"model.weights={path}", "model.head=gap", "data.channels=3", "data.image_size=(8,8)", "data.mean=(0.4,)"]
+    load = lambda *more: load_config("configs/base.py", [f"--config.{setting}" for setting in (*plain, *more)])
+    refused(lambda: load("model.name=tiny"), str(path), "--config.model.name=NETWORK", "--config.data.std=")
+    refused(lambda: load("data.std=(0.2,)"), str(path), "--config.model.name=NETWORK")
+    config = load("model.name=tiny", "data.std=(0.5,)")  # the default, and said
+    assert (config.data.mean, config.data.std) == ((0.4,), (0.5,))
+    variables = pretrained_variables(config, build_network(config, 2))
+    assert set(variables["params"]) == {"stem"}, "the file's classifier is of other classes"
+    kernel = variables["params"]["stem"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel, KERNEL.transpose(2, 3, 1, 0))
+    assert source.digest_of(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(save({**ARRAYS, "conv.weight": KERNEL[:1]}))
+    refused(lambda: pretrained_variables(config, build_network(config, 2)), str(path), "conv.weight", "shape")
 
 
 def test_an_unknown_name_is_refused_with_close_ones():
