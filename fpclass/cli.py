@@ -105,6 +105,5 @@ def _prepare_libraries() -> None:
     """Keeps compiled programs between runs; lets libraries speak only of errors."""
     import logging
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
     keep_programs(cache_dir() / "compiled")

@@ -32,8 +32,14 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 def keep_programs(folder: pathlib.Path) -> None:
     """Lets JAX keep compiled programs in a folder, after a look at what is there.
 
-    Where the folder cannot be made or read, programs are compiled at every start.
+    Where the folder cannot be made or read, programs are compiled at every start. XLA speaks only of errors from here
+    on, if this comes before JAX is imported.
     """
+    from jaxlib.version import __version_info__
+
+    # Before 0.10.2 it takes what this machine has compiled for another's, if its CPU has AVX-512, and says so in two
+    # long lines for every program, which it then runs all the same (openxla/xla, issue 44565).
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if __version_info__ >= (0, 10, 2) else "3")
     import jax
 
     try:

@@ -31,6 +31,7 @@ def compile_some(folder: pathlib.Path) -> tuple[int, str]:
     """A process that needs some programs: how many were there, and what it complained of."""
     root = pathlib.Path(compilation.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # importing JAX in this process has set it
     command = [sys.executable, "-c", COMPILER, str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert run.returncode == 0, run.stderr

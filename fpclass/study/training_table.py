@@ -46,7 +46,7 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
             "config": name,
             "image_size": " x ".join(map(str, config.data.image_size)),
             "parameters": count_parameters(model, shape),
-            "seconds_per_epoch": scores["seconds"].median(),
+            "seconds_per_epoch": scores["seconds"].dropna().median(),
             "epoch": scores["epoch"].mean(),
         }
         for score in SCORES:

@@ -301,7 +301,10 @@ def test_a_table_comes_back_as_it_went(tmp_path: pathlib.Path) -> None:
     run.write_csv("table.csv", frame)
     again = run.read_csv("table.csv")
     for column in frame:
-        assert again[column].tolist() == frame[column].tolist(), column
+        expected: object = frame[column].tolist()
+        if column == "logit_0":  # float32 is what is needed; pandas 2 rounds float64
+            expected = pytest.approx(expected, rel=1e-14, abs=0)
+        assert again[column].tolist() == expected, column
     assert b"\r" not in run.path("table.csv").read_bytes()
 
 
