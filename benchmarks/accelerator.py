@@ -3,12 +3,12 @@
 Every section is a process of its own, with a share of the minutes: what an earlier one left over, a later one has; who
 has spent its share is stopped with a line, and who finds none left is skipped with a line. Progress goes to stderr.
 
-  tests        the fast tests that make sense there. Their tolerances are those of float32, so that products are computed in
-               it (matmul precision "highest"); how far TF32, NVIDIA's default, and bfloat16, TPUs', are off is a table.
-               What is promised bit for bit runs with XLA's deterministic operations; without them it does not hold on GPUs
+  tests        the fast tests that make sense there. Their tolerances are those of float32, so products are computed so
+               (matmul precision "highest"); a table says how far TF32, NVIDIA's default, and bfloat16, TPUs', are off.
+               What is promised bit for bit needs XLA's deterministic operations on a GPU, and runs with them
   convolution  gradients written out and XLA's own, in a compiled loop and outside; the small network's convolutions as
                they are and as matrix products, one member and many
-  study        11 configs x 5 folds x 5 seeds x 50 epochs on SYNTHETIC footprints by `launch.py study`, from empty caches
+  study        11 configs x 5 folds x 5 seeds x 50 epochs, SYNTHETIC footprints, `launch.py study` from empty caches
   airbench     `vehicles_airbench` to 98.5 % of two classes, on images of CIFAR-10 (--data)
   backbones    inference and steps in float32 (TF32 on both sides) and bfloat16, against PyTorch
   costs        bytes and operations of a step, as this device's compiler counts them

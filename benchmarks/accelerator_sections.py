@@ -193,8 +193,9 @@ def study(args: argparse.Namespace) -> Iterator[str]:
             code = cli.main(command)
         total = time.perf_counter() - started
         done = len(list(Path(folder, "study").rglob("predictions.csv")))
-    yield f"{done} of {len(configs) * folds * seeds} members trained, {images} images, {epochs} epochs; exit code {code}."
-    yield "Tracing, lowering and compiling may run beside the training, saving beside both; transfers without waiting for results.\n"
+    wanted = len(configs) * folds * seeds
+    yield f"{done} of {wanted} members trained, {images} images, {epochs} epochs; exit code {code}. Compiling and"
+    yield "saving may run beside the training; transfers are without the waiting for what is transferred.\n"
     yield table("what", "s", "times")
     yield row("all of it, data drawn and judged", f"{total:.1f}", 1)
     for name, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1]):
@@ -203,6 +204,7 @@ def study(args: argparse.Namespace) -> Iterator[str]:
 
 def airbench(args: argparse.Namespace) -> Iterator[str]:
     import airbench as recipe
+
     from fpclass.experiment import load_config
 
     if not args.data:

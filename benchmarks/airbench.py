@@ -1,11 +1,11 @@
-"""Vehicles or animals by `vehicles_airbench`, on images of CIFAR-10 in memory: how good, after how many seconds.
+r"""Vehicles or animals by `vehicles_airbench`, on images of CIFAR-10 in memory: how good, after how many seconds.
 
 The training of `launch.py train`, without files, figures and reading: the engine, its epochs and its evaluations by ten
-views of each image. Images are drawn from every class alike; the first
-of them train, the others judge. Seconds are those of training alone.
+views of each image. Images are drawn from every class alike; the first of them train, the others judge. Seconds are
+those of training alone.
 
 Run: python benchmarks/airbench.py --data=DIR                      (an accelerator; DIR has a folder per class)
-     python benchmarks/airbench.py --data=DIR --train 10000 --validation 5000 --seeds 0 1 -- \\
+     python benchmarks/airbench.py --data=DIR --train 10000 --validation 5000 --seeds 0 1 -- \
        --config.model.conv_features='(16,32,64)' --config.train.batch_size=256 --config.optim.learning_rate=0.4
 """
 

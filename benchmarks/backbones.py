@@ -37,15 +37,8 @@ from fpclass.train.finetune import compute_in
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 COLUMNS = (
-    "network",
-    "inference: PyTorch",
-    "ours",
-    "ratio",
-    "step: PyTorch",
-    "ours",
-    "ratio",
-    "frozen epoch: ratio",
-    "once",
+    *("network", "inference: PyTorch", "ours", "ratio"),
+    *("step: PyTorch", "ours", "ratio", "frozen epoch: ratio", "once"),
 )
 
 

@@ -1,9 +1,9 @@
 """Operations and bytes of a training step of the main recipes, and the least time they take on an accelerator.
 
 The step is that of `launch.py train`, augmentation and optimiser included, in the form that accelerators get: XLA's own
-convolutions. Operations are counted in the program as it is handed to the compiler; bytes, read and written, in what the
-compiler of this machine makes of it, by its own count, after fusion. A CPU's fuses otherwise than a GPU's: there the bytes
-are an estimate. The least time is the longer of the bytes over the bandwidth and the operations over the rate.
+convolutions. Operations are counted in the program as it is handed to the compiler, bytes, read and written, in what
+the compiler of this machine makes of it, after fusion. A CPU's fuses otherwise than a GPU's: its bytes are an estimate.
+The least time is the longer of the bytes over the bandwidth and the operations over the rate.
 
 Run: python benchmarks/costs.py [--only baseline vit_b_16]
 """
@@ -11,6 +11,7 @@ Run: python benchmarks/costs.py [--only baseline vit_b_16]
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -23,6 +24,7 @@ from fpclass.train.device_engine import make_functions
 from fpclass.train.state import Dataset, Member
 from fpclass.train.task import build_network
 
+BASE = "configs/base.py"
 RECIPES = {
     "baseline": ("configs/footprints/baseline.py",),
     "exp08, batch norm": ("configs/footprints/exp08_random_erasing_batch_norm_early_stopping.py",),
@@ -31,13 +33,13 @@ RECIPES = {
     "vehicles_airbench": ("configs/vehicles_animals/vehicles_airbench.py",),
     "everything (Lite0)": ("configs/transfer/everything.py",),
     "resnet18_proper": ("configs/footprints/resnet18_proper.py",),
-    "resnet50": ("configs/base.py", "--config.model.name=resnet50", "--config.data.image_size=(224,224)"),
-    "vit_b_16": ("configs/base.py", "--config.model.name=vit_b_16", "--config.data.image_size=(224,224)"),
+    "resnet50": (BASE, "--config.model.name=resnet50", "--config.data.image_size=(224,224)"),
+    "vit_b_16": (BASE, "--config.model.name=vit_b_16", "--config.data.image_size=(224,224)"),
 }
 """Recipes by their names, with config and overrides; base.py stands for the whole network, trained from the start."""
-BANDWIDTH, FLOAT32, TF32, BFLOAT16 = 4.8e12, 66.9e12, 494.7e12, 989.4e12
-"""Of an H200 (SXM), as NVIDIA publishes them: bytes a second; operations a second in float32 without tensor cores, and
-with them, dense, in TF32, which is what JAX takes for float32 there, and in bfloat16."""
+BANDWIDTH, FLOAT32, RATES = 4.8e12, 66.9e12, {"float32": 494.7e12, "bfloat16": 989.4e12}
+"""Of an H200 (SXM) as NVIDIA publishes them: bytes a second; operations a second without tensor cores, and with them,
+dense, for float32 (which is then multiplied as TF32: JAX's default there) and for bfloat16."""
 
 
 class Cost(NamedTuple):
@@ -46,10 +48,6 @@ class Cost(NamedTuple):
     operations: float
     bytes: float
     batch: int
-
-    def least_ms(self, rate: float) -> float:
-        """The least time, milliseconds, at so many operations a second."""
-        return 1e3 * max(self.bytes / BANDWIDTH, self.operations / rate)
 
 
 def shape(*sizes: int, dtype: Any = jnp.int32) -> Any:
@@ -65,7 +63,7 @@ def cost_of(config: Config) -> Cost:
     )
     weights = shape(num_classes, dtype=jnp.float32)
     member = Member(shape(dtype=jnp.uint32), shape(2 * batch), shape(0), shape(batch), weights)
-    with mock.patch.object(jax, "default_backend", lambda: "gpu"):  # the forms that accelerators get
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):  # the forms that accelerators get
         functions = make_functions(build_network(config, num_classes), config)
         state = jax.eval_shape(functions.init, member, dataset)
         step = jax.jit(functions.train_steps[-1], donate_argnums=0)
@@ -74,21 +72,22 @@ def cost_of(config: Config) -> Cost:
     return Cost(of_text["flops"], of_program["bytes accessed"], batch)
 
 
-def rows(names: list[str]) -> Any:
+def rows(names: list[str]) -> Iterator[str]:
     """The lines of the table, the head first."""
-    yield "| recipe | computes in | batch | GFLOP | MB | FLOP/byte | bytes ms | TF32 or bfloat16 ms | float32 ms | bound by |"
-    yield f"|{'---|' * 10}"
+    columns = (
+        "recipe | computes in | batch | GFLOP | MB | FLOP/byte | bytes: ms | tensor cores: ms | float32: ms | bound by"
+    )
+    yield f"| {columns} |\n|{'---|' * (1 + columns.count('|'))}"
     for name in names:
         path, *overrides = RECIPES[name]
-        of_base = ["--config.data.channels=3", "--config.data.classes=('0','1')"] if "base.py" in path else []
-        for dtype in ("float32", "bfloat16") if name in ("resnet50", "vit_b_16") else ("float32",):
-            config = load_config(path, [*overrides, *of_base, f"--config.model.compute_dtype={dtype}"])
-            cost = cost_of(config)
-            rate = BFLOAT16 if dtype == "bfloat16" else TF32
+        if path == BASE:
+            overrides += ["--config.data.channels=3", "--config.data.classes=('0','1')"]
+        for dtype, rate in RATES.items() if path == BASE else [("float32", RATES["float32"])]:
+            cost = cost_of(load_config(path, [*overrides, f"--config.model.compute_dtype={dtype}"]))
             by_bytes, by_rate = 1e3 * cost.bytes / BANDWIDTH, 1e3 * cost.operations / rate
-            by_float32 = f"{1e3 * cost.operations / FLOAT32:.3f}" if dtype == "float32" else ""
-            cells = [name, dtype, str(cost.batch), f"{cost.operations / 1e9:.2f}", f"{cost.bytes / 1e6:.1f}"]
-            cells += [f"{cost.operations / cost.bytes:.1f}", f"{by_bytes:.3f}", f"{by_rate:.3f}", by_float32]
+            cells = [name, dtype, str(cost.batch), f"{cost.operations / 1e9:.2f}", f"{cost.bytes / 1e6:.0f}"]
+            cells += [f"{cost.operations / cost.bytes:.1f}", f"{by_bytes:.3f}", f"{by_rate:.3f}"]
+            cells += [f"{1e3 * cost.operations / FLOAT32:.3f}" if dtype == "float32" else ""]
             yield f"| {' | '.join([*cells, 'bytes' if by_bytes > by_rate else 'operations'])} |"
 
 
