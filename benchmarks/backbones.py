@@ -36,6 +36,10 @@ from fpclass.models.network import Network, split_variables
 from fpclass.train.finetune import compute_in
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+COLUMNS = (
+    *("network", "inference: PyTorch", "ours", "ratio"),
+    *("step: PyTorch", "ours", "ratio", "frozen epoch: ratio", "once"),
+)
 
 
 def best_times(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -142,6 +146,7 @@ class Theirs:
         self.images = torch.tensor(images.transpose(0, 3, 1, 2).copy(), device=self.device)
         self.labels = torch.tensor(labels, device=self.device)
         if self.device.type == "cuda":  # what its own guide recommends there
+            torch.set_float32_matmul_precision("high")  # TF32, as JAX takes it by itself
             self.network = self.network.to(memory_format=torch.channels_last)
             self.images = self.images.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
@@ -203,8 +208,7 @@ def main() -> None:
     args = parser.parse_args()
     kind, (height, width) = jax.devices()[0].device_kind, args.size
     print(f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds")
-    print("| network | inference: PyTorch | ours | ratio | step: PyTorch | ours | ratio | frozen epoch: ratio | once |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for name in args.networks:
         print(row_of(cases[name], args), flush=True)
 

@@ -1,7 +1,7 @@
 """Gradients of two 3x3 layers, in a compiled loop over steps and in a loop on the host: this project's and XLA's own.
 
 Claim: on a CPU, where the derivative of `lax.conv_general_dilated` takes many times as long inside a compiled loop as
-outside, that of `fpclass.models.layers.conv` takes as long; so a whole epoch can be one program.
+outside, that of `fpclass.models.convolution` takes as long; so a whole epoch can be one program.
 
 Run: python benchmarks/convolution.py [--images 32] [--rounds 4] [--steps 4]
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fpclass.models.layers import conv
+from fpclass.models.convolution import convolution
 
 PADDING = ((1, 1), (1, 1))
 
@@ -50,22 +50,26 @@ def milliseconds(run: Callable[[Any], Any], kernels: list[jax.Array], rounds: in
     return min(times)
 
 
+def measure(num_images: int, rounds: int, steps: int) -> Iterator[tuple[str, float, float]]:
+    """Of each way its name, and milliseconds of a step in a loop on the host and in a compiled one."""
+    key = jax.random.key(0)
+    kernels = [0.1 * jax.random.normal(key, (3, 3, *channels)) for channels in ((16, 32), (32, 32))]
+    images = jax.random.normal(key, (num_images, 32, 32, 16))
+    for name, function in (("this project", convolution), ("XLA's own", xla_conv)):
+        step = partial(train, function, images)
+        on_host = jax.jit(lambda kernels, step=step: step(kernels)[0])
+        in_loop = jax.jit(lambda kernels, step=step: lax.scan(step, kernels, length=steps)[0])
+        yield name, milliseconds(on_host, kernels, rounds), milliseconds(in_loop, kernels, rounds) / steps
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
     args = parser.parse_args()
-    key = jax.random.key(0)
-    kernels = [0.1 * jax.random.normal(key, (3, 3, *channels)) for channels in ((16, 32), (32, 32))]
-    images = jax.random.normal(key, (args.images, 32, 32, 16))
     print(f"jax {jax.__version__}, {jax.default_backend()}, {args.images} images of 32 x 32 x 16, ms a step")
-    for name, function in (("this project", conv), ("XLA's own", xla_conv)):
-        step = partial(train, function, images)
-        on_host = jax.jit(lambda kernels, step=step: step(kernels)[0])
-        in_loop = jax.jit(lambda kernels, step=step: lax.scan(step, kernels, length=args.steps)[0])
-        outside = milliseconds(on_host, kernels, args.rounds)
-        inside = milliseconds(in_loop, kernels, args.rounds) / args.steps
+    for name, outside, inside in measure(args.images, args.rounds, args.steps):
         print(f"{name:<14} on the host {outside:8.1f}   compiled {inside:8.1f}   ratio {inside / outside:6.2f}")
 
 

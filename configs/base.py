@@ -146,6 +146,7 @@ def get_config() -> ConfigDict:
     optim.momentum = 0.9                      # sgd, rmsprop
     optim.nesterov = False                    # sgd: look ahead along the momentum
     optim.weight_decay = 0.0                  # adamw, sgd: decoupled, on kernels alone
+    optim.norm_bias_rate = 1.0                # learning rate of the biases of batch norms, relative to the others'
     optim.gradient_clip_norm = 0.0            # global norm; 0 turns it off
     optim.schedule = "constant"               # constant | cosine | linear (fall to 0) | plateau
     optim.warmup_epochs = 0.0                 # cosine, linear: linear rise from 0

@@ -107,7 +107,7 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {
 ADDED: tuple[str, ...] = (
     *("augment.custom", "augment.fixed_views", "code_folders"),
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
-    *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "predict.pool"),
+    *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
     *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
@@ -130,7 +130,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "> 0": (
         lambda x: x > 0,
-        "data.max_file_mb finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate",
+        "data.max_file_mb finetune.backbone_rate finetune.rate_decay finetune.cache_gb optim.learning_rate "
+        "optim.norm_bias_rate",
     ),
     "in [0, 1)": (
         lambda x: 0 <= x < 1,

@@ -15,6 +15,7 @@ from fpclass.models.convolution import ORDER, convolution
 from fpclass.models.depthwise import Padding, depthwise
 from fpclass.models.normalisation import batch_normalised
 from fpclass.models.polyphase import conv_relu_pool
+from fpclass.models.products import matmul
 
 Maps = Float[Array, "n _h _w _c"]
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -96,9 +97,9 @@ class Conv(nn.Module):
         is_padded = any((top, bottom, left, right))
         is_depthwise = self.groups > 1 and self.groups == x.shape[-1] == self.features
         if self.kernel_size == (1, 1) and self.groups == 1 and not is_padded:
-            y = x[:, :: self.strides, :: self.strides] @ kernel[0, 0]
+            y = matmul(x[:, :: self.strides, :: self.strides], kernel[0, 0])
         elif self.kernel_size == steps and self.groups == 1 and not is_padded:
-            y = patches(x, self.strides) @ kernel.reshape(-1, self.features)
+            y = matmul(patches(x, self.strides), kernel.reshape(-1, self.features))
         elif is_depthwise and jax.default_backend() == "cpu":
             y = depthwise(x, kernel, self.strides, ((top, bottom), (left, right)))
         else:

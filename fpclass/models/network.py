@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.models.layers import BatchNorm, Logits, stage
+from fpclass.models.products import dense_product
 
 HEAD = "head"
 """Name of the head beside the stages; as `finetune.freeze_before` it means that all of these are frozen."""
@@ -237,7 +238,8 @@ class DenseHead(nn.Module):
             x = x.reshape(x.shape[0], -1)
         drop = nn.Dropout(self.dropout_rate, deterministic=not mode.train)
         for i, features in enumerate(self.dense_features, start=1):
-            x = drop(nn.relu(nn.Dense(features, kernel_init=nn.initializers.he_normal(), name=f"dense{i}")(x)))
+            init = nn.initializers.he_normal()
+            x = drop(nn.relu(nn.Dense(features, kernel_init=init, dot_general=dense_product, name=f"dense{i}")(x)))
         if not self.dense_features:
             x = drop(x)
         init = nn.initializers.lecun_normal()

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from fpclass.models.layers import Conv, Maps, fan_out_normal
 from fpclass.models.network import Mode, batch_norm
 from fpclass.models.pooling import max_pool
+from fpclass.models.products import dense_product
 
 
 def pooling_matrix(size: int, output_size: int) -> Float[np.ndarray, "output_size size"]:
@@ -57,7 +58,8 @@ class DenseRelu(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n f"], mode: Mode) -> Float[Array, "n f2"]:
-        dense = nn.Dense(self.features, dtype=x.dtype, kernel_init=nn.initializers.normal(0.01), name="dense")
+        init = nn.initializers.normal(0.01)
+        dense = nn.Dense(self.features, dtype=x.dtype, kernel_init=init, dot_general=dense_product, name="dense")
         return nn.relu(dense(x))
 
 

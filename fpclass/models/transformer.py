@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fpclass.models.network import Mode
+from fpclass.models.products import dense_product, einsum
 
 Tokens = Float[Array, "n t c"]
 small_normal = nn.initializers.normal(0.02)
@@ -28,7 +29,9 @@ def linear(
     use_bias: bool = True,
 ) -> Float[Array, "*d f"]:
     """A dense layer over the last axis that computes in the type of the input."""
-    return nn.Dense(features, use_bias=use_bias, dtype=x.dtype, kernel_init=kernel_init, name=name)(x)
+    return nn.Dense(
+        features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name
+    )(x)
 
 
 class Norm(nn.Module):
@@ -75,10 +78,9 @@ class SelfAttention(nn.Module):
         qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, -3, 0)
         query = query * (channels // self.num_heads) ** -0.5
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+        logits = einsum("...qhd,...khd->...hqk", query, key, wide=True)
         weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
-        y = jnp.einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
+        y = einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
         return linear(y, channels, "project", self.kernel_init)
 
 

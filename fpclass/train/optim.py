@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 import optax.contrib
+from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
 from fpclass.config import Config
@@ -64,6 +65,11 @@ def kernels(params: PyTree) -> PyTree:
         return (name[-1] if isinstance(name, tuple) else name) == "kernel"
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def norm_biases(batch_stats: PyTree) -> set[tuple[str, ...]]:
+    """Paths of the biases of the batch norms that have these statistics."""
+    return {(*path[:-1], "bias") for path in flatten_dict(batch_stats)}
 
 
 def clip_gradients(gradients: PyTree, optim_config: Config) -> PyTree:

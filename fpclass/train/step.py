@@ -19,7 +19,7 @@ from fpclass.models.build import has_matrix_form
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, batch_norm_mode, compute_in, dense_penalty, divide, model_of_phase, unite
 from fpclass.train.keys import DROPOUT, MIXING, address
-from fpclass.train.optim import clip_gradients, make_optimizer, make_schedule
+from fpclass.train.optim import clip_gradients, make_optimizer, make_schedule, norm_biases
 from fpclass.train.state import PADDING, Dataset, Inputs, Member, TrainState, select
 
 IMAGES_IN_CACHE = (8, 7, 6, 5, 4)
@@ -50,6 +50,7 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
         steps_per_epoch = -(-jnp.sum(member.train_rows != PADDING) // len(rows))
         rate = schedule(state.step / steps_per_epoch) * state.plateau.scale
         opt_state, rates = list(state.opt_state), plan.rates(state.params)
+        rates |= {path: rates[path] * config.optim.norm_bias_rate for path in norm_biases(state.batch_stats)}
         for i, group in enumerate(groups):
             updates, opt_state[i] = optimizer.update(gradients[i], opt_state[i], group)
             groups[i] = {p: x - rate * rates[p] * updates[p] for p, x in group.items()}  # pyright: ignore

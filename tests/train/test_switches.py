@@ -66,6 +66,7 @@ TRAINED: dict[str, tuple[object, dict[str, object]]] = {
     "optim.momentum": (0.1, SGD),
     "optim.nesterov": (True, SGD),
     "optim.weight_decay": (0.5, SGD),
+    "optim.norm_bias_rate": (64.0, {**BLOCKS, "model.batch_norm": True}),
     "optim.gradient_clip_norm": (1e-3, SGD),
     "optim.schedule": ("linear", {}),
     "optim.warmup_epochs": (1.0, COSINE),
