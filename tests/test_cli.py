@@ -425,9 +425,8 @@ def test_help_fits_a_screen(capsys):
         assert stop.value.code == 0
         text = capsys.readouterr().out
         assert len(text.splitlines()) <= 40
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["fly"])
-    assert stop.value.code == 2
+    assert cli.main(["fly"]) == 2
+    capsys.readouterr()
 
 
 def test_help_needs_no_heavy_library():
@@ -463,7 +462,7 @@ def test_a_flag_out_of_range_is_named(flags, said, capsys):
 @pytest.mark.parametrize("command", ["dedupe a --output b", "convert a b", "synthesize a", "collect a", "weights list"])
 def test_commands_without_a_config_take_no_keys_of_one(command, capsys):
     where = " ".join(command.split()[: 2 if command.startswith("weights") else 1])
-    fails(capsys, [*command.split(), "--config.seed=1"], "'--config.seed=1'", f"see launch.py {where} --help")
+    fails(capsys, [*command.split(), "--config.seed=1"], "'--config.seed=1'", f"see fpclass {where} --help")
 
 
 @pytest.mark.promise
