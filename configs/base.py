@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     data = config.data = ConfigDict()
     data.source = "csv"                       # csv | folder | tfds | synthetic; or package.module:function of yours
     data.root = ""                            # folder of the data set, or an archive of it (zip, tar, tar.gz …), or the
-                                              # https address of one; tfds, synthetic: empty means the user cache
+                                              # https address of one; tfds: empty means the user cache
     data.sha256 = ""                          # of the archive, 64 hex digits, which is checked; empty: not checked
     data.copies = ""                          # folder of `augment-preview --save`, whose images train too; empty: none
     data.csv = ""                             # csv: file below root; empty: the only .csv in root

@@ -6,7 +6,6 @@ What the keys mean, and which values they may have, `fpclass.experiment` knows.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib.util
 import itertools
@@ -21,11 +20,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fpclass import __version__
-from fpclass.errors import ConfigError, RunError, one_line
+from fpclass.errors import ConfigError, RunError, did_you_mean, one_line
 
 Config: TypeAlias = Any
 """A `ConfigDict`, or a section of one. Its attributes are dynamic, which no type checker can follow."""
 
+NUM_LISTED = 6
+"""Candidates that a message names."""
 FORMAT = 3
 """Of run and study folders, as config.json and study.json say. Those of fpclass 0.1.0 say nothing: format 1."""
 
@@ -35,6 +36,8 @@ SHIPPED = "fpclass/configs"
 _HERE = pathlib.Path(__file__).absolute().parent
 HOME = next(home for home in (_HERE / "configs", _HERE.parent / "configs") if (home / "base.py").is_file())
 """Folder of the configs of this project: inside the package where it is installed, beside it in a checkout."""
+SIZES = ("data.image_size", "data.synthetic.image_size")
+"""Keys of a (height, width), for which the command line also takes one number: a square."""
 
 
 def base_config() -> Config:
@@ -101,7 +104,7 @@ def from_values(values: dict[str, Any], where: str, advice: str, renamed: Mappin
         if key in values and key in renamed:
             raise ConfigError(f"{where}: config.{key}: {renamed[key]}")
         if key in values:
-            raise ConfigError(f"{where}: no such key {key}{_suggest(key, known)}; {advice}")
+            raise ConfigError(f"{where}: no such key {key}{suggest_key(key, known)}; {advice}")
         raise ConfigError(f"{where}: key {key} is missing; {advice}")
     for key, value in values.items():
         value = _as_tuples(value)
@@ -126,18 +129,18 @@ def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[s
     Raises:
       ConfigError: an unknown key, or a value of another type.
     """
-    overrides = _without_earlier_tuples(config, overrides)
+    overrides = _without_earlier_tuples(config, _with_squares(overrides))
     known = [*flatten(config), *(key for key, value in config.items() if isinstance(value, ConfigDict))]
     for argument in overrides:
         key = _key_of(argument)
         if key is not None and key not in known:
             if key in renamed:
                 raise ConfigError(f"--config.{key}: {renamed[key]}")
-            raise ConfigError(f"--config.{key}: no such key{_suggest(key, known)}; configs/base.py lists every key")
+            raise ConfigError(f"--config.{key}: no such key{suggest_key(key, known)}; configs/base.py lists every key")
         if argument.split("=")[0] in ("--config", "-config"):
             raise ConfigError(f"{argument}: one config only, and a run folder has its own; leave it out")
     flag_values = flags.FlagValues()
-    argv = ["launch.py", *overrides]
+    argv = ["fpclass", *overrides]
     config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
     try:
         rest = flag_values(argv)[1:]
@@ -146,7 +149,9 @@ def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[s
     except flags.Error as error:
         raise ConfigError(f"{error}; see --help") from None
     if rest:
-        raise ConfigError(f"unexpected argument {rest[0]!r}; values are given as --config.KEY=VALUE, see --help")
+        name, equals, value = rest[0].partition("=")
+        meant = suggest_key(name, known, flag=f"--config.{{}}={value}") if equals else ""
+        raise ConfigError(f"unexpected argument {rest[0]!r}{meant}; values are given as --config.KEY=VALUE, see --help")
     return config.lock()
 
 
@@ -172,6 +177,16 @@ def _key_of(argument: str) -> str | None:
     """The key that an argument such as `--config.seed=3` or `--noconfig.split.grouped` names; None for other ones."""
     prefix, dot, key = argument.split("=")[0].partition("config.")
     return key if dot and prefix in ("--", "-", "--no", "-no") else None
+
+
+def _with_squares(overrides: Sequence[str]) -> list[str]:
+    """The arguments with (n, n) for a single number n where a key of `SIZES` is given."""
+    squared = []
+    for before, argument in zip(["", *overrides], overrides, strict=False):
+        head, equals, value = argument.rpartition("=")
+        is_side = _key_of(head or before) in SIZES and value.strip().isdigit()
+        squared.append(f"{head}{equals}({value},{value})" if is_side else argument)
+    return squared
 
 
 def _without_earlier_tuples(config: Config, overrides: Sequence[str]) -> list[str]:
@@ -209,15 +224,37 @@ def is_user_path(path: str) -> bool:
     return pathlib.PurePath(path).parts[:2] != tuple(SHIPPED.split("/"))
 
 
+def config_files() -> list[str]:
+    """The config files of this project: configs/FILE.py, sorted."""
+    return sorted(("configs" / file.relative_to(HOME)).as_posix() for file in HOME.rglob("*.py") if file.name[0] != "_")
+
+
 def _find(path: str) -> pathlib.Path:
-    """The config file, also where the working folder is not the project's."""
+    """The config file, also where the working folder is not the project's, or by the beginning of its name.
+
+    Raises:
+      ConfigError: there is none, or several begin like that.
+    """
     file, own = pathlib.Path(path), pathlib.Path(shipped(path) or path)
     if file.is_file() and is_user_path(path):
         return file.absolute()
     if own.is_file():
         return own
-    there = sorted(str("configs" / f.relative_to(HOME)) for f in HOME.rglob("*.py") if f.name[0] != "_")
-    raise ConfigError(f"--config={path}: no such file{_suggest(path, there)}")
+    there = config_files()
+    named = [name for name in there if pathlib.Path(name).stem == path]
+    found = named or [name for name in there if path and _begins(name, path)]
+    if len(found) > 1:
+        more = f" and {len(found) - NUM_LISTED} more" if len(found) > NUM_LISTED else ""
+        raise ConfigError(f"--config={path}: which one? {', '.join(found[:NUM_LISTED])}{more}")
+    if found:
+        return pathlib.Path(shipped(found[0]))
+    stems = {pathlib.Path(name).stem: name for name in there}
+    raise ConfigError(f"--config={path}: no such file{did_you_mean(path, [*there, *stems])}")
+
+
+def _begins(name: str, start: str) -> bool:
+    """Whether the path of a config, the path below `configs/`, or the name of its file begins like that."""
+    return any(text.startswith(start) for text in (name, name.removeprefix("configs/"), pathlib.Path(name).name))
 
 
 def _run_file(name: str, file: pathlib.Path, **options: Any) -> types.ModuleType:
@@ -277,10 +314,19 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def _suggest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    close = close or [k for k in known if k.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    return f", did you mean {close[0]}?" if close else ""
+def suggest_key(word: str, known: Sequence[str] = (), flag: str = "{}") -> str:
+    """The end of a message about a key that there is not: the one that is called so in a section, or the nearest.
+
+    Args:
+      known: keys; none: those of `base_config`.
+      flag: how to write it.
+    """
+    known = known or list(flatten(base_config()))
+    last = word.rsplit(".", 1)[-1]
+    same = sorted((key for key in known if key.rsplit(".", 1)[-1] == last), key=lambda key: key.count("."))
+    found = did_you_mean(word, same) or (f", did you mean {same[0]}?" if same else did_you_mean(word, known))
+    head, _, key = found.rstrip("?").rpartition(" ")
+    return f"{head} {flag.format(key)}?" if found else ""
 
 
 def folder_format() -> dict[str, Any]:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
 from fpclass.errors import printable
+
+
+def program() -> str:
+    """The name that this program was started by, for hints: `fpclass`, or `python launch.py` in a checkout."""
+    started = pathlib.Path(sys.argv[0])
+    if started.parts[-2:] == ("fpclass", "__main__.py"):
+        return "python -m fpclass"
+    return "python launch.py" if started.name == "launch.py" else "fpclass"
 
 
 def say(text: str = "") -> None:

@@ -5,6 +5,7 @@ one line and exits with 2. Any other exception that reaches the user is a defect
 """
 
 import unicodedata
+from collections.abc import Iterable
 
 _DIRECTIONS = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 """Characters that turn the direction of writing, by which "gpj.exe" can be shown as "exe.jpg"."""
@@ -63,6 +64,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def one_line(error: object, limit: int = 120) -> str:
     """The message of somebody else's exception, fit to stand in one of these lines; its type where it has none."""
     return printable(" ".join(str(error).split()))[:limit] or type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.5) -> str:
+    """The end of a message about a word that is none of those known: the nearest of them, "" where none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def printable(text: str, keep: str = "") -> str:

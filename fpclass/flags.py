@@ -1,7 +1,7 @@
 """How a command is declared, and the flags that several commands share.
 
 A package with commands has a module `commands.py` with a tuple `COMMANDS`. Such modules import nothing heavy before a
-command of theirs is chosen: `launch.py --help` reads all of them.
+command of theirs is chosen: `fpclass --help` reads all of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fpclass.console import program
 from fpclass.errors import ConfigError
 from fpclass.files import expanded
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command of `launch.py`.
+    """A command of `fpclass`.
 
     Attributes:
       function: does it, of the parsed flags and of what they left, which is for the config; returns the exit code. Its
@@ -150,4 +151,4 @@ def refuse(rest: Sequence[str], command: str) -> None:
       ConfigError: there is something.
     """
     if rest:
-        raise ConfigError(f"unexpected argument {rest[0]!r}; see launch.py {command} --help")
+        raise ConfigError(f"unexpected argument {rest[0]!r}; see {program()} {command} --help")

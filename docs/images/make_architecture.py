@@ -32,7 +32,7 @@ ABOUT = {
     "augment": "image operations",
     "models": "networks, published weights",
 }
-PARTS = {"conditions": "experiment", "unread": "experiment"}
+PARTS = {"__main__": "cli", "conditions": "experiment", "unread": "experiment"}
 """Modules that are drawn as a part of another one."""
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.stats.cohort import ALONE
@@ -239,7 +240,7 @@ def _why_few_groups(table: Table, groups: np.ndarray, pool: np.ndarray, num_part
     return (
         f"; that is because {sizes.iloc[0]} of the {len(pool)} images count as near copies of one another (or of "
         f"copies), such as {sizes.index[0]!r}, and stay together: if they are different pictures that only look alike, "
-        "raise data.near_duplicates or set it to 0; if they are copies, `launch.py dedupe --list` shows them"
+        f"raise data.near_duplicates or set it to 0; if they are copies, `{program()} dedupe --list` shows them"
     )
 
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
 
-  launch.py eda --config=configs/base.py --config.data.source=folder --config.data.root=DIR --config.data.channels=3
+  fpclass eda --config=configs/base.py --config.data.source=folder --config.data.root=DIR --config.data.channels=3
                                                  photographs in a folder per class
-  launch.py eda --config=configs/footprints/baseline.py --config.data.root=DIR --predictions=runs/study
+  fpclass eda --config=configs/footprints/baseline.py --config.data.root=DIR --predictions=runs/study
                                                  label errors by the out-of-fold predictions of a study
-  launch.py eda --config=configs/transfer/linear_probe.py --config.data.root=DIR
+  fpclass eda --config=configs/transfer/linear_probe.py --config.data.root=DIR
                                                  compares images by the pretrained network of that config
 
 Written into the run folder: eda.html (the page, one file), eda.json, label_errors.csv, outliers.csv, and what audit

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from fpclass.config import Config
-from fpclass.console import progress
+from fpclass.console import program, progress
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.data.table import Table
 from fpclass.errors import DataError, RunError
@@ -178,7 +178,7 @@ def _read_study(folder: pathlib.Path) -> tuple[pd.DataFrame, str, list[str]]:
     study = Study.open(folder)
     names = [name for name in study.names if all(member.is_done for member in study.members(name))]
     if not names:
-        raise RunError(f"{folder}: no config of this study is finished; run `launch.py study --resume` with it first")
+        raise RunError(f"{folder}: no config of this study is finished; run `{program()} study --resume` with it first")
     predictions = out_of_fold.collect(study, names)
     every = np.concatenate([predictions.logits[name] for name in names])
     mean = np.mean([np.exp(log_softmax(logits)) for logits in every], axis=0)

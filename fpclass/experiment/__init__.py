@@ -369,6 +369,11 @@ def _data_conditions(config: Any) -> Conditions:
     data, split = config.data, config.split
     last_fold = max(split.num_folds, 1) - 1
     return {
+        "data.root": (
+            data.source != "synthetic" or not data.root,
+            "nothing with data.source=synthetic (the demo's), which draws its own images; for those in a folder give "
+            "--config.data.source=folder, or csv",
+        ),
         "data.image_size": (len(data.image_size) == 2 and are_positive(data.image_size), "(height, width) > 0"),
         "data.channels": (data.channels in (1, 3), "1 (grey) or 3 (RGB)"),
         "data.separator": (data.separator in ("", *SEPARATORS), "one of , ; | and a tab, or nothing"),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file
-from fpclass.console import say
+from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.models.pretrained import source
@@ -129,7 +129,7 @@ def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bo
     for line in proposal.lines:
         say(line)
     if proposal.lines:
-        say(f"in full: {in_full(f'{args.command}', proposal)}\n")
+        say(f"in full: {in_full(f'{program()} {args.command}', proposal)}\n")
     return proposal
 
 

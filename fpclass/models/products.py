@@ -1,7 +1,7 @@
 """Products of matrices whose bfloat16 operands are summed in float32, forward and backward.
 
-Accelerators sum so anyway. XLA on a CPU makes float32 of bfloat16 operands, and takes as long as for those, unless it is
-asked for sums in float32: only then does it use the processor's own instructions for bfloat16 (benchmarks/bfloat16.py).
+Accelerators sum so anyway. XLA on a CPU makes float32 of bfloat16 operands, and takes as long as for those, unless it
+is asked for sums in float32: only then does it use the processor's own instructions (benchmarks/bfloat16.py).
 Automatic differentiation asks for products of a float32 gradient with a bfloat16 operand, which have no such
 instruction: hence the derivative is written out.
 """

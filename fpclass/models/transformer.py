@@ -29,9 +29,7 @@ def linear(
     use_bias: bool = True,
 ) -> Float[Array, "*d f"]:
     """A dense layer over the last axis that computes in the type of the input."""
-    return nn.Dense(
-        features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name
-    )(x)
+    return nn.Dense(features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name)(x)
 
 
 class Norm(nn.Module):

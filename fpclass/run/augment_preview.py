@@ -1,4 +1,4 @@
-"""`launch.py augment-preview`: what training makes of the images, to look at and to keep."""
+"""`fpclass augment-preview`: what training makes of the images, to look at and to keep."""
 
 from __future__ import annotations
 

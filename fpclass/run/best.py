@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, Int
 
+from fpclass.console import program
 from fpclass.data.decode import Images
 from fpclass.errors import RunError
 from fpclass.models.network import variable_shapes
@@ -62,7 +63,7 @@ class BestModel:
         """
         epoch = checkpoints.latest_step(self.run.path("checkpoints/best"))
         if epoch is None:
-            raise RunError(f"{self.run.folder}: no checkpoint; run `launch.py train` with this --workdir first")
+            raise RunError(f"{self.run.folder}: no checkpoint; run `{program()} train` with this --workdir first")
         return epoch
 
     def predict(self, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:

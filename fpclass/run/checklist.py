@@ -14,6 +14,7 @@ from typing import Any
 
 from fpclass import files
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
 from fpclass.extension import bare
@@ -253,7 +254,7 @@ def _validation_facts(folder: pathlib.Path) -> dict[str, str]:
         ece = values.get("calibration", {}).get("after", {}).get("ece")
         calibrated = [f"ECE {Interval.of(ece)}"] if ece else []
         scores.append(f"{name}, {values.get('num_images')} images: {', '.join([*listed, *calibrated])}")
-    missing = "MISSING: no external validation; `launch.py validate --data.root=OTHER` makes one"
+    missing = f"MISSING: no external validation; `{program()} validate --data.root=OTHER` makes one"
     return {"external": "; ".join(scores) or missing, "external_data": "; ".join(images) or missing}
 
 
@@ -288,7 +289,7 @@ def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], 
         **subgroup_fact(judged.get("subgroups")),
         "division": f"{'; '.join(notes)}; {chosen} selected on {metrics['selected_on']}",
         "thresholds": "; ".join(calibration.get("summary", [])) or "the most probable class",
-        "prediction": f"best {chosen}'s weights (checkpoints/best), calibration.json; `launch.py predict`",
+        "prediction": f"best {chosen}'s weights (checkpoints/best), calibration.json; `{program()} predict`",
         "indeterminate": "none: every image is decided",
         "weights": f"checkpoints/best, config.json, model.txt; {chosen} {metrics['epoch']} of {metrics['num_epochs']}",
     }

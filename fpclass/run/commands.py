@@ -33,23 +33,21 @@ EPILOG = """
 Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num_epochs=10 …
 Caches (data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
 
-  launch.py                                      the demo: everything, on drawn footprints
-  launch.py train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
+  fpclass                                      the demo: everything, on drawn footprints
+  fpclass train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
                                                  everything, on your data, into runs/exp04_…
-  launch.py study --folds=5 --seeds=3 --config.data.root=DIR
+  fpclass study --folds=5 --seeds=3 --config.data.root=DIR
                                                  every experiment on every fold: which differences are real
-  launch.py train --config=FILE --until=ingest   one stage at a time: ingest, prepare, train, evaluate
-  launch.py submit --workdir=runs/exp04          submission.csv once more; of a study: --ensemble
-  launch.py predict a.png more/ --workdir=runs/x new images, by a run or a study
+  fpclass predict a.png more/ --workdir=runs/x new images, by a run or a study
 """
 
 PREVIEW_EPILOG = """
 Any key of configs/base.py can be set, to try it: --config.augment.zoom='(0.2,)' --config.augment.fill_mode=reflect …
 
-  launch.py augment-preview --config=FILE --config.data.root=DIR
-  launch.py augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
+  fpclass augment-preview --config=FILE --config.data.root=DIR
+  fpclass augment-preview --config=FILE --config.data.root=DIR --images=100 --copies=3 --save=augmented
 
-  launch.py train --config=FILE --config.data.root=DIR --config.data.copies=augmented
+  fpclass train --config=FILE --config.data.root=DIR --config.data.copies=augmented
 
 Copy k is what the training of this config sees in epoch k. With --config.data.copies the files of --save train beside
 their originals, wherever these are in a split, and never validate.

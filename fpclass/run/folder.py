@@ -18,6 +18,7 @@ import pandas as pd
 
 from fpclass import __version__, experiment, files
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.errors import RunError, one_line
 
 
@@ -113,7 +114,7 @@ class Run:
         try:
             frame = pd.read_csv(path, dtype=dtype, keep_default_na=False, na_values={})
         except FileNotFoundError:
-            raise RunError(f"{path}: not found; run `launch.py train` with this --workdir first") from None
+            raise RunError(f"{path}: not found; run `{program()} train` with this --workdir first") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: cannot be read ({one_line(error)})") from error
         for column in (*columns, *numbers):

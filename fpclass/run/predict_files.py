@@ -1,4 +1,4 @@
-"""Predictions of image files: what `launch.py predict` prints. A study's ensemble shares all but the logits."""
+"""Predictions of image files: what `fpclass predict` prints. A study's ensemble shares all but the logits."""
 
 from __future__ import annotations
 

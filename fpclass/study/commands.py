@@ -28,27 +28,27 @@ DEFAULT_STUDY = ("fpclass/configs/footprints/baseline.py", "fpclass/configs/foot
 EPILOG = """
 Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
 
-  launch.py study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
-  launch.py study --configs 'configs/vehicles_animals/vehicles_model?.py' --seeds=3 --config.data.root=DIR
+  fpclass study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
+  fpclass study --configs 'configs/vehicles_animals/vehicles_model?.py' --seeds=3 --config.data.root=DIR
                                    DIR with train/, validation/ and test/: on this split, by three seeds
-  launch.py study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
-  launch.py study --resume --workdir=runs/study --learning-curve                what more people would bring
-  launch.py submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
+  fpclass study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
+  fpclass study --resume --workdir=runs/study --learning-curve                what more people would bring
+  fpclass submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
 """
 
 SWEEP_EPILOG = """
 Any key of configs/base.py can be set, as for study.
 
-  launch.py freeze-sweep --config=configs/transfer/gradual.py --config.data.root=DIR
-  launch.py freeze-sweep --config=configs/transfer/gradual.py --cuts head block6 block4 --seeds=3 …
+  fpclass freeze-sweep --config=configs/transfer/gradual.py --config.data.root=DIR
+  fpclass freeze-sweep --config=configs/transfer/gradual.py --cuts head block6 block4 --seeds=3 …
 """
 
 
 CURVE_EPILOG = """
 The people who validate are the same for every share, and a smaller share is part of a larger one.
 
-  launch.py learning-curve --config=configs/footprints/baseline.py --folds=5 --config.data.root=DIR
-  launch.py learning-curve --config=FILE --folds=5 --seeds=3 --shares=0.125,0.25,0.5,1 --workdir=runs/curve
+  fpclass learning-curve --config=configs/footprints/baseline.py --folds=5 --config.data.root=DIR
+  fpclass learning-curve --config=FILE --folds=5 --seeds=3 --shares=0.125,0.25,0.5,1 --workdir=runs/curve
 """
 
 

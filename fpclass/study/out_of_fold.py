@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from fpclass import files
+from fpclass.console import program
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.errors import DataError, RunError
 from fpclass.stats.cohort import Cohort
@@ -108,7 +109,7 @@ def _in_order(parts: list[pd.DataFrame], filenames: pd.Index, study: Study, name
         path = study.members(name)[0].run.path("splits.csv")
         raise RunError(
             f"{path}: names {len(filenames)} labelled images, and the predictions of {name} are of others; remove "
-            f"{path.parent.parent} and go on with `launch.py study --resume`"
+            f"{path.parent.parent} and go on with `{program()} study --resume`"
         )
     return frame.loc[filenames]
 

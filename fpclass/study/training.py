@@ -134,7 +134,7 @@ def _trainee(member: StudyMember, prepared: Prepared) -> Trainee:
 
 
 def _begin(run: Run, prepared: Prepared) -> None:
-    """Makes a member's run folder, as `launch.py train` would."""
+    """Makes a member's run folder, as `fpclass train` would."""
     run.write_config()
     files.write_json(run.path("model.json"), describe_model(prepared.table))
     check_same_start(run, prepared)

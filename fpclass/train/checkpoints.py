@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fpclass.console import program
 from fpclass.errors import RunError, one_line
 from fpclass.threads import in_threads
 
@@ -86,7 +87,7 @@ def restore(folder: pathlib.Path, like: State) -> State:
     """
     step = latest_step(folder)
     if step is None:
-        raise RunError(f"{folder}: no checkpoint; run `launch.py train` with this --workdir first")
+        raise RunError(f"{folder}: no checkpoint; run `{program()} train` with this --workdir first")
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
     checkpoint = folder.absolute() / str(step) / "default"

@@ -1,4 +1,4 @@
-"""`launch.py eda` through the command line: what the page says, shows and hides, and what lies beside it."""
+"""`fpclass eda` through the command line: what the page says, shows and hides, and what lies beside it."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_the_first_command_of_the_help_does_it(tmp_path, monkeypatch, capsys):
             pixels = rng.integers(0, 256, (30, 40, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "DIR" / name / f"{k}.png")
     monkeypatch.chdir(tmp_path)
-    command = shlex.split(commands.EPILOG.split("launch.py eda")[1].split("\n")[0])
+    command = shlex.split(commands.EPILOG.split("fpclass eda")[1].split("\n")[0])
     assert cli.main(["eda", *command, "--workdir=run", "--config.evaluate.num_resamples=100"]) == 0
     said = capsys.readouterr().out
     found = json.loads(pathlib.Path("run/eda.json").read_text(encoding="utf-8"))["label_errors"]

@@ -1,4 +1,4 @@
-"""`launch.py eda` with a pretrained network: its features compare the images."""
+"""`fpclass eda` with a pretrained network: its features compare the images."""
 
 from __future__ import annotations
 

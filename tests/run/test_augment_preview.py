@@ -1,4 +1,4 @@
-"""`launch.py augment-preview`: the sheet, the copies that training will see, and the files that are kept."""
+"""`fpclass augment-preview`: the sheet, the copies that training will see, and the files that are kept."""
 
 import dataclasses
 

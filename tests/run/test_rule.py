@@ -143,7 +143,7 @@ def test_a_rule_of_other_weights_is_not_used(own_run, noisy, capsys):
     path = own_run / "calibration.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"epoch": 99}))
     image = str(noisy / "processed/processed/img_0000.png")
-    for said in ("calibration.json is of other weights", "launch.py evaluate --workdir="):
+    for said in ("calibration.json is of other weights", "fpclass evaluate --workdir="):
         assert cli.main(["predict", image, f"--workdir={own_run}"]) == 0
         assert f"not calibrated: {said}" in capsys.readouterr().err.replace("run `", "")
         path.unlink(missing_ok=True)

@@ -123,7 +123,7 @@ def test_no_checkpoint_is_one_line_and_makes_no_folder(tmp_path: pathlib.Path) -
     assert checkpoints.latest_step(folder) is None
     with pytest.raises(RunError) as caught:
         checkpoints.restore(folder, tree(0))
-    assert "no checkpoint; run `launch.py train`" in one_line(caught, folder)
+    assert "no checkpoint; run `fpclass train`" in one_line(caught, folder)
     assert not folder.exists()
     folder.mkdir(parents=True)
     with pytest.raises(RunError, match="no checkpoint"):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fpclass import __version__
-from fpclass.console import progress, say
+from fpclass.console import program, progress, say
 from fpclass.errors import DataError, RunError
 from fpclass.files import expanded, is_offline, sweep
 from fpclass.flags import Command, at_least, refuse
@@ -25,10 +25,10 @@ MEMORY = ".collect"
 """Folder in the folder that keeps the results of searches."""
 
 EPILOG = """
-  launch.py collect DIR --queries configs/climbing/queries.yaml --contact you@example.org
-  launch.py collect DIR --query heel_hook:en='climbing heel hook' heel_hook:ja='クライミング ヒールフック'
-  launch.py collect DIR --urls heel_hook=addresses.txt
-  launch.py audit --config=configs/base.py --config.data.source=folder --config.data.root=DIR
+  fpclass collect DIR --queries configs/climbing/queries.yaml --contact you@example.org
+  fpclass collect DIR --query heel_hook:en='climbing heel hook' heel_hook:ja='クライミング ヒールフック'
+  fpclass collect DIR --urls heel_hook=addresses.txt
+  fpclass audit --config=configs/base.py --config.data.source=folder --config.data.root=DIR
 
 DIR/provenance.csv has a row for every address: where from, found by what, licence, or why not. A picture that
 does not belong may be deleted: it will not come back. docs/collect.md says more.
@@ -112,7 +112,7 @@ def summary(
     text.append(f"written: {provenance.path}")
     if any(row.status == table.KEPT for row in rows):
         root = shlex.quote(f"--config.data.root={folder}")
-        text.append(f"look at them: launch.py audit --config=configs/base.py --config.data.source=folder {root}")
+        text.append(f"look at them: {program()} audit --config=configs/base.py --config.data.source=folder {root}")
     return "\n".join(text)
 
 

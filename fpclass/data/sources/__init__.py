@@ -270,13 +270,12 @@ def _load_own(data: Any, _: Progress | None) -> Table:
 
 
 def _load_synthetic(data: Any, progress: Progress | None) -> Table:
-    """The embedded footprints, drawn into `data.root` or the user cache unless they are there already."""
+    """The embedded footprints, drawn into the user cache unless they are there; never into a folder of the user's."""
     from fpclass.data.synthetic.dataset import draw_dataset
 
     num_images, image_size, seed = data.synthetic.num_images, data.synthetic.image_size, data.synthetic.seed
     height, width = image_size
-    folder = cache_dir() / "synthetic" / f"{num_images}x{height}x{width}-seed{seed}"
-    root = expanded(data.root) if data.root else folder
+    root = cache_dir() / "synthetic" / f"{num_images}x{height}x{width}-seed{seed}"
     draw_dataset(root, num_images=num_images, image_size=(height, width), seed=seed, progress=progress)
     columns = {"filename_column": "filename", "label_column": "SEX", "group_column": "ID"}
     files = {"root": str(root), "csv": "all_labels.csv", "image_dir": ""}

@@ -1,4 +1,4 @@
-"""`launch.py synthesize`."""
+"""`fpclass synthesize`."""
 
 from __future__ import annotations
 

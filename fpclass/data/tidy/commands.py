@@ -10,15 +10,15 @@ from fpclass.console import progress, say
 from fpclass.flags import Command, at_least, refuse
 
 DEDUPE_EPILOG = """
-  launch.py dedupe photos/ --output tidy/ --list       only the list and the sheets, to look at
-  launch.py dedupe photos/ --output tidy/              tidy/clean: the folder without copies
-  launch.py dedupe prints/ --output tidy/ --label-column SEX
+  fpclass dedupe photos/ --output tidy/ --list       only the list and the sheets, to look at
+  fpclass dedupe photos/ --output tidy/              tidy/clean: the folder without copies
+  fpclass dedupe prints/ --output tidy/ --label-column SEX
 
 The originals stay as they are. docs/dedupe.md says what counts as a copy.
 """
 CONVERT_EPILOG = """
-  launch.py convert scans/ pngs/ --mode grey --size 619 403
-  launch.py convert photos/ small/ --format jpeg --size 224 224 --resize pad
+  fpclass convert scans/ pngs/ --mode grey --size 619 403
+  fpclass convert photos/ small/ --format jpeg --size 224 224 --resize pad
 
 The originals stay as they are. The same command goes on after an interruption, and takes what is new.
 """

@@ -7,7 +7,7 @@ import pathlib
 import shlex
 from typing import TYPE_CHECKING
 
-from fpclass.console import say
+from fpclass.console import program, say
 from fpclass.errors import WeightsError
 from fpclass.files import expanded
 from fpclass.flags import Command, refuse
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from fpclass.models.pretrained.manifest import Weights
 
 EPILOG = """
-  launch.py weights list
-  launch.py weights fetch resnet18
-  launch.py weights verify resnet18                      the file in the cache; or any file
-  launch.py weights convert FILE.pth --as resnet18       as safetensors, into the cache; says how to use it
+  fpclass weights list
+  fpclass weights fetch resnet18
+  fpclass weights verify resnet18                      the file in the cache; or any file
+  fpclass weights convert FILE.pth --as resnet18       as safetensors, into the cache; says how to use it
 
 A machine without a network: FPCLASS_OFFLINE=1 says what to download from where; copy it over, and give it by
 --config.model.weights=FILE or put it into the cache folder, whose place `weights list` shows.
@@ -93,7 +93,7 @@ def verify_text(name_or_file: str) -> str:
     if path is None:
         unusable = source.why_unusable(entry)
         raise WeightsError(
-            f"{entry.name}: not in the cache; `launch.py weights fetch {entry.name}` gets it"
+            f"{entry.name}: not in the cache; `{program()} weights fetch {entry.name}` gets it"
             f"{f'; {unusable}' if unusable else ''}"
         )
     if path == published or fetch.matches(path, entry.digest):
@@ -154,7 +154,7 @@ def _entry(name: str) -> Weights:
     if name in MANIFEST:
         return MANIFEST[name]
     if pathlib.Path(name).is_file():
-        raise WeightsError(f"{name}: is a file; expected a name of `launch.py weights list`")
+        raise WeightsError(f"{name}: is a file; expected a name of `{program()} weights list`")
     return source.resolve(name)[0]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fpclass.console import say
+from fpclass.console import program, say
 from fpclass.errors import WeightsError
 from fpclass.files import expanded
 from fpclass.models.pretrained.fetch import (
@@ -46,7 +46,7 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
         path = pathlib.Path(path or name_or_file)
         raise WeightsError(
             f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
-            f"normalised; if it holds the numbers of a published set: `launch.py weights convert {path} --as NAME`; to "
+            f"normalised; if it holds the numbers of a published set: `{program()} weights convert {path} --as NAME`; to "
             "start from it as it is, say which network it is of and how its images are normalised: "
             "--config.model.name=NETWORK --config.data.mean=… --config.data.std=…"
         )
@@ -67,7 +67,7 @@ def find(name_or_file: str) -> tuple[Weights | None, pathlib.Path | None]:
     close = difflib.get_close_matches(name_or_file, MANIFEST, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise WeightsError(
-        f"weights {name_or_file!r}: neither a file nor a name in the list; {hint}`launch.py weights list` shows them"
+        f"weights {name_or_file!r}: neither a file nor a name in the list; {hint}`{program()} weights list` shows them"
     )
 
 
@@ -205,5 +205,5 @@ def _entry_of(path: pathlib.Path) -> Weights | None:
     if name in MANIFEST:
         return MANIFEST[name]
     if name is not None:
-        raise WeightsError(f"{path}: was converted as {name!r}, which `launch.py weights list` does not have")
+        raise WeightsError(f"{path}: was converted as {name!r}, which `{program()} weights list` does not have")
     return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from fpclass import files
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.data.splits import SELECTION
 from fpclass.errors import ConfigError
 from fpclass.run.best import BestModel
@@ -134,7 +135,7 @@ def read_pooling(best: BestModel, num_classes: int) -> Pooling:
     method, path = best.run.config.predict.pool, best.run.path(FILE)
     if method == "none" or (method == "mean" and not path.is_file()):
         return Pooling(method)
-    how = f"run `launch.py evaluate --workdir={best.run.folder} --config.predict.pool={method}` first"
+    how = f"run `{program()} evaluate --workdir={best.run.folder} --config.predict.pool={method}` first"
     if not path.is_file():
         raise ConfigError(f"predict.pool is {method!r}, and nothing is fitted for it; {how}")
     values = files.read_object(path, epoch=int)

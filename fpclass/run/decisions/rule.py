@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpclass import files
+from fpclass.console import program
 from fpclass.data.splits import SELECTION
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
@@ -58,7 +59,7 @@ def read_rule(best: BestModel, num_classes: int) -> DecisionRule:
       DataError, RunError: calibration.json is damaged.
     """
     path = best.run.path(FILE)
-    how = f"run `launch.py evaluate --workdir={best.run.folder}` first"
+    how = f"run `{program()} evaluate --workdir={best.run.folder}` first"
     if not path.is_file():
         return DecisionRule.nothing(num_classes, how)
     values = files.read_object(path, epoch=int)

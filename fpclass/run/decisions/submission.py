@@ -10,6 +10,7 @@ import pandas as pd
 
 from fpclass import files
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.data.splits import PREDICT
 from fpclass.data.table import Table
 from fpclass.errors import DataError
@@ -36,7 +37,7 @@ def make_submission(
     if wanted.empty:
         raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
     if predictions.frame["filename"].duplicated().any():
-        raise DataError("predictions hold a file twice: one model per submission; run `launch.py submit` again")
+        raise DataError(f"predictions hold a file twice: one model per submission; run `{program()} submit` again")
     if not np.isfinite(predictions.logits).all():
         raise DataError("predictions are not finite numbers: the model has diverged; train again into a new --workdir")
     are_integers = all(re.fullmatch(r"0|-?[1-9][0-9]*", value) for value in table.classes)  # 01 stays 01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpclass import files
+from fpclass.console import program
 from fpclass.run.checklist import shared_facts, subgroup_fact, write_checklist
 from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study
@@ -37,7 +38,7 @@ def write_study_checklist(study: Study) -> None:
         "thresholds": "the most probable class; others, cross-fitted: "
         + (", ".join(f"{name} {values['threshold']:.3f}" for name, values in thresholds.items()) or "none"),
         "prediction": f"average of all members by ensemble.json, {calibration['method']} calibration; "
-        "`launch.py predict --workdir` of this folder",
+        f"`{program()} predict --workdir` of this folder",
         "indeterminate": "every image is decided; abstention, sets of classes: results.json, decisions",
         "weights": "members/*/*/checkpoints/best, ensemble.json, study.json",
     }

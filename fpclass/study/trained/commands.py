@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from fpclass.study.study import Study
 
 PREDICT_EPILOG = """
-  launch.py predict print.png more/ --workdir=runs/exp04                    of one training
-  launch.py predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
-  launch.py predict more/ --workdir=runs/study --config.submit.threshold_for=f1
+  fpclass predict print.png more/ --workdir=runs/exp04                    of one training
+  fpclass predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
+  fpclass predict more/ --workdir=runs/study --config.submit.threshold_for=f1
                                                        the class by the threshold for F1, not the most probable one
-  launch.py predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
+  fpclass predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
                                                        one answer for all images of a person
 
 Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
@@ -33,10 +33,10 @@ Probabilities are calibrated: by the out-of-fold predictions of a study, by the 
 VALIDATE_EPILOG = """
 Keys of `data` say where the other images are; how they are decoded is what it was trained with.
 
-  launch.py validate --data.root=OTHER --workdir=runs/study
-  launch.py validate --data.root=OTHER.zip --workdir=runs/exp04 --config.data.label_column=sex \\
+  fpclass validate --data.root=OTHER --workdir=runs/study
+  fpclass validate --data.root=OTHER.zip --workdir=runs/exp04 --config.data.label_column=sex \\
                      --config.data.group_column=subject --name=hospital_b
-  launch.py validate --data.root=OTHER --workdir=runs/study --config.data.source=folder \\
+  fpclass validate --data.root=OTHER --workdir=runs/study --config.data.source=folder \\
                      "--config.data.merge=(('0', ('women',)), ('1', ('men',)))"
 """
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 
 from fpclass import files
+from fpclass.console import program
 from fpclass.study.study import Study
 
 SAID, HEAD = "study.txt", "What the study said at its end. It is of these settings and members:"
@@ -43,5 +44,5 @@ def untrained(study: Study) -> dict[str, str]:
         members = study.members(name)
         missing = sum(not member.is_done for member in members)
         if missing:
-            reasons[name] = f"{missing} of {len(members)} members are not trained; `launch.py study --resume` goes on"
+            reasons[name] = f"{missing} of {len(members)} members are not trained; `{program()} study --resume` goes on"
     return reasons

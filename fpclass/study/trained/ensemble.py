@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from fpclass import files
 from fpclass.config import Config
+from fpclass.console import program
 from fpclass.data.resize import Decoding
 from fpclass.data.splits import PREDICT
 from fpclass.errors import ConfigError, DataError, RunError
@@ -107,7 +108,7 @@ class ChosenEnsemble:
         if method == "none" or fitted.method == method or (fitted.method == "mean" and fitted.why_not):
             return Pooling("none") if method == "none" else fitted
         raise ConfigError(
-            f"predict.pool is {method!r}, and {study.path('ensemble.json')} has none such; run `launch.py evaluate "
+            f"predict.pool is {method!r}, and {study.path('ensemble.json')} has none such; run `{program()} evaluate "
             f"--workdir={study.folder} --config.predict.pool={method}` first"
         )
 
@@ -208,7 +209,7 @@ def best_models(study: Study, name: str, num_classes: int) -> Iterator[tuple[Stu
         if not member.run.path("checkpoints/best").is_dir():
             raise RunError(
                 f"{member.run.folder}: its checkpoint is gone, and new images need those of all members of {name}: put "
-                "it back, or remove this folder and run `launch.py study --resume`"
+                f"it back, or remove this folder and run `{program()} study --resume`"
             )
         shared = shared.of_member(member.run) if shared else BestModel(member.run, num_classes)
         yield member, shared

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from fpclass import experiment, files
 from fpclass.config import Config, apply_overrides, differences, given_keys
+from fpclass.console import program
 from fpclass.data.files import some_of
 from fpclass.data.resize import Decoding
 from fpclass.data.splits import VALIDATION, find_groups
@@ -309,7 +310,7 @@ def _write_checklist(frozen: Frozen) -> str:
             metrics = files.read_object(source.path("metrics.json"), validation=dict)
             write_checklist(source.folder, run_facts(source.folder, source.config, metrics, VALIDATION))
     except (RunError, KeyError, TypeError) as error:  # a folder of an older version lacks what the page says
-        return f"{path} stays as it is ({error}); `launch.py evaluate --workdir={frozen.folder}` makes it anew"
+        return f"{path} stays as it is ({error}); `{program()} evaluate --workdir={frozen.folder}` makes it anew"
     return f"{path}, with these images in it"
 
 

@@ -1,4 +1,4 @@
-"""`launch.py collect` from queries to folders, at a server that misbehaves: kept, recorded, resumed."""
+"""`fpclass collect` from queries to folders, at a server that misbehaves: kept, recorded, resumed."""
 
 from __future__ import annotations
 

@@ -571,14 +571,14 @@ def test_home_is_expanded(prints, monkeypatch):
 # --- synthetic ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("has_root", [True, False])
-def test_synthetic_is_drawn_once_and_marked(tmp_path, monkeypatch, has_root):
+def test_synthetic_is_drawn_once_and_marked(tmp_path, monkeypatch):
     monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
-    data = make_config("synthetic", tmp_path / "drawn" if has_root else "", class_names=("female", "male"))
+    data = make_config("synthetic", tmp_path / "mine", class_names=("female", "male"))
     data.update({"csv": "other.csv", "image_dir": "other", "filename_column": "other"})  # not for this source
     data.synthetic.update({"num_images": 12, "image_size": (60, 40), "seed": 3})
     table = load_table(data)
-    root = tmp_path / "drawn" if has_root else tmp_path / "cache" / "synthetic" / "12x60x40-seed3"
+    root = tmp_path / "cache" / "synthetic" / "12x60x40-seed3"
+    assert not (tmp_path / "mine").exists(), "nothing is drawn into a folder of the user's"
     assert (root / "SYNTHETIC.txt").is_file()
     assert len(table) == 12
     assert table.is_synthetic

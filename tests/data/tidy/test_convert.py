@@ -1,4 +1,4 @@
-"""`launch.py convert`: the same pixels as decoding gives, in folders of the same shape; the originals stay."""
+"""`fpclass convert`: the same pixels as decoding gives, in folders of the same shape; the originals stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`launch.py dedupe`: what is kept, what is dropped, what is said; the originals stay."""
+"""`fpclass dedupe`: what is kept, what is dropped, what is said; the originals stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`launch.py weights`: what it says, and that every failure is one line and exit code 2."""
+"""`fpclass weights`: what it says, and that every failure is one line and exit code 2."""
 
 from __future__ import annotations
 
