@@ -9,14 +9,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.compilation import keep_programs
+from fpclass.compilation import prepare_libraries
 from fpclass.console import complain
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.eda import commands as eda
 from fpclass.errors import FpclassError, is_out_of_memory, one_line
-from fpclass.files import cache_dir
 from fpclass.flags import Command
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv) or ["train"]
     args, rest = make_parser().parse_known_args(argv)
     try:
-        _prepare_libraries()
+        prepare_libraries()
         return COMMANDS[args.command].function(args, rest)
     except FpclassError as error:
         complain(str(error))
@@ -99,12 +98,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-
-
-def _prepare_libraries() -> None:
-    """Keeps compiled programs between runs; lets libraries speak only of errors."""
-    import logging
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    keep_programs(cache_dir() / "compiled")
