@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fpclass import __version__
-from fpclass.compilation import keep_programs
+from fpclass.compilation import prepare_libraries
 from fpclass.console import complain, program, say
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
-from fpclass.files import cache_dir
 from fpclass.flags import Command, joined, refuse
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
@@ -150,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     try:
         _refuse_misspelt(parser, args.command, rest)
-        _prepare_libraries()
+        prepare_libraries()
         return COMMANDS[args.command].function(args, rest)
     except FpclassError as error:
         complain(str(error))
@@ -171,11 +170,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-
-
-def _prepare_libraries() -> None:
-    """Keeps compiled programs between runs; lets libraries speak only of errors."""
-    import logging
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    keep_programs(cache_dir() / "compiled")

@@ -7,11 +7,14 @@ their programs again. They go here, before JAX looks; and the oldest go where th
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pathlib
 import time
 import warnings
 import zlib
+
+from fpclass.files import cache_dir
 
 LIMIT_BYTES = 2 * 2**30
 """Of all entries together; ten thousand programs for a CPU, and a few hundred large ones for a GPU.
@@ -27,6 +30,13 @@ SUFFIX = "-cache"
 """Of the names of entries."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of what the other of JAX's two ways of compressing makes."""
+
+
+def prepare_libraries() -> None:
+    """Keeps compiled programs between runs in the user's cache; lets libraries speak only of errors."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    keep_programs(cache_dir() / "compiled")
 
 
 def keep_programs(folder: pathlib.Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
 from fpclass.errors import printable
+
+_is_quiet = contextvars.ContextVar("is_quiet", default=False)
 
 
 def program() -> str:
@@ -23,7 +27,18 @@ def program() -> str:
 
 def say(text: str = "") -> None:
     """Prints a line at once, or several; what a terminal would obey in them is written out."""
-    print(printable(text, keep="\n\t"), flush=True)
+    if not _is_quiet.get():
+        print(printable(text, keep="\n\t"), flush=True)
+
+
+@contextlib.contextmanager
+def silence(is_quiet: bool = True) -> Iterator[None]:
+    """Within it nothing is said, and no bar is drawn; not in other threads."""
+    token = _is_quiet.set(is_quiet or _is_quiet.get())
+    try:
+        yield
+    finally:
+        _is_quiet.reset(token)
 
 
 def complain(text: str) -> None:
@@ -32,8 +47,8 @@ def complain(text: str) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether somebody watches, rather than a file or a CI log."""
-    return sys.stderr.isatty()
+    """Whether somebody watches, rather than a file or a CI log, and wants to."""
+    return sys.stderr.isatty() and not _is_quiet.get()
 
 
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:
@@ -66,8 +81,14 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Turns the first Ctrl-C or SIGTERM into a request that a loop can honour; the second one stops at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request that a loop can honour; the second one stops at once.
+
+    Signals reach the main thread alone: in another one there are none to wait for.
+    """
     interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
 
     def request(number: int, frame: FrameType | None) -> None:
         del frame

@@ -98,8 +98,7 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
       DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
     """
     with _as_decode_error(data):
-        # What will be cropped is needed at its full size.
-        picture, facts, box = _picture(data, enough_for=decoding.image_size if decoding.crop == "none" else None)
+        picture, facts, box = _picture(_opened(data), _enough_for(decoding))
         pixels = pixel_digest(picture)
         image, content = resize_picture(picture, decoding, box)
         grey = np.asarray(content.convert("L"), np.float64)
@@ -114,6 +113,23 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
     return Decoded(image, facts | measured)
 
 
+def decode_image(image: bytes | Image.Image, decoding: Decoding) -> UInt8[np.ndarray, "H W C"]:
+    """Decodes one image and measures nothing: of a file's bytes to the bit what `decode_bytes` gives, in less time.
+
+    A picture that Pillow has opened already goes the same way: upright, scaled to 8 bits, resized; its frame is the one
+    where it stands, and a large JPEG is decoded at its full size.
+
+    Raises:
+      DecodeError: as `decode_bytes`.
+    """
+    if isinstance(image, Image.Image):
+        with _as_decode_error(None):
+            return resize_picture(_picture(image)[0], decoding)[0]
+    with _as_decode_error(image):
+        picture, _, box = _picture(_opened(image), _enough_for(decoding))
+        return resize_picture(picture, decoding, box)[0]
+
+
 def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     """Decodes one image at its full size: first frame, upright, transparency over white, scaled to 8 bits.
 
@@ -124,7 +140,7 @@ def open_picture(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
       DecodeError: as `decode_bytes`.
     """
     with _as_decode_error(data):
-        return _picture(data)[:2]
+        return _picture(_opened(data))[:2]
 
 
 def pixel_digest(picture: Image.Image) -> str:
@@ -247,13 +263,24 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
         return b"", f"cannot be read: {error.strerror or one_line(error)}"
 
 
-def _picture(data: bytes, enough_for: tuple[int, int] | None = None) -> tuple[Image.Image, dict[str, Any], Box | None]:
+def _opened(data: bytes) -> Image.Image:
+    """The image in a file, of which no pixel is decoded yet."""
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _enough_for(decoding: Decoding) -> tuple[int, int] | None:
+    """The size that a picture will be resized to; None where it is needed at its full size, as it will be cropped."""
+    return decoding.image_size if decoding.crop == "none" else None
+
+
+def _picture(
+    image: Image.Image, enough_for: tuple[int, int] | None = None
+) -> tuple[Image.Image, dict[str, Any], Box | None]:
     """The picture in a file, mode L if all its pixels are grey, else RGB; what the file was; the part that counts.
 
     Where a size is given that it will be resized to, it may be smaller than in the file: see `reduce_jpeg`.
     """
     notes = []
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
     full_size = image.size
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(_too_large(f"{image.width} x {image.height} pixels"))
@@ -291,9 +318,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _as_decode_error(data: bytes) -> Iterator[None]:
-    """Whatever goes wrong with a file becomes a `DecodeError`; Pillow's warnings are muted."""
-    if not data:
+def _as_decode_error(data: bytes | None) -> Iterator[None]:
+    """Whatever goes wrong with a file (None: with a picture that is open) is a `DecodeError`; Pillow is muted."""
+    if data == b"":
         raise DecodeError("empty file")
     try:
         with _quiet:
@@ -304,8 +331,8 @@ def _as_decode_error(data: bytes) -> Iterator[None]:
         raise DecodeError(_reason(error, data)) from error
 
 
-def _reason(error: Exception, data: bytes) -> str:
-    if isinstance(error, PIL.UnidentifiedImageError):
+def _reason(error: Exception, data: bytes | None) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError) and data:
         return f"not an image of a format that is read here; it begins with {data[:16]!r}"
     if isinstance(error, Image.DecompressionBombError):
         return _too_large("more pixels than Pillow decodes")

@@ -23,6 +23,7 @@ from fpclass.flags import (
 )
 
 if TYPE_CHECKING:
+    from fpclass.config import Config
     from fpclass.run.folder import Run
     from fpclass.run.stages import RunData, Stages
 
@@ -64,30 +65,55 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.experiment import load_config
     from fpclass.experiment.propose import settle
     from fpclass.parallel import join_processes
+
+    proposal = settle(args, overrides)
+    config = load_config(proposal.file, proposal.overrides)
+    is_first = join_processes(args)  # before anything asks which devices there are
+    workdir = args.workdir or f"runs/{proposal.name or config.name}"
+    return train_run(config, workdir, strict=args.strict, until=args.until, is_first=is_first)
+
+
+def train_run(
+    config: Config,
+    workdir: pathlib.Path | str | None,
+    *,
+    strict: bool = False,
+    until: str | None = None,
+    is_first: bool = True,
+) -> int:
+    """What the command `train` does of a config that is loaded; arguments as its flags.
+
+    Args:
+      workdir: None: runs/NAME of the config.
+      is_first: whether this is the first process, which alone writes.
+
+    Returns:
+      Exit code: 0, or 128 + n where a signal stopped it.
+
+    Raises:
+      FpclassError: as anything on the way; what comes after the evaluation is tried before it is raised.
+    """
     from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
     from fpclass.run.stages import AfterTraining, RunData, Stages
     from fpclass.train.task import check_network, require_weights
 
     started = time.perf_counter()
-    proposal = settle(args, overrides)
-    config = load_config(proposal.file, proposal.overrides)
     with contextlib.ExitStack() as stack:
-        is_first = join_processes(args)  # before anything asks which devices there are
         check_network(config)
         if not is_first:  # computes the same in a folder that nobody sees
-            args.workdir = stack.enter_context(tempfile.TemporaryDirectory())
-        run = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
+            workdir = stack.enter_context(tempfile.TemporaryDirectory())
+        run = Run.create(workdir or f"runs/{config.name}", config)
         stack.enter_context(run.lock())
         stages = Stages(run)
-        data = RunData(stages, strict=args.strict)
-        if args.until != "ingest" and not stages.is_done("train"):
+        data = RunData(stages, strict=strict)
+        if until != "ingest" and not stages.is_done("train"):
             require_weights(config)
         data.ingest()
-        if args.until == "ingest":
+        if until == "ingest":
             return _ended(run, "audit.json", "table.csv", "splits.csv", "figures")
-        _build(stages, data, is_shown=args.until == "prepare")
-        if args.until == "prepare":
+        _build(stages, data, is_shown=until == "prepare")
+        if until == "prepare":
             return _ended(run, "model.txt")
         exit_code = _fit(stages, data)
         if exit_code is not None:
@@ -95,11 +121,11 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
             return exit_code
         if not is_first:
             return 0
-        if args.until == "train":
+        if until == "train":
             return _ended(run, "checkpoints", "log.jsonl")
         after = AfterTraining(stages, data)
         metrics = after.evaluate()
-        if args.until == "evaluate":
+        if until == "evaluate":
             say(summarise(run, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures")
         problems = [_tried(after.submit), _tried(after.explain)]

@@ -249,7 +249,7 @@ def condition_of(config: Config, classes: Sequence[str], class_names: Sequence[s
 
 
 def describe_model(table: Table) -> dict[str, Any]:
-    """The contents of model.json: the classes, which `predict_files` needs beside the config and the weights."""
+    """The contents of model.json: the classes, which `predictor_of_run` needs beside the config and the weights."""
     return {
         "classes": list(table.classes),
         "class_names": list(table.class_names),

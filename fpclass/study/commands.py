@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import pathlib
+from typing import TYPE_CHECKING
 
 from fpclass.console import interruptible, say
 from fpclass.errors import ConfigError
@@ -21,6 +22,9 @@ from fpclass.flags import (
     number_of_folds,
 )
 from fpclass.study.trained import commands as trained_commands
+
+if TYPE_CHECKING:
+    from fpclass.study.study import Study
 
 DEFAULT_STUDY = ("fpclass/configs/footprints/baseline.py", "fpclass/configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
@@ -59,11 +63,8 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import parallel
     from fpclass.experiment.propose import Short, propose_study
-    from fpclass.study import run as study_run
-    from fpclass.study.conclude import conclude
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study, plan_study
-    from fpclass.study.trained.conclusions import conclude_once
 
     parallel.use_all_cores()
     is_first = parallel.join_processes(args)
@@ -88,11 +89,24 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
         )
     if args.learning_curve is not None:
         plan = with_curves(plan, args.learning_curve)
+    return run_study(plan, strict=args.strict, is_first=is_first)
+
+
+def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> int:
+    """What the command `study` does of a study that is planned; arguments as `train_run`.
+
+    Returns:
+      Exit code: 0, 1 where a config failed, or 128 + n where a signal stopped it.
+    """
+    from fpclass.study import run as study_run
+    from fpclass.study.conclude import conclude
+    from fpclass.study.trained.conclusions import conclude_once
+
     with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
-        data = study_run.StudyData(plan, strict=args.strict)
+        data = study_run.StudyData(plan, strict=strict)
         failures = study_run.train_study(plan, data, interruption)
         if failures is None:
-            say(f"stopped; everything is in {folder}, and the same command goes on from there")
+            say(f"stopped; everything is in {plan.folder}, and the same command goes on from there")
             return interruption.exit_code
         if is_first:
             say(conclude_once(plan, failures, functools.partial(conclude, prepared=data.at_hand)))

@@ -46,7 +46,7 @@ def resolve(name_or_file: str) -> tuple[Weights, pathlib.Path | None]:
         path = pathlib.Path(path or name_or_file)
         raise WeightsError(
             f"{path}: is no published file (sha256 {file_digest(path)}), so that it is unknown how its images must be "
-            f"normalised; if it holds the numbers of a published set: `{program()} weights convert {path} --as NAME`; to "
+            f"normalised; if it holds those of a published set: `{program()} weights convert {path} --as NAME`; to "
             "start from it as it is, say which network it is of and how its images are normalised: "
             "--config.model.name=NETWORK --config.data.mean=… --config.data.std=…"
         )

@@ -113,24 +113,19 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
         files.check_writable(output)
     there = find_study(args.workdir, overrides)
     from fpclass.run.decisions.whose import Whose
+    from fpclass.run.folder import Run
+    from fpclass.run.predictor import predict_files, predictor_of_run
+    from fpclass.study.trained.ensemble import predictor_of_study
 
-    whose = Whose(args.group_pattern, args.groups)
-    if there:
-        from fpclass.study.trained.ensemble import predict_files_by_ensemble
-
-        frame, words = predict_files_by_ensemble(there, inputs, whose)
-    else:
-        from fpclass.run.folder import Run
-        from fpclass.run.predict_files import predict_files
-
-        frame, words = predict_files(Run.open(args.workdir, overrides), inputs, whose)
+    predictor = predictor_of_study(there) if there else predictor_of_run(Run.open(args.workdir, overrides))
+    frame = predict_files(predictor, inputs, Whose(args.group_pattern, args.groups))
     failed = frame[frame["error"] != ""]
     if is_printed:
         say(frame.to_csv(index=False).rstrip())
     else:
         files.write_csv(output, frame)
         say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
-    print(words, file=sys.stderr)  # where it does not get into a table
+    print(predictor.words, file=sys.stderr)  # where it does not get into a table
     for name, error in zip(failed["filename"], failed["error"], strict=True):
         complain(f"{name}: {error}")
     if len(failed) == len(frame):

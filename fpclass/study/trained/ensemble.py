@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 
 from fpclass import files
-from fpclass.config import Config
 from fpclass.console import program
-from fpclass.data.resize import Decoding
 from fpclass.data.splits import PREDICT
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.people import pool_rows, with_people_thresholds
 from fpclass.run.decisions.submission import write_submission
-from fpclass.run.decisions.whose import Whose, whose_files
-from fpclass.run.predict_files import decode_files, describe_probabilities, find_inputs, predictions_frame
 from fpclass.run.predictions import Predictions
+from fpclass.run.predictor import Predictor, describe_probabilities
 from fpclass.run.prepare import check_same_data, prepare, read_described
+from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
@@ -112,7 +108,7 @@ class ChosenEnsemble:
             f"--workdir={study.folder} --config.predict.pool={method}` first"
         )
 
-    def combine(self, logits: dict[str, Float[np.ndarray, "m n k"]], num_folds: int) -> LogProbabilities:
+    def combine(self, logits: Mapping[str, SeedLogits], num_folds: int) -> LogProbabilities:
         """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated: `combine_folds`."""
         return combine_folds(logits, num_folds, self.weights, self.rule.calibration, self.average, self.sharpening)
 
@@ -157,45 +153,30 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     return write_submission(study.folder, config, table, predictions.with_logits(np.eye(table.num_classes)[decided]))
 
 
-def predict_files_by_ensemble(
-    study: Study, inputs: Sequence[pathlib.Path], whose: Whose | None = None
-) -> tuple[pd.DataFrame, str]:
-    """Predicts image files, or the images of folders at any depth, with all members of the chosen ensemble.
-
-    Returns:
-      As `predictions_frame`, and in words what the probabilities are.
+def predictor_of_study(study: Study) -> Predictor:
+    """All members of the chosen ensemble of a study, for new images.
 
     Raises:
-      DataError: no such file, or a folder without images.
-      RunError: the study is not finished, or a member's checkpoint is missing or damaged.
-      ConfigError: a threshold that was not fitted.
+      RunError: the study is not finished, or a member's checkpoint is missing.
+      ConfigError: `predict.pool` asks for what was not fitted.
     """
     ensemble = ChosenEnsemble.read(study)
-    classes, class_names = ensemble.classes, ensemble.class_names
-    paths, errors, logits = find_inputs(inputs), None, {}
-    rows, config, pooling = np.arange(len(paths)), study.configs[study.baseline], ensemble.pooling_of(study)
-    people = whose_files(paths, inputs, pooling, whose or Whose(), config)
-    for data, names in _by_decoding(study, ensemble.weights):
-        images, now = decode_files(paths, classes, class_names, data)
-        errors = errors or now
-        for name in names:
-            logits[name] = np.stack([best.predict(images, rows) for _, best in best_models(study, name, len(classes))])
-    combined = ensemble.combine(
-        {name: of_config.astype(np.float64) for name, of_config in logits.items()}, study.num_splits
-    )
-    frame = predictions_frame(
-        paths, errors or [], combined, ensemble.rule, config, (classes, class_names), (pooling, people)
-    )
-    is_pooled = pooling.method != "none"
-    is_fine = frame["error"] == ""
-    # What is promised is promised of an image.
-    for name, values in ({} if is_pooled else ensemble.promised(combined)).items():
-        frame.insert(len(frame.columns) - 1, name, np.where(is_fine, values, ""))  # before the error
-    num_members = sum(len(of_config) for of_config in logits.values())
+    pooling, num_classes = ensemble.pooling_of(study), len(ensemble.classes)
+    members = {name: [best for _, best in best_models(study, name, num_classes)] for name in ensemble.weights}
     words = f"probabilities: {ensemble.about_probabilities}"
-    if is_pooled:
+    if pooling.method != "none":
         words = describe_probabilities(ensemble.rule, pooling)
-    return frame, f"ensemble of {num_members} members ({ensemble.words}); {words}"
+    return Predictor(
+        members=members,
+        combine=lambda logits: ensemble.combine(logits, study.num_splits),
+        config=study.configs[study.baseline],
+        classes=ensemble.classes,
+        class_names=ensemble.class_names,
+        rule=ensemble.rule,
+        pooling=pooling,
+        words=f"ensemble of {sum(map(len, members.values()))} members ({ensemble.words}); {words}",
+        promised=ensemble.promised,
+    )
 
 
 def best_models(study: Study, name: str, num_classes: int) -> Iterator[tuple[StudyMember, BestModel]]:
@@ -213,12 +194,3 @@ def best_models(study: Study, name: str, num_classes: int) -> Iterator[tuple[Stu
             )
         shared = shared.of_member(member.run) if shared else BestModel(member.run, num_classes)
         yield member, shared
-
-
-def _by_decoding(study: Study, names: Iterable[str]) -> Iterator[tuple[Config, list[str]]]:
-    """The sections `data` that decode images differently, each with the configs that have it."""
-    together: dict[Decoding, list[str]] = {}
-    for name in names:
-        together.setdefault(Decoding.of(study.configs[name].data), []).append(name)
-    for of_decoding in together.values():
-        yield study.configs[of_decoding[0]].data, of_decoding

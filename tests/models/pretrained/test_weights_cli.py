@@ -22,7 +22,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("FPCLASS_OFFLINE", raising=False)
     monkeypatch.setattr(download, "BACK_OFF_SECONDS", ())
-    monkeypatch.setattr(cli, "_prepare_libraries", lambda: None)  # its cache would be this one
+    monkeypatch.setattr(cli, "prepare_libraries", lambda: None)  # its cache would be this one
 
 
 @pytest.fixture
