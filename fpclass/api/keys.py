@@ -8,47 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fpclass.data.files import csv_files
 from fpclass.errors import ConfigError
-from fpclass.files import expanded
-from fpclass.models.pretrained.manifest import MANIFEST
-
-CONFIG = "configs/base.py"
-"""What a training starts from where nothing else is said."""
-SIZE = 128
-"""Height and width, in pixels, where nobody says."""
+from fpclass.experiment.propose import Short
 
 
-def overrides_for(
+def short_of(
     root: str | pathlib.Path,
-    *,
-    is_described: bool = False,
-    model: str | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    size: int | tuple[int, int] | None = None,
-) -> list[str]:
-    """The keys that a data set and the short words for it stand for, as arguments of the command line.
-
-    Args:
-      root: folder of the data set, with a CSV in it or a folder per class, or an archive.
-      is_described: whether the file of an experiment says what the data are; then only the root is put into it.
-      model: a network, or published weights of one.
-      label: column of the classes.
-      group: column of the people who must not be split.
-      size: height and width, or one for both, pixels.
-    """
-    keys: dict[str, Any] = {"data.root": str(root)}
-    if not is_described:
-        folder = expanded(str(root))
-        has_csv = folder.is_dir() and bool(csv_files(folder))
-        keys |= {"name": folder.name.partition(".")[0] or "run", "data.source": "csv" if has_csv else "folder"}
-        keys |= {"data.channels": 3, "data.image_size": (SIZE, SIZE)}
-    if model is not None:
-        keys["model.weights" if model in MANIFEST else "model.name"] = model
-    given: dict[str, Any] = {"data.label_column": label, "data.group_column": group}
-    given["data.image_size"] = (size, size) if isinstance(size, int) else size
-    return as_overrides(keys | {key: value for key, value in given.items() if value is not None})
+    model: str | None,
+    label: str | None,
+    group: str | None,
+    size: int | tuple[int, int] | None,
+) -> Short:
+    """The arguments of a call as the command line has them; None where they are not given."""
+    sides = "x".join(map(str, size)) if isinstance(size, tuple) else str(size or "")
+    return Short(root=str(root), label=label or "", group=group or "", size=sides, model=model or "")
 
 
 def as_overrides(keys: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fpclass.api.keys import CONFIG, as_overrides, overrides_for
+from fpclass.api.keys import as_overrides, short_of
 from fpclass.api.trained import TrainedRun, TrainedStudy
 from fpclass.compilation import prepare_libraries
-from fpclass.config import given_keys
 from fpclass.console import silence
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import load_config
+from fpclass.experiment.propose import announce, propose, propose_study
 from fpclass.files import expanded
 from fpclass.run.commands import STAGES, train_run
 from fpclass.run.folder import Run
@@ -44,10 +44,10 @@ def train(
 
     Args:
       root: folder of the data set, with a CSV in it or a folder per class, or an archive of one.
-      model: a network, or published weights of one: what `fpclass weights list` names.
-      label: column of the classes in a CSV.
-      group: column of who or what must not be split: the person, the animal, the site.
-      size: height and width that images are resized to, or one for both, pixels.
+      model: a network, or published weights of one: what `fpclass weights list` names; None: what suits the images.
+      label: column of the classes in a CSV; None: it is found, or the error names what it could be.
+      group: column of who or what must not be split: the person, the animal, the site; likewise; "none" for nobody.
+      size: height and width that images are resized to, or one for both, pixels; None: what suits the network.
       workdir: where everything is written to; None: runs/NAME, the name being that of the root.
       config: file of an experiment; or keys of a config.
       strict: whether an image that has to be left out is an error.
@@ -62,12 +62,12 @@ def train(
     if until not in (None, *STAGES):
         raise ConfigError(f"until={until!r}: expected one of {', '.join(STAGES)}")
     file, given = _read_config(config, keys)
-    short: dict[str, Any] = {"model": model, "label": label, "group": group, "size": size}
-    overrides = _over(overrides_for(root, is_described=file != CONFIG, **short), given)
     with silence(quiet):
         prepare_libraries()
-        loaded = load_config(file, overrides)
-        folder = _folder(workdir) or pathlib.Path("runs", loaded.name)
+        proposal = propose(file, given, short_of(root, model, label, group, size))
+        announce("train", proposal)
+        loaded = load_config(proposal.file, proposal.overrides)
+        folder = _folder(workdir) or pathlib.Path("runs", proposal.name or loaded.name)
         _go_on_after(train_run(loaded, folder, strict=strict, until=until))
         return TrainedRun(Run.open(folder))
 
@@ -92,7 +92,8 @@ def study(
     """Trains experiments on every fold with every seed, and says which differences are real: the command `study`.
 
     Args:
-      configs: files of experiments, or patterns of them such as "configs/footprints/exp*.py".
+      configs: files of experiments, or patterns of them such as "configs/footprints/exp*.py"; none, `[]`: the ways to
+        a model that suit the images.
       folds: parts of the people; 0: one split; None: the split that the data set brings, or else 5 folds.
       seeds: trainings per fold.
       baseline: name of the experiment that the others are compared with; None: the one named baseline, or the first.
@@ -108,17 +109,17 @@ def study(
     from fpclass import parallel
 
     patterns = [configs] if isinstance(configs, str | pathlib.Path) else list(configs)
-    short: dict[str, Any] = {"label": label, "group": group, "size": size}
     _, given = _read_config(config, keys)
-    overrides = _over(overrides_for(root, is_described=True, **short), given)
     folder = _folder(workdir) or pathlib.Path()
     with silence(quiet):
         prepare_libraries()
         parallel.use_all_cores()
+        files, proposal = propose_study(list(map(str, patterns)), given, short_of(root, None, label, group, size))
+        announce("study", proposal)
         plan = plan_study(
             folder,
-            [str(pattern) for pattern in patterns],
-            overrides,
+            files,
+            proposal.overrides,
             num_folds=folds,
             num_seeds=seeds,
             baseline=baseline,
@@ -131,16 +132,11 @@ def study(
         return TrainedStudy(Study.open(folder))
 
 
-def _read_config(config: str | pathlib.Path | Keys | None, keys: Keys) -> tuple[str, list[str]]:
-    """The file of an experiment, and the keys that are given beside it, as arguments of the command line."""
+def _read_config(config: str | pathlib.Path | Keys | None, keys: Keys) -> tuple[str | None, list[str]]:
+    """The file of an experiment if one is given, and the keys beside it, as arguments of the command line."""
     if isinstance(config, Mapping):
-        return CONFIG, as_overrides({**config}) + as_overrides(keys)
-    return str(config or CONFIG), as_overrides(keys)
-
-
-def _over(worked_out: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Arguments of which those that were given replace those that were worked out."""
-    return [argument for argument in worked_out if not given_keys([argument]) & given_keys(given)] + list(given)
+        return None, as_overrides({**config}) + as_overrides(keys)
+    return (None if config is None else str(config)), as_overrides(keys)
 
 
 def _folder(workdir: str | pathlib.Path | None) -> pathlib.Path | None:

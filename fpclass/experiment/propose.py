@@ -7,12 +7,13 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file
 from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError
+from fpclass.experiment.unread import find_unread
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 from fpclass.models.registry import ARCHITECTURES
@@ -42,6 +43,10 @@ class Proposal:
     overrides: list[str]
     name: str = ""
     lines: tuple[str, ...] = ()
+
+
+Choice: TypeAlias = tuple[str, dict[str, Any], tuple[str, ...]]
+"""A config file, what is set in it by key, and what to say of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +117,9 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     keys = {f"data.{key}": value for key, value in found.keys.items()}
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
     if file is None:
-        file, more, why = _network(short.model, found) if is_trained else (NO_NETWORK, _as_they_are(found), ())
+        file, more, why = (NO_NETWORK, _as_they_are(found), ())
+        if is_trained:
+            file, more, why = _from_scratch_for(short, given, found) or _network(short.model, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         lines += why
@@ -126,11 +133,16 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
     proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
+    announce(args.command, proposal)
+    return proposal
+
+
+def announce(command: str, proposal: Proposal) -> None:
+    """Says what was worked out, and the command that says all of it."""
     for line in proposal.lines:
         say(line)
-    if proposal.lines:
-        say(f"in full: {in_full(f'{program()} {args.command}', proposal)}\n")
-    return proposal
+    if proposal.lines and proposal.file:
+        say(f"in full: {in_full(f'{program()} {command}', proposal)}\n")
 
 
 def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) -> tuple[list[str], Proposal]:
@@ -140,6 +152,7 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
       files: `--configs`, perhaps patterns; empty where none are given: the ways to a model that suit the images.
     """
     proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
+    proposal = dataclasses.replace(proposal, file="")  # each of them has its own
     if files or not proposal.name:
         return list(files), proposal
     try:
@@ -172,7 +185,7 @@ def _as_they_are(found: Recognised) -> dict[str, Any]:
     return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
 
 
-def _network(model: str, found: Recognised) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+def _network(model: str, found: Recognised) -> Choice:
     """The config file that suits images, what is set in it, and what to say of it."""
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
@@ -196,6 +209,17 @@ def _network(model: str, found: Recognised) -> tuple[str, dict[str, Any], tuple[
     }
     line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.license}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
+
+
+def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> Choice | None:
+    """A network that is trained, where flags are about training one and none is named; None where no flag is."""
+    config = apply_overrides(read_config_file(PRETRAINED, {}), given, {})
+    of_training = sorted(given_keys(given) & set(find_unread(config)))
+    if short.model or not of_training:
+        return None
+    why = f"{of_training[0]} is about training one, and pretrained features are fitted without"
+    line = f"network: a small one from random weights, because {why}; to train a pretrained one: --config=cut_and_tuned"
+    return FROM_SCRATCH, _as_they_are(found), (line,)
 
 
 def _weights_of(architecture: str) -> Weights | None:

@@ -62,7 +62,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
     from fpclass import parallel
-    from fpclass.experiment.propose import Short, propose_study
+    from fpclass.experiment.propose import Short, announce, propose_study
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study, plan_study
 
@@ -76,8 +76,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
         plan = there.changed(overrides, args.seeds)
     else:
         files, proposal = propose_study(args.configs or (), overrides, Short.of(args))
-        for line in proposal.lines:
-            say(line)
+        announce("study", proposal)
         plan = plan_study(
             folder,
             files or DEFAULT_STUDY,

@@ -66,6 +66,14 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
 
 
 @pytest.mark.usefixtures("with_weights")
+def test_flags_about_training_get_a_network_that_is_trained(photos: Path) -> None:
+    proposal = propose(None, ["--config.train.num_epochs=3"], Short(root=str(photos)))
+    assert proposal.file == FROM_SCRATCH
+    assert "train.num_epochs is about training one" in proposal.lines[-1]
+    assert propose(None, ["--config.seed=3"], Short(root=str(photos))).file == PRETRAINED
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_small_images_are_not_blown_up_to_the_size_of_the_weights(prints: Path) -> None:
     _, values = values_of(None, [], Short(root=str(prints)))
     assert (values["data.channels"], values["data.image_size"]) == (1, (128, 128))
@@ -112,7 +120,7 @@ def test_a_root_among_the_keys_is_looked_at_too(photos: Path) -> None:
 
 def test_without_images_it_is_the_demo() -> None:
     assert propose(None, ["--config.seed=3"], Short()).overrides == ["--config.seed=3"]
-    assert propose(None, [], Short()).file == "configs/demo.py"
+    assert propose(None, [], Short()).file == "fpclass/configs/demo.py"
     with pytest.raises(ConfigError, match="--model goes with a folder"):
         propose(None, [], Short(model="resnet18"))
 
@@ -148,7 +156,7 @@ def test_train_a_folder(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert cli.main(["train", "photos", *small]) == 0
     said = capsys.readouterr().out
     assert "photos: 8 images in folders of 2 classes (cat 4, dog 4); colour, median 300 x 400 pixels" in said
-    assert "--config=configs/from_scratch.py" in said
+    assert "--config=fpclass/configs/from_scratch.py" in said
     assert (photos.parent / "runs" / "photos" / "metrics.json").is_file()
     assert np.all([line not in said for line in ("SYNTHETIC", "Traceback")])
     assert cli.main(["explain", "runs/photos"]) == 0  # the folder of a run without its flag
