@@ -68,7 +68,7 @@ def folder_of(value: str, key: str) -> str:
     top = sys.modules[module.__name__.partition(".")[0]]
     place = next(iter(getattr(top, "__path__", ())), getattr(top, "__file__", None))
     folder = str(pathlib.Path(place).absolute().parent) if place else ""
-    return "" if folder in map(sysconfig.get_path, ("stdlib", "purelib", "platlib")) else folder
+    return "" if folder in map(sysconfig.get_path, ("purelib", "platlib")) else folder
 
 
 def call(function: Callable[..., Any], value: str, key: str, *args: Any, **options: Any) -> Any:
@@ -90,6 +90,8 @@ def _find(value: str, key: str) -> tuple[ModuleType, Callable[..., Any]]:
     if match is None:
         raise ConfigError(f"{key} is {value!r}: expected package.module:function (docs/extending.md)")
     name = match["module"]
+    if name.partition(".")[0] in sys.stdlib_module_names:  # no config.json of a stranger's calls shutil.rmtree
+        raise ConfigError(f"{key} is {bare(value)!r}: {name} is a module of Python's own; give yours another name")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
