@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pathlib
 import re
 import sys
@@ -36,7 +37,7 @@ def bare(value: str) -> str:
 def add_folders(folders: Iterable[str]) -> None:
     """Lets Python find modules in these folders, behind all that it finds anyway; relative ones do not count."""
     for folder in folders:
-        if pathlib.Path(folder).is_absolute() and folder not in sys.path:
+        if isinstance(folder, str) and os.path.isabs(folder) and os.path.isdir(folder) and folder not in sys.path:
             sys.path.append(folder)
 
 
