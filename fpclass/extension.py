@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pathlib
 import re
 import sys
@@ -36,7 +37,7 @@ def bare(value: str) -> str:
 def add_folders(folders: Iterable[str]) -> None:
     """Lets Python find modules in these folders, behind all that it finds anyway; relative ones do not count."""
     for folder in folders:
-        if pathlib.Path(folder).is_absolute() and folder not in sys.path:
+        if isinstance(folder, str) and os.path.isabs(folder) and os.path.isdir(folder) and folder not in sys.path:
             sys.path.append(folder)
 
 
@@ -68,7 +69,7 @@ def folder_of(value: str, key: str) -> str:
     top = sys.modules[module.__name__.partition(".")[0]]
     place = next(iter(getattr(top, "__path__", ())), getattr(top, "__file__", None))
     folder = str(pathlib.Path(place).absolute().parent) if place else ""
-    return "" if folder in map(sysconfig.get_path, ("stdlib", "purelib", "platlib")) else folder
+    return "" if folder in map(sysconfig.get_path, ("purelib", "platlib")) else folder
 
 
 def call(function: Callable[..., Any], value: str, key: str, *args: Any, **options: Any) -> Any:
@@ -90,6 +91,8 @@ def _find(value: str, key: str) -> tuple[ModuleType, Callable[..., Any]]:
     if match is None:
         raise ConfigError(f"{key} is {value!r}: expected package.module:function (docs/extending.md)")
     name = match["module"]
+    if name.partition(".")[0] in sys.stdlib_module_names:  # no config.json of a stranger's calls shutil.rmtree
+        raise ConfigError(f"{key} is {bare(value)!r}: {name} is a module of Python's own; give yours another name")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -137,6 +137,7 @@ WRONG = {
     "model.batch_norm=True": ("model.batch_norm", "mypackage.nets:Net does not read it"),
     "augment.custom=mypackage.augment:cropped": ("gave float32 (23, 20, 1) of an image float32 (24, 20, 1)",),
     "augment.custom=mypackage.augment:rounded": ("gave int32",),
+    "augment.custom=shutil:rmtree": ("shutil is a module of Python's own",),
     "augment.custom=streak": ("augment.custom", "package.module:function"),
     "study.metric=mypackage.metrics": ("study.metric", "package.module:function"),
 }

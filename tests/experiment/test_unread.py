@@ -16,7 +16,7 @@ BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_ea
 
 UNREAD = {
     # key: (a value, what makes the key read, a word of the message)
-    "code_folders": ("('/modules',)", "augment.custom=textwrap:fill", "a function of your own"),
+    "code_folders": ("('/modules',)", "augment.custom=fpclass.augment.warp:flip", "a function of your own"),
     "data.csv": ("labels.csv", "data.source=csv", "data.source=csv"),
     "data.separator": (";", "data.source=csv", "data.source=csv"),
     "data.image_dir": ("images", "data.source=csv", "data.source=csv"),

@@ -142,13 +142,8 @@ def test_a_file_in_the_cache_is_found_by_name(published):
 def test_an_unknown_file_is_refused(tmp_path):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(save(ARRAYS))
-    words = (
-        str(path),
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-        "normalised",
-        f"weights convert {path} --as NAME",
-    )
-    refused(lambda: source.resolve(str(path)), *words)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    refused(lambda: source.resolve(str(path)), str(path), digest, "normalised", f"weights convert {path} --as NAME")
     path.write_bytes(save(ARRAYS, {"fpclass.weights": "resnet1000"}))
     refused(lambda: source.resolve(str(path)), "resnet1000", "weights list")
 
