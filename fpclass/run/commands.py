@@ -79,11 +79,11 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
         stack.enter_context(run.lock())
         stages = Stages(run)
         data = RunData(stages, strict=args.strict)
-        if args.until != "ingest" and not stages.is_done("train"):
-            require_weights(config)
         data.ingest()
         if args.until == "ingest":
             return _ended(run, "audit.json", "table.csv", "splits.csv", "figures")
+        if not stages.is_done("train"):
+            require_weights(config)
         _build(stages, data, is_shown=args.until == "prepare")
         if args.until == "prepare":
             return _ended(run, "model.txt")
