@@ -268,7 +268,7 @@ def plan_study(
             )
         if not config.name or set(config.name) & set('/\\:*?"<>|@') or config.name.startswith("."):
             raise ConfigError(f"{file}: config.name is {config.name!r}: it must be fit for the name of a folder")
-        if config.model.weights and not (is_looked_at or (folder / "study.json").is_file()):
+        if config.model.weights and config.data.root and not (is_looked_at or (folder / "study.json").is_file()):
             load_table(config.data, progress)  # what is wrong with the data is said before weights are fetched
             is_looked_at = True
         if file not in named and _lacks_weights(config, folder):

@@ -25,7 +25,9 @@ def folders(tmp_path_factory):
     for kind in ("colour", "paper", "grey"):
         for i in range(24):
             grey = np.repeat(rng.integers(0, 250, (96, 64, 1)), 3, axis=2)
-            pixels = {"colour": rng.integers(0, 256, (96, 64, 3)), "paper": grey + np.array([5, 3, 0]), "grey": grey}[kind]
+            pixels = {"colour": rng.integers(0, 256, (96, 64, 3)), "paper": grey + np.array([5, 3, 0]), "grey": grey}[
+                kind
+            ]
             file = root / kind / f"class{i % 2}" / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(file)

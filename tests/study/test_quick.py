@@ -18,7 +18,7 @@ from fpclass.study.study import Study, assemble, describe_plan
 def test_a_quick_look_is_a_share_of_the_study(tmp_path):
     configs = {name: load_config(BASELINE, [f"--config.name={name}"]) for name in ("a", "b")}
     common = {"num_seeds": 3, "baseline": "a", "compare_splits": False}
-    study = assemble(tmp_path, configs, num_folds=5, **common)
+    study = assemble(tmp_path, dict(configs), num_folds=5, **common)
     quick = quick_look(study)
     assert describe_plan(study).startswith("study: 2 configs x 5 folds x 3 seeds = 30 trainings")
     assert describe_plan(quick).startswith("study: 2 configs x 3 folds x 1 seed = 6 trainings")
