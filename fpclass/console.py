@@ -51,11 +51,16 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and not _is_quiet.get()
 
 
-def progress(items: Iterable, total: int, what: str = "") -> Iterable:
-    """Wraps an iterable in a progress bar on a terminal; elsewhere it is silent."""
-    from tqdm import tqdm
+def is_watched() -> bool:
+    """Whether a progress bar can be seen: on a terminal, or in a notebook."""
+    return is_terminal() or "ipykernel" in sys.modules
 
-    return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_terminal())
+
+def progress(items: Iterable, total: int, what: str = "") -> Iterable:
+    """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere it is silent."""
+    from tqdm.auto import tqdm
+
+    return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
 
 
 def duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import filelock
 
-from fpclass.console import is_terminal, say
+from fpclass.console import is_watched, say
 from fpclass.errors import FpclassError
 
 TIMEOUT_SECONDS = 30.0
@@ -168,6 +168,8 @@ def go_on(remote: Remote, part: pathlib.Path) -> None:
         _check_space(remote, part, start, total)
         if not start:
             _remember_version(remote, part, response.headers)
+        size = _megabytes(total - start) if total is not None else "of unknown size"
+        say(f"fetching {remote.name}: {size} from {urllib.parse.urlsplit(remote.url).netloc}")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             _copy(remote, response, file, start, total)
@@ -215,11 +217,11 @@ def _forget(part: pathlib.Path) -> None:
 
 
 def _copy(remote: Remote, response: Any, file: IO[bytes], start: int, total: int | None) -> None:
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     size, name = start, pathlib.Path(file.name).name.removesuffix(".part")
     with tqdm(
-        initial=start, total=total, desc=name, unit="B", unit_scale=True, leave=False, disable=not is_terminal()
+        initial=start, total=total, desc=name, unit="B", unit_scale=True, leave=False, disable=not is_watched()
     ) as bar:
         while True:
             try:

@@ -107,11 +107,11 @@ def train_run(
         stack.enter_context(run.lock())
         stages = Stages(run)
         data = RunData(stages, strict=strict)
-        if until != "ingest" and not stages.is_done("train"):
-            require_weights(config)
         data.ingest()
         if until == "ingest":
             return _ended(run, "audit.json", "table.csv", "splits.csv", "figures")
+        if not stages.is_done("train"):
+            require_weights(config)
         _build(stages, data, is_shown=until == "prepare")
         if until == "prepare":
             return _ended(run, "model.txt")

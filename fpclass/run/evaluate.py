@@ -22,6 +22,7 @@ from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, positive_class, read_classes
 from fpclass.run.subgroups import judge_subgroups
+from fpclass.run.warnings import find_warnings
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
@@ -55,6 +56,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "split_notes": list(prepared.splits.notes),
         "positive_class": config.evaluate.positive_class,
         "calibration": rule.to_json(),
+        "warnings": find_warnings(config, prepared, history, best.epoch),
     }
     for split in (VALIDATION, TEST):
         part = predictions.select(split)
@@ -135,6 +137,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
         f"{run.config.name}: {metrics['data']}",
         *(line for split in (VALIDATION, TEST) if split in metrics for line in _summary(split, metrics[split], name)),
         f"  {_chosen(metrics)}, selected on {metrics['selected_on']}",
+        *(f"  WARNING     {line}" for line in metrics.get("warnings", ())),
         *(f"  {line}" for line in (*metrics["calibration"]["summary"], *metrics["findings"])),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
     ]

@@ -11,11 +11,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.console import is_terminal, say
+from fpclass.console import duration, is_watched, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches
 from fpclass.train.state import Member
+
+SILENT_SECONDS = 20.0
+"""Where there is no bar, a line comes after so long, whether or not there is a new score."""
 
 
 class Log(contextlib.ExitStack):
@@ -46,10 +49,11 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     """A progress bar over the epochs of one training on a terminal, and lines elsewhere."""
 
     def __init__(self, num_epochs: int, done: int):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
-        self._num_epochs = num_epochs
-        self._bar = tqdm(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_terminal())
+        self._num_epochs, self._done = num_epochs, done
+        self._clock, self._silence = Clock(), Clock()
+        self._bar = tqdm(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_watched())
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
@@ -57,15 +61,19 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     def __call__(self, record: dict[str, Any]) -> None:
         """Shows one epoch; `record` as `log_record` gives it."""
         scores = {
-            "loss": record["train_loss"],
-            "selection": record.get("selection_accuracy"),
-            "validation": record.get("validation_accuracy"),
+            "train loss": record["train_loss"],
+            "selection accuracy": record.get("selection_accuracy"),
+            "validation accuracy": record.get("validation_accuracy"),
         }
         text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items() if value is not None)
         self._bar.update()
         self._bar.set_postfix_str(text, refresh=False)
-        if self._bar.disable and "validation_accuracy" in record:
-            say(f"epoch {record['epoch']:>3}/{self._num_epochs}  {text}")
+        if self._bar.disable and ("validation_accuracy" in record or self._silence.seconds() > SILENT_SECONDS):
+            seconds, epoch = self._clock.seconds(), record["epoch"]
+            left = seconds * (self._num_epochs - epoch) / max(epoch - self._done, 1)
+            rest = f", about {duration(left)} left" if epoch < self._num_epochs else ""
+            say(f"epoch {epoch:>3}/{self._num_epochs}  {text}  {duration(seconds)}{rest}")
+            self._silence.restart()
 
 
 class Clock:

@@ -29,6 +29,7 @@ from fpclass.run.evaluate import evaluate
 from fpclass.run.explain import explain
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, check_same_data, describe_model, prepare
+from fpclass.run.warnings import warn_of_data
 
 INGEST, PREPARE, TRAIN, EVALUATE, SUBMIT, EXPLAIN = "ingest", "prepare", "train", "evaluate", "submit", "explain"
 FILE = "stages.json"
@@ -211,6 +212,8 @@ class RunData:
         say(prepared.audit.to_text())
         for note in prepared.splits.notes:
             say(f"split: {note}")
+        for line in warn_of_data(run.config, prepared.table):
+            say(f"WARNING     {line}")
         self._stages.done(INGEST, prepared.table)
 
 

@@ -214,7 +214,8 @@ def _failures(
         trainee, (epoch, step) = trainees[i], (int(epochs[i]), int(records[i]["bad_step"]))
         files = files_of_batch(trainee.prepared.table, trainee.member, epoch, step, engine.batch_size)
         name = f"{trainee.name}: " if trainee.name else ""
-        advice = "lower optim.learning_rate or set optim.gradient_clip_norm, in a new --workdir"
+        lower = trainee.run.config.optim.learning_rate / 10
+        advice = f"try --config.optim.learning_rate={lower:g}, or optim.gradient_clip_norm=1, in a new --workdir"
         failures[i] = f"{name}loss is not finite in epoch {epoch}, step {step + 1} (batch: {files}, …); {advice}"
     return failures
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STUDY = ("fpclass/configs/footprints/baseline.py", "fpclass/configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
+DEFAULT_WORKDIR = "runs/study"
 
 EPILOG = """
 Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
@@ -63,15 +64,20 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import parallel
     from fpclass.experiment.propose import Short, announce, propose_study
+    from fpclass.study.quick import quick_look
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study, plan_study
 
+    if args.quick and (args.seeds or 1) > 1:
+        raise ConfigError("--quick trains by one seed; leave --seeds out")
     parallel.use_all_cores()
     is_first = parallel.join_processes(args)
     folder = pathlib.Path(args.workdir)
+    if args.quick and args.workdir == DEFAULT_WORKDIR:
+        folder = folder.with_name(f"{folder.name}-quick")
     there = Study.open(folder) if args.resume else None
     if there and not args.configs:
-        if args.folds is not None or args.baseline or args.compare_splits:
+        if args.folds is not None or args.baseline or args.compare_splits or args.quick:
             raise ConfigError("--resume without --configs takes all but --seeds from the study; leave the rest out")
         plan = there.changed(overrides, args.seeds)
     else:
@@ -86,6 +92,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
             baseline=args.baseline,
             compare_splits=args.compare_splits,
         )
+        plan = quick_look(plan) if args.quick else plan
     if args.learning_curve is not None:
         plan = with_curves(plan, args.learning_curve)
     return run_study(plan, strict=args.strict, is_first=is_first)
@@ -99,8 +106,11 @@ def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> in
     """
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
+    from fpclass.study.study import describe_plan
     from fpclass.study.trained.conclusions import conclude_once
 
+    if is_first:
+        say(describe_plan(plan))
     with plan.claimed() if is_first else contextlib.nullcontext(), interruptible() as interruption:
         data = study_run.StudyData(plan, strict=strict)
         failures = study_run.train_study(plan, data, interruption)
@@ -167,10 +177,14 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     there = trained_commands.find_study(args.workdir, overrides)
     if args.ensemble or there:
+        from fpclass.study.conclude import conclude
         from fpclass.study.study import Study
+        from fpclass.study.trained.conclusions import judge_what_is_done
         from fpclass.study.trained.ensemble import submit_ensemble
 
-        path = submit_ensemble(there or Study.open(pathlib.Path(args.workdir)))
+        there = there or Study.open(pathlib.Path(args.workdir))
+        judge_what_is_done(there, conclude)
+        path = submit_ensemble(there)
     else:
         from fpclass.run.best import BestModel
         from fpclass.run.decisions.submission import submit
@@ -193,7 +207,9 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     add("--configs", nargs="+", metavar="FILE", help=configs)
     _add_fold_flag(parser)
     add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
-    add_study_workdir_flag(parser, "runs/study")
+    add_study_workdir_flag(parser, DEFAULT_WORKDIR)
+    quick = "a first look: one seed, at most 3 folds, a fifth of the epochs; into a folder of its own"
+    add("--quick", action="store_true", help=quick)
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")
     leak = "train on image-random folds too, and show what the leak inflates"
     add("--compare-splits", action="store_true", help=leak)

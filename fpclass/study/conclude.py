@@ -34,6 +34,7 @@ from fpclass.study.looks import Look, describe_looks, look_at
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.new_images import sharpening_of
 from fpclass.study.out_of_fold import OutOfFold, collect, write_tables
+from fpclass.study.quick import ABOUT
 from fpclass.study.report import StudyReport, StudyRow, sets_markdown, to_frame, to_markdown, to_text
 from fpclass.study.scrutiny.checklist import write_study_checklist
 from fpclass.study.scrutiny.clustered import p_columns, tests_for_reviewers
@@ -122,7 +123,7 @@ def _judge_all(
             name.removesuffix(IMAGE_RANDOM): why for name, why in failures.items() if name.endswith(IMAGE_RANDOM)
         },
         predictions_file=study.predictions_file,
-        looks=describe_looks(looks, look),
+        looks=[*([ABOUT] if study.is_quick else []), *describe_looks(looks, look)],
         test=test,
         referee=referee,
         subgroups=study_subgroups(study, predictions, ensemble, metric, described),

@@ -1,4 +1,4 @@
-"""How long a study will take, before it starts: one batch of each of its networks is timed, the rest is counted.
+"""How long a study will take, before it starts: a batch of its costliest networks is timed, the rest is counted.
 
 Counted are passes over images: a stage that learns costs three forward passes (forward, gradients of what comes in and
 of the weights), a frozen one costs one, a cached one none but for the views that are computed once. Left out are
@@ -25,6 +25,7 @@ from fpclass.experiment import is_trained
 from fpclass.models.network import Network, variable_shapes
 from fpclass.parallel import member_mesh
 from fpclass.run.prepare import Prepared
+from fpclass.study.quick import quick_share
 from fpclass.study.study import Study
 from fpclass.train.finetune import Plan, compute_in, make_plan
 from fpclass.train.inputs.feature_cache import is_cached, num_cached_views
@@ -40,6 +41,10 @@ LITTLE_FLOP = 3e11
 are slow."""
 LONG_SECONDS = 3600.0
 """From here on the longest configs are named."""
+TIMING_SECONDS = 6.0
+"""For so long networks are timed, the costliest first; others are taken to be as fast, by their operations."""
+QUICK_SECONDS = 600.0
+"""From here on `--quick` is mentioned."""
 NUM_NAMED = 3
 
 
@@ -60,6 +65,7 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
     """
     costs: dict[str, Cost] = {}
     shares: dict[str, dict[int, float]] = {}
+    flop: dict[str, float] = {}
     for name in names:
         config = study.configs[name]
         num_members = sum(not member.is_done for member in study.members(name))
@@ -70,7 +76,8 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
             shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
             of_people = config.split.train_share / study.configs[study.baseline].split.train_share
             passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
-            costs[name] = Cost(model, num_members, passes, count_flop(model, config))
+            flop[key] = flop.get(key) or count_flop(model, config)
+            costs[name] = Cost(model, num_members, passes, flop[key])
     if not costs:
         return ""
     num_members = sum(cost.num_members for cost in costs.values())
@@ -79,7 +86,9 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
         return f"estimate: little to compute for {of_what}: compiling, tables and figures take most of the time"
     seconds = time_all(study, costs)
     total = sum(seconds.values())
-    text = f"estimate: about {duration(total)} for {of_what}; a batch of each network was timed, compiling not counted"
+    text = f"estimate: about {duration(total)} here for {of_what}, from a first measurement, compiling not counted"
+    if total > QUICK_SECONDS and not study.is_quick:
+        text += f"\n          --quick: about {duration(total * quick_share(study))}, for a first look"
     if total < LONG_SECONDS or len(seconds) == 1:
         return text
     longest = sorted(seconds, key=lambda name: -seconds[name])[:NUM_NAMED]
@@ -121,15 +130,17 @@ def count_passes(
 
 
 def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Seconds that the members of each config take; every network is timed once."""
+    """Seconds that the members of each config take; every network is timed once, for `TIMING_SECONDS` at all."""
+    keys = {name: network_key(study.configs[name]) for name in costs}
     timed: dict[str, float] = {}
-    seconds = {}
-    for name, cost in costs.items():
-        config = study.configs[name]
-        key = network_key(config)
-        timed[key] = timed.get(key) or time_forward(cost.model, config, cost.flop)
-        seconds[name] = cost.passes * timed[key] / _num_devices()
-    return seconds
+    started, flop = time.perf_counter(), 0.0
+    for name, cost in sorted(costs.items(), key=lambda item: -item[1].passes * item[1].flop):
+        if keys[name] not in timed and time.perf_counter() - started < TIMING_SECONDS:
+            timed[keys[name]] = time_forward(cost.model, study.configs[name], cost.flop)
+            flop += cost.flop
+    speed = flop / sum(timed.values())
+    passes = {name: timed.get(keys[name], cost.flop / speed) for name, cost in costs.items()}
+    return {name: cost.passes * passes[name] / _num_devices() for name, cost in costs.items()}
 
 
 def network_key(config: Config) -> str:

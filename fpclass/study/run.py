@@ -6,25 +6,28 @@ import contextlib
 import dataclasses
 import json
 import math
+import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, is_terminal, say
+from fpclass.console import Interruption, duration, is_watched, say
 from fpclass.data.splits import VALIDATION, Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.parallel import agree, is_first_process, num_processes
 from fpclass.run.folder import Run
+from fpclass.run.log import SILENT_SECONDS, Clock
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions.thresholds import check_cost
 from fpclass.study.estimate import estimate
 from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
-from fpclass.study.study import Study
+from fpclass.study.study import Study, StudyMember
 from fpclass.study.training import train_config
 from fpclass.train.task import require_weights
 
@@ -51,10 +54,11 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
       RunError: the folder cannot be written to.
     """
     trained = trained_configs(study)
-    failures = missing_weights(study, trained)  # known before hours of training, not after
+    failures: Failures = {}
     if not (len(trained) == len(study.configs) and data.is_ingested):
         _check_data(study, data)
         failures |= too_small_shares(study, data.of(study.baseline), trained)
+    failures |= missing_weights(study, trained)  # after a look at the data, and before hours of training
     todo = [name for name in study.configs if name not in trained and name not in failures]
     if todo and is_first_process() and (text := estimate(study, data.of(study.baseline), todo)):
         say(text)
@@ -215,18 +219,19 @@ class StudyData:
 
 
 class Progress:
-    """One line per config on the way, with the time that is left; a bar where somebody watches."""
+    """A line per config, and some within a long one, with a score and the time left; a bar where somebody watches."""
 
     def __init__(self, study: Study):
         self._study = study
+        self._silence = Clock()
         self._left = {name: self._epochs_left(name) for name in study.configs}
         self._seconds, self._epochs = 0.0, 0
 
     def __enter__(self) -> Progress:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         total = sum(self._left.values())
-        self._bar = tqdm(total=total, desc="study", unit="epoch", disable=not (is_terminal() and is_first_process()))
+        self._bar = tqdm(total=total, desc="study", unit="epoch", disable=not (is_watched() and is_first_process()))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -236,6 +241,7 @@ class Progress:
     def timed(self, name: str) -> Iterator[None]:
         """Times a config and says how it went."""
         self._name, self._started, self._added, self._failure = name, time.perf_counter(), 0, ""
+        self._warm, self._scores = (Clock(), 0), ""
         self._bar.set_description_str(name[:24])
         yield
         seconds = time.perf_counter() - self._started
@@ -244,10 +250,21 @@ class Progress:
             self._seconds, self._epochs = self._seconds + seconds, self._epochs + self._added
         self._say(seconds)
 
-    def add(self, num_members: int) -> None:
-        """Counts an epoch of so many members."""
+    def add(self, num_members: int, lines: Sequence[dict[str, Any]]) -> None:
+        """Counts an epoch of so many members, with their lines of the log; says it where nothing was said for long."""
         self._added += num_members
+        if self._added == num_members:  # what came before was compiling, mostly
+            self._warm = Clock(), num_members
         self._bar.update(num_members)
+        scores = [line["validation_accuracy"] for line in lines if line.get("validation_accuracy") is not None]
+        if scores:
+            self._scores = f"validation accuracy {np.mean(scores):.3f} at epoch {lines[0]['epoch']}"
+            self._bar.set_postfix_str(self._scores, refresh=False)
+        if self._bar.disable and is_first_process() and self._silence.seconds() > SILENT_SECONDS:
+            members = self._study.members(self._name)
+            seconds = time.perf_counter() - self._started
+            done = f"{sum(member.is_done for member in members)} of {len(members)} members in {duration(seconds)}"
+            self._write("; ".join(filter(None, (done, self._scores, self._rest()))))
 
     def failed(self, reason: str) -> None:
         """Remembers why the config at hand failed, for its line."""
@@ -256,24 +273,46 @@ class Progress:
     def _say(self, seconds: float) -> None:
         if not is_first_process():
             return
-        names = list(self._study.configs)
-        width = max(map(len, names))
-        head = f"[{names.index(self._name) + 1:>{len(str(len(names)))}}/{len(names)}] {self._name:<{width}}"
         if self._failure:
-            self._bar.write(f"{head}  FAILED: {self._failure}")
+            self._write(f"FAILED: {self._failure}")
             return
         members = self._study.members(self._name)
         if not all(member.is_done for member in members):  # interrupted
             return
         if not self._added:
-            self._bar.write(f"{head}  {len(members)} members were there")
+            self._write(f"{len(members)} members were there")
             return
-        left = sum(self._left.values()) * self._seconds / max(self._epochs, 1)
-        rest = f"; about {duration(left)} left" if left else ""
-        self._bar.write(f"{head}  {len(members)} members in {duration(seconds)}{rest}")
+        scores = [accuracy_of(member) for member in members]
+        said = f"{len(members)} members in {duration(seconds)}; validation accuracy {np.mean(scores):.3f}"
+        self._write("; ".join(filter(None, (said, self._rest()))))
+
+    def _write(self, text: str) -> None:
+        """Says something of the config at hand."""
+        names = list(self._study.configs)
+        width = max(map(len, names))
+        number = f"{names.index(self._name) + 1:>{len(str(len(names)))}}/{len(names)}"
+        self._bar.write(f"[{number}] {self._name:<{width}}  {text}")
+        sys.stdout.flush()
+        self._silence.restart()
+
+    def _rest(self) -> str:
+        """How long it will take, from the configs that are trained and the one at hand; "" while nothing is known."""
+        seconds, epochs, left = self._seconds, self._epochs, sum(self._left.values())
+        if self._left[self._name]:  # under way
+            clock, first = self._warm
+            seconds, epochs, left = seconds + clock.seconds(), epochs + self._added - first, left - self._added
+        return f"about {duration(left * seconds / epochs)} left" if left > 0 and epochs else ""
 
     def _epochs_left(self, name: str) -> int:
         return sum(self._study.configs[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
+
+
+def accuracy_of(member: StudyMember) -> float:
+    """The share of a trained member's validation images that it is right about."""
+    frame = member.read_logits("predictions.csv")
+    frame = frame[frame["split"] == VALIDATION]
+    logits = frame[[column for column in frame.columns if column.startswith("logit_")]].to_numpy(np.float64)
+    return float(np.mean(logits.argmax(1) == frame["label"].to_numpy(np.int64)))
 
 
 def _reason(error: Exception) -> str:

@@ -86,6 +86,7 @@ class Study:
 
     Attributes:
       num_folds: 0: one split, that of the data set, or else one hold-out.
+      is_quick: whether its trainings were cut short for a first look, by `quick.quick_look`.
     """
 
     folder: pathlib.Path
@@ -93,6 +94,7 @@ class Study:
     num_folds: int
     num_seeds: int
     baseline: str
+    is_quick: bool = False
     _members: dict[str, list[StudyMember]] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -148,6 +150,7 @@ class Study:
             "folds": self.num_folds,
             "seeds": self.num_seeds,
             "baseline": self.baseline,
+            "quick": self.is_quick,
             "configs": {name: config.to_dict() for name, config in self.configs.items()},
         }
 
@@ -172,7 +175,8 @@ class Study:
                 f"{path}: folds {values['folds']}, seeds {values['seeds']} and baseline {values['baseline']!r} make no "
                 "study; it was changed or damaged"
             )
-        return cls(folder, by_name, values["folds"], values["seeds"], values["baseline"])
+        is_quick = values.get("quick") is True
+        return cls(folder, by_name, values["folds"], values["seeds"], values["baseline"], is_quick)
 
     def changed(self, overrides: Sequence[str], num_seeds: int | None = None) -> Study:
         """The same study with what may still be chosen after training, and perhaps more seeds."""
@@ -254,6 +258,7 @@ def plan_study(
     by_name: dict[str, Config] = {}
     named = find_configs([pattern for pattern in patterns if not glob.has_magic(pattern)])
     skipped: list[str] = []
+    is_looked_at = False
     found = find_configs(patterns)
     for file, config in zip(found, experiment.load_configs(found, overrides), strict=True):
         check_network(config)
@@ -263,6 +268,9 @@ def plan_study(
             )
         if not config.name or set(config.name) & set('/\\:*?"<>|@') or config.name.startswith("."):
             raise ConfigError(f"{file}: config.name is {config.name!r}: it must be fit for the name of a folder")
+        if config.model.weights and config.data.root and not (is_looked_at or (folder / "study.json").is_file()):
+            load_table(config.data, progress)  # what is wrong with the data is said before weights are fetched
+            is_looked_at = True
         if file not in named and _lacks_weights(config, folder):
             skipped.append(config.name)
             continue
@@ -331,6 +339,14 @@ def default_folds(config: Config) -> int:
     """
     table = load_table(config.data, progress)
     return 0 if (table.rows["split"] == VALIDATION).any() else DEFAULT_FOLDS
+
+
+def describe_plan(study: Study) -> str:
+    """A line about how much there is to train."""
+    folds = f"{study.num_folds} folds" if study.num_folds else "one split"
+    seeds = f"{study.num_seeds} seed{'s' * (study.num_seeds > 1)}"
+    num_members = len(study.configs) * study.num_splits * study.num_seeds
+    return f"study: {len(study.configs)} configs x {folds} x {seeds} = {num_members} trainings, into {study.folder}"
 
 
 def find_configs(patterns: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import math
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ from fpclass.study.study import Study, StudyMember
 from fpclass.train.engine import epochs_passed
 from fpclass.train.placement import Placement, place_members, rounds_of
 
-OnEpoch = Callable[[int], None]
-"""Called after every epoch with the number of members that trained in it."""
+OnEpoch = Callable[[int, Sequence[dict[str, Any]]], None]
+"""Called after every epoch with the number of members that trained in it, and their lines of the log."""
 
 
 def train_config(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
@@ -110,14 +111,19 @@ def _train_round(
     unfinished.begin([trainee.name for trainee in trainees])
     try:
         trained = train_together(
-            trainees, placement, config, unfinished.checkpoint, interruption, on_epoch=lambda _: on_epoch(len(trainees))
+            trainees,
+            placement,
+            config,
+            unfinished.checkpoint,
+            interruption,
+            on_epoch=lambda lines: on_epoch(len(trainees), lines),
         )
     except LossError as error:
         unfinished.end()
         return [str(error)] * len(trainees)
     if not trained.is_finished:
         return None
-    on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(trained.state)))
+    on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(trained.state)), ())
     _finish(placement, trainees, trained)
     unfinished.end()
     return list(trained.failures.values())

@@ -61,7 +61,7 @@ def test_a_study_says_how_long_it_will_take(blobs, tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "time_forward", lambda *_: timed.append(1) or MINUTE)
     text = estimates.estimate(study, prepared, names)
     assert len(timed) == 1, "both have the same network"
-    said = re.match(r"estimate: about ([\d.]+) days for 12 trainings of 2 configs", text)
+    said = re.match(r"estimate: about ([\d.]+) days here for 12 trainings of 2 configs", text)
     num_train, num_judged = (len(prepared.splits.rows(role)) for role in ("train", "validation"))
     expected = 6 * sum(num_train * epochs * 3 + num_judged * (1 + epochs / 2) for epochs in (4, 40)) / 1440
     assert said
@@ -70,7 +70,7 @@ def test_a_study_says_how_long_it_will_take(blobs, tmp_path, monkeypatch):
     assert estimates.estimate(study, prepared, []) == ""
     # A quarter, a half and three quarters of the people are 1.5 times as many images again.
     text = estimates.estimate(study := with_curves(study, []), prepared, list(study.configs)[2:])
-    said = re.match(r"estimate: about ([\d.]+) days for 18 trainings of 3 configs", text)
+    said = re.match(r"estimate: about ([\d.]+) days here for 18 trainings of 3 configs", text)
     assert said, text
     assert float(said[1]) == pytest.approx(6 * (1.5 * num_train * 4 * 3 + 3 * num_judged * 3) / 1440, abs=0.06)
 

@@ -270,7 +270,7 @@ def _load_own(data: Any, _: Progress | None) -> Table:
 
 
 def _load_synthetic(data: Any, progress: Progress | None) -> Table:
-    """The embedded footprints, drawn into the user cache unless they are there; never into a folder of the user's."""
+    """The embedded footprints, drawn into the user cache unless they are there: never into a folder of the user's."""
     from fpclass.data.synthetic.dataset import draw_dataset
 
     num_images, image_size, seed = data.synthetic.num_images, data.synthetic.image_size, data.synthetic.seed

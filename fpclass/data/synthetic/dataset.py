@@ -151,7 +151,7 @@ def _is_drawn(root: pathlib.Path, parameters: dict[str, Any]) -> bool:
     except OSError as error:
         raise DataError(f"{root}: cannot be read: {error.strerror or error}; choose another folder") from error
     if not isinstance(existing, dict) or existing.get("drawn_by") != parameters["drawn_by"]:
-        raise DataError(f"{root}: holds something other than a synthetic data set; choose another folder or empty it")
+        raise DataError(f"{root}: holds something other than a synthetic data set; give a new folder")
     for key, value in parameters.items():
         if existing.get(key) != value:
             raise DataError(

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 
 from fpclass import files
-from fpclass.console import program
+from fpclass.console import program, say
+from fpclass.errors import RunError
 from fpclass.study.study import Study
 
 SAID, HEAD = "study.txt", "What the study said at its end. It is of these settings and members:"
@@ -35,6 +36,30 @@ def conclude_once(study: Study, failures: dict[str, str], *steps: Callable[[Stud
     said = "\n".join(step(study, failures) for step in steps)
     files.write_text(text, f"{head}\n{said}")
     return said
+
+
+def judge_what_is_done(study: Study, conclude: Callable[[Study, dict[str, str]], str]) -> None:
+    """Judges the configs of a stopped study all of whose members are trained, unless they were, and says which.
+
+    Raises:
+      RunError: there is no such config.
+    """
+    reasons = untrained(study)
+    done = [name for name in study.configs if name not in reasons]
+    if not reasons:
+        return
+    if not set(done) & set(study.names):
+        raise RunError(f"{study.folder}: no config is trained whole yet: {next(iter(reasons.values()))}")
+    num_members = sum(len(study.members(name)) for name in done)
+    of_all = sum(len(study.members(name)) for name in study.configs)
+    say(
+        f"a stopped study: by {len(done)} of its {len(study.configs)} configs, those that are trained whole, "
+        f"{num_members} of {of_all} trainings; `{program()} study --resume` goes on with the others"
+    )
+    written = study.path("ensemble.json")
+    last = max(m.run.path("predictions.csv").stat().st_mtime for name in done for m in study.members(name))
+    if not written.is_file() or written.stat().st_mtime < last:
+        conclude(study, reasons)
 
 
 def untrained(study: Study) -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""What a run should be told: a line for each thing that probably makes it worse than it need be, and what to do.
+
+Thresholds are set so that a healthy run hears nothing. `warn_of_data` knows the images and the config, before training;
+`warn_of_training` the log and the scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fpclass.config import Config
+from fpclass.data.decode import open_picture
+from fpclass.data.splits import SELECTION, VALIDATION
+from fpclass.data.table import Table
+from fpclass.errors import DecodeError
+from fpclass.experiment import needs_selection
+from fpclass.models.pretrained.source import resolve
+from fpclass.run.prepare import Prepared
+
+NUM_LOOKED_AT = 15
+"""Files that are opened to see whether they are coloured."""
+COLOUR = 16.0
+"""Levels of 255 by which the channels of a coloured picture's pixels differ, on average."""
+SHRUNK, BLOWN_UP = 0.8, 2.0
+"""Of the side that the weights were trained at, or that the files have."""
+BY_HEART, BEHIND = 0.995, 0.05
+"""Training accuracy, and the difference to validation accuracy, from which images are learnt by heart."""
+EXPLODED = 5.0
+"""Times the loss of guessing that the training loss of an early epoch may not reach."""
+EARLY_EPOCHS = 3
+MUCH_WORSE = 1.5
+"""Times the loss of another epoch of nearly the same accuracy."""
+
+
+def find_warnings(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:
+    """All warnings about a trained run, a line each; `epoch` is the one that was kept."""
+    return warn_of_data(config, prepared.table) + warn_of_training(config, prepared, history, epoch)
+
+
+def warn_of_data(config: Config, table: Table) -> list[str]:
+    """Warnings about how images are read."""
+    return [line for line in (_read_as_grey(config, table), *_sizes(config, table)) if line]
+
+
+def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:
+    """Warnings about how a training went."""
+    labels = prepared.table.labels[prepared.splits.rows(VALIDATION)]
+    kept = next((record for record in history if record["epoch"] == epoch), {})
+    chosen_on = SELECTION if config.split.selection == "inner" else VALIDATION
+    found = [
+        _worse_than_chance(kept, guessing_loss(labels)),
+        _learnt_by_heart(kept, history),
+        _exploded(config, history, prepared.table.num_classes),
+        _kept_a_worse_loss(config, history, kept, chosen_on, len(prepared.splits.rows(chosen_on))),
+    ]
+    return [line for line in found if line]
+
+
+def guessing_loss(labels: np.ndarray) -> float:
+    """The cross-entropy of who knows only how often each class comes: the entropy of the labels [N]."""
+    shares = np.bincount(labels)[np.bincount(labels) > 0] / len(labels)
+    return float(-np.sum(shares * np.log(shares)))
+
+
+def _read_as_grey(config: Config, table: Table) -> str:
+    if config.data.channels != 1:
+        return ""
+    rows = np.flatnonzero(table.usable_mask)
+    rows = rows[np.linspace(0, len(rows) - 1, min(NUM_LOOKED_AT, len(rows))).astype(int)]
+    are_coloured = [_is_coloured(table, row) for row in rows]
+    if sum(are_coloured) * 2 <= len(rows):
+        return ""
+    return (
+        f"{sum(are_coloured)} of {len(rows)} images looked at are coloured, and data.channels=1 reads them as grey: "
+        "--config.data.channels=3, if colour may tell the classes"
+    )
+
+
+def _is_coloured(table: Table, row: int) -> bool:
+    try:
+        picture, _ = open_picture(table.read(row))
+    except (OSError, DecodeError):  # changed since it was decoded
+        return False
+    if picture.mode != "RGB":
+        return False
+    pixels = np.asarray(picture.resize((64, 64)), np.float64)
+    return float(np.ptp(pixels, axis=2).mean()) > COLOUR
+
+
+def _sizes(config: Config, table: Table) -> list[str]:
+    """Images that are read much smaller than the weights could use, or larger than they or the files are."""
+    usable, (height, width) = table.rows[table.usable_mask], config.data.image_size
+    side, there = min(height, width), float(usable[["width", "height"]].min(axis=1).median())
+    found = []
+    if config.model.weights:
+        own = min(resolve(config.model.weights)[0].image_size)
+        trained_at = f"{config.model.weights} was trained at {own}"
+        better = min(own, int(there))
+        if side < SHRUNK * better:
+            found.append(
+                f"images are read at {height} x {width}, the files have {there:.0f} pixels at their shorter side, and "
+                f"{trained_at}: --config.data.image_size={better} is mostly better"
+            )
+        elif side > BLOWN_UP * own:
+            found.append(f"images are read at {height} x {width}, and {trained_at}: smaller is faster, mostly as good")
+    if side > BLOWN_UP * there:
+        found.append(
+            f"images are blown up from {there:.0f} pixels at their shorter side (median) to {height} x {width}: "
+            "that costs time and adds nothing; lower data.image_size"
+        )
+    return found
+
+
+def _worse_than_chance(kept: dict[str, Any], chance: float) -> str:
+    loss = kept.get("validation_loss")
+    if loss is None or loss <= chance:
+        return ""
+    return (
+        f"validation loss {loss:.2f} is worse than that of guessing by the classes' shares, {chance:.2f}: its "
+        "probabilities are too sure; choose the epoch by loss (train.early_stopping=restore_best, "
+        "train.selection_metric=loss), or lower optim.learning_rate"
+    )
+
+
+def _learnt_by_heart(kept: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
+    best = max((record.get("train_accuracy") or 0.0 for record in history), default=0.0)
+    accuracy = kept.get("validation_accuracy")
+    if accuracy is None or best < BY_HEART or best - accuracy < BEHIND:
+        return ""
+    return (
+        f"training accuracy {best:.3f}, validation accuracy {accuracy:.3f}: the training images are learnt by heart; "
+        "augment more (augment.*), freeze more, raise model.dropout_rate or optim.weight_decay, or train more images"
+    )
+
+
+def _exploded(config: Config, history: Sequence[dict[str, Any]], num_classes: int) -> str:
+    if config.model.dense_l2:  # the training loss holds the penalty
+        return ""
+    losses = [record.get("train_loss") for record in history[:EARLY_EPOCHS]]
+    worst = max((math.inf if loss is None else loss for loss in losses), default=0.0)
+    if worst <= EXPLODED * math.log(num_classes):
+        return ""
+    return (
+        f"the training loss rose to {worst:.3g} in the first epochs, where guessing has {math.log(num_classes):.2f}: "
+        f"the learning rate is too high; try --config.optim.learning_rate={config.optim.learning_rate / 10:g}"
+    )
+
+
+def _kept_a_worse_loss(
+    config: Config, history: Sequence[dict[str, Any]], kept: dict[str, Any], role: str, num_images: int
+) -> str:
+    """An epoch that was chosen by accuracy, where one of an accuracy within a standard error has a far better loss."""
+    accuracy, loss = kept.get(f"{role}_accuracy"), kept.get(f"{role}_loss")
+    is_by_accuracy = needs_selection(config) and config.train.selection_metric == "accuracy"
+    if not is_by_accuracy or not num_images or accuracy is None or loss is None:
+        return ""
+    near = math.sqrt(max(accuracy * (1 - accuracy), 1 / num_images) / num_images)
+    rivals = [
+        record
+        for record in history
+        if (record.get(f"{role}_accuracy") or 0.0) >= accuracy - near and record.get(f"{role}_loss") is not None
+    ]
+    best = min(rivals, key=lambda record: record[f"{role}_loss"], default=kept)
+    if loss < MUCH_WORSE * best[f"{role}_loss"]:
+        return ""
+    return (
+        f"epoch {kept['epoch']} was kept for its {role} accuracy {accuracy:.3f}, with loss {loss:.2f}; epoch "
+        f"{best['epoch']} had loss {best[f'{role}_loss']:.2f} at {best[f'{role}_accuracy']:.3f}: "
+        "--config.train.selection_metric=loss keeps that one"
+    )
