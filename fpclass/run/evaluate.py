@@ -123,7 +123,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
         "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",
-        "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the worst errors, the data",
+        "figures": "confusion matrix, ROC, learning curves, Grad-CAM of the highest losses, the data",
         "checkpoints": "best and last weights",
     }
     lines = [
