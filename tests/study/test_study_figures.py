@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -8,7 +6,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.probabilities.reliability import calibration_report
-from fpclass.study.figures import reliability_diagram, risk_coverage_curve, study_figure
+from fpclass.study.figures import reliability_diagram, risk_coverage_curve
 
 pytestmark = pytest.mark.figures
 
@@ -39,24 +37,6 @@ def test_nothing_is_clipped_and_every_figure_carries_its_note(num_classes, num_r
         assert box.x1 < width + 0.02
         assert box.y1 < height + 0.02
         assert any(" ".join(text.split()) == NOTE for text in texts(figure))
-
-
-def test_a_study_of_one_config_has_no_panel_of_differences():
-    def rows(count):
-        mean = Interval(0.8, 0.7, 0.9)
-        score = SimpleNamespace(mean=mean)
-        compared = SimpleNamespace(difference=Interval(0.1, 0.0, 0.2), verdict="better")
-        return [
-            SimpleNamespace(name=f"config {i}", score=score, members=np.array([[0.7, 0.9]]), is_baseline=i == 0,
-                            comparison=compared if i else None)
-            for i in range(count)
-        ]  # fmt: skip
-
-    for count, panels in ((1, 1), (2, 2)):
-        figure = study_figure(rows(count), "accuracy", confidence=0.95, margin=0.02, note=NOTE)
-        figure.draw_without_rendering()
-        assert len(figure.axes) == panels
-        assert figure.axes[0].get_xlabel() == "accuracy"
 
 
 @pytest.mark.parametrize(("num_classes", "left"), [(2, 0.5), (4, 0.0)])
