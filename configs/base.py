@@ -161,7 +161,7 @@ def get_config() -> ConfigDict:
     train.early_stopping = "none"             # none (keep the last epoch) | restore_best | patience (stop, restore)
     train.patience = 5                        # patience: evaluations without improvement before it stops
     train.eval_every_epochs = 5               # evaluated after epoch 1, every so many, and the last
-    train.selection_metric = "accuracy"       # accuracy | loss | macro_f1: what "best" means
+    train.selection_metric = "accuracy"       # accuracy | loss | macro_f1: what "best" means; of equals the lower loss
     train.ema_decay = 0.0                     # moving average of the weights, evaluated and kept, per step; 0: off
     train.accumulate = 1                      # parts of a batch that go through the network one after the other
     train.remat = False                       # backbones: compute activations again instead of keeping them

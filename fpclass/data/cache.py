@@ -1,8 +1,8 @@
-"""Decoded sets on disk, found by the content of the files they were decoded from.
+"""Sets of decoded images, or of their features, on disk: found by the content of what they were made from.
 
 A cached set is one file: the images and their facts as two `.npy` records, then the CRC-32 of both. It is an
 acceleration and nothing else: what cannot be read, or is damaged, counts as absent, and what cannot be written is left.
-Only a set that is larger than the memory set aside for it has to be written: it is used from this file.
+Only decoded images that are larger than the memory set aside for them have to be written: they are used from this file.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
+from fpclass.console import say
 from fpclass.errors import RunError
 from fpclass.files import replacing, sweep
 
 LIMIT_BYTES = 4 * 2**30
-"""Size of all cached sets together above which those not used for longest are removed; the newest always stays."""
+"""Size of all sets of a folder above which those not used for longest are removed; what was used last always stays."""
 
-Images: TypeAlias = UInt8[np.ndarray, "N H W C"]
-Facts: TypeAlias = list[dict[str, Any]]
+Images: TypeAlias = UInt8[np.ndarray, "N ..."]
+Facts: TypeAlias = list[Any]
 
-_PREFIX, _SUFFIX = "decoded-", ".cache"
+_PREFIX, _SUFFIX = "set-", ".cache"
 _STALE_SECONDS = 3600.0
 """A temporary file this old, of a process that is not there, was left by a kill. It may be of another machine's."""
 
 
 class StoredImages:
-    """Images [N, H, W, C], uint8, in a file, indexed by row like an array; any thread may read and write.
+    """Images [N, H, W, C] or other rows, uint8, in a file, indexed by row like an array; any thread may read and write.
 
     They have an array's shape, dtype, nbytes and len, but are not in memory and should be read a batch at a time. What
     tells them from an array, without asking for the type, is `getattr(images, "is_resident", True)`.
@@ -67,7 +68,7 @@ class StoredImages:
         """Size of all images."""
         return len(self) * self._image_bytes
 
-    def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "*n H W C"]:
+    def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "n ..."]:
         """Reads images; `rows` is all that NumPy takes as an index of the first axis."""
         rows = np.asarray(self._every_row[rows])
         images = np.empty((rows.size, *self.shape[1:]), np.uint8)
@@ -75,7 +76,7 @@ class StoredImages:
             self._read(image.data, self._place(row))
         return images.reshape(*rows.shape, *self.shape[1:])
 
-    def __setitem__(self, row: int, image: UInt8[np.ndarray, "H W C"]) -> None:
+    def __setitem__(self, row: int, image: UInt8[np.ndarray, "h ..."]) -> None:
         with self._lock:
             self._file.seek(self._place(row))
             if self._file.write(image.tobytes()) != self._image_bytes:
@@ -106,7 +107,7 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
     Args:
       folder: of the cache; need not exist.
       settings: everything but the files that the arrays depend on, the shape of an image among it.
-      contents: per row, in order, the digest of its bytes, or why it has none.
+      contents: per row, in order, what it was made from: the digest of a file's bytes, or why it has none.
     """
     sweep(folder, _STALE_SECONDS)
     kept = _load(_path(folder, settings, contents))
@@ -116,14 +117,18 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
     return kept
 
 
-def save(folder: Path, settings: str, contents: list[str], images: Images, facts: Facts) -> None:
-    """Writes a set under a temporary name, then renames it; does nothing where the folder or the disk forbids it."""
+def save(folder: Path, settings: str, contents: list[str], images: Images, facts: Facts, num_together: int = 1) -> None:
+    """Writes a set under a temporary name, then renames it; does nothing where the folder or the disk forbids it.
+
+    Args:
+      num_together: how many sets are used together, of which none may go because another one comes.
+    """
     path = _path(folder, settings, contents)
     with contextlib.suppress(RunError), replacing(path) as temporary, temporary.open("wb+") as file:
         np.save(file, images)
         _finish(file, facts)
     with contextlib.suppress(OSError):
-        _remove_oldest(folder)
+        _remove_oldest(folder, num_together)
 
 
 def store(
@@ -198,6 +203,8 @@ def _load(path: Path) -> tuple[StoredImages, Facts] | None:
         with path.open("rb") as file:
             num_bytes = file.seek(0, os.SEEK_END) - 4
             if _checksum(file, num_bytes) != file.read():
+                say(f"{path} is damaged: it is made again")
+                path.unlink()
                 return None
             images = _open_images(path)
             file.seek(images.end)
@@ -231,9 +238,9 @@ def _newest_first(folder: Path, prefix: str) -> list[Path]:
     return [path for _, path in sorted(used, reverse=True)]
 
 
-def _remove_oldest(folder: Path) -> None:
+def _remove_oldest(folder: Path, num_kept: int = 1) -> None:
     total = 0
     for position, path in enumerate(_newest_first(folder, _PREFIX)):
         total += path.stat().st_size
-        if position > 0 and total > LIMIT_BYTES:
+        if position >= num_kept and total > LIMIT_BYTES:
             path.unlink(missing_ok=True)

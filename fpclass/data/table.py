@@ -93,6 +93,7 @@ class Table:
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
       findings: what reading the source showed, for the audit.
       listed_in: the file that lists the images; None where folders do.
+      is_stretched: decoding has not kept the shape of the pictures: figures show them in that of their files.
     """
 
     rows: Any  # a data frame; to pandas' own annotations nearly every expression may be anything
@@ -107,6 +108,7 @@ class Table:
     originals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     listed_in: Path | None = None
+    is_stretched: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,6 +144,10 @@ class Table:
     def to_predict_mask(self) -> np.ndarray:
         """Rows whose class is to be predicted, in quarantine or not, bool [N]."""
         return self.labels == UNLABELLED
+
+    def shapes(self, rows: Any = slice(None)) -> np.ndarray | None:
+        """(height, width) in pixels in which to show audited images, int64 [n, 2]; None: as they were decoded."""
+        return self.rows[["height", "width"]].to_numpy(np.int64)[rows].clip(1) if self.is_stretched else None
 
     def with_columns(self, **columns: Any) -> Table:
         """A copy of the table with these columns added or replaced."""

@@ -141,9 +141,7 @@ def _look_at_labels(
     labels = table.labels[judgement.rows]
     accuracy = judgement.accuracy(labels, Bootstrap(config.evaluate.num_resamples, config.evaluate.confidence))
     baseline = float(np.bincount(labels).max() / len(labels))
-    advice = "give the predictions of a study (--predictions)"
-    if judgement.is_quick and not (features and features.is_pretrained):
-        advice += " or a pretrained network (--config.model.weights)"
+    advice = better_predictions(judgement, features is not None and features.is_pretrained)
     verdict = ""
     if accuracy.low is not None and accuracy.low <= baseline:
         verdict = f"That cannot be told from guessing: the suspicions are worth nothing; {advice}."
@@ -151,6 +149,14 @@ def _look_at_labels(
         verdict = f"That is weak: most of the suspected labels will turn out to be right; better, {advice}."
     errors = find_label_errors(labels, judgement.probabilities)
     return Labels(judgement, accuracy, baseline, verdict, errors)
+
+
+def better_predictions(judgement: Judgement, is_pretrained: bool) -> str:
+    """What would find more of the wrong labels than the predictions at hand."""
+    if not judgement.is_quick:
+        return "give those of a better model (--predictions)"
+    advice = "give the predictions of a study (--predictions)"
+    return advice if is_pretrained else f"{advice} or a pretrained network (--config.model.weights)"
 
 
 def label_frame(exploration: Exploration) -> pd.DataFrame:

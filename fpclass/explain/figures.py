@@ -14,7 +14,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fpclass.explain.feature_maps import MAX_CHANNELS, FeatureMaps
-from fpclass.report.style import GREY, HEAT_COLOURS, Images, cell_size, hide_ticks, new_figure, show_image, styled, wrap
+from fpclass.report.style import (
+    GREY,
+    HEAT_COLOURS,
+    RIGHT,
+    WRONG,
+    Images,
+    Shapes,
+    cell_size,
+    hide_ticks,
+    new_figure,
+    show_image,
+    styled,
+    wrap,
+)
 
 TITLE = "What the stages of the network make of an image (feature maps)"
 CAPTION = (
@@ -25,20 +38,38 @@ CAPTION = (
 
 
 @styled
-def grad_cam_grid(images: Images, maps: Float[np.ndarray, "n mh mw"], titles: Sequence[str], note: str = "") -> Figure:
-    """Each image beside itself under its map, in [0, 1] and of any height and width; a title above each pair."""
-    width, height = cell_size(images, 1.9)
+def grad_cam_grid(
+    images: Images,
+    maps: Float[np.ndarray, "n mh mw"],
+    titles: Sequence[str],
+    is_right: Sequence[bool],
+    note: str = "",
+    shapes: Shapes | None = None,
+) -> Figure:
+    """The images with the highest loss, each beside itself under its map, with a title above.
+
+    Args:
+      maps: in [0, 1] and of any height and width.
+      is_right: whether each is predicted right; the highest loss may be that of one that is.
+      shapes: (height, width) of each image in its file, in which it is shown; None: as the arrays are.
+    """
+    width, height = cell_size(images, 1.9, shapes)
     num_columns = max(1, min(len(images), 3))
     num_rows = max(1, math.ceil(len(images) / num_columns))
     size = (max(5.2, num_columns * (2 * width + 0.4) + 0.9), max(2.6, num_rows * (height + 0.6) + 0.8))
-    figure = new_figure(*size, "Where the network looked (Grad-CAM)", note)
+    num_right = sum(map(bool, is_right))
+    how_many = f"{len(images) - num_right} predicted wrong" + (f", {num_right} right" if num_right else "")
+    title = f"Where the network looked (Grad-CAM) in the images with the highest loss: {how_many}"
+    figure = new_figure(*size, title, note)
     grid, side = figure.subfigures(1, 2, squeeze=False, width_ratios=(size[0] - 0.8, 0.8))[0]
     pairs = grid.subfigures(num_rows, num_columns, squeeze=False).ravel()
-    for pair, image, heat, title in zip(pairs, images, maps, titles, strict=False):
-        pair.suptitle(wrap(title, int(2 * width * 13)), fontsize=9)
-        plain, overlaid = pair.subplots(1, 2)
-        show_image(plain, image)
-        show_image(overlaid, overlay(image, heat))
+    for i, (pair, image, heat) in enumerate(zip(pairs, images, maps, strict=False)):
+        shape = None if shapes is None else shapes[i]
+        lines = [wrap(line, int(2 * width * 13)) for line in titles[i].split("\n")]
+        pair.suptitle("\n".join(lines), fontsize=9, color=RIGHT if is_right[i] else WRONG)
+        plain, overlaid = pair.subplots(1, 2, subplot_kw={"anchor": "N"})
+        show_image(plain, image, shape)
+        show_image(overlaid, overlay(image, heat), shape)
     scale = ScalarMappable(cmap=HEAT_COLOURS)
     bar_height = min(2.4, 0.7 * size[1]) / size[1]
     figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label="Grad-CAM (scaled)")
@@ -61,13 +92,18 @@ def resize_map(heat: Float[np.ndarray, "mh mw"], image_size: tuple[int, int]) ->
 
 @styled
 def feature_map_rows(
-    image: UInt8[np.ndarray, "h w c"], stages: Sequence[FeatureMaps], num_stages: int, title: str, note: str = ""
+    image: UInt8[np.ndarray, "h w c"],
+    stages: Sequence[FeatureMaps],
+    num_stages: int,
+    title: str,
+    note: str = "",
+    shapes: Shapes | None = None,
 ) -> Figure:
     """The image at the left, and a row of channels for each stage, from the first stage to the last.
 
     At least one stage, taken from `num_stages`. How channels were chosen and are scaled is part of the small print.
     """
-    width, height = cell_size(image[None], 0.75)
+    width, height = cell_size(image[None], 0.75, shapes)
     num_columns = max(1, *(len(stage.channels) for stage in stages))
     left, right = 2.4, num_columns * width + 1.9
     size = (max(left + right, 7.5), max(3.4, len(stages) * (height + 0.2) + 1.3))
@@ -76,7 +112,7 @@ def feature_map_rows(
     figure = new_figure(*size, TITLE, " ".join((*skipped, CAPTION, note)))
     whole, rows = figure.subfigures(1, 2, squeeze=False, width_ratios=(left, size[0] - left))[0]
     panel = whole.subplots()
-    show_image(panel, image)
+    show_image(panel, image, None if shapes is None else shapes[0])
     panel.set_title("\n".join(wrap(line, 30) for line in title.split("\n")), fontsize=9)
     for axes, stage in zip(rows.subplots(len(stages), 1, squeeze=False)[:, 0], stages, strict=True):
         _row(axes, stage, num_columns, height / width)

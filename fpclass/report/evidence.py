@@ -32,7 +32,7 @@ def tippett_plot(reports: Mapping[str, Any], hypotheses: tuple[str, str], note: 
             axes.axvline(bounds[bound], color=GREY, linewidth=1, linestyle=":")
         misleading = [f"{report['misleading'][key]['value']:.1%} of {key.upper()}" for key in ("h1", "h2")]
         axes.set_title(f"{UNITS[unit]}\nmisleading: {', '.join(misleading)}", loc="left", color=GREY)
-        axes.set_xlabel("log10 likelihood ratio (dotted: what so many people support)")
+        axes.set_xlabel("log10 likelihood ratio (dotted: the most that so many support)")
         axes.set_ylim(-0.01, 1.01)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid()

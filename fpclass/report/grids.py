@@ -1,6 +1,7 @@
 """Grids of images: of the classes, of predictions and errors, of augmented copies; and original classes compared.
 
 Every figure takes a `note`, small print at its foot. Labels are class indices; images of negative ones are left out.
+`shapes` has the (height, width) of each image in its file, in which it is shown; None: as the arrays are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from fpclass.report.style import (
     GREY,
     HEAT_COLOURS,
     MAX_CLASS_ROWS,
+    RIGHT,
+    WRONG,
     Images,
+    Shapes,
     cell_size,
     hide_ticks,
     name_image,
@@ -32,9 +36,6 @@ from fpclass.report.style import (
     wrap,
 )
 from fpclass.stats.metrics import Labels
-
-RIGHT, WRONG = "#007A3D", "#C1121F"
-"""Green and red of text on white; a wrong one also says what it is."""
 
 
 @styled
@@ -77,25 +78,33 @@ def mean_image(images: Any, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "h
 
 @styled
 def sample_grid(
-    images: Images, labels: Labels, class_names: Sequence[str], filenames: Sequence[str], seed: int = 0, note: str = ""
+    images: Images,
+    labels: Labels,
+    class_names: Sequence[str],
+    filenames: Sequence[str],
+    seed: int = 0,
+    note: str = "",
+    shapes: Shapes | None = None,
 ) -> Figure:
     """Up to eight randomly drawn images of each class, one class a row, with the names of their files."""
     num_rows = min(len(class_names), MAX_CLASS_ROWS)
     num_columns = np.bincount(labels[labels >= 0], minlength=1).max().clip(1, 8)
-    width, height = cell_size(images, 1.15)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for k in range(num_rows):
+        members = np.flatnonzero(labels == k)
+        drawn.append(np.sort(rng.choice(members, min(num_columns, len(members)), replace=False)))
+    width, height = cell_size(images, 1.15, None if shapes is None else shapes[np.concatenate(drawn)])
     title = "Images drawn at random from each class"
     if num_rows < len(class_names):
         title += f" (the first {num_rows} of {len(class_names)})"
     figure = new_figure(num_columns * (width + 0.06) + 1.2, num_rows * (height + 0.24) + 0.7, title, note)
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
-    rng = np.random.default_rng(seed)
-    for k, row in enumerate(axes):
-        members = np.flatnonzero(labels == k)
-        chosen = np.sort(rng.choice(members, min(num_columns, len(members)), replace=False))
+    for k, (row, chosen) in enumerate(zip(axes, drawn, strict=True)):
         for column, panel in enumerate(row):
             if column < len(chosen):
                 position = int(chosen[column])
-                show_image(panel, images[position])
+                show_image(panel, images[position], _shape(shapes, position))
                 name_image(panel, filenames[position])
             else:
                 hide_ticks(panel, keep_frame=False)
@@ -105,16 +114,22 @@ def sample_grid(
 
 @styled
 def prediction_grid(
-    images: Images, titles: Sequence[str], is_right: Sequence[bool], title: str, num_columns: int = 6, note: str = ""
+    images: Images,
+    titles: Sequence[str],
+    is_right: Sequence[bool],
+    title: str,
+    num_columns: int = 6,
+    note: str = "",
+    shapes: Shapes | None = None,
 ) -> Figure:
     """Images with what was predicted: right ones in green, wrong ones in red with a frame."""
     num_columns = min(num_columns, max(len(images), 1))
     num_rows = max(1, -(-len(images) // num_columns))
-    width, height = cell_size(images, 1.4)
+    width, height = cell_size(images, 1.4, shapes)
     width = max(width, 1.1)
     figure = new_figure(num_columns * (width + 0.12) + 0.3, num_rows * (height + 0.5) + 0.8, title, note)
     panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    _show_predictions(panels, images, np.arange(len(images)), titles, is_right)
+    _show_predictions(panels, images, np.arange(len(images)), titles, is_right, shapes)
     return figure
 
 
@@ -127,18 +142,19 @@ def error_gallery(
     title: str,
     num_columns: int = 8,
     note: str = "",
+    shapes: Shapes | None = None,
 ) -> Figure:
     """A row of images for every name, such as the worst errors of every original class.
 
     `rows` says for every name which of the images, in order, of which `num_columns` are shown; `titles` and `is_right`
     are those of all images.
     """
-    width, height = cell_size(images, 1.1)
+    width, height = cell_size(images, 1.1, shapes)
     size = (num_columns * (width + 0.1) + 1.6, len(rows) * (height + 0.32) + 0.8)
     figure = new_figure(*size, title, note)
     grid = figure.subplots(len(rows), num_columns, squeeze=False)
     for axes, (name, chosen) in zip(grid, rows.items(), strict=True):
-        _show_predictions(axes, images, chosen, titles, is_right)
+        _show_predictions(axes, images, chosen, titles, is_right, shapes)
         name_row(axes[0], name)
         if not len(chosen):
             axes[0].text(0.5, 0.5, "none", transform=axes[0].transAxes, ha="center", va="center", color=GREY)
@@ -146,17 +162,26 @@ def error_gallery(
 
 
 def _show_predictions(
-    panels: np.ndarray, images: Images, rows: Int[np.ndarray, " n"], titles: Sequence[str], is_right: Sequence[bool]
+    panels: np.ndarray,
+    images: Images,
+    rows: Int[np.ndarray, " n"],
+    titles: Sequence[str],
+    is_right: Sequence[bool],
+    shapes: Shapes | None,
 ) -> None:
     """Shows the chosen images, one a panel; panels that are left stay empty."""
     for panel in panels[len(rows) :]:
         hide_ticks(panel, keep_frame=False)
     for panel, i in zip(panels, map(int, rows), strict=False):
-        show_image(panel, images[i])
+        show_image(panel, images[i], _shape(shapes, i))
         colour = RIGHT if is_right[i] else WRONG
         lines = "\n".join(shorten(line, 22) for line in titles[i].split("\n"))
         panel.set_title(lines, fontsize=6.5, color=colour, pad=2)
         panel.spines[:].set(visible=True, color=colour, linewidth=0.8 if is_right[i] else 2.0)
+
+
+def _shape(shapes: Shapes | None, i: int) -> Any:
+    return None if shapes is None else shapes[i]
 
 
 @styled
@@ -167,16 +192,17 @@ def augment_sheet(
     filenames: Sequence[str],
     title: str,
     note: str = "",
+    shapes: Shapes | None = None,
 ) -> Figure:
     """One image a row: as it is, and its k augmented copies; `class_names` has the class of each image."""
     num_rows, num_copies = copies.shape[:2]
-    width, height = cell_size(originals, 1.25)
+    width, height = cell_size(originals, 1.25, shapes)
     size = (max(6.0, (num_copies + 1) * (width + 0.06) + 1.4), num_rows * (height + 0.22) + 1.2)
     figure = new_figure(*size, title, note)
     axes = figure.subplots(num_rows, num_copies + 1, squeeze=False)
     for i, row in enumerate(axes):
         for panel, image in zip(row, (originals[i], *copies[i]), strict=True):
-            show_image(panel, image)
+            show_image(panel, image, _shape(shapes, i))
         row[0].set_title(shorten(filenames[i], 20), fontsize=6, color=GREY, pad=2)
         name_row(row[0], class_names[i])
         row[0].spines[:].set(color=GREY, linewidth=1.5)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,6 +22,8 @@ from fpclass.files import replacing
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 LINE_STYLES = ("-", "--", ":", "-.")
 INK, GREY, FAINT = "#222222", "#6B6B6B", "#DDDDDD"
+RIGHT, WRONG = "#007A3D", "#C1121F"
+"""Green and red of text on white; what is wrong also says so."""
 HEAT_COLOURS = "inferno"
 MAX_CLASS_ROWS = 20
 """Classes that figures show in detail; more would not fit on a page."""
@@ -56,6 +58,7 @@ FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "pdf", "svg", "eps")
 """Endings of figures."""
 
 Images = UInt8[np.ndarray, "n h w c"]
+Shapes = Int[np.ndarray, "n 2"]
 Arguments = ParamSpec("Arguments")
 
 
@@ -103,21 +106,29 @@ def new_figure(width: float, height: float, title: str, note: str) -> Figure:
     return figure
 
 
-def cell_size(images: Images, longest: float) -> tuple[float, float]:
-    """Width and height in inches of a panel for one of the images, the longer side given."""
-    height, width = images.shape[1:3]
-    return longest * width / max(height, width), longest * height / max(height, width)
+def cell_size(images: Images, longest: float, shapes: Shapes | None = None) -> tuple[float, float]:
+    """Width and height in inches of a panel that each of the images fits into, the longer side given."""
+    sides = np.array([images.shape[1:3]] if shapes is None or not len(shapes) else shapes, float)
+    height, width = (sides / sides.max(axis=1, keepdims=True)).max(axis=0)
+    return longest * width, longest * height
 
 
-def show_image(axes: Axes, image: np.ndarray | None) -> None:
-    """Shows a grey or RGB image, intensities in [0, 255]; None leaves the panel empty."""
+def show_image(axes: Axes, image: np.ndarray | None, shape: Sequence[float] | None = None) -> None:
+    """Shows a grey or RGB image, intensities in [0, 255]; None leaves the panel empty.
+
+    Args:
+      shape: (height, width) that it had before it was stretched, in which it is shown; None: that of the array.
+    """
     hide_ticks(axes)
+    aspect: Any = "equal"
+    if shape is not None and image is not None:
+        aspect = (shape[0] / image.shape[0]) / (shape[1] / image.shape[1])  # of a pixel
     if image is None:
         axes.text(0.5, 0.5, "no images", transform=axes.transAxes, ha="center", color=GREY)
     elif image.shape[-1] == 1:
-        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+        axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, aspect=aspect)
     else:
-        axes.imshow(image.astype(np.uint8))
+        axes.imshow(image.astype(np.uint8), aspect=aspect)
 
 
 def hide_ticks(axes: Axes, keep_frame: bool = True) -> None:

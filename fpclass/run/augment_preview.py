@@ -70,6 +70,7 @@ def preview(
         table.rows["filename"].iloc[rows[:shown]].tolist(),
         f"{title} (SYNTHETIC)" if table.is_synthetic else title,
         " ".join([*notes, prepared.note]).strip(),
+        table.shapes(rows[:shown]),
     )
     save_figure(sheet, output)
     say(f"on: {switched_on}")

@@ -57,9 +57,16 @@ def draw_predictions(
     from fpclass.report.style import save_figure
 
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(rows), min(NUM_SHOWN, len(rows)), replace=False))
+    chosen = rng.choice(len(rows), min(NUM_SHOWN, len(rows)), replace=False)  # in this order, which no class rules
     titles, is_right = _describe(prepared, logits[chosen], prepared.table.labels[rows[chosen]])
-    figure = grids.prediction_grid(prepared.images[rows[chosen]], titles, is_right.tolist(), title, note=prepared.note)
+    figure = grids.prediction_grid(
+        prepared.images[rows[chosen]],
+        titles,
+        is_right.tolist(),
+        title,
+        note=prepared.note,
+        shapes=prepared.table.shapes(rows[chosen]),
+    )
     save_figure(figure, folder / "figures/predictions.png")
 
 
@@ -103,6 +110,7 @@ def _draw_galleries(
             title,
             NUM_PER_CLASS,
             note=prepared.note,
+            shapes=prepared.table.shapes(rows[shown]),
         )
         save_figure(figure, run.path(f"figures/{name}.png"))
 

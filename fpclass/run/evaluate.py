@@ -124,7 +124,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     """What came out and where it is, in a few lines."""
     positive = positive_class(run.config, *read_classes(run))
     name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
-    seen = "Grad-CAM of the worst errors, " * run.path("figures/grad_cam_worst.png").is_file()
+    seen = "Grad-CAM of the highest losses, " * run.path("figures/grad_cam_worst.png").is_file()
     about = {
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",

@@ -43,9 +43,12 @@ def explain(best: BestModel, prepared: Prepared) -> None:
     raw, stage = maps_of(best, prepared.images[rows], predicted, config.explain.stage)
     names = table.rows["filename"].to_numpy()[rows]
     titles = titles_of(names, predictions.labels[worst], predictions.probabilities[worst], table.class_names)
-    figure = grad_cam_grid(prepared.images[rows], np.asarray(scale_maps(jnp.asarray(raw))), titles, note=prepared.note)
+    is_right, shapes = (predicted == predictions.labels[worst]).tolist(), table.shapes(rows)
+    scaled = np.asarray(scale_maps(jnp.asarray(raw)))
+    figure = grad_cam_grid(prepared.images[rows], scaled, titles, is_right, note=prepared.note, shapes=shapes)
     figures.save_figure(figure, run.path("figures/grad_cam_worst.png"))
-    draw_feature_maps(best, run.path(FEATURE_MAPS), prepared.images[rows[0]], titles[0], note=prepared.note)
+    first = prepared.images[rows[0]]
+    draw_feature_maps(best, run.path(FEATURE_MAPS), first, titles[0], note=prepared.note, shapes=shapes)
     with files.replacing(run.path("grad_cam.npz")) as temporary:
         np.savez(temporary, filename=names.astype(str), predicted=predicted, raw=raw, stage=stage)
 
@@ -95,18 +98,28 @@ def titles_of(
     probabilities: Float[np.ndarray, "n K"],
     class_names: Sequence[str],
 ) -> list[str]:
-    """What stands above each image: its name, its class, the class chosen and its probability."""
+    """What stands above each image: its name, its class, the class chosen, its probability, and whether it is right."""
     chosen = zip(names, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True)
     return [
-        f"{name}\ntrue {class_names[true]}, predicted {class_names[guess]} ({share:.0%})"
+        f"{name}\ntrue {class_names[true]}, predicted {class_names[guess]} ({share:.0%}): "
+        + ("right" if guess == true else "wrong")
         for name, true, guess, share in chosen
     ]
 
 
 def draw_feature_maps(
-    best: BestModel, path: pathlib.Path, image: UInt8[np.ndarray, "h w c"], title: str, *, note: str
+    best: BestModel,
+    path: pathlib.Path,
+    image: UInt8[np.ndarray, "h w c"],
+    title: str,
+    *,
+    note: str,
+    shapes: Int[np.ndarray, "n 2"] | None,
 ) -> None:
-    """What each stage of a run's network makes of a decoded image, as a figure, unless it has no stages with maps."""
+    """What each stage of a run's network makes of a decoded image, as a figure, unless it has no stages with maps.
+
+    The image is shown in the first of the shapes.
+    """
     from fpclass.explain.feature_maps import feature_maps
     from fpclass.explain.figures import feature_map_rows
     from fpclass.report.style import save_figure
@@ -114,7 +127,7 @@ def draw_feature_maps(
     model, inputs = explained(best, image[None])
     stages, num_stages = feature_maps(model, best.variables, inputs[0])
     if stages:
-        save_figure(feature_map_rows(image, stages, num_stages, title, note=note), path)
+        save_figure(feature_map_rows(image, stages, num_stages, title, note=note, shapes=shapes), path)
 
 
 def _predictions(best: BestModel, prepared: Prepared) -> Predictions:

@@ -80,6 +80,11 @@ class Predictions:
         return np.exp(log_softmax(self.logits))
 
     @property
+    def probability_columns(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """Probability of each class, as columns for a person to read: probability_<class>."""
+        return {f"probability_{value}": self.probabilities[:, k].round(6) for k, value in enumerate(self.classes)}
+
+    @property
     def losses(self) -> Float[np.ndarray, " n"]:
         """Log-loss of each row in nats, NaN where the label is unknown, [n]."""
         losses = -log_softmax(self.logits)[np.arange(len(self.frame)), self.labels]

@@ -97,14 +97,17 @@ def decode_data(config: Config) -> tuple[Table, Images, pd.DataFrame]:
     """
     data = config.data
     table = load_table(data, progress, config.evaluate.subgroups)
+    decoding = Decoding.of(data)
     images, facts = decode_table(
         table,
-        Decoding.of(data),
+        decoding,
         cache_dir=cache_dir() / "decoded",
         memory_bytes=memory_for_images(data.memory_gb),
         progress=progress,
     )
-    return table, images, facts
+    # Of what is cropped the shape before it was stretched is not kept.
+    is_stretched = decoding.resize == "stretch" and decoding.crop == "none"
+    return dataclasses.replace(table, is_stretched=is_stretched), images, facts
 
 
 def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict: bool = False) -> Prepared:
@@ -178,7 +181,9 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
         "class_balance": charts.class_balance(counts, note=note),
         "image_sizes": charts.image_sizes(usable["width"].to_numpy(), usable["height"].to_numpy(), note=note),
         "mean_images": grids.mean_images(shown, labels, table.class_names, note=note),
-        "sample_grid": grids.sample_grid(shown, labels, table.class_names, names, seed=0, note=note),
+        "sample_grid": grids.sample_grid(
+            shown, labels, table.class_names, names, seed=0, note=note, shapes=table.shapes()
+        ),
     }.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
 

@@ -99,6 +99,11 @@ class Cohort:
             return "images"
         return "people" if self._has_people else "independent images"
 
+    @property
+    def group_is(self) -> str:
+        """The word for one group: "person" or "image"."""
+        return "person" if self.groups_are == "people" else "image"
+
     def take(self, rows: np.ndarray) -> Cohort:
         """Some of the images, without folds."""
         return self._with_names(Cohort(self.labels[rows], self.groups[rows], None, self.class_names))

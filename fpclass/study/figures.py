@@ -23,24 +23,27 @@ BLUE, ORANGE, GREEN = COLOURS[:3]
 def study_figure(rows: Sequence[StudyRow], metric: str, *, confidence: float, margin: float, note: str = "") -> Figure:
     """Scores of the configs with intervals and members, beside their differences from the baseline.
 
-    Failed configs are left out. Differences within the margin do not matter in practice.
+    Failed configs are left out. Differences within the margin do not matter in practice; of a single config there are
+    none.
     """
     shown = [row for row in rows if row.score and row.score.mean.value is not None]
     what = metric.replace("_", " ")
     level = f"{100 * confidence:g} %"
-    figure = new_figure(11, 1.9 + 0.34 * max(len(shown), 2), f"{what[0].upper()}{what[1:]} of every config", note)
-    left, right = figure.subplots(1, 2, sharey=True)
-    y = np.arange(len(shown))
+    title, is_compared = f"{what[0].upper()}{what[1:]} of every config", len(shown) > 1
+    figure = new_figure(*((11, 1.9 + 0.34 * len(shown)) if is_compared else (7, 2)), title, note)
+    panels = np.ravel(figure.subplots(1, 2 if is_compared else 1, sharey=True))
+    left, y = panels[0], np.arange(len(shown))
     _scores(left, shown)
     left.set_title(f"mean and {level} interval; dots: members", loc="left", color=GREY)
     left.set_xlabel(what)
     left.set_yticks(y, [shorten(row.name, 40) for row in shown])
     left.set_ylim(len(shown) - 0.4, -0.6)  # the first row on top
-    _differences(right, shown, margin)
-    baseline = next((row.name for row in shown if row.is_baseline), "the baseline, which failed")
-    right.set_title(f"{level} interval of the verdict's test; grey: the margin", loc="left", color=GREY)
-    right.set_xlabel(f"difference from {shorten(baseline, 26)}")
-    for axes in (left, right):
+    for right in panels[1:]:
+        _differences(right, shown, margin)
+        baseline = next((row.name for row in shown if row.is_baseline), "the baseline, which failed")
+        right.set_title(f"{level} interval of the verdict's test; grey: the margin", loc="left", color=GREY)
+        right.set_xlabel(f"difference from {shorten(baseline, 26)}")
+    for axes in panels:
         axes.grid(axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)

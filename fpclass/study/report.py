@@ -19,7 +19,7 @@ from fpclass.stats.comparison.scores import Inflation, Score
 from fpclass.stats.comparison.selection import Selection
 from fpclass.stats.comparison.verdicts import Comparison
 from fpclass.stats.decisions.promises import report_key
-from fpclass.stats.decisions.thresholds import MARGINAL, SETS
+from fpclass.stats.decisions.thresholds import MARGINAL, SETS, name_threshold
 from fpclass.stats.intervals import FEW_GROUPS, Interval, format_number
 from fpclass.stats.probabilities.ensembling import Ensemble
 from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening
@@ -204,8 +204,8 @@ def _findings(report: StudyReport) -> list[str]:
     lines += _calibration(report.calibration)
     if words := report.sharpening.words:
         lines.append(f"new images: {words}")
-    lines += _decisions(report.decisions, report.cohort.groups_are)
-    lines += _sets(report.decisions, report.sets)
+    lines += _decisions(report.decisions, report.cohort)
+    lines += _sets(report.decisions, report.sets, report.cohort)
     lines += report.referee.findings if report.referee else []
     for name, inflation in report.inflations.items():
         lines.append(
@@ -235,16 +235,16 @@ def _calibration(calibration: dict[str, Any]) -> list[str]:
     return [f"{line}, log-loss {loss}"]
 
 
-def _decisions(decisions: dict[str, Any], groups_are: str) -> list[str]:
+def _decisions(decisions: dict[str, Any], cohort: Cohort) -> list[str]:
     """Costs, thresholds and abstention."""
-    lines = []
+    lines, groups_are = [], cohort.groups_are
     if costs := decisions["costs"]:
         lines.append(
             f"costs: decided by them {Interval.of(costs['cost'])} per image, {Interval.of(costs['saved'])} less than "
             "the most probable class"
         )
     lines += [
-        f"threshold for {objective.replace('_', ' ')}: {fitted['threshold']:.3f}, cross-fitted gain over one half "
+        f"{name_threshold(objective, cohort)}: {fitted['threshold']:.3f}, cross-fitted gain over one half "
         f"{Interval.of(fitted['gain']):+}"
         for objective, fitted in decisions["thresholds"].items()
         if objective != "cost"
@@ -258,14 +258,15 @@ def _decisions(decisions: dict[str, Any], groups_are: str) -> list[str]:
         return lines
     lines.append(
         f"abstention: from confidence {sure:.3f} on, {promise} ({abstention['num_errors']} of "
-        f"{abstention['num_people']} {groups_are} wrong, an image of each: at most {abstention['high']:.3f}); "
+        f"{abstention['num_people']} {groups_are} wrong{', an image of each' * (groups_are == 'people')}: at most "
+        f"{abstention['high']:.3f}); "
         f"cross-fitted it decides {Interval.of(abstention['coverage'])} of the images and errs in "
         f"{Interval.of(abstention['risk'])} of those"
     )
     return lines
 
 
-def _sets(decisions: dict[str, Any], used: str) -> list[str]:
+def _sets(decisions: dict[str, Any], used: str, cohort: Cohort) -> list[str]:
     """Both kinds of conformal sets, and the class that each covers least."""
     lines = []
     for kind in SETS:
@@ -276,8 +277,9 @@ def _sets(decisions: dict[str, Any], used: str) -> list[str]:
         lines.append(
             f"conformal sets that promise {100 * sets['nominal']:g} % "
             + ("of all classes together" if kind == MARGINAL else "of each class")
-            + f": cover {covered} by person, least of {least['class']!r} {Interval.of(least['group_coverage'])} "
-            f"({least['num_groups']} with it); {size} classes on average" + ("; new images get these" * (kind == used))
+            + f": cover {covered} by {cohort.group_is}, least of {least['class']!r} "
+            f"{Interval.of(least['group_coverage'])} ({least['num_groups']} with it); {size} classes on average"
+            + ("; new images get these" * (kind == used))
         )
     return lines
 
@@ -296,8 +298,9 @@ def sets_markdown(report: StudyReport) -> str:
         rows.append(cells)
     about = (
         f"Promised: {100 * entries[0]['nominal']:g} %; marginal, of all classes together, and by class, of each. Of "
-        "the images of a class, each person weighing the same, so many have it in their set. A class with too few "
-        "people for its promise is always in. `study.sets` says which kind new images get."
+        f"the images of a class, each {report.cohort.group_is} weighing the same, so many have it in their set. A "
+        f"class with too few {report.cohort.groups_are} for its promise is always in. `study.sets` says which kind new "
+        "images get."
     )
     return "\n".join([about, "", *markdown_table(rows)])
 

@@ -158,7 +158,7 @@ class OnTest:
         is_one = len(self.judged.logits) == 1 == len(next(iter(self.judged.logits.values())))
         whole = "the network" if is_one else ENSEMBLE
         lines.append(f"{self.called}, {whole}, weighted and calibrated without their labels: {shown}")
-        further = frozen_findings(self.frozen)
+        further = frozen_findings(self.frozen, cohort)
         further += [] if "why_not" in self.person else [person_finding(self.person)]
         further += (self.subgroups or {}).get("findings", [])
         return [*lines, *(f"{self.called}, {line}" for line in further)]

@@ -111,7 +111,7 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
         for kind, tree in dataset.pretrained.items():
             flat[kind] |= flatten_dict(tree)
         params, batch_stats = unflatten_dict(flat["params"]), unflatten_dict(flat["batch_stats"])
-        zero = jnp.zeros((), jnp.int32)
+        zero, infinite = jnp.zeros((), jnp.int32), jnp.array(jnp.inf, jnp.float32)
         state = TrainState(
             step=zero,
             epoch=zero,
@@ -122,7 +122,7 @@ def make_init(model: nn.Module, config: Config, inputs: Inputs, plan: Plan) -> C
             opt_state=tuple(optimizer.init(group) for group in plan.groups(params)),
             plateau=plateau.init(params),
             average=copied((params, batch_stats)) if config.train.ema_decay else (),
-            best=Best(copied(params), copied(batch_stats), jnp.array(-jnp.inf, jnp.float32), zero),
+            best=Best(copied(params), copied(batch_stats), -infinite, infinite, zero),
             stale_evaluations=zero,
             # A member without rows only fills up the devices: it has stopped before it began.
             is_stopped=jnp.all(member.train_rows == PADDING),
@@ -238,13 +238,14 @@ def make_judge(config: Config) -> Judge:
         for role, rows in judged_rows(member).items():
             scores = scores_of(logits[role], labels[rows], rows != PADDING)
             record |= {f"{role}_{name}": value for name, value in scores.items()}
-        score, is_better = jnp.array(jnp.nan), jnp.array(True)
+        score, loss, is_higher, is_better = jnp.array(jnp.nan), jnp.array(jnp.nan), jnp.array(True), jnp.array(True)
         if train_config.early_stopping != "none":
             score = record[f"selection_{train_config.selection_metric}"]
             score = -score if train_config.selection_metric == "loss" else score
-            is_better = score > state.best.score
-        best = select(is_better, Best(params, batch_stats, score, state.epoch), state.best)
-        stale = jnp.where(is_better, 0, state.stale_evaluations + 1)
+            loss, is_higher = record["selection_loss"], score > state.best.score
+            is_better = is_higher | ((score == state.best.score) & (loss < state.best.loss))
+        best = select(is_better, Best(params, batch_stats, score, loss, state.epoch), state.best)
+        stale = jnp.where(is_higher, 0, state.stale_evaluations + 1)  # patience is for the metric
         lr_plateau = state.plateau
         if config.optim.schedule == "plateau":
             _, lr_plateau = plateau.update({}, state.plateau, value=record["selection_loss"])

@@ -77,11 +77,16 @@ class Best:
     """The weights of the best epoch so far by the selection metric, or of the last one where nothing is selected.
 
     Where a moving average of the weights is kept (`train.ema_decay`), they are those of the average.
+
+    Attributes:
+      score: the larger, the better; of the loss its negative.
+      loss: on the same rows: of epochs with the same score the one with the lowest is the best.
     """
 
     params: PyTree
     batch_stats: PyTree
     score: Float[Array, ""]
+    loss: Float[Array, ""]
     epoch: Int[Array, ""]
 
 

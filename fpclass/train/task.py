@@ -19,6 +19,7 @@ from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
 from fpclass.explain.grad_cam import find_path
 from fpclass.extension import is_own
+from fpclass.files import cache_dir
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.models.own import check as check_own
@@ -86,7 +87,9 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
         return Task(model, 0, on_host(images, pretrained), {})
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config))
+    features = agree(
+        compute_features(model.prefix(num_cached), frozen, images, labels, config, cache_dir() / "features")
+    )
     return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
 
 

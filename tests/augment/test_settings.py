@@ -241,7 +241,7 @@ def test_cached_views_are_augmented_by_class_too():
     config.finetune.cache_views = 40
     config.data.image_size = (2, 2)
     images, labels = np.full((30, 2, 2, 1), 128, np.uint8), np.arange(30) % 3
-    features = compute_features(Unchanged(), {"params": {}}, images, labels, config)
+    features = compute_features(Unchanged(), {"params": {}}, images, labels, config, None)
     assert features.shape == (30, 41, 2, 2, 1)
     is_augmented = (features != features[:, :1]).any(axis=(2, 3, 4))[:, 1:]
     assert is_augmented[labels == 0].all()

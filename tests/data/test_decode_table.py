@@ -279,7 +279,7 @@ class TestCache:
 
         def use(n, seconds):
             decode_table(make_table([files[n]]), SMALL, cache_dir=folder)
-            for path in set(folder.glob("decoded-*")) - set(times):
+            for path in set(folder.glob("set-*")) - set(times):
                 times[path] = None
             newest = max(times, key=lambda path: path.stat().st_mtime_ns if path.exists() else 0)
             os.utime(newest, (seconds, seconds))
@@ -299,8 +299,8 @@ class TestCache:
 
     def test_what_a_killed_process_left_is_removed_an_hour_later(self, tmp_path, files):
         old, young = (
-            tmp_path / ".decoded-0-1.cache.4194399.tmp.cache",
-            tmp_path / ".decoded-0-2.cache.4194399.tmp.cache",
+            tmp_path / ".set-0-1.cache.4194399.tmp.cache",
+            tmp_path / ".set-0-2.cache.4194399.tmp.cache",
         )
         old.write_bytes(b"")
         young.write_bytes(b"")

@@ -15,9 +15,9 @@ from fpclass import experiment, files
 from fpclass.config import base_config
 from fpclass.data.table import Table, make_rows
 from fpclass.eda import figures as figures_eda
-from fpclass.eda.explore import printable
+from fpclass.eda.explore import better_predictions, printable
 from fpclass.eda.features import make_features, simple_features
-from fpclass.eda.judgement import quick_judgement, read_judgement
+from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
 from fpclass.eda.outliers import extreme_looks, find_strange, robust_z
 from fpclass.eda.thumbnails import LONGEST_PX, make_thumbnails
 from fpclass.errors import DataError, RunError
@@ -293,3 +293,13 @@ def test_printable_keeps_text_and_drops_what_a_file_cannot_hold():
     assert printable("Füße 足 <b>") == "Füße 足 <b>"
     assert printable("a\udcffb\nc\x85d").encode()
     assert printable("a\nb") == "a\ufffdb"
+
+
+def test_who_gave_predictions_is_not_told_to_give_them():
+    def advice(is_quick, is_pretrained=False):
+        judgement = Judgement(np.arange(2), np.zeros((2, 2)), np.arange(2), "somebody", is_quick)
+        return better_predictions(judgement, is_pretrained)
+
+    assert advice(is_quick=False) == "give those of a better model (--predictions)"
+    assert "of a study (--predictions) or a pretrained network" in advice(is_quick=True)
+    assert "pretrained" not in advice(is_quick=True, is_pretrained=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from fpclass.explain import figures
@@ -94,11 +95,14 @@ def test_overlay_lights_the_place_and_keeps_the_image_visible(channels):
     assert dark.mean() > ink.mean() + 50
 
 
-def test_grad_cam_grid_has_each_image_beside_its_map():
+@pytest.mark.parametrize("shape", [(60, 40), (30, 90)])
+def test_grad_cam_grid_has_each_image_beside_its_map(shape):
     images = np.random.default_rng(0).integers(0, 256, (4, 60, 40, 1), np.uint8)
     maps = np.zeros((4, 6, 4))
     maps[np.arange(4), np.arange(4), 0] = 1
-    figure = figures.grad_cam_grid(images, maps, [f"title {i}" for i in range(4)])
+    titles, shapes = [f"title {i}" for i in range(4)], None if shape == (60, 40) else np.array([shape] * 4)
+    figure = figures.grad_cam_grid(images, maps, titles, [False, True, False, False], shapes=shapes)
+    assert figure.get_suptitle().endswith("in the images with the highest loss: 3 predicted wrong, 1 right")
     figure.draw_without_rendering()
     pairs = np.array(figure.axes[:8]).reshape(4, 2)
     for i, (plain, overlaid) in enumerate(pairs):
@@ -108,6 +112,9 @@ def test_grad_cam_grid_has_each_image_beside_its_map():
         left, right = plain.get_window_extent(), overlaid.get_window_extent()
         assert left.x1 <= right.x0
         assert left.y0 == pytest.approx(right.y0)
-        # Aspect kept: 60 high, 40 wide.
-        assert left.height / left.width == pytest.approx(1.5, rel=0.02)
+        # The aspect of the array, 60 high and 40 wide, or that of the file.
+        assert left.height / left.width == pytest.approx(shape[0] / shape[1], rel=0.02)
         assert plain.figure.get_suptitle() == f"title {i}"
+        (title,) = (text for text in plain.figure.findobj(Text) if text.get_text() == f"title {i}")
+        red, green, _ = to_rgb(title.get_color())
+        assert (green > red) == (i == 1)

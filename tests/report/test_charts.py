@@ -68,7 +68,7 @@ def draw_every_figure(channels, class_names, size):
     yield "confusion_matrix", figures.confusion_matrix(matrix, class_names, note=NOTE)
     yield "roc_curves", figures.roc_curves(logits, true, class_names, Interval(0.8, 0.7, 0.9), note=NOTE)
     yield "learning_curves", figures.learning_curves(make_history(), 6, note=NOTE)
-    yield "grad_cam_grid", explain_figures.grad_cam_grid(images[:5], maps, titles, note=NOTE)
+    yield "grad_cam_grid", explain_figures.grad_cam_grid(images[:5], maps, titles, [False] * 5, note=NOTE)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,25 @@ def test_learning_curves_of_next_to_nothing(history):
     figure = figures.learning_curves(history)
     assert texts(figure).count("not measured") == 2 - len(history)
     figure.draw_without_rendering()
+
+
+def test_images_are_shown_in_the_shape_of_their_files():
+    """What was stretched for the network is drawn as the photographer took it."""
+    images, shapes = make_images(3, channels=3), np.array([[300, 600], [600, 200], [50, 50]])
+    labels, names = np.zeros(3, int), ["a", "b", "c"]
+    sheets = {
+        "samples": grids.sample_grid(images, labels, ["cat"], names, shapes=shapes),
+        "predictions": grids.prediction_grid(images, names, [True] * 3, "predictions", shapes=shapes),
+        "errors": grids.error_gallery(images, {"cat": np.arange(3)}, names, [True] * 3, "errors", 3, shapes=shapes),
+        "copies": grids.augment_sheet(images, images[:, None], ["cat"] * 3, names, "copies", shapes=shapes),
+    }
+    for name, figure in sheets.items():
+        figure.draw_without_rendering()
+        panels = np.array([panel for panel in figure.axes if panel.images])
+        for i, of_image in enumerate(panels.reshape(3, -1)):
+            for panel in of_image:
+                box = panel.get_window_extent()
+                assert box.height / box.width == pytest.approx(shapes[i, 0] / shapes[i, 1], rel=0.03), name
 
 
 def test_right_predictions_are_green_and_wrong_ones_red():

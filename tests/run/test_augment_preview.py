@@ -92,7 +92,7 @@ def test_a_copy_is_the_view_that_training_behind_frozen_stages_sees_in_that_epoc
     config.finetune.cache_views = 2
     prepared = prepare(config)
     labels, rows = prepared.table.labels.astype(np.int32), np.array([3, 8, 11])
-    features = compute_features(Unchanged(), {"params": {}}, prepared.images, labels, config)
+    features = compute_features(Unchanged(), {"params": {}}, prepared.images, labels, config, None)
     copies = augment_preview.make_copies(config, 5, rows, prepared.images[rows], labels[rows], 3)
     for epoch in range(3):
         seen = feature_inputs().draw(None, epoch, Dataset(jnp.asarray(features), labels), jnp.asarray(rows))

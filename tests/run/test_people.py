@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -21,6 +22,7 @@ from fpclass.run.prepare import check_judgement, prepare
 from fpclass.stats.cohort import group_codes
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling, fit_pooling
+from fpclass.stats.metrics import log_softmax
 
 CONFIG = "configs/footprints/exp04_early_stopping_dropout.py"
 SMALL = (
@@ -88,10 +90,11 @@ def test_it_is_fitted_on_the_people_of_the_inner_split_and_said(run):
     assert any(line.startswith("pooling     pooled over") for line in metrics["calibration"]["summary"])
 
 
-def test_a_submission_has_one_class_for_a_person(own_run, torn_apart):
+def test_a_submission_has_one_class_for_a_person(own_run, torn_apart, capsys):
     del torn_apart
     assert cli.main(["submit", f"--workdir={own_run}", "--config.predict.pool=none"]) == 0
     plain = pd.read_csv(own_run / "submission.csv")["SEX"].to_numpy()
+    assert re.search(r"learnt from \d+ of \d+ labelled images", capsys.readouterr().out)
     assert cli.main(["submit", f"--workdir={own_run}"]) == 0
     pooled = pd.read_csv(own_run / "submission.csv")["SEX"].to_numpy()
     frame = pd.read_csv(own_run / "test_predictions.csv")
@@ -101,6 +104,8 @@ def test_a_submission_has_one_class_for_a_person(own_run, torn_apart):
     pooling = Pooling.from_json(json.loads((own_run / "pooling.json").read_text()), "")
     np.testing.assert_array_equal(pooled, pooling.apply(logits, people).argmax(axis=1))
     np.testing.assert_array_equal(pooled, pooled[::2].repeat(2))
+    said = frame[["probability_0", "probability_1"]].to_numpy()
+    np.testing.assert_allclose(said, np.exp(log_softmax(pooling.apply(logits, people))), atol=1e-6)
     assert (plain != plain[::2].repeat(2)).any(), "the images of somebody have to disagree, or nothing is shown"
 
 

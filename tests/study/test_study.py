@@ -93,7 +93,7 @@ def test_the_report_is_complete(study):
     assert scores["interval"] == "95 % bootstrap t over 16 people, 50 resamples; rough: as much as 16 people alike"
     assert found["decisions"]["num_groups"] == 16
     text = (study / "study.md").read_text()
-    for word in ("OPTIMISTIC", "ensemble:", "calibration", "threshold for f1", "conformal", "the leak:"):
+    for word in ("OPTIMISTIC", "ensemble:", "calibration", "for its f1", "conformal", "the leak:"):
         assert word in text
     for word in ("Training beside validation", "| baseline | 24 x 20 |", "Classification reports, out of fold"):
         assert word in text

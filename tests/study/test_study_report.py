@@ -140,6 +140,7 @@ def test_the_figure_shows_all_that_were_trained():
     texts = {text.get_text() for text in figure.findobj(Text)}
     assert {"baseline", "good", "same", "SYNTHETIC", "difference from baseline"} <= texts
     assert "broken" not in texts
-    assert "difference from the baseline, which failed" in {
-        text.get_text() for text in study_figure([row("good")], "accuracy", confidence=0.95, margin=0.02).findobj(Text)
-    }
+    two = study_figure([row("good"), row("same")], "accuracy", confidence=0.95, margin=0.02)
+    assert "difference from the baseline, which failed" in {text.get_text() for text in two.findobj(Text)}
+    one = study_figure([row("good")], "accuracy", confidence=0.95, margin=0.02)
+    assert [panel.get_xlabel() for panel in one.axes] == ["accuracy"], "there is no difference to show"

@@ -268,6 +268,9 @@ def test_a_second_look_by_the_f1_of_a_class(study, images, tmp_path, capsys, mon
     assert "validation images, drawn at random" in shown["title"]
     wrong = [("\nis " in title) for title in shown["titles"]]
     assert [not is_wrong for is_wrong in wrong] == list(shown["is_right"])
+    classes = [title.split("\nis ")[-1].split(" ")[0] for title in shown["titles"]]
+    assert len(set(classes)) == 2
+    assert classes != sorted(classes), "drawn at random, and shown so"
     found = json.loads((folder / "results.json").read_text())["ensemble"]["scores"]
     assert len(wrong) == 24, "all of them"
     assert sum(wrong) == pytest.approx(24 * (1 - found["accuracy"]["value"]))

@@ -160,7 +160,7 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     names = model.stage_names[:num_cached]
     frozen, _ = split_variables({"params": plain[0].params, "batch_stats": plain[0].batch_stats}, names)
     features = compute_features(
-        model.prefix(num_cached), frozen, np.asarray(data.images), np.asarray(data.labels), config
+        model.prefix(num_cached), frozen, np.asarray(data.images), np.asarray(data.labels), config, None
     )
     assert features.shape[:2] == (NUM_IMAGES, 1)
     data = dataclasses.replace(data, images=jnp.asarray(features))

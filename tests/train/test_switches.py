@@ -268,6 +268,15 @@ def test_the_epoch_that_is_kept_is_the_best_by_the_metric_that_is_named():
         assert best_epoch(order) == 2, "without early stopping the last one"
 
 
+def test_of_epochs_that_score_the_same_the_one_with_the_lowest_loss_is_kept():
+    """On few images many epochs do, and the sure among them err most dearly."""
+    same = [(0.5, 1.0), (0.8, 4.0), (0.8, 2.0), (0.8, 3.0), (0.6, 0.1)]
+    for metric in ("accuracy", "macro_f1"):
+        assert best_epoch(same, train__early_stopping="restore_best", train__selection_metric=metric) == 3
+    states = judged(same, train__early_stopping="patience", train__patience=2)
+    assert [bool(state.is_stopped) for state in states].index(True) == 3, "patience is for the metric alone"
+
+
 def test_patience_counts_evaluations():
     falling = [(0.9, 1.0), (0.8, 1.0), (0.7, 1.0), (0.6, 1.0)]
     for patience in (1, 2, 3):

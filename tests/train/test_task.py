@@ -188,7 +188,7 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
     out = capsys.readouterr().out
-    assert "features behind layer2_0: 38 images, 3 views" in out
+    assert "features of 38 images x 3 views behind layer2_0, 0.00 GB: computing" in out
     assert "weights tiny" in out
     for name in ("submission.csv", "metrics.json", "figures/grad_cam_worst.png", "figures/feature_maps.png"):
         assert (folder / name).stat().st_size
@@ -200,6 +200,14 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     logits = first[[name for name in first.index if name.startswith("logit")]].to_numpy(float)
     share = np.exp(logits[1]) / np.exp(logits).sum()
     assert abs(pd.read_csv(tmp_path / "out.csv")["probability_1"][0] - share) < 1e-4
+    # What is finished needs no features, and another run has those of this one.
+    capsys.readouterr()
+    assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
+    assert "features" not in capsys.readouterr().out.replace("feature_maps", "")
+    other = GRADUAL | {"seed": 1, "split__fold": 1, "model__dense_features": "(4,)", "model__head": "own"}
+    command = ["train", f"--config={BASELINE}", f"--workdir={tmp_path / 'other'}", "--until=train"]
+    assert main([*command, *flags(blobs, **other)]) == 0
+    assert "features of 38 images x 3 views behind layer2_0, 0.00 GB: from the cache" in capsys.readouterr().out
 
 
 def test_views_are_of_augmented_images_and_take_turns(blobs):
@@ -327,7 +335,7 @@ def test_a_sweep_goes_on_without_the_cache_that_would_be_too_large(blobs, tmp_pa
         assert main([*command, "--cuts", "head", "layer3", *flags(blobs, **changes)]) == 0
         out = capsys.readouterr().out
         assert ("are computed anew in every step" in out) == (name == "not")
-        assert ("views, 0.00 GB" in out) == (name == "cached")
+        assert ("views behind" in out) == (name == "cached")
         tables.append(pd.read_csv(tmp_path / name / "out_of_fold.csv"))
     assert tables[0]["filename"].tolist() == tables[1]["filename"].tolist()
     np.testing.assert_allclose(tables[0][["logit_0", "logit_1"]], tables[1][["logit_0", "logit_1"]], atol=2e-3)

@@ -15,7 +15,7 @@ from fpclass.run.probe import INNER
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import compare_with_half
 from fpclass.stats.decisions.rule import DecisionRule, fit_rule
-from fpclass.stats.decisions.thresholds import COST, check_cost
+from fpclass.stats.decisions.thresholds import COST, check_cost, name_objective
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.probabilities.reliability import before_and_after
 
@@ -98,6 +98,6 @@ def describe_rule(rule: DecisionRule, judged: dict[str, Any], class_name: str) -
         before, after = (judged[when]["log_loss"]["value"] for when in ("before", "after"))
         lines[0] += f"; validation log loss {before:.3f} before, {after:.3f} after"
     if rule.thresholds:
-        listed = ", ".join(f"{value:.3f} for {objective}" for objective, value in rule.thresholds.items())
+        listed = ", ".join(f"{value:.3f} for {name_objective(name)}" for name, value in rule.thresholds.items())
         lines.append(f"thresholds  of {class_name!r}: {listed}; --config.submit.threshold_for decides by them")
     return lines

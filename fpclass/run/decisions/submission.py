@@ -10,8 +10,8 @@ import pandas as pd
 
 from fpclass import files
 from fpclass.config import Config
-from fpclass.console import program
-from fpclass.data.splits import PREDICT
+from fpclass.console import program, say
+from fpclass.data.splits import PREDICT, TRAIN
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
@@ -93,8 +93,9 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
 def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     """Predicts the rows without a label with the best weights of a run; writes submission.csv and returns its path.
 
-    The class is chosen as `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split;
-    with `predict.pool` it is one class for all images of a person.
+    Beside it test_predictions.csv, with the calibrated probability of every class. The class is chosen as
+    `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split; with `predict.pool` it is
+    one class for all images of a person.
 
     Raises:
       DataError: as `make_submission`, or rows have no person whose images could be pooled.
@@ -102,12 +103,28 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     """
     config, table = best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv")
-    pooling = read_pooling(best, table.num_classes)
+    rule, pooling = read_rule(best, table.num_classes), read_pooling(best, table.num_classes)
+    calibrated = predictions.with_logits(rule.calibration.apply(predictions.logits))
+    pooled = pool_rows(calibrated, pooling, table.source)
+    best.run.write_csv("test_predictions.csv", predictions.frame.assign(**pooled.probability_columns))
     if config.submit.threshold_for != ARGMAX or pooling.method != "none":
-        rule = read_rule(best, table.num_classes)
-        calibrated = predictions.with_logits(rule.calibration.apply(predictions.logits))
-        pooled = pool_rows(calibrated, pooling, table.source)
         rule = with_people_thresholds(rule, pooling)
         decided = rule.decide(pooled.logits, config.submit.threshold_for, config.study.cost)
         predictions = predictions.with_logits(np.eye(table.num_classes)[decided])
-    return write_submission(best.run.folder, config, table, predictions)
+    path = write_submission(best.run.folder, config, table, predictions)
+    if words := describe_training(prepared):
+        say(words)
+    return path
+
+
+def describe_training(prepared: Prepared) -> str:
+    """A line about the labels that a run has not learnt from, and what learns from them; "" where there are none."""
+    table, train = prepared.table, prepared.splits.rows(TRAIN)
+    num_learnt, num_labelled = (~table.copy_mask[train]).sum(), (table.labelled_mask & ~table.copy_mask).sum()
+    if num_learnt == num_labelled:
+        return ""
+    return (
+        f"submission: of a network that learnt from {num_learnt:,} of {num_labelled:,} labelled images, since the "
+        "others chose and judged it; the ensemble of a study learns from all: `launch.py study --configs FILE "
+        "--folds=5`, then `launch.py submit --ensemble`"
+    )

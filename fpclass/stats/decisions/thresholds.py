@@ -90,6 +90,17 @@ def binary_score(
     raise ValueError(f"objective {objective!r}, known are {(*OBJECTIVES, COST)}; cost needs its matrix")
 
 
+def name_objective(objective: str) -> str:
+    """What a threshold is for, in words: F1 is that of the class whose threshold it is."""
+    return "its f1" if objective == "f1" else objective.replace("_", " ")
+
+
+def name_threshold(objective: str, cohort: Cohort) -> str:
+    """A threshold in words: it is that of the second class."""
+    of_which = repr(cohort.class_names[1]) if cohort.class_names else "the second class"
+    return f"threshold of {of_which} for {name_objective(objective)}"
+
+
 def fit_threshold(logits: Logits, labels: Labels, objective: str, cost: Cost | None = None) -> float:
     """The threshold t in [0, 1] for which "class 1 where its probability is above t" is best, as `binary_score` has it.
 

@@ -17,7 +17,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.report import compare_with_half
 from fpclass.stats.decisions.rule import DecisionRule
-from fpclass.stats.decisions.thresholds import COST, check_cost, confidences_of, set_scores
+from fpclass.stats.decisions.thresholds import COST, check_cost, confidences_of, name_threshold, set_scores
 from fpclass.stats.draws import in_parts
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
@@ -142,7 +142,7 @@ def fit_slopes(
     return np.where(is_fitted[:, None], parameters / [1.0, scale], np.nan)
 
 
-def frozen_findings(judged: Mapping[str, Any]) -> list[str]:
+def frozen_findings(judged: Mapping[str, Any], cohort: Cohort) -> list[str]:
     """What there is to say of calibration and decisions on other images, a line each; of `judge_frozen`."""
     calibration, decisions = judged["calibration"], judged["decisions"]
     after = calibration["after"]["ece"]
@@ -158,8 +158,8 @@ def frozen_findings(judged: Mapping[str, Any]) -> list[str]:
     for objective, threshold in decisions["thresholds"].items():
         if objective != COST:
             lines.append(
-                f"threshold for {objective.replace('_', ' ')}, frozen at {threshold['threshold']:.3f}: gain over one "
-                f"half {Interval.of(threshold['gain']):+}"
+                f"{name_threshold(objective, cohort)}, frozen at {threshold['threshold']:.3f}: gain over one half "
+                f"{Interval.of(threshold['gain']):+}"
             )
     if abstention := decisions["abstention"]:
         lines.append(
@@ -170,8 +170,8 @@ def frozen_findings(judged: Mapping[str, Any]) -> list[str]:
     if conformal := decisions["conformal"]:
         lines.append(
             f"conformal sets, frozen, that promise {100 * conformal['nominal']:g} %: cover "
-            f"{Interval.of(conformal['group_coverage'])} by person, {Interval.of(conformal['mean_set_size'])} classes "
-            "on average"
+            f"{Interval.of(conformal['group_coverage'])} by {cohort.group_is}, "
+            f"{Interval.of(conformal['mean_set_size'])} classes on average"
         )
     return lines
 

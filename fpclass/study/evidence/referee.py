@@ -102,7 +102,7 @@ def _evidence(
     reports = {unit: evidence_report(log_p, judged, of_unit, bootstrap) for unit, of_unit in units.items()}
     hypotheses = (class_names[positive], class_names[1 - positive])
     found.values["evidence"] = {"h1": hypotheses[0], "h2": hypotheses[1], **reports}
-    found.sections["Evidence as likelihood ratios"] = evidence_markdown(reports, hypotheses)
+    found.sections["Evidence as likelihood ratios"] = evidence_markdown(reports, hypotheses, cohort.groups_are)
     for name, figure in {
         "tippett": tippett_plot(reports, hypotheses, note=note),
         "empirical_cross_entropy": cross_entropy_plot(reports, note=note),
@@ -112,8 +112,8 @@ def _evidence(
     cllr, lowest = (Interval.of(report[name]) for name in ("cllr", "cllr_min"))
     bounds = [10 ** report["evidence"][name] for name in ("log10_low", "log10_high")]
     found.findings.append(
-        f"evidence per {unit}: Cllr {cllr}, Cllr_min {lowest}; {report['num_people']} people support likelihood ratios "
-        f"from 1/{1 / bounds[0]:.3g} to {bounds[1]:.3g} ({PAGE})"
+        f"evidence per {unit}: Cllr {cllr}, Cllr_min {lowest}; {report['num_people']} {cohort.groups_are} support "
+        f"likelihood ratios from 1/{1 / bounds[0]:.3g} to {bounds[1]:.3g} ({PAGE})"
     )
 
 
@@ -122,7 +122,7 @@ def ensemble_cohort(cohort: Cohort, labels: np.ndarray) -> Cohort:
     return Cohort(labels, cohort.groups, cohort.folds)
 
 
-def evidence_markdown(reports: Mapping[str, Any], hypotheses: tuple[str, str]) -> str:
+def evidence_markdown(reports: Mapping[str, Any], hypotheses: tuple[str, str], groups_are: str) -> str:
     """The section of study.md about likelihood ratios."""
     rows = [["", *(f"per {unit}" for unit in reports)]]
 
@@ -151,9 +151,9 @@ def evidence_markdown(reports: Mapping[str, Any], hypotheses: tuple[str, str]) -
             words.append([name, *map(str, counts)])
     about = (
         f"H1: {hypotheses[0]}; H2: {hypotheses[1]}. Likelihood ratios of the ensemble, calibrated by logistic "
-        "regression and bounded by what so many people support (ELUB), each fold by the people of the others; "
-        "intervals over people, with calibration and members as given. What the words and numbers mean, and whom to "
-        f"cite: {PAGE}."
+        f"regression and bounded by what so many {groups_are} support (ELUB), each fold by those of the others; "
+        f"intervals over {groups_are}, with calibration and members as given. What the words and numbers mean, and "
+        f"whom to cite: {PAGE}."
     )
     pictures = ["![tippett](figures/tippett.png)", "![empirical_cross_entropy](figures/empirical_cross_entropy.png)"]
     return "\n".join([about, "", *markdown_table(rows), "", *markdown_table(words), "", *pictures])

@@ -147,7 +147,9 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     pooling = ensemble.pooling_of(study)
     predictions = pool_rows(Predictions.make(table, splits, rows, combined, "ensemble"), pooling, table.source)
     promised = ensemble.promised(combined) if pooling.method == "none" else {}
-    files.write_csv(study.path("ensemble_predictions.csv"), predictions.frame.assign(**promised))
+    files.write_csv(
+        study.path("ensemble_predictions.csv"), predictions.frame.assign(**predictions.probability_columns, **promised)
+    )
     rule = with_people_thresholds(ensemble.rule, pooling)
     decided = rule.decide(predictions.logits, config.submit.threshold_for, config.study.cost)
     return write_submission(study.folder, config, table, predictions.with_logits(np.eye(table.num_classes)[decided]))

@@ -63,8 +63,10 @@ def explain_study(study: Study) -> list[str]:
     shown_as = max(weight_of, key=lambda name: weight_of[name])
     names, left_out = _of_one_geometry(study, weight_of, shown_as)
     images, maps, weights, members = {}, [], [], []
+    shapes = None
     for name in names:
-        images[name] = _images_of(study, name, worst.filenames)
+        images[name], of_files = _images_of(study, name, worst.filenames)
+        shapes = of_files if name == shown_as else shapes
         of_seeds = member_maps(study, name, images[name], worst, ensemble, images[shown_as].shape[1:3])
         maps += of_seeds
         weights += [ensemble.weights[name] / len(of_seeds)] * len(of_seeds)
@@ -79,10 +81,13 @@ def explain_study(study: Study) -> list[str]:
             for title, r in zip(titles, agreements, strict=True)
         ]
     note = note_of(ensemble.is_synthetic)
-    save_figure(grad_cam_grid(images[shown_as], scaled(mean), titles, note=note), study.path(FIGURE))
+    is_right = (worst.probabilities.argmax(axis=1) == worst.labels).tolist()
+    save_figure(
+        grad_cam_grid(images[shown_as], scaled(mean), titles, is_right, note=note, shapes=shapes), study.path(FIGURE)
+    )
     of_members = best_models(study, shown_as, len(ensemble.classes))
     first = next(best for member, best in of_members if member.fold == worst.folds[0])
-    draw_feature_maps(first, study.path(FEATURE_MAPS), images[shown_as][0], titles[0], note=note)
+    draw_feature_maps(first, study.path(FEATURE_MAPS), images[shown_as][0], titles[0], note=note, shapes=shapes)
     with files.replacing(study.path(MAPS)) as temporary:
         predicted = worst.probabilities.argmax(axis=1)
         np.savez(
@@ -160,10 +165,13 @@ def _of_one_geometry(study: Study, names: Sequence[str] | dict[str, float], firs
     return [first, *alike], [name for name in names if name not in (first, *alike)]
 
 
-def _images_of(study: Study, name: str, filenames: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
-    """Images as a config has them decoded, from the data that the study began with."""
+def _images_of(
+    study: Study, name: str, filenames: np.ndarray
+) -> tuple[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, "n 2"] | None]:
+    """Images as a config has them decoded, from the data that the study began with; the shapes to show them in."""
     run = study.members(name)[0].run
     prepared = prepare(run.config)
     check_same_data(run, prepared)
-    rows = {filename: row for row, filename in enumerate(prepared.table.rows["filename"])}
-    return prepared.images[np.array([rows[filename] for filename in filenames])]
+    place = {filename: row for row, filename in enumerate(prepared.table.rows["filename"])}
+    rows = np.array([place[filename] for filename in filenames])
+    return prepared.images[rows], prepared.table.shapes(rows)

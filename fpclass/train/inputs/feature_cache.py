@@ -1,28 +1,43 @@
-"""Features of frozen stages, computed once for every image and a few augmented views of it."""
+"""Features of frozen stages, computed once for every image and a few augmented views of it, and kept on disk.
+
+What is on disk is found by what it was computed from: the pixels of an image, the weights, the device, and the programs
+themselves, which hold all the rest (stages, types, normalisation, augmentation). So whatever trains behind the same
+stages has them at once: another head, fold or seed, another study, a resumed run. See `fpclass.data.cache`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jaxtyping import Int
 
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.augment.settings import is_augmented
 from fpclass.config import Config
-from fpclass.console import progress, say
+from fpclass.console import duration, progress, say
+from fpclass.data import cache
 from fpclass.data.decode import Images
 from fpclass.errors import ConfigError
 from fpclass.models.network import Network
+from fpclass.threads import in_threads
 from fpclass.train.finetune import compute_in
 from fpclass.train.keys import view_keys
 
 BATCH = 32
 """Images that go through the frozen stages at once."""
+NUM_AHEAD = 2
+"""Batches that a device has before it while the next one is read."""
 
 
 def num_cached_views(config: Config) -> int:
@@ -30,22 +45,20 @@ def num_cached_views(config: Config) -> int:
     return config.finetune.cache_views if is_augmented(config.augment) else 0
 
 
-def feature_shape(prefix: Network, config: Config) -> jax.ShapeDtypeStruct:
-    """What the frozen stages make of one image, [1, …] in the type that the network computes in."""
-    dtype = jnp.dtype(config.model.compute_dtype)
-    image = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), dtype)
+def size_gb(prefix: Network, config: Config, num_images: int) -> float:
+    """Size of the features of so many images in all their views, in 10**9 bytes."""
+    image = jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), config.model.compute_dtype)
 
     def apply(image: Any) -> Any:
         variables = prefix.init(jax.random.key(0), image, train=False)
         return prefix.apply(compute_in(variables, config.model.compute_dtype), image, train=False)
 
-    return jax.eval_shape(apply, image)
+    return _size_gb(jax.eval_shape(apply, image), config, num_images)
 
 
-def size_gb(prefix: Network, config: Config, num_images: int) -> float:
-    """Size of the features of so many images in all their views, in 10**9 bytes."""
-    shape = feature_shape(prefix, config)
-    return math.prod(shape.shape[1:]) * shape.dtype.itemsize * num_images * (1 + num_cached_views(config)) / 1e9
+def _size_gb(features: jax.ShapeDtypeStruct, config: Config, num_images: int) -> float:
+    of_one = math.prod(features.shape[1:]) * features.dtype.itemsize
+    return of_one * num_images * (1 + num_cached_views(config)) / 1e9
 
 
 def is_cached(prefix: Network, config: Config, num_images: int) -> bool:
@@ -59,11 +72,19 @@ def is_cached(prefix: Network, config: Config, num_images: int) -> bool:
 
 
 def compute_features(
-    prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
+    prefix: Network,
+    variables: dict[str, Any],
+    images: Images,
+    labels: Int[np.ndarray, " N"],
+    config: Config,
+    cache_dir: Path | None,
 ) -> np.ndarray:
     """Puts every image through the frozen stages once: as it is, and as many augmented views as are asked for.
 
     The views are the same for every member, whatever its seed; labels may decide about an image's augmentation.
+
+    Args:
+      cache_dir: folder of features of earlier starts, which those of this one are added to; None: nothing is kept.
 
     Returns:
       Features [N, 1 + views, …] in the type that the network computes in, view 0 of the images as they are.
@@ -71,34 +92,145 @@ def compute_features(
     Raises:
       ConfigError: they would be larger than finetune.cache_gb.
     """
-    data, dtype, batch = config.data, config.model.compute_dtype, BATCH
-    num_views = num_cached_views(config)
-    augment = make_augment_batch(config.augment, mean=data.mean, std=data.std)
-    variables = {**variables, "params": compute_in(variables["params"], dtype)}
-
-    @jax.jit
-    def features_of(variables: Any, part: Any, classes: Any, rows: Any, view: Any) -> Any:
-        keys = view_keys(jnp.full_like(rows, view), rows)
-        plain = normalise(part, data.mean, data.std)
-        inputs = jnp.where(view == 0, plain, augment(keys, part, classes)) if num_views else plain
-        return prefix.apply(variables, compute_in(inputs, dtype), train=False)
-
-    rows = np.arange(len(images), dtype=np.int32)
-    shape = feature_shape(prefix, config)
-    size = size_gb(prefix, config, len(images))
+    views = Views(images, labels, config)
+    stages = FrozenStages(prefix, variables, views, config.model.compute_dtype)
+    num_views, shape = 1 + num_cached_views(config), stages.result
+    size = _size_gb(shape, config, len(images))
+    what = f"features of {len(images):,} images" + (f" x {num_views} views" if num_views > 1 else "")
     if size > config.finetune.cache_gb:
         raise ConfigError(
-            f"the features of {len(images)} images in {1 + num_views} views take {size:.1f} GB, and finetune.cache_gb "
-            f"is {config.finetune.cache_gb:g}: freeze to a later stage, set fewer views, or raise the limit"
+            f"the {what} take {size:.1f} GB, and finetune.cache_gb is {config.finetune.cache_gb:g}: freeze to a later "
+            "stage, set fewer views, or raise the limit"
         )
-    say(f"features behind {prefix.stage_names[-1]}: {len(images)} images, {1 + num_views} views, {size:.2f} GB")
-    features = np.empty((len(images), 1 + num_views, *shape.shape[1:]), shape.dtype)
-    on_device = jax.device_put(variables)
-    parts = [(view, start) for view in range(1 + num_views) for start in range(0, len(images), batch)]
-    for view, start in progress(parts, len(parts), "features"):
-        taken = rows[start : start + batch]
-        padded = np.pad(taken, (0, batch - len(taken)), mode="edge")
-        part = (jnp.asarray(array) for array in (images[padded], labels[padded], padded))
-        result = features_of(on_device, *part, jnp.int32(view))
-        features[taken, view] = np.asarray(result)[: len(taken)]
+    features = np.empty((len(images), num_views, *shape.shape[1:]), shape.dtype)
+    kept = KeptFeatures(cache_dir, stages, features) if cache_dir else None
+    missing = [kept.read(view) if kept else np.arange(len(images)) for view in range(num_views)]
+    num_missing = sum(map(len, missing))
+    what = f"{what} behind {prefix.stage_names[-1]}, {size:.2f} GB"
+    if not num_missing:
+        say(f"{what}: from the cache")
+        return features
+    num_there = len(images) * num_views - num_missing
+    say(f"{what}: computing {f'{num_missing:,}, {num_there:,} from the cache' if num_there else '…'}")
+    started = time.perf_counter()
+
+    def compute() -> Iterator[int]:
+        for view, rows in enumerate(missing):
+            yield from stages.compute(view, rows, features[:, view])
+            if kept and len(rows):
+                kept.write(view)
+
+    for _ in progress(compute(), num_missing, "features"):
+        pass
+    say(f"features computed in {duration(time.perf_counter() - started)}")
     return features
+
+
+class Views:
+    """Images as frozen stages see them: view 0 as they are, the others augmented, the same for whoever asks."""
+
+    def __init__(self, images: Images, labels: Int[np.ndarray, " N"], config: Config):
+        data, augment = config.data, config.augment
+        augment_batch = make_augment_batch(augment, mean=data.mean, std=data.std)
+        self.images = images
+        self._labels = labels
+        self._by_class = bool(augment.class_probability)
+        self._plain = jax.jit(lambda part: normalise(part, data.mean, data.std))
+        self._augmented = jax.jit(
+            lambda part, classes, rows, view: augment_batch(view_keys(jnp.full_like(rows, view), rows), part, classes)
+        )
+
+    def program(self, view: int) -> Any:
+        """The compiled function that makes this view of a batch of what `arguments` gives."""
+        return self._augmented if view else self._plain
+
+    def arguments(self, view: int, rows: Int[np.ndarray, " B"]) -> tuple[Any, ...]:
+        """What the program of a view takes for these rows."""
+        images = jnp.asarray(self.images[rows])
+        return (images, jnp.asarray(self._labels[rows]), jnp.asarray(rows), jnp.int32(view)) if view else (images,)
+
+    def contents(self, view: int, digests: Sequence[str]) -> list[str]:
+        """What the view of each image depends on: its digest, where it is augmented the row, which is its seed, too."""
+        if not view:
+            return list(digests)
+        return [
+            f"{digest} {row}" + (f" {self._labels[row]}" if self._by_class else "")
+            for row, digest in enumerate(digests)
+        ]
+
+
+class FrozenStages:
+    """Leading stages of a network with their weights, for batches of views."""
+
+    def __init__(self, prefix: Network, variables: dict[str, Any], views: Views, dtype: str):
+        self.views = views
+        self.variables = {**variables, "params": compute_in(variables["params"], dtype)}
+        self.program = jax.jit(lambda tree, inputs: prefix.apply(tree, compute_in(inputs, dtype), train=False))
+        self.arguments = (self.variables, jax.ShapeDtypeStruct((BATCH, *views.images.shape[1:]), jnp.float32))
+        self.result: jax.ShapeDtypeStruct = self.program.eval_shape(*self.arguments)
+
+    def compute(self, view: int, rows: Int[np.ndarray, " n"], features: np.ndarray) -> Iterator[int]:
+        """Writes a view's features [N, …] of some rows, and gives each row when it is done."""
+        on_device, make_view = jax.device_put(self.variables), self.views.program(view)
+        begun: deque[tuple[np.ndarray, Any]] = deque()
+
+        def finish_first() -> np.ndarray:
+            done, result = begun.popleft()
+            features[done] = np.asarray(result)[: len(done)]
+            return done
+
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH].astype(np.int32)
+            padded = np.pad(part, (0, BATCH - len(part)), mode="edge")
+            begun.append((part, self.program(on_device, make_view(*self.views.arguments(view, padded)))))
+            if len(begun) > NUM_AHEAD:
+                yield from finish_first()
+        while begun:
+            yield from finish_first()
+
+
+class KeptFeatures:
+    """The features [N, views, …] of some images on disk, a set of rows for each view."""
+
+    def __init__(self, folder: Path, stages: FrozenStages, features: np.ndarray):
+        self._folder, self._features = folder, features
+        self._views, images, device = stages.views, stages.views.images, jax.devices()[0]
+        made_by = _digest_of_program(stages.program, stages.arguments), _digest_of_arrays(stages.variables)
+        self._made_by = f"{jax.__version__} {device.platform} {device.device_kind} {' '.join(made_by)}"
+        self._digests = list(in_threads(lambda row: hashlib.sha256(images[row].tobytes()).hexdigest(), len(images)))
+
+    def read(self, view: int) -> Int[np.ndarray, " n"]:
+        """Copies what is there of a view; gives the rows that are not."""
+        contents, row_shape = self._views.contents(view, self._digests), self._features.shape[2:]
+        found = cache.find(self._folder, self._settings(view), contents)
+        if found is None:
+            return np.arange(len(contents))
+        kept, place = found[0], {content: row for row, content in enumerate(found[1])}
+        there = np.flatnonzero([content in place for content in contents])
+        rows = kept[np.array([place[contents[row]] for row in there], int)]
+        self._features[there, view] = rows.view(self._features.dtype).reshape(-1, *row_shape)
+        return np.setdiff1d(np.arange(len(contents)), there)
+
+    def write(self, view: int) -> None:
+        """Keeps a view, whole, as rows of bytes."""
+        features, contents = np.ascontiguousarray(self._features[:, view]), self._views.contents(view, self._digests)
+        as_bytes = features.reshape(len(features), -1).view(np.uint8)
+        cache.save(self._folder, self._settings(view), contents, as_bytes, contents, self._features.shape[1])
+
+    def _settings(self, view: int) -> str:
+        """All that a view's features depend on beside the image."""
+        arguments = self._views.arguments(view, np.zeros(BATCH, np.int32))
+        return f"{self._made_by} {_digest_of_program(self._views.program(view), arguments)} {view}"
+
+
+def _digest_of_program(program: Any, arguments: tuple[Any, ...]) -> str:
+    """The digest of what is computed, with all its constants, whatever file or package it was written in."""
+    return hashlib.sha256(program.lower(*arguments).as_text().encode()).hexdigest()
+
+
+def _digest_of_arrays(tree: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for path, array in sorted(flatten_dict(tree).items()):
+        digest.update(f"{path} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

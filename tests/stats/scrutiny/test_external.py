@@ -57,7 +57,7 @@ def test_nothing_is_fitted():
     assert judged["decisions"]["abstention"]["risk"]["value"] == pytest.approx((~is_right)[is_sure].mean())
     covered = np.where(cohort.labels == 1, p, 1 - p) >= 0.5
     assert judged["decisions"]["conformal"]["group_coverage"]["value"] == pytest.approx(covered.mean())
-    text = "\n".join(frozen_findings(judged))
+    text = "\n".join(frozen_findings(judged, cohort))
     for words in ("calibration, frozen", "slope 0.5", "frozen at 0.200", "at most 5 % errors", "promise 90 %"):
         assert words in text
     alone = judge_frozen(logits, logits, cohort, BOOTSTRAP, DecisionRule.nothing(2, "none"))
