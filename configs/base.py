@@ -208,5 +208,6 @@ def get_config() -> ConfigDict:
     submit = config.submit = ConfigDict()
     submit.threshold_for = "argmax"           # submit, predict: argmax | accuracy | f1 | balanced_accuracy | cost; the
                                               # threshold is fitted like study.calibration
+    submit.refit = False                      # train once more, on all labelled images, for the rows to predict
     submit.fill_unreadable = False            # give images that could not be read the majority class
     return config.lock()

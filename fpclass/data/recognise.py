@@ -54,6 +54,7 @@ class Recognised:
       notes: what a person may want to say otherwise, one line each.
       image_size: (height, width) in pixels, medians of a sample.
       is_colour: whether the pixels of a part of the sample are not all grey.
+      num_to_predict: images that have no label.
     """
 
     keys: dict[str, Any]
@@ -61,6 +62,7 @@ class Recognised:
     notes: tuple[str, ...]
     image_size: tuple[int, int]
     is_colour: bool
+    num_to_predict: int
 
 
 def recognise(data: Any, given: Collection[str]) -> Recognised:
@@ -79,15 +81,16 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
     listing = None if is_folder else _listing(folder, data, given)
     if listing:
         keys, found, notes = _of_listing(listing, data, given)
+        num_to_predict = listing.columns[keys["label_column"]].count("")
         files = [folder / name for name in listing.files if name]
     else:
-        keys, found, notes, files = _of_folders(folder, data, is_given=is_folder)
+        keys, found, files, num_to_predict = _of_folders(folder, data, is_given=is_folder)
+        notes = ()
     image_size, is_colour = glance(files)
     height, width = image_size
     colour = "colour" if is_colour else "grey"
-    return Recognised(
-        keys, f"{data.root}: {found}; {colour}, median {height} x {width} pixels", notes, image_size, is_colour
-    )
+    line = f"{data.root}: {found}; {colour}, median {height} x {width} pixels"
+    return Recognised(keys, line, notes, image_size, is_colour, num_to_predict)
 
 
 def glance(files: Sequence[Path]) -> tuple[tuple[int, int], bool]:
@@ -142,8 +145,8 @@ def _folder_of(data: Any) -> Path:
 # --- a folder per class ---------------------------------------------------------------------------
 
 
-def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, tuple[str, ...], list[Path]]:
-    """Keys, what was found, notes and image files of a folder per class."""
+def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, list[Path], int]:
+    """Keys, what was found, image files of a folder per class, and the number of images to predict."""
     images = image_files(folder)
     if not images:
         raise DataError(f"{folder}: no images in it, at any depth")
@@ -167,7 +170,7 @@ def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, A
     if layout.to_predict:
         found += f"; {len(layout.to_predict):,} to predict"
     files = [file for of_class in layout.classes for file in of_class.images]
-    return {"source": "folder"}, found, (), files
+    return {"source": "folder"}, found, files, len(layout.to_predict)
 
 
 def _counted(counts: Mapping[str, int]) -> str:

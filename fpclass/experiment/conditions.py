@@ -107,6 +107,10 @@ def conditions_after_training(config: Any) -> Conditions:
             0 <= predict.shift_px < min(config.data.image_size),
             "at least 0, and less than both sides of data.image_size",
         ),
+        "submit.refit": (
+            not (config.submit.refit and config.optim.schedule == "plateau"),
+            "False with optim.schedule=plateau, which needs images that choose",
+        ),
         "submit.threshold_for": (
             config.submit.threshold_for != COST or bool(study.cost),
             "another one, or a cost matrix in study.cost",

@@ -133,7 +133,8 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
     proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
-    announce(args.command, proposal)
+    names_folder = getattr(args, "workdir", "") is None  # runs/NAME, where nobody says another
+    announce(f"{args.command}{f' --workdir=runs/{proposal.name}' * names_folder}", proposal)
     return proposal
 
 
@@ -170,7 +171,7 @@ def as_flags(values: dict[str, Any]) -> list[str]:
 
 def in_full(command: str, proposal: Proposal) -> str:
     """The command that says everything that was worked out, to be pasted."""
-    return shlex.join([*command.split(), f"--config={proposal.file}", *proposal.overrides])
+    return f"{command} {shlex.join([f'--config={proposal.file}', *proposal.overrides])}"
 
 
 def _names_root(overrides: Sequence[str]) -> bool:
@@ -206,6 +207,7 @@ def _network(model: str, found: Recognised) -> Choice:
         "model.weights": entry.name,
         "data.channels": 3 if found.is_colour else 1,
         "data.image_size": (height, width),
+        "submit.refit": bool(found.num_to_predict),
     }
     line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.license}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)

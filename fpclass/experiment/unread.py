@@ -61,7 +61,10 @@ OF_A_STUDY = (
 )  # fmt: skip
 """What a study reads and a single run does not; but for `hardware`, which says of a machine what it can take."""
 
-OF_A_RUN = (Reading("split.num_folds split.fold", "one fold is trained; a study has --folds", lambda _: False),)
+OF_A_RUN = (
+    Reading("split.num_folds split.fold", "one fold is trained; a study has --folds", lambda _: False),
+    Reading("submit.refit", "a single run is submitted; a study has an ensemble", lambda _: False),
+)
 """What a single run reads and a study does not."""
 
 READ = (

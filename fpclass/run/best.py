@@ -108,15 +108,20 @@ class BestModel:
             self._predicted[role] = self.predict(prepared.images, prepared.splits.rows(role))
         return self._predicted[role]
 
-    def predict_rows(self, prepared: Prepared, roles: tuple[str, ...], filename: str) -> Predictions:
+    def predict_rows(
+        self, prepared: Prepared, roles: tuple[str, ...], filename: str, by: BestModel | None = None
+    ) -> Predictions:
         """Predicts the rows of these roles of the splits and writes them as a table into the run folder.
+
+        Args:
+          by: whose weights predict; None: these.
 
         Raises:
           RunError: the data have changed since the run began.
         """
         check_same_data(self.run, prepared)
         rows = np.concatenate([prepared.splits.rows(role) for role in roles])
-        logits = self.predict(prepared.images, rows)
+        logits = (by or self).predict(prepared.images, rows)
         predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{self.run.config.seed}")
         self.run.write_csv(filename, predictions.frame)
         return predictions

@@ -90,10 +90,10 @@ def balanced_class_weights(labels: Int[np.ndarray, " n"], num_classes: int) -> F
     return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
-def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
+def train(run: Run, prepared: Prepared, interruption: Interruption, member: Member | None = None) -> bool:
     """Trains from the last checkpoint of the run folder, or from the start, and keeps `last` and `best`.
 
-    A probe is fitted instead, and has no `last`.
+    A probe is fitted instead, and has no `last`. The member is that of config and split, unless one is given.
 
     Returns whether training came to its end; False if it was interrupted (the same command goes on from there).
 
@@ -103,13 +103,14 @@ def train(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
     """
     config = run.config
     check_same_start(run, prepared)
+    member = member or make_member(config, prepared)
     if not is_trained(config):
         say(describe_probe(config, prepared))
-        fitted = list(fit_probes([(run, prepared, make_member(config, prepared))], config, interruption))
+        fitted = list(fit_probes([(run, prepared, member)], config, interruption))
         say("".join(map(str, fitted)))
         return bool(fitted)
     placement = place_run(config, prepared.table, prepared.images)
-    trainee = Trainee(run, prepared, make_member(config, prepared))
+    trainee = Trainee(run, prepared, member)
 
     def on_start(state: TrainState, start: int) -> None:
         say(describe_network(config, placement.task, state, placement.engine))

@@ -110,7 +110,7 @@ def test_a_key_that_is_not_read_is_refused_and_says_when_it_is(key: str, plain: 
 
 
 def test_every_line_of_the_table_is_tried() -> None:
-    tried = set(UNREAD) | {"split.num_folds", "split.fold", "data.synthetic."}
+    tried = set(UNREAD) | {"split.num_folds", "split.fold", "submit.refit", "data.synthetic."}
     tried |= {key for key in flatten(base.get_config()) if key.startswith("study.")}
     tried |= {key for key in READ[-2].keys.split() if key.startswith(("augment.", "finetune.", "optim.", "train."))}
     keys = {key for reading in (*READ, *OF_A_RUN, *OF_A_STUDY) for key in reading.keys.split()}

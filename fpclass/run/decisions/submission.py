@@ -19,6 +19,7 @@ from fpclass.run.decisions.people import pool_rows, read_pooling, with_people_th
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
+from fpclass.run.refit import refit
 from fpclass.stats.decisions.rule import ARGMAX
 
 
@@ -93,6 +94,8 @@ def write_submission(folder: pathlib.Path, config: Config, table: Table, predict
 def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     """Predicts the rows without a label with the best weights of a run; writes submission.csv and returns its path.
 
+    With `submit.refit` the network is trained once more before, on all labelled images: `run.refit`.
+
     Beside it test_predictions.csv, with the calibrated probability of every class. The class is chosen as
     `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split; with `predict.pool` it is
     one class for all images of a person.
@@ -102,7 +105,8 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
       ConfigError: a threshold or a pooling that was not fitted.
     """
     config, table = best.run.config, prepared.table
-    predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv")
+    by = refit(best, prepared) if config.submit.refit else best
+    predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv", by)
     rule, pooling = read_rule(best, table.num_classes), read_pooling(best, table.num_classes)
     calibrated = predictions.with_logits(rule.calibration.apply(predictions.logits))
     pooled = pool_rows(calibrated, pooling, table.source)
@@ -112,7 +116,7 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
         decided = rule.decide(pooled.logits, config.submit.threshold_for, config.study.cost)
         predictions = predictions.with_logits(np.eye(table.num_classes)[decided])
     path = write_submission(best.run.folder, config, table, predictions)
-    if words := describe_training(prepared):
+    if not config.submit.refit and (words := describe_training(prepared)):
         say(words)
     return path
 
@@ -125,6 +129,6 @@ def describe_training(prepared: Prepared) -> str:
         return ""
     return (
         f"submission: of a network that learnt from {num_learnt:,} of {num_labelled:,} labelled images, since the "
-        "others chose and judged it; the ensemble of a study learns from all: `launch.py study --configs FILE "
-        "--folds=5`, then `launch.py submit --ensemble`"
+        f"others chose and judged it; `{program()} submit --config.submit.refit=True` trains once more, on all; the "
+        "ensemble of a study learns from all too"
     )

@@ -1,0 +1,66 @@
+"""The final model: the network of a run trained once more, on every labelled image, for what is handed in."""
+
+from __future__ import annotations
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fpclass import files
+from fpclass.config import Config
+from fpclass.console import interruptible, say
+from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
+from fpclass.errors import RunError
+from fpclass.experiment import is_trained
+from fpclass.run import train as trainer
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
+from fpclass.run.prepare import Prepared, check_same_data
+from fpclass.train.state import Member
+
+FOLDER = "refit"
+"""Name of the run folder of the final model, in that of the run."""
+NOTE = "NOTE.txt"
+"""Written when the final model is done."""
+
+
+def refit(best: BestModel, prepared: Prepared) -> BestModel:
+    """Trains on the training, selection and validation images of a run together, or goes on with it.
+
+    Nothing is chosen any more: as many epochs as the best one of the run has (a learning rate that falls, falls within
+    them), and for a probe a strength from an inner cross-validation of all images. How good it is nobody measures; the
+    run has what the same training is worth with fewer images.
+
+    Raises:
+      RunError: it was interrupted: the same command goes on.
+    """
+    run = Run.create(best.run.folder / FOLDER, final_config(best))
+    if run.path(NOTE).is_file():
+        check_same_data(run, prepared)
+        return best.of_member(run)
+    member = on_all_images(trainer.make_member(best.run.config, prepared), prepared)
+    num_images = len(np.asarray(member.train_rows))
+    epochs = f", {run.config.train.num_epochs} epochs" if is_trained(run.config) else ""
+    say(f"refit: once more on all {num_images:,} labelled images{epochs}; its scores are of images it learns from")
+    with run.lock(), interruptible() as interruption:
+        if not trainer.train(run, prepared, interruption, member):
+            raise RunError(f"stopped; the refit is in {run.folder}, and the same command goes on from there")
+    note = f"Trained on all {num_images} labelled images: scores in here are of images that it learnt from.\n"
+    files.write_text(run.path(NOTE), note)
+    return best.of_member(run)
+
+
+def final_config(best: BestModel) -> Config:
+    """The config of a run without anything to choose."""
+    config = ConfigDict(best.run.config.to_dict())
+    if is_trained(config) and config.train.early_stopping != "none":
+        config.train.early_stopping = "none"
+        if not config.finetune.unfreeze:  # whose epochs are counted from the start
+            config.train.num_epochs = best.epoch
+            config.optim.warmup_epochs = min(config.optim.warmup_epochs, best.epoch - 1.0)
+    return config.lock()
+
+
+def on_all_images(member: Member, prepared: Prepared) -> Member:
+    """The member with the images that chose and judged it among those it learns from."""
+    rows = np.concatenate([prepared.splits.rows(role) for role in (TRAIN, SELECTION, VALIDATION)])
+    return member.replace(train_rows=np.sort(rows), selection_rows=rows[:0])
