@@ -102,7 +102,7 @@ def test_grad_cam_grid_has_each_image_beside_its_map(shape):
     maps[np.arange(4), np.arange(4), 0] = 1
     titles, shapes = [f"title {i}" for i in range(4)], None if shape == (60, 40) else np.array([shape] * 4)
     figure = figures.grad_cam_grid(images, maps, titles, [False, True, False, False], shapes=shapes)
-    assert figure.get_suptitle().endswith("in the images with the highest loss: 3 predicted wrong, 1 right")
+    assert " ".join(figure.get_suptitle().split()).endswith("in the images with the highest loss: 3 predicted wrong, 1 right")
     figure.draw_without_rendering()
     pairs = np.array(figure.axes[:8]).reshape(4, 2)
     for i, (plain, overlaid) in enumerate(pairs):
