@@ -99,10 +99,11 @@ def feature_map_rows(
     note: str = "",
     shapes: Shapes | None = None,
 ) -> Figure:
-    """The image at the left, and a row of channels for each stage, from the first stage to the last.
+    """The image at the left, in the first of the shapes, and a row of channels for each stage, from first to last.
 
     At least one stage, taken from `num_stages`. How channels were chosen and are scaled is part of the small print.
     """
+    shapes = None if shapes is None else shapes[:1]
     width, height = cell_size(image[None], 0.75, shapes)
     num_columns = max(1, *(len(stage.channels) for stage in stages))
     left, right = 2.4, num_columns * width + 1.9

@@ -95,6 +95,16 @@ def test_overlay_lights_the_place_and_keeps_the_image_visible(channels):
     assert dark.mean() > ink.mean() + 50
 
 
+def test_feature_maps_have_the_shape_of_the_file():
+    image = np.zeros((20, 20, 1), np.uint8)
+    figure = feature_map_rows(image, STAGES, 2, TITLE, shapes=np.array([[100, 300], [300, 100]]))
+    figure.draw_without_rendering()
+    whole = figure.axes[0].get_window_extent()
+    assert whole.height / whole.width == pytest.approx(1 / 3, rel=0.03)
+    left, right, bottom, top = figure.axes[1].images[0].get_extent()
+    assert (top - bottom) / (right - left) == pytest.approx(1 / 3, rel=0.03)
+
+
 @pytest.mark.parametrize("shape", [(60, 40), (30, 90)])
 def test_grad_cam_grid_has_each_image_beside_its_map(shape):
     images = np.random.default_rng(0).integers(0, 256, (4, 60, 40, 1), np.uint8)
@@ -102,7 +112,7 @@ def test_grad_cam_grid_has_each_image_beside_its_map(shape):
     maps[np.arange(4), np.arange(4), 0] = 1
     titles, shapes = [f"title {i}" for i in range(4)], None if shape == (60, 40) else np.array([shape] * 4)
     figure = figures.grad_cam_grid(images, maps, titles, [False, True, False, False], shapes=shapes)
-    assert figure.get_suptitle().endswith("in the images with the highest loss: 3 predicted wrong, 1 right")
+    assert " ".join(figure.get_suptitle().split()).endswith("with the highest loss: 3 predicted wrong, 1 right")
     figure.draw_without_rendering()
     pairs = np.array(figure.axes[:8]).reshape(4, 2)
     for i, (plain, overlaid) in enumerate(pairs):

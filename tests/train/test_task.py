@@ -204,7 +204,13 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     capsys.readouterr()
     assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
     assert "features" not in capsys.readouterr().out.replace("feature_maps", "")
-    other = GRADUAL | {"seed": 1, "split__fold": 1, "model__dense_features": "(4,)", "model__head": "own"}
+    other = GRADUAL | {
+        "seed": 1,
+        "split__num_folds": 2,
+        "split__fold": 1,
+        "model__head": "gap",
+        "model__dense_features": "(4,)",
+    }
     command = ["train", f"--config={BASELINE}", f"--workdir={tmp_path / 'other'}", "--until=train"]
     assert main([*command, *flags(blobs, **other)]) == 0
     assert "features of 38 images x 3 views behind layer2_0, 0.00 GB: from the cache" in capsys.readouterr().out
