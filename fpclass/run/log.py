@@ -51,8 +51,9 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     def __init__(self, num_epochs: int, done: int):
         from tqdm.auto import tqdm
 
-        self._num_epochs, self._done = num_epochs, done
+        self._num_epochs = num_epochs
         self._clock, self._silence = Clock(), Clock()
+        self._warm: tuple[Clock, int] | None = None  # since the end of the first epoch, which compiles
         self._bar = tqdm(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_watched())
 
     def __exit__(self, *error: object) -> None:
@@ -67,12 +68,13 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
         }
         text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items() if value is not None)
         self._bar.update()
+        self._warm = self._warm or (Clock(), record["epoch"])
         self._bar.set_postfix_str(text, refresh=False)
         if self._bar.disable and ("validation_accuracy" in record or self._silence.seconds() > SILENT_SECONDS):
-            seconds, epoch = self._clock.seconds(), record["epoch"]
-            left = seconds * (self._num_epochs - epoch) / max(epoch - self._done, 1)
-            rest = f", about {duration(left)} left" if epoch < self._num_epochs else ""
-            say(f"epoch {epoch:>3}/{self._num_epochs}  {text}  {duration(seconds)}{rest}")
+            (clock, first), epoch = self._warm, record["epoch"]
+            left = clock.seconds() * (self._num_epochs - epoch) / max(epoch - first, 1)
+            rest = f", about {duration(left)} left" if first < epoch < self._num_epochs else ""
+            say(f"epoch {epoch:>3}/{self._num_epochs}  {text}  {duration(self._clock.seconds())}{rest}")
             self._silence.restart()
 
 

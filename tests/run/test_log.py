@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from fpclass.run.log import Log
+from fpclass.run import log as logs_module
+from fpclass.run.log import EpochBar, Log
 
 
 @pytest.mark.parametrize(("is_batched", "seconds"), [(False, 6.0), (True, 3.0)])
@@ -21,3 +22,18 @@ def test_members_share_the_time_with_those_that_it_was_spent_on(
         log(lines, 12.0, is_batched=is_batched)
     assert logs == [[lines[0] | {"seconds": seconds}], [], [lines[2] | {"seconds": seconds}], []]
     assert all(list((tmp_path / f"{i}" / "tensorboard").glob("events.*")) for i in range(4))
+
+
+def test_lines_have_the_name_of_what_they_say_the_seconds_and_the_time_left(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(logs_module.time, "perf_counter", lambda: now[0])
+    with EpochBar(10, 0) as bar:
+        for epoch, seconds, accuracy in ((1, 30.0, 0.7), (2, 4.0, None), (3, 4.0, 0.836), (4, 25.0, None)):
+            now[0] += seconds
+            scores = {} if accuracy is None else {"selection_accuracy": 0.8, "validation_accuracy": accuracy}
+            bar({"epoch": epoch, "train_loss": 0.5, **scores})
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch   1/10  train loss 0.500  selection accuracy 0.800  validation accuracy 0.700  30 s",
+        "epoch   3/10  train loss 0.500  selection accuracy 0.800  validation accuracy 0.836  38 s, about 28 s left",
+        "epoch   4/10  train loss 0.500  63 s, about 66 s left",  # after so long without a score
+    ]

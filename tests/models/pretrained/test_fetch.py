@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -250,6 +251,9 @@ def test_two_processes_fetch_it_once(server, tmp_path):
     for process in both:
         process.stdout.close()
         process.stderr.close()
+    (announced,) = (line for line in lines if line.startswith("fetching "))
+    assert re.fullmatch(r"fetching resnet18: 0.3 MB from 127\.0\.0\.1:\d+\n", announced)
+    lines.remove(announced)
     assert sorted(lines) == ["True\n", "True\n", "another process is fetching tiny-0.pth: waiting for it\n"]
     assert len(server.requests) == 1
 
@@ -315,11 +319,11 @@ def test_digests(tmp_path):
 
 
 def test_progress_where_a_person_watches(server, monkeypatch, capsys):
-    monkeypatch.setattr(download, "is_terminal", lambda: True)
+    monkeypatch.setattr(download, "is_watched", lambda: True)
     fetch(entry(server))
     assert "tiny-0.pth" in capsys.readouterr().err
     os.remove(cached_path(entry(server)))
-    monkeypatch.setattr(download, "is_terminal", lambda: False)
+    monkeypatch.setattr(download, "is_watched", lambda: False)
     fetch(entry(server))
     assert capsys.readouterr().err == ""
 
