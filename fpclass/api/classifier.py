@@ -148,7 +148,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self._run = run
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state: Any = super().__getstate__()
         return {name: value for name, value in state.items() if name not in ("_home", "_run")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
