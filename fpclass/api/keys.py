@@ -37,11 +37,16 @@ def overrides_for(
       label: column of the classes.
       group: column of the people who must not be split.
       size: height and width, or one for both, pixels.
+
+    Raises:
+      ConfigError: columns are named, and there is no CSV.
     """
     keys: dict[str, Any] = {"data.root": str(root)}
     if not is_described:
         folder = expanded(str(root))
         has_csv = folder.is_dir() and bool(csv_files(folder))
+        if folder.is_dir() and not has_csv and (label or group):
+            raise ConfigError(f"{root}: label and group name columns of a CSV, and there is none; leave them out")
         keys |= {"name": folder.name.partition(".")[0] or "run", "data.source": "csv" if has_csv else "folder"}
         keys |= {"data.channels": 3, "data.image_size": (SIZE, SIZE)}
     if model is not None:

@@ -91,7 +91,7 @@ class OnTables(fpclass.ImageClassifier):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = True
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array = True, False
         tags.classifier_tags.poor_score = True  # some epochs of a tiny network
         return tags
 
@@ -106,6 +106,8 @@ EXPECTED: dict[str, str] = {}
 
 
 @pytest.mark.slow
-@parametrize_with_checks([OnTables(size=8, config=SMALLEST)], expected_failed_checks=lambda _: EXPECTED)
+@parametrize_with_checks(
+    [OnTables(size=8, config=SMALLEST | {"train.num_epochs": 2})], expected_failed_checks=lambda _: EXPECTED
+)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)

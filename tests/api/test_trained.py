@@ -131,12 +131,12 @@ def test_it_trains_in_a_thread(photos, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"optim.learning_rat": 1}, "no such key optim.learning_rat, did you mean optim.learning_rate"),
+        ({"optim.learning_rat": 1}, "no such key, did you mean optim.learning_rate"),
         ({"config": {"optim": {"learning_rate": "much"}}}, "learning_rate"),
         ({"config": {"optim": {"learning_rate": None}}}, "config.optim.learning_rate is None"),
         ({"config": "nowhere.py"}, "no such file"),
         ({"until": "lunch"}, "expected one of ingest, prepare, train, evaluate"),
-        ({"label": "sort"}, "data.label_column"),
+        ({"label": "sort"}, "label and group name columns of a CSV"),
         ({"model": "cnm"}, "model.name"),
     ],
 )
