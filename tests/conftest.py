@@ -27,7 +27,7 @@ LONG = (
 TO_THE_BIT = ("streaming", "engine", "members", "one_pass", "blocks", "parity")
 """Files whose tests compare the bits of two programs, or with other libraries: they compile as users do."""
 
-WHOLE_JOBS = ("study", "run", "train", "test_cli.py")
+WHOLE_JOBS = ("api", "study", "run", "train", "test_cli.py")
 """Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
 
@@ -176,4 +176,36 @@ def study(tmp_path_factory: pytest.TempPathFactory, blobs: pathlib.Path) -> path
     with filelock.FileLock(f"{folder}.lock"):
         if not (folder / "checklist.md").is_file():
             assert cli.main(study_args(blobs, folder)) == 0
+    return folder
+
+
+SMALLEST: dict[str, Any] = {
+    "model.conv_features": (8,),
+    "train.num_epochs": 6,
+    "train.batch_size": 8,
+    "evaluate.num_resamples": 20,
+    "explain.num_images": 1,
+}
+"""Keys of a config that make a training from Python take seconds."""
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder per class, of drawn photographs; read only."""
+    from drawn_recipes import draw_classes
+
+    folder = tmp_path_factory.mktemp("drawn") / "photos"
+    draw_classes(folder, {"cat": 14, "dog": 14})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_run(tmp_path_factory: pytest.TempPathFactory, photos: pathlib.Path) -> pathlib.Path:
+    """The folder of a run on them, without explanation and submission; read only, trained once for all workers."""
+    import fpclass
+
+    folder = shared_folder(tmp_path_factory) / "photo-run"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "scores.json").is_file():
+            fpclass.train(photos, size=(24, 20), workdir=folder, config=SMALLEST, until="evaluate", quiet=True)
     return folder

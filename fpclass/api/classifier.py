@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,19 +138,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return frame
 
     def _open(self) -> None:
-        """Writes the files of the run into a folder that is removed with this object, and opens it."""
-        self._home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        """Writes the files of the run into a folder, which is removed with the run, and opens it."""
+        home = tempfile.mkdtemp()
         for name, content in self.files_.items():
-            path = pathlib.Path(self._home.name, name)
+            path = pathlib.Path(home, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        run = load(self._home.name)
+        run = load(home)
         assert isinstance(run, TrainedRun)
+        weakref.finalize(run, shutil.rmtree, home, ignore_errors=True)
         self._run = run
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        return {name: value for name, value in state.items() if name not in ("_home", "_run")}
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_run"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

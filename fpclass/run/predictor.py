@@ -39,12 +39,14 @@ from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import LogProbabilities
-from fpclass.threads import in_threads
+from fpclass.threads import in_threads, num_cores
 
 NewImage: TypeAlias = pathlib.Path | bytes | Image.Image
 """A file, the bytes of one, or a picture."""
 WINDOW_BYTES = 2**28
 """Decoded images that are in memory at once, about."""
+IN_ONE_GO = 16
+"""Images that a thread decodes before it takes others, at most."""
 KEPT_BYTES = 2**31
 """Weights that stay in memory; where all members have more, each is restored whenever its turn comes."""
 
@@ -152,8 +154,13 @@ class Predictor:
 
         if len(images) == 1:
             return decoded, [decode(0)]
-        with contextlib.closing(in_threads(decode, len(images))) as errors:
-            return decoded, list(progress(errors, len(images)))
+        step = max(1, min(IN_ONE_GO, len(images) // num_cores()))  # to hand one over costs as much as a small image
+
+        def decode_some(part: int) -> list[str]:
+            return [decode(row) for row in range(part * step, min((part + 1) * step, len(images)))]
+
+        with contextlib.closing(in_threads(decode_some, math.ceil(len(images) / step))) as parts:
+            return decoded, list(progress((error for part in parts for error in part), len(images)))
 
     def _launch(self, best: BestModel, images: UInt8[np.ndarray, "n H W C"], batch_size: int | None) -> list[Any]:
         launched = best.launch(images, batch_size)
