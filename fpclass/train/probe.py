@@ -88,7 +88,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What a probe is to learn: class of each image, what the layer learns of it, its weight, its part of the inner folds."""
+    """What is to be learnt: classes, what the layer learns of them, weights of images, parts of the inner folds."""
 
     labels: Int[np.ndarray, " n"]
     learnt: Int[np.ndarray, " n"]
