@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
@@ -39,6 +40,8 @@ PATIENCE = 2
 """So many strengths in a row without a lower loss end the search: weaker ones only take longer to converge."""
 NUM_PARTS = 5
 """Parts of the inner cross-validation, fewer where a class has fewer groups."""
+THREADED = 10**7
+"""Numbers in the features from which on several threads pay; for fewer of them threads mostly wait for each other."""
 TOLERANCE = 1e-5
 """Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
 CONSTANT = 1e-5
@@ -183,14 +186,15 @@ def fit_probe(
     if len(np.unique(learnt)) < 2:
         raise DataError(f"a probe learns from images of two classes or more, and all {len(labels)} are of one")
     weights = np.ones(len(labels)) if weights is None else weights
-    mean, scale = _standardising(features)
-    standard = (features.astype(np.float64) - mean) * scale
-    parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
-    task = _Task(labels, learnt, weights, parts, num_parts)
-    balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
-    searches = [_search(head, task, standard, widths, balance) for balance in balances]
-    best = min(searches, key=lambda search: search.loss)
-    kernel, bias = _fit(_regression(best.trials[best.chosen].strength), best.x, learnt, weights, head)
+    with threadpool_limits(1 if features.size < THREADED else None):
+        mean, scale = _standardising(features)
+        standard = (features.astype(np.float64) - mean) * scale
+        parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
+        task = _Task(labels, learnt, weights, parts, num_parts)
+        balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
+        searches = [_search(head, task, standard, widths, balance) for balance in balances]
+        best = min(searches, key=lambda search: search.loss)
+        kernel, bias = _fit(_regression(best.trials[best.chosen].strength), best.x, learnt, weights, head)
     layer = {"kernel": kernel if best.axes is None else best.axes @ kernel, "bias": bias}
     params = jax.tree.map(np.float32, {"mean": mean, "scale": scale * best.factors, "logits": layer})
     trials = tuple(trial for search in searches for trial in search.trials)
