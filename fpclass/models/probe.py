@@ -96,25 +96,34 @@ def stages_to_probe(network: Network) -> tuple[str, ...]:
 
     Of networks that have hardly any, as those of tokens, as many from the middle to the last.
     """
-    return _stages_to_probe(network.stages)
-
-
-@functools.lru_cache(maxsize=64)
-def _stages_to_probe(stages: tuple[nn.Module, ...]) -> tuple[str, ...]:
-    network = Network(stages)
-    names = network.stage_names
-    outputs = variable_shapes(network, (SIDE, SIDE, 3))["perturbations"]
-    shapes = [outputs[f"{name}{OUTPUT}"].shape for name in names]
-    heights = [shape[1] if len(shape) == 4 else None for shape in shapes]
+    shapes = _output_shapes(network.stages)
+    names = list(shapes)
+    heights = [shape[1] if len(shape) == 4 else None for shape in shapes.values()]
     ends = [
         name
         for name, height, following in zip(names, heights, [*heights[1:], None], strict=True)
         if height is not None and (following is None or following < SMALLER * height)
     ]
-    if len(ends) > NUM_STAGES // 2:
+    if len(ends) > 1:
         return tuple(ends[-NUM_STAGES:])
     positions = np.linspace(len(names) // 2, len(names) - 1, NUM_STAGES).round().astype(int)
     return tuple(names[position] for position in sorted({*positions.tolist()}))
+
+
+@functools.lru_cache(maxsize=64)
+def _output_shapes(stages: tuple[nn.Module, ...]) -> dict[str, tuple[int, ...]]:
+    """Shape of what each stage makes of an image of `SIDE` pixels, with the batch."""
+    network = Network(stages)
+    outputs = variable_shapes(network, (SIDE, SIDE, 3))["perturbations"]
+    return {name: outputs[f"{name}{OUTPUT}"].shape for name in network.stage_names}
+
+
+def widths(network: Network) -> tuple[int, ...]:
+    """How many features a probe has of each of its stages."""
+    head = network.head
+    assert isinstance(head, ProbeHead)
+    shapes = [_output_shapes(network.stages)[name] for name in head.stages]
+    return tuple(shape[-1] * (3 if head.has_class_token and len(shape) == 3 else 2) for shape in shapes)
 
 
 def features_of(network: Network) -> Network:

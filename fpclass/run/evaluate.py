@@ -51,7 +51,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "weights": config.model.weights or "random",
         "epoch": best.epoch,
         "num_epochs": len(history),
-        **{key: kept[key] for key in ("strength",) if key in kept},
+        **{key: kept[key] for key in ("strength", "balance") if key in kept},
         "selected_on": _describe_selection(config, prepared.splits, kept),
         "split_notes": list(prepared.splits.notes),
         "positive_class": config.evaluate.positive_class,

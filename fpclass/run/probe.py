@@ -6,8 +6,10 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +18,7 @@ from fpclass.config import Config
 from fpclass.console import Interruption, duration
 from fpclass.data.splits import VALIDATION
 from fpclass.models.network import HEAD, Network
-from fpclass.models.probe import ProbeHead
+from fpclass.models.probe import ProbeHead, widths
 from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Log
@@ -47,12 +49,13 @@ class Fitted:
     seconds: float
 
     def __str__(self) -> str:
-        found = f"C={self.probe.strength:g}"
+        trial = self.probe.best
+        found = f"C={trial.strength:g}"
         if not self.probe.num_parts:
             return f"probe: {found}, the usual one: a class has too few people to choose one; {duration(self.seconds)}"
-        trial = self.probe.trials[self.probe.chosen]
+        weigh = "stages weigh the same" if trial.balance else "features weigh the same"
         return (
-            f"probe: {found}, the best of {len(self.probe.trials)} by an inner cross-validation in "
+            f"probe: {found}, {weigh}: the best of {len(self.probe.trials)} by an inner cross-validation in "
             f"{self.probe.num_parts} parts (log loss {trial.loss:.3f}, accuracy {trial.accuracy:.3f}); "
             f"{duration(self.seconds)}"
         )
@@ -96,6 +99,7 @@ def fit_probes(
             table.labels[train_rows],
             prepared.splits.frame["unit"].to_numpy(str)[train_rows],
             seed=f"{int(member.seed)}",
+            widths=widths(network),
             weights=np.asarray(member.class_weights)[table.labels[train_rows]],
             sublabels=None if sublabels is None else sublabels[train_rows],
         )
@@ -117,7 +121,7 @@ def describe_probe(config: Config, prepared: Prepared) -> str:
 
 def _random_variables(network: Network, config: Config, member: Member) -> dict[str, Any]:
     image = jnp.zeros((1, *config.data.image_size, config.data.channels), jnp.float32)
-    variables = network.init(address(jnp.asarray(member.seed), PARAMS), image, train=False)
+    variables = jax.jit(partial(network.init, train=False))(address(jnp.asarray(member.seed), PARAMS), image)
     return {kind: dict(variables.get(kind, {})) for kind in ("params", "batch_stats")}
 
 
@@ -140,7 +144,7 @@ def _history(fitted: Fitted, prepared: Prepared, rows: np.ndarray) -> list[dict[
     """A line for each strength that was tried, in place of epochs; that of the chosen one has all scores."""
     lines = []
     for number, trial in enumerate(fitted.probe.trials, start=1):
-        scores = {"strength": trial.strength}
+        scores = {"strength": trial.strength, "balance": trial.balance}
         if fitted.probe.num_parts:
             scores |= {"selection_loss": trial.loss, "selection_accuracy": trial.accuracy}
         if number == fitted.probe.chosen + 1:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
@@ -27,16 +29,21 @@ from fpclass.models.probe import ProbeHead, features_of
 from fpclass.stats.metrics import log_softmax
 from fpclass.train.predict import eval_batch, make_views
 
-STRENGTHS = tuple(float(f"{10.0**exponent:.3g}") for exponent in np.arange(-6.0, 2.01, 0.5))
+STRENGTHS = tuple(float(f"{10.0**exponent:.3g}") for exponent in np.arange(-5.0, 2.01, 0.5))
 """C of scikit-learn, the inverse of the L2 penalty, from the stiffest on."""
+BALANCES = (0.0, 1.0)
+"""What stages weigh in the penalty: 0, every feature the same, so that the last stage, the widest, has most say; 1,
+every stage the same. Photographs of what the network was taught want the first, ridges and textures the second."""
 USUAL_STRENGTH = 1e-3
 """Where nothing can be cross-validated: what it mostly comes to with a thousand features and more."""
 PATIENCE = 2
 """So many strengths in a row without a lower loss end the search: weaker ones only take longer to converge."""
 NUM_PARTS = 5
 """Parts of the inner cross-validation, fewer where a class has fewer groups."""
-TOLERANCE = 1e-4
-"""Largest derivative of the mean loss at convergence. A tenth of it changes no logit that matters."""
+THREADED = 10**7
+"""Numbers in the features from which on several threads pay; for fewer of them threads mostly wait for each other."""
+TOLERANCE = 1e-5
+"""Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
 CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
 NEVER = -1e3
@@ -50,6 +57,7 @@ class Trial:
     """A strength that was tried: mean log loss (nats) and accuracy out of fold, weighted as the fit is."""
 
     strength: float
+    balance: float
     loss: float
     accuracy: float
 
@@ -61,7 +69,8 @@ class Probe:
     Attributes:
       params: of its `ProbeHead`, float32.
       chosen: position in `trials`.
-      trials: the strengths that were tried; one with a loss of nan where nothing could be cross-validated.
+      trials: the strengths that were tried, of each balance from the stiffest on; one with a loss of nan where nothing
+        could be cross-validated.
       num_parts: of the inner cross-validation; 0 where there was none.
       inner: positions of the rows that it judged, among those that were given.
       inner_logits: their logits out of fold at the chosen strength, float32.
@@ -75,9 +84,43 @@ class Probe:
     inner_logits: Float[np.ndarray, "m K"]
 
     @property
-    def strength(self) -> float:
-        """The chosen C."""
-        return self.trials[self.chosen].strength
+    def best(self) -> Trial:
+        """The trial that was chosen."""
+        return self.trials[self.chosen]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What is to be learnt: classes, what the layer learns of them, weights of images, parts of the inner folds."""
+
+    labels: Int[np.ndarray, " n"]
+    learnt: Int[np.ndarray, " n"]
+    weights: Float[np.ndarray, " n"]
+    parts: Int[np.ndarray, " n"]
+    num_parts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """The strengths of one balance.
+
+    Attributes:
+      factors: of the standardised features.
+      x, axes: coordinates of the images, and their axes, as of `_compressed`.
+      chosen: position of the best trial.
+      logits: those of the best, out of fold.
+    """
+
+    factors: Float[np.ndarray, " d"]
+    x: Float[np.ndarray, "n r"]
+    axes: Float[np.ndarray, "d r"] | None
+    trials: list[Trial]
+    chosen: int
+    logits: Float[np.ndarray, "n K"]
+
+    @property
+    def loss(self) -> float:
+        return self.trials[self.chosen].loss
 
 
 def pooled_features(
@@ -98,9 +141,10 @@ def pooled_features(
     @jax.jit
     def pooled(variables: Any, part: Any) -> Any:
         plain = normalise(part, data.mean, data.std)
-        return sum(model.apply(variables, view(plain), train=False) for view in views) / len(views)  # pyright: ignore[reportOperatorIssue]
+        seen: Any = model.apply(variables, jnp.concatenate([view(plain) for view in views]), train=False)
+        return seen.reshape(len(views), size, -1).mean(axis=0)
 
-    on_device = jax.device_put({kind: tree for kind, tree in variables.items() if kind != "perturbations"})
+    on_device = jax.device_put(variables)
     parts = []
     for start in progress(range(0, len(rows), size), -(-len(rows) // size), "features"):
         taken = rows[start : start + size]
@@ -121,6 +165,7 @@ def fit_probe(
     groups: np.ndarray,
     *,
     seed: str,
+    widths: Sequence[int] = (),
     weights: Float[np.ndarray, " n"] | None = None,
     sublabels: Int[np.ndarray, " n"] | None = None,
 ) -> Probe:
@@ -130,6 +175,7 @@ def fit_probe(
       labels: class of each.
       groups: who or what must not be divided by the inner cross-validation, by name.
       seed: of its parts.
+      widths: how many features each stage has, as `models.probe.widths` says; (): they are of one.
       weights: of each image in the loss; None: all the same.
       sublabels: subclass of each, where `head.subclasses` are learnt.
 
@@ -140,19 +186,21 @@ def fit_probe(
     if len(np.unique(learnt)) < 2:
         raise DataError(f"a probe learns from images of two classes or more, and all {len(labels)} are of one")
     weights = np.ones(len(labels)) if weights is None else weights
-    mean, scale = _standardising(features)
-    x, back = _compressed((features.astype(np.float64) - mean) * scale)
-    parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
-    if num_parts:
-        trials, chosen, logits = _choose(head, x, labels, learnt, weights, parts, num_parts)
-    else:
-        trials, chosen = [Trial(USUAL_STRENGTH, np.nan, np.nan)], 0
-        logits = np.zeros((len(labels), head.num_classes))
-    kernel, bias = _fit(_regression(trials[chosen].strength), x, learnt, weights, head)
-    layer = {"kernel": back @ kernel if back is not None else kernel, "bias": bias}
-    params = jax.tree.map(np.float32, {"mean": mean, "scale": scale, "logits": layer})
+    with threadpool_limits(1 if features.size < THREADED else None):
+        mean, scale = _standardising(features)
+        standard = (features.astype(np.float64) - mean) * scale
+        parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
+        task = _Task(labels, learnt, weights, parts, num_parts)
+        balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
+        searches = [_search(head, task, standard, widths, balance) for balance in balances]
+        best = min(searches, key=lambda search: search.loss)
+        kernel, bias = _fit(_regression(best.trials[best.chosen].strength), best.x, learnt, weights, head)
+    layer = {"kernel": kernel if best.axes is None else best.axes @ kernel, "bias": bias}
+    params = jax.tree.map(np.float32, {"mean": mean, "scale": scale * best.factors, "logits": layer})
+    trials = tuple(trial for search in searches for trial in search.trials)
+    chosen = trials.index(best.trials[best.chosen])
     inner = np.flatnonzero((parts >= 0) & (num_parts > 0))
-    return Probe(params, chosen, tuple(trials), num_parts, inner, logits[inner].astype(np.float32))
+    return Probe(params, chosen, trials, num_parts, inner, best.logits[inner].astype(np.float32))
 
 
 def inner_parts(
@@ -178,39 +226,40 @@ def inner_parts(
     return parts, num_parts
 
 
-def _choose(
-    head: ProbeHead,
-    x: Float[np.ndarray, "n d"],
-    labels: Int[np.ndarray, " n"],
-    learnt: Int[np.ndarray, " n"],
-    weights: Float[np.ndarray, " n"],
-    parts: Int[np.ndarray, " n"],
-    num_parts: int,
-) -> tuple[list[Trial], int, Float[np.ndarray, "n K"]]:
-    """Tries strengths from the stiffest on, each begun where the last one ended.
+def _factors(widths: Sequence[int], balance: float, num_features: int) -> Float[np.ndarray, " d"]:
+    """What each standardised feature is multiplied by for a balance; the sum of their squares stays the same."""
+    sizes = np.array([*widths] or [num_features])
+    return np.repeat((num_features / (len(sizes) * sizes)) ** (balance / 2), sizes)
 
-    Returns:
-      The trials, the position of the best, and its logits out of fold.
-    """
-    regressions = [_regression(STRENGTHS[0]) for _ in range(num_parts)]
+
+def _search(
+    head: ProbeHead, task: _Task, standard: Float[np.ndarray, "n d"], widths: Sequence[int], balance: float
+) -> _Search:
+    """Tries strengths from the stiffest on, each begun where the last one ended, on standardised features."""
+    factors = _factors(widths, balance, standard.shape[1])
+    x, axes = _compressed(standard * factors)
+    best, best_logits = 0, np.zeros((len(x), head.num_classes))
+    if not task.num_parts:
+        return _Search(factors, x, axes, [Trial(USUAL_STRENGTH, balance, np.nan, np.nan)], best, best_logits)
+    regressions = [_regression(STRENGTHS[0]) for _ in range(task.num_parts)]
     trials: list[Trial] = []
-    best, judged = 0, parts >= 0
-    best_logits = np.zeros((len(labels), head.num_classes))
+    judged = task.parts >= 0
     for strength in STRENGTHS:
         logits = np.zeros_like(best_logits)
         for part, regression in enumerate(regressions):
+            train, others = task.parts != part, task.parts == part
             regression.set_params(C=strength)
-            kernel, bias = _fit(regression, x[parts != part], learnt[parts != part], weights[parts != part], head)
-            logits[parts == part] = _class_logits(head, x[parts == part] @ kernel + bias)
-        losses = -log_softmax(logits)[np.arange(len(labels)), labels]
-        correct = logits.argmax(axis=1) == labels
-        loss, accuracy = (float(np.average(each[judged], weights=weights[judged])) for each in (losses, correct))
-        trials.append(Trial(strength, loss, accuracy))
-        if loss <= trials[best].loss:
+            kernel, bias = _fit(regression, x[train], task.learnt[train], task.weights[train], head)
+            logits[others] = _class_logits(head, x[others] @ kernel + bias)
+        losses = -log_softmax(logits)[np.arange(len(x)), task.labels]
+        correct = logits.argmax(axis=1) == task.labels
+        scores = [float(np.average(each[judged], weights=task.weights[judged])) for each in (losses, correct)]
+        trials.append(Trial(strength, balance, *scores))
+        if trials[-1].loss <= trials[best].loss:
             best, best_logits = len(trials) - 1, logits
         elif len(trials) - 1 - best >= PATIENCE:
             break
-    return trials, best, best_logits
+    return _Search(factors, x, axes, trials, best, best_logits)
 
 
 def _regression(strength: float) -> Any:

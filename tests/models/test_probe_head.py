@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from configs import base
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.models.network import Mode
-from fpclass.models.probe import Moments, features_of
+from fpclass.models.probe import Moments, features_of, widths
 
 BLOCKS = {"name": "blocks", "conv_features": (2, 3, 4), "convs_per_block": 1}
 
@@ -46,13 +48,14 @@ def test_stages_are_named_in_full_or_by_their_beginning_in_any_order():
 def test_its_features_are_the_moments_of_its_stages_and_its_logits_those_of_the_features():
     model = network(**BLOCKS, probe_stages=("block3", "block1"))
     images = jax.random.normal(jax.random.key(0), (3, 16, 24, 1))
-    variables = model.init(jax.random.key(1), images, train=False)
-    del variables["perturbations"], variables["stages"]
+    drawn = jax.jit(partial(model.init, train=False))(jax.random.key(1), images)
+    variables = {"params": drawn["params"]}
     _, recorded = model.apply(variables, images, train=False, mutable=["stages"])
     taken = [np.asarray(recorded["stages"][f"{name}:out"]) for name in ("block1", "block3")]
     expected = np.concatenate([f(x, axis=(1, 2)) for x in taken for f in (np.mean, np.std)], axis=1)
     features = features_of(model).apply(variables, images, train=False)
     np.testing.assert_allclose(features, expected, atol=1e-3)  # 1e-6 below the root
+    assert widths(model) == (4, 8)
     logits = model.head.apply({"params": variables["params"]["head"]}, features, method="classify")
     np.testing.assert_allclose(logits, model.apply(variables, images, train=False), atol=1e-6)
 

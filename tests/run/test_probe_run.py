@@ -11,7 +11,7 @@ import pytest
 from conftest import draw_noisy_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fpclass import cli
 from fpclass.console import Interruption
@@ -26,6 +26,8 @@ from fpclass.study.study import Study
 from fpclass.train.probe import pooled_features
 
 FLAGS = (
+    "--config.data.label_column=SEX",
+    "--config.data.group_column=ID",
     "--config.model.name=blocks",
     "--config.model.conv_features=(4,8)",
     "--config.model.head=probe",
@@ -61,8 +63,10 @@ def test_the_restored_network_is_the_regression_on_its_features(run):
     features = np.zeros((len(prepared.table), 24))
     features[rows] = pooled_features(prepared.images, rows, best.model, best.variables, config)
     metrics = json.loads((run / "metrics.json").read_text())
+    factors = np.repeat((24 / (2 * np.array([8, 16]))) ** (metrics["balance"] / 2), [8, 16])
     regression = LogisticRegression(C=metrics["strength"], tol=1e-8, max_iter=10_000)
-    pipeline = make_pipeline(StandardScaler(), regression).fit(features[train], labels[train])
+    pipeline = make_pipeline(StandardScaler(), FunctionTransformer(lambda x: x * factors), regression)
+    pipeline.fit(features[train], labels[train])
     logits = best.predict(prepared.images, rows)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], pipeline.decision_function(features[rows]), atol=0.02)
 
