@@ -29,9 +29,7 @@ def linear(
     use_bias: bool = True,
 ) -> Float[Array, "*d f"]:
     """A dense layer over the last axis that computes in the type of the input."""
-    return nn.Dense(
-        features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name
-    )(x)
+    return nn.Dense(features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name)(x)
 
 
 class Norm(nn.Module):
@@ -78,9 +76,9 @@ class SelfAttention(nn.Module):
         qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, -3, 0)
         query = query * (channels // self.num_heads) ** -0.5
-        logits = einsum("...qhd,...khd->...hqk", query, key, wide=True)
+        logits = einsum("...qhd,...khd->...hqk", query, key)
         weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
-        y = einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
+        y = einsum("...hqk,...khd->...qhd", weights, value).astype(x.dtype).reshape(x.shape)
         return linear(y, channels, "project", self.kernel_init)
 
 
