@@ -87,7 +87,7 @@ def tests(args: argparse.Namespace) -> Iterator[str]:
 def run_tests(file: str, environment: dict[str, str], chosen: str) -> tuple[str, str, str]:
     """How many tests of a file passed and failed, run by a process of its own, and seconds; as far as it came."""
     started, root = time.perf_counter(), Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-v", "--tb=short", "-k", chosen, file]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-vv", "--tb=short", "-k", chosen, file]
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | environment
     stopped = ""
     with tempfile.TemporaryFile("w+") as output:
