@@ -11,7 +11,7 @@ has spent its share is stopped with a line, and who finds none left is skipped w
   study        11 configs x 5 folds x 5 seeds x 50 epochs, SYNTHETIC footprints, `launch.py study` from empty caches
   airbench     `vehicles_airbench` to 98.5 % of two classes, on images of CIFAR-10 (--data)
   backbones    inference and steps in float32 (TF32 on both sides) and bfloat16, against PyTorch
-  costs        bytes and operations of a step, as this device's compiler counts them
+  costs        bytes and operations of a step of the main recipes, beside the limits of an H200
 
 Run: python benchmarks/accelerator.py --data=CIFAR10 > accelerator.md          (CIFAR10: a folder per class)
      python benchmarks/accelerator.py --small                                  (a trial on a CPU)

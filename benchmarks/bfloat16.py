@@ -1,8 +1,8 @@
 """What bfloat16 is worth on a CPU: products of matrices, depthwise and other layers, a block of a vision transformer.
 
 Three ways in turn: float32; bfloat16 as XLA multiplies it by itself; bfloat16 with sums in float32, as
-`fpclass.models.products` asks for. "Step": the result and its gradients. On a processor without instructions for
-bfloat16 it is worth nothing.
+`fpclass.models.products` asks for. "Step": the result and its gradients. Milliseconds are of CPU time. On a processor
+without instructions for bfloat16 it is worth nothing.
 
 Run: python benchmarks/bfloat16.py [--images 4] [--rounds 5] [--only attention]
 """
@@ -10,6 +10,7 @@ Run: python benchmarks/bfloat16.py [--images 4] [--rounds 5] [--only attention]
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -65,7 +66,7 @@ def row_of(name: str, num_images: int, rounds: int) -> str:
             calls[way] = calls_of(layer, shape, num_images, dtype)
     cells = [name]
     for i in range(2):
-        times = best_times({way: both[i] for way, both in calls.items()}, rounds)
+        times = best_times({way: both[i] for way, both in calls.items()}, rounds, time.process_time)
         first, *others = times.values()
         cells += [f"{1e3 * first:.1f}", *(f"{seconds / first:.2f}" for seconds in others)]
     return f"| {' | '.join(cells)} |"
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the best of so many counts; default %(default)s")
     parser.add_argument("--only", default="", metavar="WORDS", help="layers whose names have these words")
     args = parser.parse_args()
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {args.images} images; ms, and ratios to float32\n")
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {args.images} images; ms of CPU time, and ratios\n")
     print(f"| layer | forward: {' | '.join(WAYS)} | step: {' | '.join(WAYS)} |\n|{'---|' * 7}")
     for name in LAYERS:
         if args.only in name:

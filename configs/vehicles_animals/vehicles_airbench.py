@@ -1,7 +1,8 @@
 """Vehicles or animals, our own: from scratch with the recipe of airbench.
 
 A first layer that whitens patches, identity at initialisation, label smoothing, mirror images in every other epoch,
-shifts by two pixels, SGD with Nesterov momentum and a linear schedule, averaged weights, views at prediction.
+shifts by two pixels, SGD with Nesterov momentum and a linear schedule, biases of batch norms that learn 64 times as
+fast, averaged weights, views at prediction.
 
 Hypothesis: a modern recipe goes well past the 95 % of the custom networks.
 Reference: airbench94 has 94.0 % on the ten classes after 9.9 epochs (mean of many runs); nothing on these two.
@@ -32,6 +33,7 @@ CHANGES = (
     "optim.momentum",
     "optim.name",
     "optim.nesterov",
+    "optim.norm_bias_rate",
     "optim.schedule",
     "optim.warmup_epochs",
     "optim.weight_decay",
@@ -61,7 +63,9 @@ def get_config() -> ConfigDict:
     config.optim.nesterov = True
     config.optim.momentum = 0.85
     config.optim.learning_rate = 1.5
-    config.optim.weight_decay = 1e-3
+    # The original's 0.0153 for 1,024 examples is 1.33e-3 of a mean loss, added before the momentum of 0.85: over 0.15.
+    config.optim.weight_decay = 9e-3
+    config.optim.norm_bias_rate = 64.0
     config.optim.schedule = "linear"
     config.optim.warmup_epochs = 2.0
     config.train.batch_size = 1024

@@ -86,7 +86,9 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
     else:
         if not is_folder and (named := {"label_column", "group_column"} & set(given)):
             column = data[min(named)]
-            raise ConfigError(f"{data.root}: {column!r} is to be a column, and there is no CSV that names images; leave it out")
+            raise ConfigError(
+                f"{data.root}: {column!r} is to be a column, and there is no CSV that names images; leave it out"
+            )
         keys, found, files, num_to_predict = _of_folders(folder, data, is_given=is_folder)
         notes = ()
     image_size, is_colour = glance(files)

@@ -23,10 +23,13 @@ def depthwise(
 ) -> Float[Array, "n h2 w2 c"]:
     """Convolves every channel by itself, as `lax.conv_general_dilated` with as many groups as channels does.
 
+    bfloat16 is computed in float32, which takes a third of the time on a CPU.
+
     Args:
       padding: zeros ((top, bottom), (left, right)), pixels.
     """
-    return cast(Array, _depthwise(x, kernel, strides, padding))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return cast(Array, _depthwise(x.astype(wide), kernel.astype(wide), strides, padding)).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -50,7 +53,7 @@ def _taps(padded: Array, kernel_size: Sequence[int], strides: int) -> list[tuple
 
 
 def _forward(x: Array, kernel: Array, strides: int, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise(x, kernel, strides, padding), (x, kernel)
+    return _depthwise(x, kernel, strides, padding), (x, kernel)
 
 
 def _backward(strides: int, padding: Padding, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -63,20 +66,18 @@ def _backward(strides: int, padding: Padding, saved: tuple[Array, Array], gradie
         first = taps - 1 - before
         config.append((first, size + taps - 1 - first - ((length - 1) * strides + 1), strides - 1))
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*config, (0, 0, 0)])
-    by_image = depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
+    by_image = _depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
 
     # By the kernel: image after image, so that all taps find it in the cache.
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-
     def add_image(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         image, its_gradient = one
         products = [part * its_gradient for _, part in _taps(image, kernel.shape[:2], strides)]
-        return total + jnp.stack([product.sum((0, 1), dtype=dtype) for product in products]), None
+        return total + jnp.stack([product.sum((0, 1)) for product in products]), None
 
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    nothing = jnp.zeros((kernel.shape[0] * kernel.shape[1], x.shape[-1]), dtype)
+    nothing = jnp.zeros((kernel.shape[0] * kernel.shape[1], x.shape[-1]), x.dtype)
     by_kernel, _ = lax.scan(add_image, nothing, (padded, gradient))
-    return by_image, by_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    return by_image, by_kernel.reshape(kernel.shape)
 
 
 _depthwise.defvjp(_forward, _backward)

@@ -76,9 +76,9 @@ class SelfAttention(nn.Module):
         qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, -3, 0)
         query = query * (channels // self.num_heads) ** -0.5
-        logits = einsum("...qhd,...khd->...hqk", query, key, wide=True)
+        logits = einsum("...qhd,...khd->...hqk", query, key)
         weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
-        y = einsum("...hqk,...khd->...qhd", weights, value).reshape(x.shape)
+        y = einsum("...hqk,...khd->...qhd", weights, value).astype(x.dtype).reshape(x.shape)
         return linear(y, channels, "project", self.kernel_init)
 
 

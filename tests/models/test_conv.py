@@ -29,6 +29,8 @@ CASES = {
     "groups": ((3, 3), 1, 1, 2, 6),
 }
 
+FIRST = {"7x7 with stride": ((7, 7), 2, 3, 1, 6), "11x11 with stride": ((11, 11), 4, 2, 1, 6)}
+
 
 @pytest.mark.parametrize("size", [pytest.param((12, 16), marks=pytest.mark.slow), (13, 9)])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -56,6 +58,27 @@ def test_every_form_is_the_convolution(case, size):
     losses = [lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))) for f in (ours, reference)]
     found, expected = [jax.jit(jax.grad(loss, (0, 1)))(params, images) for loss in losses]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("num_images", [2, 3])
+@pytest.mark.parametrize("case", ["3x3", "same with stride", "1x7", "7x7 with stride", "11x11 with stride"])
+def test_the_gradient_of_a_first_kernel(case, num_images):
+    """Images of few channels have another way to it: to more digits than the library's, which sums in another order."""
+    kernel_size, strides, padding, _, features = FIRST.get(case) or CASES[case]
+    conv = Conv(features, kernel_size, strides, padding)
+    with jax.enable_x64(True):
+        images = jax.random.normal(jax.random.key(1), (num_images, 23, 18, 3), jnp.float64)
+        kernel = jax.random.normal(jax.random.key(2), (*kernel_size, 3, features), jnp.float64)
+        steps = (strides, strides)
+        pads = lax.padtype_to_pads(images.shape[1:3], kernel_size, steps, padding) if padding == "SAME" else padding
+        pads = [(pads, pads)] * 2 if isinstance(pads, int) else pads
+
+        def reference(kernel):
+            return lax.conv_general_dilated(images, kernel, steps, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        ways = (lambda kernel: conv.apply({"params": {"kernel": kernel}}, images), reference)
+        found, expected = (jax.grad(lambda k, f=f: jnp.sum(jnp.sin(f(k))))(kernel) for f in ways)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
