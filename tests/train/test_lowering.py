@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -36,8 +37,8 @@ def shape(*sizes: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> dict[str, str]:
-    """The lowered text of every program of an engine, as it would be made on that platform."""
+def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> Iterator[tuple[str, str]]:
+    """Yields name and lowered text of every program of an engine, as it would be made on that platform."""
     monkeypatch.setattr(jax, "default_backend", lambda: BACKENDS[platform])
     num_classes = max(2, len(config.data.classes))
     device = types.SimpleNamespace(platform=BACKENDS[platform])
@@ -55,26 +56,24 @@ def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> dic
     def stacked(tree: Any) -> Any:
         return jax.tree.map(lambda x: shape(3, *x.shape, dtype=x.dtype), tree) if is_batched else tree
 
-    calls = {
-        f"train {i}": (make_train_part(step, config), (state, member), (dataset, shape(), shape()))
-        for i, step in enumerate(functions.train_steps)
-    }
     evaluate = make_evaluate_epoch(functions.predict, make_judge(config), config)
-    calls["init"] = (functions.init, (member,), (dataset,))
-    calls["evaluate"] = (evaluate, (state, member), (dataset,))
-    calls["predict"] = (functions.predict, (state.params, state.batch_stats), (dataset.images, shape(40)))
-    texts = {}
+    calls = {
+        "predict": (functions.predict, (state.params, state.batch_stats), (dataset.images, shape(40))),
+        "init": (functions.init, (member,), (dataset,)),
+        "evaluate": (evaluate, (state, member), (dataset,)),
+    }
+    for i, step in enumerate(functions.train_steps):
+        calls[f"train {i}"] = (make_train_part(step, config), (state, member), (dataset, shape(), shape()))
     for name, (function, mapped, shared) in calls.items():
         whole = jax.vmap(function, (0,) * len(mapped) + (None,) * len(shared)) if is_batched else function
         traced = jax.jit(whole).trace(*stacked(mapped), *shared)
-        texts[name] = traced.lower(lowering_platforms=(platform,)).as_text()
-    return texts
+        yield name, traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.parametrize("platform", BACKENDS)
 @pytest.mark.parametrize("path", CONFIGS)
 def test_every_recipe_lowers(path: str, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in programs(load_config(path), monkeypatch, platform).items():
+    for name, text in programs(load_config(path), monkeypatch, platform):
         assert "stablehlo" in text, name
 
 
@@ -87,12 +86,13 @@ def test_every_network_lowers(name: str, platform: str, monkeypatch: pytest.Monk
         [f"--config.model.name={name}", "--config.data.image_size=(224,224)", "--config.data.channels=3",
          "--config.data.classes=('0','1')"],
     )  # fmt: skip
-    programs(config, monkeypatch, platform)
+    assert all("stablehlo" in text for _, text in programs(config, monkeypatch, platform))
 
 
 def test_accelerators_get_the_library_s_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a single network are convolutions, with XLA's own gradients; depthwise ones are grouped."""
     config = load_config("configs/transfer/everything.py")
-    text = programs(config, monkeypatch, "cuda")["predict"]
+    name, text = next(programs(config, monkeypatch, "cuda"))
+    assert name == "predict"
     assert "stablehlo.convolution" in text
     assert "feature_group_count = 32" in text
