@@ -86,9 +86,7 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
     else:
         if not is_folder and (named := {"label_column", "group_column"} & set(given)):
             column = data[min(named)]
-            raise ConfigError(
-                f"{data.root}: {column!r} is to be a column, and there is no CSV that names images; leave it out"
-            )
+            raise ConfigError(f"{data.root}: no CSV that names images, so that {column!r} is no column; leave it out")
         keys, found, files, num_to_predict = _of_folders(folder, data, is_given=is_folder)
         notes = ()
     image_size, is_colour = glance(files)
@@ -205,7 +203,9 @@ def _listing(folder: Path, data: Any, given: Collection[str]) -> _Listing | None
     base = folder / data.image_dir
     index = ImageIndex(folder, base) if paths and base.is_dir() else None
     listings = []
-    for path in paths if index else ():
+    for path in paths:
+        if index is None:
+            break
         try:
             columns = read_all_columns(path, data.max_file_mb, data.separator)
         except (DataError, OSError):

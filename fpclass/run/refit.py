@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -51,7 +54,7 @@ def refit(best: BestModel, prepared: Prepared) -> BestModel:
 
 def final_config(best: BestModel) -> Config:
     """The config of a run without anything to choose."""
-    config = ConfigDict(best.run.config.to_dict())
+    config: Any = ConfigDict(best.run.config.to_dict())
     if is_trained(config) and config.train.early_stopping != "none":
         config.train.early_stopping = "none"
         if not config.finetune.unfreeze:  # whose epochs are counted from the start
@@ -62,5 +65,5 @@ def final_config(best: BestModel) -> Config:
 
 def on_all_images(member: Member, prepared: Prepared) -> Member:
     """The member with the images that chose and judged it among those it learns from."""
-    rows = np.concatenate([prepared.splits.rows(role) for role in (TRAIN, SELECTION, VALIDATION)])
-    return member.replace(train_rows=np.sort(rows), selection_rows=rows[:0])
+    rows: Any = np.concatenate([prepared.splits.rows(role) for role in (TRAIN, SELECTION, VALIDATION)])
+    return dataclasses.replace(member, train_rows=np.sort(rows), selection_rows=rows[:0])
