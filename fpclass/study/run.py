@@ -309,7 +309,7 @@ class Progress:
 
 def accuracy_of(member: StudyMember) -> float:
     """The share of a trained member's validation images that it is right about."""
-    frame = member.read_logits("predictions.csv")
+    frame: Any = member.read_logits("predictions.csv")
     frame = frame[frame["split"] == VALIDATION]
     logits = frame[[column for column in frame.columns if column.startswith("logit_")]].to_numpy(np.float64)
     return float(np.mean(logits.argmax(1) == frame["label"].to_numpy(np.int64)))

@@ -295,11 +295,9 @@ def _fit(
 
 def _class_logits(head: ProbeHead, z: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n K"]:
     """Logits of classes from what the layer gives, as `layers.Logits` makes them."""
-    return (
-        np.concatenate([-z / 2, z / 2], axis=1)
-        if head.output == "sigmoid"
-        else np.asarray(merge_logits(z, head.subclasses))
-    )
+    if head.output == "sigmoid":
+        return np.concatenate([-z / 2, z / 2], axis=1)
+    return np.asarray(merge_logits(jnp.asarray(z), head.subclasses))
 
 
 def _standardising(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
