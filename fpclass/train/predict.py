@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from fpclass.augment.intensity import normalise
 from fpclass.config import Config
+from fpclass.models.build import has_matrix_form
 from fpclass.models.probe import PROBE
 from fpclass.train.finetune import compute_in
 from fpclass.train.state import Inputs
@@ -23,6 +24,11 @@ EVAL_BATCH = 256
 """Images that are evaluated at once, at most."""
 EVAL_VALUES = EVAL_BATCH * 120 * 80
 """Values of all images that are evaluated at once, about: deep networks keep many times as many."""
+CACHED_VALUES = 4 * 224 * 224 * 3
+"""The same on a CPU, whose cache then holds what a network keeps of them: at 224 x 224, parts of 4 images take 0.93
+(ResNet-50) and 0.66 (Lite0) of the time that 16 take at once (benchmarks/predict_parts.py)."""
+LARGEST_KERNEL = 2**24
+"""Values of a kernel. A larger one is better read for many images: AlexNet takes 1.4 of the time in parts of 4."""
 Predict = Callable[[PyTree, PyTree, Any, Any], Array]
 
 
@@ -40,6 +46,8 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     views = make_views(config.predict)
     averages_logits = config.predict.averaging == "logits" or config.model.head == PROBE
     mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
+    are_images = inputs is None or inputs.are_images
+    goes_in_parts = are_images and jax.default_backend() == "cpu" and not has_matrix_form(config.model)
 
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
         return normalise(images[rows], mean, std)
@@ -58,6 +66,10 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
         size = eval_batch(images.shape, len(rows))
+        if goes_in_parts and max(leaf.size for leaf in jax.tree.leaves(params)) <= LARGEST_KERNEL:
+            # Halves of what streamed images come in, so that both are the same batches.
+            while size % 2 == 0 and size * math.prod(images.shape[1:]) > CACHED_VALUES:
+                size //= 2
         if inputs:
             size = math.ceil(size / inputs.num_devices) * inputs.num_devices
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
