@@ -19,8 +19,10 @@ from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
 from fpclass.models.network import Network
+from fpclass.parallel import put
 from fpclass.train.engine import Engine, Epoch, TrainPart
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.inputs import feature_inputs, image_inputs, spread
 from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.memory import check_fits
@@ -69,6 +71,7 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: Mesh | None = None
         batch_size=config.train.batch_size,
         plan=functions.plan,
         mesh=batch_mesh,
+        hyper=put(Hyperparameters.of(config), batch_mesh),
     )
 
 
@@ -151,12 +154,13 @@ def make_train_part(train_step: TrainStep, config: Config) -> TrainPart:
     """Makes one of `Engine.train_parts`: a loop over batches `start` to `stop` of the epoch that the state is in."""
 
     def train_part(
-        state: TrainState, member: Member, dataset: Dataset, start: Int[Array, ""], stop: Int[Array, ""]
-    ) -> tuple[TrainState, dict[str, Array]]:
+        state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters,
+        start: Int[Array, ""], stop: Int[Array, ""],
+    ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
         batches = epoch_batches(member, state.epoch, config.train.batch_size)
 
         def one_batch(i: Int[Array, ""], state: TrainState) -> TrainState:
-            state, of_step = train_step(state, member, dataset, batches[i])
+            state, of_step = train_step(state, member, dataset, hyper, batches[i])
             return dataclasses.replace(state, batch=i + 1, sums=add_step(state.sums, of_step, i))
 
         def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -19,11 +19,12 @@ from jaxtyping import Array, PyTree
 from fpclass.config import Config
 from fpclass.parallel import agree, fetch, put
 from fpclass.train.finetune import Plan
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.predict import Predict
 from fpclass.train.state import Dataset, Member, TrainState
 
 Epoch = Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
-TrainPart = Callable[[TrainState, Member, Dataset, Any, Any], tuple[TrainState, dict[str, Array]]]
+TrainPart = Callable[[TrainState, Member, Dataset, Hyperparameters, Any, Any], tuple[TrainState, dict[str, Array]]]
 PART_SECONDS = 2.0
 """A device is given work for about so long at once: nobody waits longer for a stop, or for a sign of life."""
 
@@ -57,15 +58,16 @@ class Engine:
 
     Attributes:
       init: (member, dataset) -> TrainState.
-      train_parts: for every phase of the plan, (state, member, dataset, start, stop) -> (state, record): trains on the
-        batches `start` to `stop` of the epoch that the state is in. The record is of the epoch so far: loss, accuracy,
-        precision, nan for a member that has stopped, and bad_step, where its loss was not finite first, or -1. A member
-        with a bad step stops at the end of that epoch.
+      train_parts: for every phase of the plan, (state, member, dataset, hyper, start, stop) -> (state, record): trains
+        on the batches `start` to `stop` of the epoch that the state is in. The record is of the epoch so far: loss,
+        accuracy, precision, nan for a member that has stopped, and bad_step, where its loss was not finite first, or
+        -1. A member with a bad step stops at the end of that epoch.
       evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
         the best weights and decides about stopping.
       predict: from `make_predict`.
       batch_size: examples per optimiser step.
       mesh: devices that share every batch; None: one device.
+      hyper: of the config, on these devices; all else is the same for every config of its structure.
       is_batched: whether several members take part in the same program step (`vmap`).
       num_ahead: parts of an epoch that a device is given before the last one has ended.
     """
@@ -77,8 +79,13 @@ class Engine:
     batch_size: int
     plan: Plan
     mesh: Mesh | None
+    hyper: Hyperparameters
     is_batched: bool = False
     num_ahead: int = 0
+
+    def of_config(self, config: Config) -> Self:
+        """The engine of another config of the same structure, by the same compiled programs."""
+        return dataclasses.replace(self, hyper=put(Hyperparameters.of(config), self.mesh))
 
     def num_batches(self, member: Member) -> int:
         """Batches of an epoch; of several members together the most that one has."""
@@ -117,7 +124,7 @@ class Engine:
         records: list[dict[str, Array]] = []
         for stop, part in self.parts(state, member, dataset, start, pace):
             began = time.perf_counter()
-            state, record = self.train_parts[phase](state, member, part, np.int32(start), np.int32(stop))
+            state, record = self.train_parts[phase](state, member, part, self.hyper, np.int32(start), np.int32(stop))
             records = [*records[-1:], record]
             if stop < self.num_batches(member):
                 jax.block_until_ready(records[: len(records) - self.num_ahead][-1:])

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from fpclass.config import Config
 from fpclass.parallel import MEMBER, agree, device_memory, fetch, over_members, put
 from fpclass.train.engine import Engine
 from fpclass.train.memory import num_bytes
@@ -35,6 +36,10 @@ class MemberEngine(Engine):
 
     alone: Engine
     mesh: Mesh
+
+    def of_config(self, config: Config) -> MemberEngine:
+        """The engine of another config of the same structure, by the same compiled programs."""
+        return dataclasses.replace(super().of_config(config), alone=self.alone.of_config(config))
 
     def put_members(self, members: Sequence[Member]) -> Member:
         """Puts members side by side onto the devices; see `stack_members`."""
@@ -82,6 +87,7 @@ def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> Membe
         plan=alone.plan,
         alone=alone,
         mesh=mesh,
+        hyper=put(alone.hyper, mesh),
         is_batched=is_batched,
     )
 
@@ -152,7 +158,8 @@ def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Datas
     """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
     needed = num_bytes(state)
-    for function, more in ((alone.train_parts[-1], (np.int32(0), np.int32(1))), (alone.evaluate_epoch, ())):
+    of_part = (alone.hyper, np.int32(0), np.int32(1))
+    for function, more in ((alone.train_parts[-1], of_part), (alone.evaluate_epoch, ())):
         analysis = jax.jit(function).lower(state, *as_shapes, *more).compile().memory_analysis()
         needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)
     return needed

@@ -126,11 +126,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(dataset):
 def test_an_epoch_in_parts_equals_the_whole_bit_for_bit(dataset):
     config, who = small_config(**EVERYTHING), member()
     engine = engine_of(config)
-    whole, record = engine.train_parts[0](engine.init(who, dataset), who, dataset, 0, 3)
-    state, first = engine.train_parts[0](engine.init(who, dataset), who, dataset, 0, 1)
+    whole, record = engine.train_parts[0](engine.init(who, dataset), who, dataset, engine.hyper, 0, 3)
+    state, first = engine.train_parts[0](engine.init(who, dataset), who, dataset, engine.hyper, 0, 1)
     assert (int(state.batch), int(state.epoch)) == (1, 0)
     assert float(first["loss"]) != float(record["loss"])
-    state, rest = engine.train_parts[0](state, who, dataset, 1, 3)
+    state, rest = engine.train_parts[0](state, who, dataset, engine.hyper, 1, 3)
     assert (int(state.batch), int(state.epoch)) == (0, 1)
     assert_equal_trees(state, whole)
     assert_equal_trees(rest, record)
@@ -184,7 +184,9 @@ def test_members_can_train_together(dataset):
     people = [member(seed=0), member(seed=5, rows=range(3, 3 + NUM_TRAIN))]
     together = jax.tree.map(lambda *x: jnp.stack(x), *people)
     states = jax.vmap(engine.init, (0, None))(together, dataset)
-    states, records = jax.vmap(engine.train_parts[0], (0, 0, None, None, None))(states, together, dataset, 0, 3)
+    states, records = jax.vmap(engine.train_parts[0], (0, 0, None, None, None, None))(
+        states, together, dataset, engine.hyper, 0, 3
+    )
     for m, who in enumerate(people):
         state, record = engine.train_epoch(engine.init(who, dataset), who, dataset)
         assert float(record["loss"]) == pytest.approx(float(records["loss"][m]), rel=1e-4)

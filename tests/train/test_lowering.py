@@ -18,6 +18,7 @@ from fpclass.experiment import load_config
 from fpclass.models.build import matrix_form
 from fpclass.models.registry import ARCHITECTURES
 from fpclass.train.device_engine import make_evaluate_epoch, make_functions, make_judge, make_train_part
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.placement import are_batched
 from fpclass.train.state import Dataset, Member
 from fpclass.train.task import build_network
@@ -56,7 +57,11 @@ def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> dic
         return jax.tree.map(lambda x: shape(3, *x.shape, dtype=x.dtype), tree) if is_batched else tree
 
     calls = {
-        f"train {i}": (make_train_part(step, config), (state, member), (dataset, shape(), shape()))
+        f"train {i}": (
+            make_train_part(step, config),
+            (state, member),
+            (dataset, Hyperparameters.of(config), shape(), shape()),
+        )
         for i, step in enumerate(functions.train_steps)
     }
     evaluate = make_evaluate_epoch(functions.predict, make_judge(config), config)
