@@ -174,10 +174,10 @@ def make_train_part(train_step: TrainStep, config: Config) -> TrainPart:
                 sums=select(is_whole, state.sums.cleared(), state.sums),
                 is_stopped=is_bad,
             )
-            return after, epoch_record(state.sums)
+            return after, epoch_record(state.sums, after)
 
         def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            return state, epoch_record(state.sums.cleared())
+            return state, epoch_record(state.sums.cleared(), state)
 
         return lax.cond(state.is_stopped, wait, train, state)
 
@@ -196,8 +196,11 @@ def add_step(sums: EpochSums, of_step: dict[str, Array], i: Int[Array, ""]) -> E
     )
 
 
-def epoch_record(sums: EpochSums) -> dict[str, Array]:
-    """Record of an epoch; precision: mean over classes, 0 for one never predicted. Without examples all is nan."""
+def epoch_record(sums: EpochSums, after: TrainState) -> dict[str, Array]:
+    """Record of an epoch, and of the state after it; precision: mean over classes, 0 for one never predicted.
+
+    Without examples all three are nan.
+    """
     num_examples = jnp.sum(sums.predicted)
     precision = jnp.mean(sums.correct / jnp.maximum(sums.predicted, 1))
     return {
@@ -205,6 +208,8 @@ def epoch_record(sums: EpochSums) -> dict[str, Array]:
         "accuracy": jnp.sum(sums.correct) / num_examples,
         "precision": jnp.where(num_examples > 0, precision, jnp.nan),
         "bad_step": sums.bad_step,
+        "epoch": after.epoch,
+        "is_stopped": after.is_stopped,
     }
 
 
@@ -256,6 +261,7 @@ def make_judge(config: Config) -> Judge:
         evaluated = dataclasses.replace(
             state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped
         )
-        return select(state.is_stopped, state, evaluated), record
+        judged = select(state.is_stopped, state, evaluated)
+        return judged, record | {"is_stopped": judged.is_stopped}
 
     return judge
