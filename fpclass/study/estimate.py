@@ -57,6 +57,7 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
     The data are those of the baseline. What cannot be built is left out: its training will say why.
     """
     costs: dict[str, Cost] = {}
+    flop: dict[str, float] = {}
     shares: dict[str, dict[int, float]] = {}
     for name in names:
         config = study.configs[name]
@@ -68,7 +69,8 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
             shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
             of_people = config.split.train_share / study.configs[study.baseline].split.train_share
             passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
-            costs[name] = Cost(model, num_members, passes, count_flop(model, config))
+            flop[key] = flop[key] if key in flop else count_flop(model, config)
+            costs[name] = Cost(model, num_members, passes, flop[key])
     if not costs:
         return ""
     num_members = sum(cost.num_members for cost in costs.values())

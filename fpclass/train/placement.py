@@ -81,15 +81,10 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
       RunError: several processes cannot share a stream.
       TrainingError: there is not enough memory.
     """
-    mesh = member_mesh(num_members)
     warn_of_slow_type(config)
-    config = fitted_batch(config, len(table))
-    with told_in_one_line(config):
-        task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
-    structure = Structure.of(config, task, table.num_classes)
-    if not is_streamed(task.dataset.images):
-        engine = member_engine(structure, mesh, is_batched=are_batched(config, mesh)).of_config(config)
-        return Placement(task, engine, put(task.dataset, mesh))
+    task, engine = _plan_members(config, table, images, num_members)
+    if isinstance(engine, MemberEngine):
+        return Placement(task, engine, put(task.dataset, engine.mesh))
     if num_processes() > 1:
         raise RunError(
             f"{task.dataset.images.nbytes / 1e9:.1f} GB of images do not fit into data.memory_gb, and are streamed by "
@@ -97,7 +92,33 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
         )
     if is_first_process():
         say(f"{describe_stream(task.dataset)}; members train one after the other")
-    return Placement(task, stream_engine(structure).of_config(config), put_dataset(task.dataset, None))
+    return Placement(task, engine, put_dataset(task.dataset, None))
+
+
+def compile_ahead(config: Config, table: Table, images: Images, members: Sequence[Member]) -> None:
+    """Compiles the programs of members that `place_members` is asked for next; puts no data set onto the devices.
+
+    Nothing where these programs depend on features that are still to be computed, or on windows of a stream.
+    """
+    if config.finetune.cache_views or is_streamed(images):
+        return
+    task, engine = _plan_members(config, table, images, len(members))
+    assert isinstance(engine, MemberEngine)
+    rounds = plan_rounds(engine, members, task.dataset, config.hardware.memory_gb)
+    for of_size in {len(positions): positions for positions in rounds}.values():
+        engine.compile([members[i] for i in of_size], task.dataset)
+
+
+def _plan_members(config: Config, table: Table, images: Images, num_members: int) -> tuple[Task, Engine]:
+    """The task of a config, with its data on the host, and the engine that trains so many members of it."""
+    mesh = member_mesh(num_members)
+    config = fitted_batch(config, len(table))
+    with told_in_one_line(config):
+        task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
+    structure = Structure.of(config, task, table.num_classes)
+    if is_streamed(task.dataset.images):
+        return task, stream_engine(structure).of_config(config)
+    return task, member_engine(structure, mesh, is_batched=are_batched(config, mesh)).of_config(config)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The training engine: what a step computes, what an epoch visits, what is kept; other members change nothing."""
 
+import dataclasses
 import functools
 
 import jax
@@ -26,7 +27,7 @@ from fpclass.augment.intensity import normalise
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
 from fpclass.train.device_engine import epoch_batches
-from fpclass.train.engine import Pace
+from fpclass.train.engine import Pace, fit
 from fpclass.train.predict import scores_of
 from fpclass.train.state import PADDING
 
@@ -154,6 +155,28 @@ def test_stopped_in_the_midst_of_an_epoch_and_resumed_is_the_same_bit_for_bit(da
     assert_equal_trees(straight, resumed)
     assert [r["epoch"] for r in first + second] == [1, 2, 3, 4]
     assert_equal_trees(records, first + second)
+
+
+def test_an_epoch_is_given_to_the_device_before_the_record_of_the_last_one_is_looked_at(dataset, monkeypatch):
+    """But where the state is asked for, all records have come before it."""
+    config, seen = small_config(), []
+    engine = engine_of(config)
+
+    def spy(*args):
+        seen.append("train")
+        return engine.train_parts[0](*args)
+
+    spied = dataclasses.replace(engine, train_parts=(spy,))
+    monkeypatch.setattr("fpclass.train.engine.PART_SECONDS", 1e9)
+
+    def train(after_part):
+        seen.clear()
+        state, who = engine.init(member(), dataset), member()
+        fit(spied, state, who, dataset, config.train, lambda record: seen.append(int(record["epoch"])), after_part)
+        return seen
+
+    assert train(lambda _: True) == [*["train"] * 4, 1, "train", 2, "train", 3, 4], "the first is in three parts"
+    assert train(lambda settled: seen.append(int(settled().epoch)) or True)[-5:] == ["train", 3, 3, "train", 4]
 
 
 def test_the_pace_follows_the_time_that_batches_took():
