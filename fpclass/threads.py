@@ -53,6 +53,11 @@ class Background(contextlib.AbstractContextManager["Background"]):
         self.wait()
         self._last = self._pool.submit(work)
 
+    def check(self) -> None:
+        """Says what went wrong, if that is known already; waits for nothing."""
+        if self._last and self._last.done():
+            self.wait()
+
     def wait(self) -> None:
         """Waits for what was begun."""
         last, self._last = self._last, None

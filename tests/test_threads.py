@@ -71,6 +71,11 @@ def test_what_goes_wrong_in_the_background_comes_out_at_the_next_thing_and_at_th
             background(lambda: seen.append(3))
     with pytest.raises(ValueError, match="full"), Background() as background:
         background(fail)
+    with Background() as background:
+        background(fail)
+        time.sleep(0.05)
+        with pytest.raises(ValueError, match="full"):
+            background.check()
     with pytest.raises(KeyError, match="first"), Background() as background:
         _ = background(fail), {}["what went wrong first is what is said"]
     with Background() as background:

@@ -170,6 +170,7 @@ def train_together(
 
     def go_on(settled: Callable[[], TrainState]) -> bool:
         """Saves the state if it is time to; whether nobody asked to stop."""
+        background.check()
         if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
             save(settled())
         return not agree(np.array(bool(interruption.signal_number)), any_process=True)
