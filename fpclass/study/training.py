@@ -131,8 +131,8 @@ def missing_trainees(members: Sequence[StudyMember], prepared: Prepared) -> list
         return []
     data = [prepared.divided(member.run.config) for member in members]
     made = of_one_size([make_member(member.run.config, own) for member, own in zip(members, data, strict=True)])
-    trainees = [Trainee(member.run, *own, member.name) for member, *own in zip(members, data, made, strict=True)]
-    return [trainee for trainee, done in zip(trainees, is_done, strict=True) if not done]
+    each = zip(members, data, made, is_done, strict=True)
+    return [Trainee(member.run, own, rows, member.name) for member, own, rows, done in each if not done]
 
 
 def _begin(run: Run, prepared: Prepared) -> None:

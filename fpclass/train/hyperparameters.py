@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import numpy as np
 from jaxtyping import Array, Float
@@ -36,7 +38,8 @@ class Hyperparameters:
     def of(cls, config: Config) -> Hyperparameters:
         """Those of a config, on the host."""
         values = flatten(config)
-        return cls(**{key.rpartition(".")[2]: np.float32(values[key]) for key in KEYS})
+        on_host: Any = {key.rpartition(".")[2]: np.float32(values[key]) for key in KEYS}
+        return cls(**on_host)
 
 
 KEYS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class MemberEngine(Engine):
     alone: Engine
     mesh: Mesh
 
-    def of_config(self, config: Config) -> MemberEngine:
+    def of_config(self, config: Config) -> Self:
         """The engine of another config of the same structure, by the same compiled programs."""
         return dataclasses.replace(super().of_config(config), alone=self.alone.of_config(config))
 
@@ -75,15 +75,16 @@ class MemberEngine(Engine):
         def shaped(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=sharding)
 
+        programs: Any = self  # whose functions are from `jax.jit`, as their types do not say
         whole = NamedSharding(self.mesh, PartitionSpec())
         stacked, data = self.put_members(members), jax.tree.map(lambda x: shaped(x, whole), dataset)
-        init = self.init.lower(stacked, data)
+        init = programs.init.lower(stacked, data)
         state = jax.tree.map(shaped, init.out_info, init.compile().output_shardings)
-        for part in self.train_parts:
+        for part in programs.train_parts:
             part.lower(state, stacked, data, self.hyper, np.int32(0), np.int32(1)).compile()
-        self.evaluate_epoch.lower(state, stacked, data).compile()
+        programs.evaluate_epoch.lower(state, stacked, data).compile()
         rows = shaped(np.arange(len(data.labels), dtype=np.int32), whole)
-        self.predict.lower(state.best.params, state.best.batch_stats, data.images, rows).compile()
+        programs.predict.lower(state.best.params, state.best.batch_stats, data.images, rows).compile()
 
 
 def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> MemberEngine:
