@@ -1,8 +1,6 @@
 """fpclass from a checkout: `python launch.py COMMAND …`; without arguments, the demo. `--help` says the rest."""
 
-import sys
-
-from fpclass.cli import main
+from fpclass.cli import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -10,6 +10,7 @@ Run: python benchmarks/batched_drift.py
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from fpclass.experiment import load_config
 from fpclass.parallel import fetch, use_all_cores
 from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.train import make_member
-from fpclass.train.engine import fit
+from fpclass.train.engine import batches_passed, fit
 from fpclass.train.placement import place_members
 from fpclass.train.state import TrainState
 
@@ -46,15 +47,22 @@ def train(config, prepared: Prepared, num_seeds: int, together: str) -> tuple[li
     stacked = engine.put_members(members)
     weights, accuracies = [], np.empty(0)
 
-    def after_epoch(state: TrainState, record: dict) -> bool:
-        nonlocal accuracies
+    def keep_weights(state: TrainState) -> None:
         leaves = jax.tree.leaves(fetch(state.params))
         weights.append(np.concatenate([leaf[:num_seeds].reshape(num_seeds, -1) for leaf in leaves], axis=1))
+
+    def after_epoch(record: dict) -> None:
+        nonlocal accuracies
         if "validation_accuracy" in record:
             accuracies = record["validation_accuracy"][:num_seeds]
+
+    def after_part(settled: Callable[[], TrainState]) -> bool:
+        if batches_passed(settled()) == 0:
+            keep_weights(settled())
         return True
 
-    fit(engine, engine.init(stacked, dataset), stacked, dataset, config.train, after_epoch)
+    fresh = engine.init(stacked, dataset)
+    keep_weights(fit(engine, fresh, stacked, dataset, config.train, after_epoch, after_part))
     return weights, accuracies
 
 

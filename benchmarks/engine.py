@@ -55,10 +55,10 @@ def measure(form: str, count: int, epochs: int) -> tuple[float, list[float]]:
         init, train_epoch = engine.init, engine.train_epoch
     else:
         init = jax.jit(jax.vmap(engine.init, (0, None)))
-        train_part = jax.jit(jax.vmap(engine.train_parts[0], (0, 0, None, None, None)), donate_argnums=0)
+        train_part = jax.jit(jax.vmap(engine.train_parts[0], (0, 0, None, None, None, None)), donate_argnums=0)
 
         def train_epoch(state: TrainState, members: Member, dataset: Dataset) -> Any:
-            return train_part(state, members, dataset, 0, engine.num_batches(members))
+            return train_part(state, members, dataset, engine.hyper, 0, engine.num_batches(members))
 
     seconds = []
     started = time.perf_counter()

@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fpclass import __version__
 from fpclass.compilation import prepare_libraries
@@ -23,6 +23,7 @@ from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.study import commands as study
 from fpclass.study.trained import commands as trained
+from fpclass.threads import leave
 
 MODULES = (run, study, trained, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
@@ -170,3 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
+
+
+def start() -> NoReturn:
+    """Runs a command as a process of its own, and ends it."""
+    leave(main())

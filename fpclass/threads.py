@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import NoReturn, TypeVar
 
 Result = TypeVar("Result")
+UNSTOPPABLE = "unstoppable"
+"""Name of threads that compile: they can neither be told to stop, nor go on while Python takes itself apart."""
 
 
 def num_cores() -> int:
@@ -29,3 +35,47 @@ def in_threads(
             yield from pool.map(function, range(start, min(start + 1024, num_rows)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Background(contextlib.AbstractContextManager["Background"]):
+    """A thread that does one thing after the other while its owner goes on, and none of them after an error.
+
+    What goes wrong comes out where the owner gives it the next thing, waits for it, or leaves the `with` block, whose
+    end waits for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Begins a thing when the one before it is done, which is waited for: no more than one at a time is kept."""
+        self.wait()
+        self._last = self._pool.submit(work)
+
+    def check(self) -> None:
+        """Says what went wrong, if that is known already; waits for nothing."""
+        if self._last and self._last.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits for what was begun."""
+        last, self._last = self._last, None
+        if last:
+            last.result()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self.wait()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with an exit code; at once where a thread compiles, which nobody needs any more."""
+    if any(thread.name == UNSTOPPABLE for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

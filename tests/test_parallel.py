@@ -109,7 +109,7 @@ def eight_devices(file: str) -> None:
         for _ in range(2):
             state, _ = engine.train_epoch(state, who, dataset)
         saved |= named(f"{name}/params", parallel.fetch((state.params, state.batch_stats)))
-        program = engine.train_parts[0].lower(state, who, dataset, 0, 3).compile()
+        program = engine.train_parts[0].lower(state, who, dataset, engine.hyper, 0, 3).compile()
         saved[f"{name}/sums"] = len(re.findall(r"all-reduce", program.as_text()))
         predicted = engine.predict.lower(state.params, state.batch_stats, dataset.images, np.arange(40)).compile()
         saved |= {f"{name}/flops": program.cost_analysis()["flops"]}

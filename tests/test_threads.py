@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from fpclass.threads import in_threads, num_cores
+from fpclass import threads
+from fpclass.threads import Background, in_threads, num_cores
 
 
 def test_cores_are_those_of_this_process() -> None:
@@ -49,3 +53,50 @@ def test_what_is_closed_is_not_gone_on_with() -> None:
     results.close()
     may_go_on.set()
     assert len(begun) < 10
+
+
+def test_what_goes_wrong_in_the_background_comes_out_at_the_next_thing_and_at_the_end():
+    seen = []
+
+    def fail():
+        raise ValueError("the disk is full")
+
+    with Background() as background:
+        background(lambda: seen.append(1))
+        background(lambda: seen.append(2))
+        background.wait()
+        assert seen == [1, 2]
+        background(fail)
+        with pytest.raises(ValueError, match="full"):
+            background(lambda: seen.append(3))
+    with pytest.raises(ValueError, match="full"), Background() as background:
+        background(fail)
+    with Background() as background:
+        background(fail)
+        time.sleep(0.05)
+        with pytest.raises(ValueError, match="full"):
+            background.check()
+    with pytest.raises(KeyError, match="first"), Background() as background:
+        _ = background(fail), {}["what went wrong first is what is said"]
+    with Background() as background:
+        background(lambda: (time.sleep(0.05), seen.append(4)))
+    assert seen == [1, 2, 4], "the end waits"
+
+
+LEAVER = """
+import atexit, sys, threading
+from fpclass.threads import UNSTOPPABLE, leave
+atexit.register(lambda: print("at exit"))
+print("said")
+if sys.argv[1] == "compiling":
+    threading.Thread(target=threading.Event().wait, name=UNSTOPPABLE, daemon=True).start()
+leave(143)
+"""
+
+
+@pytest.mark.parametrize(("how", "said"), [("compiling", ["said"]), ("idle", ["said", "at exit"])])
+def test_a_process_leaves_without_waiting_for_what_cannot_be_stopped(how, said):
+    root = pathlib.Path(threads.__file__).parents[1]
+    command = [sys.executable, "-c", LEAVER, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=root, check=False)
+    assert (done.returncode, done.stdout.split("\n")[:-1]) == (143, said), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import pathlib
 import platform
@@ -166,19 +167,16 @@ class Run:
 
     def write_environment(self, data_sha256: str, weights_sha256: str | None = None) -> None:
         """Writes what a result depends on beside the config: versions, devices, data, weights, the commit."""
-        import importlib.metadata as metadata
-
         import jax
 
-        names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
         files.write_json(
             self.path("environment.json"),
             {
                 "python": sys.version.split()[0],
                 "platform": platform.platform(),
-                "versions": {"fpclass": __version__} | {name: metadata.version(name) for name in names},
+                "versions": _versions(),
                 "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
-                "git_commit": _git_commit(),
+                "git_commit": _commit_of_process(),
                 "data_sha256": data_sha256,
                 "weights_sha256": weights_sha256,
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -226,6 +224,21 @@ def lock_folder(folder: pathlib.Path) -> contextlib.AbstractContextManager[objec
 
 def _to_line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Versions of this package and of those that a result depends on."""
+    import importlib.metadata as metadata
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+    return {"fpclass": __version__} | {name: metadata.version(name) for name in names}
+
+
+@functools.cache
+def _commit_of_process() -> str | None:
+    """The commit when it was first asked for: a study asks for every member."""
+    return _git_commit()
 
 
 def _git_commit() -> str | None:

@@ -15,6 +15,7 @@ from fpclass.console import duration, is_watched, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches
+from fpclass.train.engine import OF_STATE
 from fpclass.train.state import Member
 
 SILENT_SECONDS = 20.0
@@ -96,7 +97,7 @@ class Clock:
 
 def log_record(record: dict[str, Any]) -> dict[str, Any]:
     """A line of `log.jsonl` from the record of an epoch: plain numbers, None where undefined."""
-    scores = {key: float(value) for key, value in record.items() if key not in ("epoch", "bad_step")}
+    scores = {key: float(value) for key, value in record.items() if key not in OF_STATE}
     return {"epoch": int(record["epoch"])} | {k: value if math.isfinite(value) else None for k, value in scores.items()}
 
 

@@ -41,6 +41,19 @@ class Prepared:
     audit: Audit
     images: Images
     splits: Splits
+    _divided: dict[str, Prepared] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def divided(self, config: Config) -> Prepared:
+        """The same data with the roles that another config gives them, made once.
+
+        Raises:
+          DataError: the people cannot be divided like that.
+        """
+        key = repr((config.split.to_dict(), needs_selection(config)))
+        if key not in self._divided:
+            splits = make_splits(self.table, config.split, needs_selection=needs_selection(config))
+            self._divided[key] = dataclasses.replace(self, splits=splits)
+        return self._divided[key]
 
     @property
     def table(self) -> Table:

@@ -29,7 +29,7 @@ from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.predict import make_views, scores_of
 from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features
-from fpclass.train.state import Member
+from fpclass.train.state import PADDING, Member
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
 
 INNER = "inner_predictions.csv"
@@ -93,6 +93,7 @@ def fit_probes(
             features[rows] = pooled
         began = time.perf_counter()
         train_rows = np.asarray(member.train_rows)
+        train_rows = train_rows[train_rows != PADDING]
         probe = fit_probe(
             network.head,
             features[train_rows],

@@ -20,11 +20,12 @@ from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, LossError
 from fpclass.experiment import is_trained, needs_selection
 from fpclass.extension import bare
-from fpclass.parallel import agree, fetch, is_first_process
+from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.run.probe import describe_probe, fit_probes
+from fpclass.threads import Background
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
 from fpclass.train.inputs.streaming import describe_stream, is_streamed
@@ -165,54 +166,52 @@ def train_together(
         trainee.run.truncate_history(start)
     on_start(state, start)
 
+    def write(host: TrainState) -> None:
+        if keeps_checkpoint:
+            save_best(trainees, placement, engine.split(host.best, len(trainees)))
+        batches = epochs_passed(host) * engine.num_batches(stacked) + batches_passed(host)
+        checkpoints.save(checkpoint, batches, host)
+
     def save(state: TrainState) -> None:
         host = engine.to_host(state, len(trainees))
         if is_first_process():
-            if keeps_checkpoint:
-                save_best(trainees, placement, engine.split(host.best, len(trainees)))
-            batches = epochs_passed(host) * engine.num_batches(stacked) + batches_passed(host)
-            checkpoints.save(checkpoint, batches, host)
+            background(lambda: write(host))
         since_saved.restart()
 
-    def go_on(state: TrainState) -> bool:
+    def go_on(settled: Callable[[], TrainState]) -> bool:
         """Saves the state if it is time to; whether nobody asked to stop."""
+        background.check()
         if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
-            save(state)
+            save(settled())
         return not agree(np.array(bool(interruption.signal_number)), any_process=True)
 
     clock, since_saved, failures = Clock(), Clock(), {}
-    with Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext() as log:
+    logging = Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext()
+    with Background() as background, logging as log:
 
-        def after_epoch(state: TrainState, record: dict[str, Any]) -> bool:
+        def after_epoch(record: dict[str, Any]) -> None:
             records = engine.split(record, len(trainees))
-            failures.update(_failures(records, state, trainees, engine))
+            failures.update(_failures(records, trainees, engine))
             if len(failures) == len(trainees):
                 raise LossError(next(iter(failures.values())))
             lines = {i: log_record(own) for i, own in enumerate(records) if not math.isnan(own["train_accuracy"])}
             if log:
                 log(lines, clock.restart(), is_batched=engine.is_batched)
             on_epoch(list(lines.values()))
-            return record["epoch"] == num_epochs or go_on(state)
 
         with told_in_one_line(config):
             state = fit(engine, state, stacked, dataset, config.train, after_epoch, after_part=go_on)
-    is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
-    if keeps_checkpoint or not is_finished:
-        save(state)
+        is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
+        if keeps_checkpoint or not is_finished:
+            save(state)
     return Trained(state, is_finished, failures)
 
 
-def _failures(
-    records: list[dict[str, Any]], state: TrainState, trainees: Sequence[Trainee], engine: Engine
-) -> dict[int, str]:
+def _failures(records: list[dict[str, Any]], trainees: Sequence[Trainee], engine: Engine) -> dict[int, str]:
     """The trainees whose loss was not finite, by position: where, with the files of that batch."""
-    bad = [i for i, record in enumerate(records) if record["bad_step"] >= 0]
-    if not bad:
-        return {}
-    epochs: list[Any] = engine.split(fetch(state.epoch), len(trainees))
     failures = {}
-    for i in bad:
-        trainee, (epoch, step) = trainees[i], (int(epochs[i]), int(records[i]["bad_step"]))
+    for i in (i for i, record in enumerate(records) if record["bad_step"] >= 0):
+        trainee, epoch, step = trainees[i], int(records[i]["epoch"]), int(records[i]["bad_step"])
         files = files_of_batch(trainee.prepared.table, trainee.member, epoch, step, engine.batch_size)
         name = f"{trainee.name}: " if trainee.name else ""
         lower = trainee.run.config.optim.learning_rate / 10

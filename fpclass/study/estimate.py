@@ -64,8 +64,8 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
     The data are those of the baseline. What cannot be built is left out: its training will say why.
     """
     costs: dict[str, Cost] = {}
-    shares: dict[str, dict[int, float]] = {}
     flop: dict[str, float] = {}
+    shares: dict[str, dict[int, float]] = {}
     for name in names:
         config = study.configs[name]
         num_members = sum(not member.is_done for member in study.members(name))

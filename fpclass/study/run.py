@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -24,11 +25,13 @@ from fpclass.run.log import SILENT_SECONDS, Clock
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions.thresholds import check_cost
+from fpclass.study.ahead import Ahead
 from fpclass.study.estimate import estimate
 from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study, StudyMember
 from fpclass.study.training import train_config
+from fpclass.threads import Background
 from fpclass.train.task import require_weights
 
 Failures = dict[str, str]
@@ -60,9 +63,10 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
         failures |= too_small_shares(study, data.of(study.baseline), trained)
     failures |= missing_weights(study, trained)  # after a look at the data, and before hours of training
     todo = [name for name in study.configs if name not in trained and name not in failures]
+    after, ahead = dict(itertools.pairwise(todo)), Ahead(study)
     if todo and is_first_process() and (text := estimate(study, data.of(study.baseline), todo)):
         say(text)
-    with Progress(study) as progress:
+    with Progress(study) as progress, Background() as background:
         for name in study.configs:
             with progress.timed(name):
                 if name in trained:
@@ -71,7 +75,12 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
                     progress.failed(failures[name])
                     continue
                 try:
-                    is_finished = train_config(study, name, data.of(name), interruption, progress.add)
+                    is_finished = ahead.wait_for(name, interruption)
+                    if is_finished:
+                        prepared = data.of(name)
+                        following = after.get(name) if data.are_shared(name, after.get(name)) else None
+                        on_epoch = ahead.beginning_with(following, prepared, progress.add)
+                        is_finished = train_config(study, name, prepared, interruption, on_epoch, background)
                 except RunError:  # of the folder: the next config would meet it too
                     raise
                 except Exception as error:  # whatever a config can do wrong, the others are none the worse
@@ -80,8 +89,9 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
                     failures[name] = _reason(error)
                     progress.failed(failures[name])
                     continue
-            if not is_finished:
-                return None
+                if not is_finished:
+                    progress.interrupted()
+                    return None
     return failures
 
 
@@ -182,6 +192,11 @@ class StudyData:
         sections = (config.data, config.split)
         return tuple(json.dumps(section.to_dict(), sort_keys=True) for section in sections)
 
+    def are_shared(self, name: str, other: str | None) -> bool:
+        """Whether there is another config, and it has the same images with the same roles."""
+        keys = [self._key_of(self._study.members(each)[0].run.config) for each in (name, other) if each]
+        return len(keys) == 2 and keys[0] == keys[1]
+
     def of(self, name: str) -> Prepared:
         """The audited table and decoded images of a config; roles are those of the first fold.
 
@@ -241,7 +256,7 @@ class Progress:
     def timed(self, name: str) -> Iterator[None]:
         """Times a config and says how it went."""
         self._name, self._started, self._added, self._failure = name, time.perf_counter(), 0, ""
-        self._warm, self._scores = (Clock(), 0), ""
+        self._warm, self._scores, self._is_interrupted = (Clock(), 0), "", False
         self._bar.set_description_str(name[:24])
         yield
         seconds = time.perf_counter() - self._started
@@ -270,15 +285,17 @@ class Progress:
         """Remembers why the config at hand failed, for its line."""
         self._failure = reason
 
+    def interrupted(self) -> None:
+        """Remembers that the config at hand is not trained to its end, which has no line."""
+        self._is_interrupted = True
+
     def _say(self, seconds: float) -> None:
-        if not is_first_process():
+        if not is_first_process() or self._is_interrupted:
             return
         if self._failure:
             self._write(f"FAILED: {self._failure}")
             return
         members = self._study.members(self._name)
-        if not all(member.is_done for member in members):  # interrupted
-            return
         if not self._added:
             self._write(f"{len(members)} members were there")
             return

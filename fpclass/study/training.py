@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import shutil
@@ -14,9 +13,9 @@ import numpy as np
 from fpclass import files
 from fpclass.config import Config
 from fpclass.console import Interruption, say
-from fpclass.data.splits import PREDICT, TEST, VALIDATION, make_splits
+from fpclass.data.splits import PREDICT, TEST, VALIDATION
 from fpclass.errors import LossError, MemoryShortage
-from fpclass.experiment import is_trained, needs_selection
+from fpclass.experiment import is_trained
 from fpclass.parallel import agree, fetch, is_first_process, num_processes, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
@@ -24,17 +23,28 @@ from fpclass.run.prepare import Prepared, check_same_start, describe_model
 from fpclass.run.probe import fit_probes
 from fpclass.run.train import Trained, Trainee, make_member, save_best, train_together
 from fpclass.study.study import Study, StudyMember
+from fpclass.threads import Background
 from fpclass.train.engine import epochs_passed
+from fpclass.train.members import of_one_size
 from fpclass.train.placement import Placement, place_members, rounds_of
+from fpclass.train.state import Best
 
 OnEpoch = Callable[[int, Sequence[dict[str, Any]]], None]
 """Called after every epoch with the number of members that trained in it, and their lines of the log."""
 
 
-def train_config(study: Study, name: str, prepared: Prepared, interruption: Interruption, on_epoch: OnEpoch) -> bool:
+def train_config(
+    study: Study,
+    name: str,
+    prepared: Prepared,
+    interruption: Interruption,
+    on_epoch: OnEpoch,
+    background: Background,
+) -> bool:
     """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
 
-    The roles of the prepared data are made here, fold by fold.
+    The roles of the prepared data are made here, fold by fold. What the last members come to may still be being written
+    in the background.
 
     Raises:
       DataError: the people cannot be divided like that.
@@ -43,18 +53,14 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
       MemoryShortage: a round of one member per device needs more memory than there is.
     """
     config = study.configs[name]
-    members = study.members(name)
-    is_done = agree(np.array([member.is_done for member in members]))
-    missing = [member for member, done in zip(members, is_done, strict=True) if not done]
-    if not missing:
+    trainees = missing_trainees(study.members(name), prepared)
+    if not trainees:
         return True
-    of_fold = {member.fold: _fold(member, prepared) for member in missing}
-    trainees = [_trainee(member, of_fold[member.fold]) for member in missing]
     for trainee in trainees if is_first_process() else ():
         _begin(trainee.run, trainee.prepared)
     if not is_trained(config):
         return _fit(trainees, config, interruption, on_epoch)
-    placement = place_members(config, prepared.table, prepared.images, len(missing))
+    placement = place_members(config, prepared.table, prepared.images, len(trainees))
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(study.path("members") / name)
     failures: list[str] = []
@@ -62,7 +68,7 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
     while todo:
         own = [trainees[i] for i in todo[0]]
         try:
-            failed = _train_round(own, placement, config, unfinished, interruption, on_epoch)
+            failed = _train_round(own, placement, config, unfinished, interruption, on_epoch, background)
         except MemoryShortage:
             if len(own) <= placement.num_members or num_processes() > 1:
                 raise
@@ -73,8 +79,10 @@ def train_config(study: Study, name: str, prepared: Prepared, interruption: Inte
             return False
         failures += failed
         del todo[0]
+        if todo:
+            background.wait()  # the next round's checkpoint takes the place of this one's
     if failures:
-        others = f"; and {len(failures) - 1} more of {len(members)} members" if len(failures) > 1 else ""
+        others = f"; and {len(failures) - 1} more of {len(trainees)} members" if len(failures) > 1 else ""
         raise LossError(failures[0] + others)
     return True
 
@@ -106,6 +114,7 @@ def _train_round(
     unfinished: Unfinished,
     interruption: Interruption,
     on_epoch: OnEpoch,
+    background: Background,
 ) -> list[str] | None:
     """Trains members at the same time and writes what becomes of them: why some failed; None if it was interrupted."""
     unfinished.begin([trainee.name for trainee in trainees])
@@ -124,19 +133,29 @@ def _train_round(
     if not trained.is_finished:
         return None
     on_epoch(len(trainees) * (config.train.num_epochs - epochs_passed(trained.state)), ())
-    _finish(placement, trainees, trained)
-    unfinished.end()
+    best, logits = _results(placement, len(trainees), trained)
+
+    def finish() -> None:
+        _write(placement, trainees, best, logits, [i for i in range(len(trainees)) if i not in trained.failures])
+        unfinished.end()
+
+    if is_first_process():
+        background(finish)
     return list(trained.failures.values())
 
 
-def _fold(member: StudyMember, prepared: Prepared) -> Prepared:
-    config = member.run.config
-    splits = make_splits(prepared.table, config.split, needs_selection=needs_selection(config))
-    return dataclasses.replace(prepared, splits=splits)
+def missing_trainees(members: Sequence[StudyMember], prepared: Prepared) -> list[Trainee]:
+    """The members of a config that are not trained yet, their rows as many as the largest of all its members has.
 
-
-def _trainee(member: StudyMember, prepared: Prepared) -> Trainee:
-    return Trainee(member.run, prepared, make_member(member.run.config, prepared), member.name)
+    So their programs are the same in every round, and after an interruption.
+    """
+    is_done = agree(np.array([member.is_done for member in members]))
+    if is_done.all():
+        return []
+    data = [prepared.divided(member.run.config) for member in members]
+    made = of_one_size([make_member(member.run.config, own) for member, own in zip(members, data, strict=True)])
+    each = zip(members, data, made, is_done, strict=True)
+    return [Trainee(member.run, own, rows, member.name) for member, own, rows, done in each if not done]
 
 
 def _begin(run: Run, prepared: Prepared) -> None:
@@ -189,17 +208,18 @@ class Unfinished:
             shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
-def _finish(placement: Placement, trainees: list[Trainee], trained: Trained) -> None:
-    """Writes weights and predictions of trained members; a member's predictions last, which makes it done."""
-    engine, table = placement.engine, trainees[0].prepared.table
-    every_row = put(np.arange(len(table), dtype=np.int32), engine.mesh)
-    best = trained.state.best
-    logits = fetch(engine.predict(best.params, best.batch_stats, placement.dataset.images, every_row))
-    best = fetch(best)
-    if not is_first_process():
-        return
-    logits, best = (engine.split(tree, len(trainees)) for tree in (logits, best))
-    good = [i for i in range(len(trainees)) if i not in trained.failures]
+def _results(placement: Placement, num_members: int, trained: Trained) -> tuple[list[Best], list[np.ndarray]]:
+    """Best weights, and logits [N, K] of every row, of trained members, on the host."""
+    engine, best = placement.engine, trained.state.best
+    every_row = put(np.arange(len(placement.dataset.labels), dtype=np.int32), engine.mesh)
+    logits = engine.predict(best.params, best.batch_stats, placement.dataset.images, every_row)
+    return engine.split(fetch(best), num_members), engine.split(fetch(logits), num_members)
+
+
+def _write(
+    placement: Placement, trainees: list[Trainee], best: list[Best], logits: list[np.ndarray], good: list[int]
+) -> None:
+    """Writes weights and predictions of the good ones of some members; predictions last, which make a member done."""
     for trainee in (trainees[i] for i in good):
         # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
         shutil.rmtree(trainee.run.path("checkpoints/best"), ignore_errors=True)

@@ -2,6 +2,7 @@
 
 - `task`: the network of a config with its weights and data.
 - `state`, `keys`: the data set, a member (a seed and its rows), the training state; every random number's address.
+- `hyperparameters`: numbers of a config that are data, so that configs share their compiled programs.
 - `inputs` (with `inputs.feature_cache`: features of frozen stages, computed once; `inputs.streaming`: images on disk, a
   window at a time), `step`, `optim`, `finetune`, `predict`: what a step is made of.
 - `engine`: the interface and `fit`, the loop over epochs; `device_engine` and `stream_engine` implement it, `members`

@@ -13,6 +13,7 @@ import logging
 import pathlib
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ METADATA = "_CHECKPOINT_METADATA"
 """File of Orbax in the folder of a step, renamed into place together with the arrays; it has room for more."""
 LAST_READS_SECONDS = 0.25
 """After a read that failed, until those that were begun with it have ended."""
+ONE_AT_A_TIME = threading.RLock()
+"""Who saves or restores: Orbax is silenced by changing what belongs to the whole process."""
 DIGEST = "sha256"
 """Key of the digest in the custom metadata of a checkpoint. Those that earlier versions saved have none."""
 
@@ -202,15 +205,19 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences Orbax, which logs what it also raises, and its threads, whose reads end when nobody waits any more."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hooks = [logger.level for logger in loggers], (sys.excepthook, sys.unraisablehook)
-    sys.excepthook = sys.unraisablehook = lambda *_: None
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        sys.excepthook, sys.unraisablehook = hooks
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    """Silences Orbax, which logs what it also raises, and its threads, whose reads end when nobody waits any more.
+
+    One at a time: what two threads put back in turn would not be what was there.
+    """
+    with ONE_AT_A_TIME:
+        loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+        levels, hooks = [logger.level for logger in loggers], (sys.excepthook, sys.unraisablehook)
+        sys.excepthook = sys.unraisablehook = lambda *_: None
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            sys.excepthook, sys.unraisablehook = hooks
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -19,8 +19,10 @@ from jaxtyping import Array, Int, PyTree
 
 from fpclass.config import Config
 from fpclass.models.network import Network
+from fpclass.parallel import put
 from fpclass.train.engine import Engine, Epoch, TrainPart
 from fpclass.train.finetune import Plan, make_plan
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.inputs import feature_inputs, image_inputs, spread
 from fpclass.train.keys import ORDER, PARAMS, address
 from fpclass.train.memory import check_fits
@@ -69,6 +71,7 @@ def make_engine(model: nn.Module, config: Config, batch_mesh: Mesh | None = None
         batch_size=config.train.batch_size,
         plan=functions.plan,
         mesh=batch_mesh,
+        hyper=put(Hyperparameters.of(config), batch_mesh),
     )
 
 
@@ -151,12 +154,13 @@ def make_train_part(train_step: TrainStep, config: Config) -> TrainPart:
     """Makes one of `Engine.train_parts`: a loop over batches `start` to `stop` of the epoch that the state is in."""
 
     def train_part(
-        state: TrainState, member: Member, dataset: Dataset, start: Int[Array, ""], stop: Int[Array, ""]
-    ) -> tuple[TrainState, dict[str, Array]]:
+        state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters,
+        start: Int[Array, ""], stop: Int[Array, ""],
+    ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
         batches = epoch_batches(member, state.epoch, config.train.batch_size)
 
         def one_batch(i: Int[Array, ""], state: TrainState) -> TrainState:
-            state, of_step = train_step(state, member, dataset, batches[i])
+            state, of_step = train_step(state, member, dataset, hyper, batches[i])
             return dataclasses.replace(state, batch=i + 1, sums=add_step(state.sums, of_step, i))
 
         def train(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
@@ -170,10 +174,10 @@ def make_train_part(train_step: TrainStep, config: Config) -> TrainPart:
                 sums=select(is_whole, state.sums.cleared(), state.sums),
                 is_stopped=is_bad,
             )
-            return after, epoch_record(state.sums)
+            return after, epoch_record(state.sums, after)
 
         def wait(state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-            return state, epoch_record(state.sums.cleared())
+            return state, epoch_record(state.sums.cleared(), state)
 
         return lax.cond(state.is_stopped, wait, train, state)
 
@@ -192,8 +196,11 @@ def add_step(sums: EpochSums, of_step: dict[str, Array], i: Int[Array, ""]) -> E
     )
 
 
-def epoch_record(sums: EpochSums) -> dict[str, Array]:
-    """Record of an epoch; precision: mean over classes, 0 for one never predicted. Without examples all is nan."""
+def epoch_record(sums: EpochSums, after: TrainState) -> dict[str, Array]:
+    """Record of an epoch, and of the state after it; precision: mean over classes, 0 for one never predicted.
+
+    Without examples all three are nan.
+    """
     num_examples = jnp.sum(sums.predicted)
     precision = jnp.mean(sums.correct / jnp.maximum(sums.predicted, 1))
     return {
@@ -201,6 +208,8 @@ def epoch_record(sums: EpochSums) -> dict[str, Array]:
         "accuracy": jnp.sum(sums.correct) / num_examples,
         "precision": jnp.where(num_examples > 0, precision, jnp.nan),
         "bad_step": sums.bad_step,
+        "epoch": after.epoch,
+        "is_stopped": after.is_stopped,
     }
 
 
@@ -253,6 +262,7 @@ def make_judge(config: Config) -> Judge:
         evaluated = dataclasses.replace(
             state, best=best, stale_evaluations=stale, plateau=lr_plateau, is_stopped=is_stopped
         )
-        return select(state.is_stopped, state, evaluated), record
+        judged = select(state.is_stopped, state, evaluated)
+        return judged, record | {"is_stopped": judged.is_stopped}
 
     return judge

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -19,13 +19,17 @@ from jaxtyping import Array, PyTree
 from fpclass.config import Config
 from fpclass.parallel import agree, fetch, put
 from fpclass.train.finetune import Plan
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.predict import Predict
 from fpclass.train.state import Dataset, Member, TrainState
 
 Epoch = Callable[[TrainState, Member, Dataset], tuple[TrainState, dict[str, Array]]]
-TrainPart = Callable[[TrainState, Member, Dataset, Any, Any], tuple[TrainState, dict[str, Array]]]
+TrainPart = Callable[[TrainState, Member, Dataset, Hyperparameters, Any, Any], tuple[TrainState, dict[str, Array]]]
 PART_SECONDS = 2.0
-"""A device is given work for about so long at once: nobody waits longer for a stop, or for a sign of life."""
+"""A device is given work for about so long at once, and once more ahead: so long one waits for a stop, or a sign of
+life."""
+OF_STATE = ("epoch", "bad_step", "is_stopped")
+"""What a record says of the state that an epoch ends with."""
 
 
 class Pace:
@@ -57,15 +61,16 @@ class Engine:
 
     Attributes:
       init: (member, dataset) -> TrainState.
-      train_parts: for every phase of the plan, (state, member, dataset, start, stop) -> (state, record): trains on the
-        batches `start` to `stop` of the epoch that the state is in. The record is of the epoch so far: loss, accuracy,
-        precision, nan for a member that has stopped, and bad_step, where its loss was not finite first, or -1. A member
-        with a bad step stops at the end of that epoch.
-      evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows; keeps
-        the best weights and decides about stopping.
+      train_parts: for every phase of the plan, (state, member, dataset, hyper, start, stop) -> (state, record): trains
+        on the batches `start` to `stop` of the epoch that the state is in. The record is of the epoch so far: loss,
+        accuracy, precision, nan for a member that has stopped; bad_step, where its loss was not finite first, or -1;
+        and epoch and is_stopped of the state. A member with a bad step stops at the end of that epoch.
+      evaluate_epoch: (state, member, dataset) -> (state, record): scores of the selection and validation rows, and
+        is_stopped; keeps the best weights and decides about stopping.
       predict: from `make_predict`.
       batch_size: examples per optimiser step.
       mesh: devices that share every batch; None: one device.
+      hyper: of the config, on these devices; all else is the same for every config of its structure.
       is_batched: whether several members take part in the same program step (`vmap`).
       num_ahead: parts of an epoch that a device is given before the last one has ended.
     """
@@ -77,8 +82,13 @@ class Engine:
     batch_size: int
     plan: Plan
     mesh: Mesh | None
+    hyper: Hyperparameters
     is_batched: bool = False
     num_ahead: int = 0
+
+    def of_config(self, config: Config) -> Self:
+        """The engine of another config of the same structure, by the same compiled programs."""
+        return dataclasses.replace(self, hyper=put(Hyperparameters.of(config), self.mesh))
 
     def num_batches(self, member: Member) -> int:
         """Batches of an epoch; of several members together the most that one has."""
@@ -115,11 +125,14 @@ class Engine:
           The state and the record of the epoch; None if it is not at its end.
         """
         records: list[dict[str, Array]] = []
+        num_batches = self.num_batches(member)
         for stop, part in self.parts(state, member, dataset, start, pace):
+            if stop < num_batches and not records:
+                jax.block_until_ready(state)  # the epoch before, whose time is not that of this part
             began = time.perf_counter()
-            state, record = self.train_parts[phase](state, member, part, np.int32(start), np.int32(stop))
+            state, record = self.train_parts[phase](state, member, part, self.hyper, np.int32(start), np.int32(stop))
             records = [*records[-1:], record]
-            if stop < self.num_batches(member):
+            if stop < num_batches:
                 jax.block_until_ready(records[: len(records) - self.num_ahead][-1:])
                 if pace:
                     pace.took(stop - start, time.perf_counter() - began)
@@ -155,10 +168,13 @@ def fit(
     member: Member,
     dataset: Dataset,
     train_config: Config,
-    on_epoch: Callable[[TrainState, dict[str, Any]], bool],
-    after_part: Callable[[TrainState], bool] = lambda _: True,
+    on_epoch: Callable[[dict[str, Any]], None],
+    after_part: Callable[[Callable[[], TrainState]], bool] = lambda _: True,
 ) -> TrainState:
     """Trains from where `state` stands to the last epoch, an early stop, or until it is told to stop.
+
+    A device has its next epoch before the record of the last one is looked at. Of an early stop that record tells; the
+    epoch that was begun meanwhile changes nothing, since a state that is stopped stays as it is.
 
     With a `MemberEngine` state, member and records have one more axis in front.
 
@@ -166,27 +182,55 @@ def fit(
       state: fresh, or restored from a checkpoint, which may be of the midst of an epoch.
       dataset: on the device.
       train_config: the section `train` of the config.
-      on_epoch: gets the state and the record of each epoch (NumPy scalars); False stops.
-      after_part: gets the state in the midst of a long epoch; False stops there.
+      on_epoch: gets the record of each epoch (NumPy scalars).
+      after_part: called between epochs, and in the midst of a long one; False stops there. What it is given returns the
+        state, once `on_epoch` has the records of all that is behind it.
     """
     every, num_epochs = train_config.eval_every_epochs, train_config.num_epochs
     epoch, is_stopped, start = epochs_passed(state), have_all_stopped(state), batches_passed(state)
     paces = [Pace() for _ in engine.train_parts]
+    waiting: dict[str, Array] | None = None
+
+    def hand_over() -> bool:
+        """Hands over the record that waits; whether all have stopped."""
+        nonlocal waiting
+        record, waiting = fetch(waiting), None
+        if record is not None:
+            on_epoch(record)
+        return record is not None and bool(np.all(record["is_stopped"]))
+
+    def go_on(state: TrainState) -> bool:
+        def settled() -> TrainState:
+            nonlocal is_stopped
+            is_stopped |= hand_over()
+            return state
+
+        return after_part(settled)
+
+    def go_on_in_epoch(state: TrainState) -> bool:
+        nonlocal is_stopped
+        is_stopped |= hand_over()
+        return go_on(state)
+
     while epoch < num_epochs and not is_stopped:
         phase = engine.plan.phase_at(epoch)
         state, record = engine.train_epoch(
-            state, member, dataset, phase=phase, start=start, pace=paces[phase], after_part=after_part
+            state, member, dataset, phase=phase, start=start, pace=paces[phase], after_part=go_on_in_epoch
         )
         if record is None:
             break
         start, epoch = 0, epoch + 1
-        of_epoch = {"epoch": epoch, "bad_step": record.pop("bad_step")} | {f"train_{k}": v for k, v in record.items()}
+        of_epoch = {key: record.pop(key) for key in OF_STATE} | {f"train_{key}": x for key, x in record.items()}
         if epoch == 1 or epoch % every == 0 or epoch == num_epochs:
             state, scores = engine.evaluate_epoch(state, member, dataset)
             of_epoch |= scores
-            is_stopped = have_all_stopped(state)
-        if not on_epoch(state, fetch(of_epoch)):
+        is_stopped |= hand_over()
+        if is_stopped:  # before the epoch at hand, which was none
             break
+        waiting = of_epoch
+        if epoch < num_epochs and not go_on(state):
+            break
+    hand_over()
     return state
 
 

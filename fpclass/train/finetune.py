@@ -167,7 +167,7 @@ def compute_in(tree: PyTree, dtype: str) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def dense_penalty(groups: list[dict[Path, Any]], kernels: Collection[Path], strength: float) -> Any:
+def dense_penalty(groups: list[dict[Path, Any]], kernels: Collection[Path], strength: Any) -> Any:
     """Sum of squares of some kernels, times `model.dense_l2`; Keras' kernel_regularizer."""
     leaves = [leaf for group in groups for path, leaf in group.items() if path in kernels]
     return strength * sum(jnp.sum(jnp.square(leaf)) for leaf in leaves)

@@ -10,18 +10,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from fpclass.config import Config
 from fpclass.parallel import MEMBER, agree, device_memory, fetch, over_members, put
 from fpclass.train.engine import Engine
 from fpclass.train.memory import num_bytes
 from fpclass.train.state import PADDING, Dataset, Member, TrainState
+
+ROWS = tuple(field.name for field in dataclasses.fields(Member) if field.name.endswith("_rows"))
+"""Fields of a member whose lengths differ between folds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class MemberEngine(Engine):
 
     alone: Engine
     mesh: Mesh
+
+    def of_config(self, config: Config) -> Self:
+        """The engine of another config of the same structure, by the same compiled programs."""
+        return dataclasses.replace(super().of_config(config), alone=self.alone.of_config(config))
 
     def put_members(self, members: Sequence[Member]) -> Member:
         """Puts members side by side onto the devices; see `stack_members`."""
@@ -61,6 +69,23 @@ class MemberEngine(Engine):
         host = jax.tree.map(fill_up, jax.device_get(restored), fetch(fresh))
         return put(jax.tree.map(agree, host), self.mesh, MEMBER)
 
+    def compile(self, members: Sequence[Member], dataset: Dataset) -> None:
+        """Compiles what trains these members and predicts by them, by the shapes of a data set on the host."""
+
+        def shaped(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=sharding)
+
+        programs: Any = self  # whose functions are from `jax.jit`, as their types do not say
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        stacked, data = self.put_members(members), jax.tree.map(lambda x: shaped(x, whole), dataset)
+        init = programs.init.lower(stacked, data)
+        state = jax.tree.map(shaped, init.out_info, init.compile().output_shardings)
+        for part in programs.train_parts:
+            part.lower(state, stacked, data, self.hyper, np.int32(0), np.int32(1)).compile()
+        programs.evaluate_epoch.lower(state, stacked, data).compile()
+        rows = shaped(np.arange(len(data.labels), dtype=np.int32), whole)
+        programs.predict.lower(state.best.params, state.best.batch_stats, data.images, rows).compile()
+
 
 def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> MemberEngine:
     """Compiles the program that trains members on all devices of a mesh, from a compiled engine (`make_engine`).
@@ -82,6 +107,7 @@ def divide_over_devices(alone: Engine, mesh: Mesh, *, is_batched: bool) -> Membe
         plan=alone.plan,
         alone=alone,
         mesh=mesh,
+        hyper=put(alone.hyper, mesh),
         is_batched=is_batched,
     )
 
@@ -92,21 +118,30 @@ def stack_members(members: Sequence[Member], mesh: Mesh) -> Member:
     Their numbers of rows may differ. The number of stacked members is a multiple of the size of the mesh, which is from
     `parallel.member_mesh`.
     """
-
-    def pad(rows: np.ndarray, length: int) -> np.ndarray:
-        return np.pad(rows, (0, length - len(rows)), constant_values=PADDING)
-
-    host = [jax.device_get(member) for member in members]
+    host = of_one_size([jax.device_get(member) for member in members])
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(Member):
         values = [np.asarray(getattr(member, field.name)) for member in host]
-        if field.name.endswith("_rows"):
-            longest = max(map(len, values))
-            values = [pad(rows, longest) for rows in values]
         fillers = -len(values) % mesh.size
-        filler = np.full_like(values[0], PADDING) if field.name.endswith("_rows") else values[0]
+        filler = np.full_like(values[0], PADDING) if field.name in ROWS else values[0]
         columns[field.name] = np.stack([*values, *[filler] * fillers])
     return put(Member(**columns), mesh, MEMBER)
+
+
+def of_one_size(members: Sequence[Member]) -> list[Member]:
+    """Members on the host with their rows filled up to the same numbers, so that one program serves all of them."""
+
+    def longest(name: str) -> int:
+        return max(len(getattr(member, name)) for member in members)
+
+    def pad(rows: Any, length: int) -> np.ndarray:
+        return np.pad(rows, (0, length - len(rows)), constant_values=PADDING)
+
+    lengths = {name: longest(name) for name in ROWS}
+    return [
+        dataclasses.replace(member, **{name: pad(getattr(member, name), length) for name, length in lengths.items()})
+        for member in members
+    ]
 
 
 def take_member(tree: PyTree, position: int) -> PyTree:
@@ -152,7 +187,8 @@ def _step_bytes(alone: Engine, state: TrainState, member: Member, dataset: Datas
     """What training or evaluating one member needs beside its arguments, as the compiler says."""
     as_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), (member, dataset))
     needed = num_bytes(state)
-    for function, more in ((alone.train_parts[-1], (np.int32(0), np.int32(1))), (alone.evaluate_epoch, ())):
+    of_part = (alone.hyper, np.int32(0), np.int32(1))
+    for function, more in ((alone.train_parts[-1], of_part), (alone.evaluate_epoch, ())):
         analysis = jax.jit(function).lower(state, *as_shapes, *more).compile().memory_analysis()
         needed = max(needed, int(analysis.temp_size_in_bytes) if analysis else 0)
     return needed

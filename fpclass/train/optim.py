@@ -5,46 +5,57 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 from flax.traverse_util import flatten_dict
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
+from fpclass.train.hyperparameters import Hyperparameters
 
 
-def make_schedule(optim_config: Config, num_epochs: int) -> optax.Schedule:
-    """Learning rate by the epochs (float) that have passed, of the section `optim`; the schedule ends at `num_epochs`.
+def learning_rate(optim_config: Config, hyper: Hyperparameters, epochs: Float[Array, ""]) -> Float[Array, ""]:
+    """Learning rate after so many epochs, of the section `optim`; it ends with the last epoch.
 
     Epochs, not steps: members of different sizes train together, and each has its own number of steps per epoch.
-    "plateau" is constant here; `make_plateau` scales it between epochs.
+    "plateau" is constant here; `make_plateau` scales it between epochs. Optax's own schedules take constants alone.
     """
-    rate = optim_config.learning_rate
+    rate, warmup = hyper.learning_rate, hyper.warmup_epochs
     if optim_config.schedule in ("constant", "plateau"):
-        return optax.constant_schedule(rate)
+        return rate
+    since, length = epochs, hyper.num_epochs
+    if optim_config.warmup_epochs:
+        since, length = epochs - warmup, hyper.num_epochs - warmup
+    since = jnp.minimum(since, length)
     if optim_config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, rate, optim_config.warmup_epochs, num_epochs)
-    warmup = optim_config.warmup_epochs  # linear
-    rise, fall = optax.linear_schedule(0.0, rate, warmup), optax.linear_schedule(rate, 0.0, num_epochs - warmup)
-    return optax.join_schedules([rise, fall], [warmup]) if warmup else fall
+        falling = rate * (0.5 * (1 + jnp.cos(jnp.pi * since / length)))
+    else:
+        falling = rate * (1 - since / length)
+    if not optim_config.warmup_epochs:
+        return falling
+    return jnp.where(epochs < warmup, rate - rate * (1 - epochs / warmup), falling)
 
 
-def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
+def make_optimizer(optim_config: Config, hyper: Hyperparameters | None = None) -> optax.GradientTransformation:
     """The optimiser with weight decay, from the section `optim`; its updates are to be multiplied by -learning rate.
 
     Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and pulls at kernels alone: not at biases, norms,
     scales, positions or class tokens.
 
+    Args:
+      hyper: momentum and decay, where they are data; None: those of the section.
+
     Raises:
       ConfigError: weight decay or Nesterov momentum asked of one that has none here.
     """
-    name, decay = optim_config.name, optim_config.weight_decay
+    name, decay, numbers = optim_config.name, optim_config.weight_decay, hyper or optim_config
     builders = {
         "adam": lambda: optax.scale_by_adam(),
         "adamw": lambda: optax.scale_by_adam(),
-        "sgd": lambda: optax.trace(decay=optim_config.momentum, nesterov=optim_config.nesterov),
-        "rmsprop": lambda: optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=optim_config.momentum)),
+        "sgd": lambda: optax.trace(decay=numbers.momentum, nesterov=optim_config.nesterov),
+        "rmsprop": lambda: optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=numbers.momentum)),
     }
     if optim_config.nesterov and name != "sgd":
         raise ConfigError(f"optim.nesterov is True but optim.name is {name!r}: that is for sgd")
@@ -52,7 +63,7 @@ def make_optimizer(optim_config: Config) -> optax.GradientTransformation:
         raise ConfigError(f"optim.weight_decay is {decay} but optim.name is {name!r}: choose adamw or sgd, or 0")
     parts = [builders[name]()]
     if decay:
-        parts.append(optax.add_decayed_weights(decay, mask=kernels))
+        parts.append(optax.add_decayed_weights(numbers.weight_decay, mask=kernels))
     return optax.chain(*parts)
 
 
@@ -72,11 +83,11 @@ def norm_biases(batch_stats: PyTree) -> set[tuple[str, ...]]:
     return {(*path[:-1], "bias") for path in flatten_dict(batch_stats)}
 
 
-def clip_gradients(gradients: PyTree, optim_config: Config) -> PyTree:
-    """Scales gradients down to the global norm that the config allows."""
+def clip_gradients(gradients: PyTree, optim_config: Config, hyper: Hyperparameters | None = None) -> PyTree:
+    """Scales gradients down to the global norm that the config allows; `hyper` as for `make_optimizer`."""
     if not optim_config.gradient_clip_norm:
         return gradients
-    clip = optax.clip_by_global_norm(optim_config.gradient_clip_norm)
+    clip = optax.clip_by_global_norm((hyper or optim_config).gradient_clip_norm)
     return clip.update(gradients, clip.init(gradients))[0]
 
 

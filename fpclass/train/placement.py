@@ -6,6 +6,7 @@ The one place that decides. Everything else calls the functions of an `Engine` a
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,12 +24,16 @@ from fpclass.models.network import HEAD
 from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
+from fpclass.train.hyperparameters import program_key, structure_of
 from fpclass.train.inputs.streaming import describe_stream, is_streamed, put_dataset
 from fpclass.train.members import MemberEngine, divide_over_devices, plan_rounds
 from fpclass.train.memory import fitted_batch, told_in_one_line
 from fpclass.train.state import Dataset, Member
 from fpclass.train.stream_engine import make_stream_engine
 from fpclass.train.task import Task, make_task
+
+NUM_KEPT = 8
+"""Engines whose compiled programs are kept for further configs of their structure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +81,10 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
       RunError: several processes cannot share a stream.
       TrainingError: there is not enough memory.
     """
-    mesh = member_mesh(num_members)
     warn_of_slow_type(config)
-    config = fitted_batch(config, len(table))
-    with told_in_one_line(config):
-        task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
-    if not is_streamed(task.dataset.images):
-        alone = make_engine(task.model, config, num_cached=task.num_cached)
-        engine = divide_over_devices(alone, mesh, is_batched=are_batched(config, mesh))
-        return Placement(task, engine, put(task.dataset, mesh))
+    task, engine = _plan_members(config, table, images, num_members)
+    if isinstance(engine, MemberEngine):
+        return Placement(task, engine, put(task.dataset, engine.mesh))
     if num_processes() > 1:
         raise RunError(
             f"{task.dataset.images.nbytes / 1e9:.1f} GB of images do not fit into data.memory_gb, and are streamed by "
@@ -92,7 +92,62 @@ def place_members(config: Config, table: Table, images: Images, num_members: int
         )
     if is_first_process():
         say(f"{describe_stream(task.dataset)}; members train one after the other")
-    return Placement(task, make_stream_engine(task.model, config), put_dataset(task.dataset, None))
+    return Placement(task, engine, put_dataset(task.dataset, None))
+
+
+def compile_ahead(config: Config, table: Table, images: Images, members: Sequence[Member]) -> None:
+    """Compiles the programs of members that `place_members` is asked for next; puts no data set onto the devices.
+
+    Nothing where these programs depend on features that are still to be computed, or on windows of a stream.
+    """
+    if config.finetune.cache_views or is_streamed(images):
+        return
+    task, engine = _plan_members(config, table, images, len(members))
+    assert isinstance(engine, MemberEngine)
+    rounds = plan_rounds(engine, members, task.dataset, config.hardware.memory_gb)
+    for of_size in {len(positions): positions for positions in rounds}.values():
+        engine.compile([members[i] for i in of_size], task.dataset)
+
+
+def _plan_members(config: Config, table: Table, images: Images, num_members: int) -> tuple[Task, Engine]:
+    """The task of a config, with its data on the host, and the engine that trains so many members of it."""
+    mesh = member_mesh(num_members)
+    config = fitted_batch(config, len(table))
+    with told_in_one_line(config):
+        task = make_task(config, table, images, None if is_streamed(images) else batched_form(config, mesh))
+    structure = Structure.of(config, task, table.num_classes)
+    if is_streamed(task.dataset.images):
+        return task, stream_engine(structure).of_config(config)
+    return task, member_engine(structure, mesh, is_batched=are_batched(config, mesh)).of_config(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """What programs are made of; those of two configs are the same where these are equal."""
+
+    key: str
+    model: nn.Module = dataclasses.field(compare=False)
+    config: Config = dataclasses.field(compare=False)
+    num_cached: int
+
+    @classmethod
+    def of(cls, config: Config, task: Task, num_classes: int) -> Structure:
+        """That of a config with its network."""
+        key = f"{num_classes} classes, {program_key(config)}"
+        return cls(key, task.model, structure_of(config), task.num_cached)
+
+
+@functools.lru_cache(NUM_KEPT)
+def member_engine(structure: Structure, mesh: Mesh, *, is_batched: bool) -> MemberEngine:
+    """The engine of members whose images are on the devices; the same one for the same structure."""
+    alone = make_engine(structure.model, structure.config, num_cached=structure.num_cached)
+    return divide_over_devices(alone, mesh, is_batched=is_batched)
+
+
+@functools.lru_cache(NUM_KEPT)
+def stream_engine(structure: Structure) -> Engine:
+    """The engine of members whose images stay on disk; the same one for the same structure."""
+    return make_stream_engine(structure.model, structure.config)
 
 
 def warn_of_slow_type(config: Config) -> None:

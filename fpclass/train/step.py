@@ -18,44 +18,45 @@ from fpclass.config import Config, subclass_counts
 from fpclass.models.build import has_matrix_form
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, batch_norm_mode, compute_in, dense_penalty, divide, model_of_phase, unite
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.keys import DROPOUT, MIXING, address
-from fpclass.train.optim import clip_gradients, make_optimizer, make_schedule, norm_biases
+from fpclass.train.optim import clip_gradients, learning_rate, make_optimizer, norm_biases
 from fpclass.train.state import PADDING, Dataset, Inputs, Member, TrainState, select
 
 IMAGES_IN_CACHE = (8, 7, 6, 5, 4)
 """Images of a part of a batch on a CPU, the first that divides it. Chosen: 32 in parts of 8 take 0.83 to 0.90 of the
 time that they take at once, less than in parts of 16 or 4 (ResNet-18 and -50, Lite0, at 128 x 128)."""
-TrainStep = Callable[[TrainState, Member, Dataset, Array], tuple[TrainState, dict[str, Array]]]
+TrainStep = Callable[[TrainState, Member, Dataset, Hyperparameters, Array], tuple[TrainState, dict[str, Array]]]
 
 
 def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan, phase: int) -> TrainStep:
-    """Makes `train_step(state, member, dataset, rows) -> (state, sums)`; rows [B] may end in `PADDING`.
+    """Makes `train_step(state, member, dataset, hyper, rows) -> (state, sums)`; rows [B] may end in `PADDING`.
 
     Only what learns in this phase of the plan is differentiated: the backward pass ends where frozen stages begin.
     """
-    optimizer = make_optimizer(config.optim)
-    schedule = make_schedule(config.optim, config.train.num_epochs)
     gradients_of = make_gradients(model_of_phase(model, config, plan, phase), config, inputs)
     draw_batch, subclasses = make_draw_batch(config, inputs), subclass_counts(config)
 
     def train_step(
-        state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
+        state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters, rows: Int[Array, " B"]
     ) -> tuple[TrainState, dict[str, Array]]:
+        optimizer = make_optimizer(config.optim, hyper)
         mask, labels = rows != PADDING, dataset.labels[rows]
-        images, targets = draw_batch(state, member, dataset, rows)
+        images, targets = draw_batch(state, member, dataset, hyper, rows)
         weights = mask * member.class_weights[labels]
         groups, resting = divide(state.params, plan, phase)
-        loss, logits, batch_stats, gradients = gradients_of(groups, resting, state, images, targets, weights, member)
-        gradients = clip_gradients(gradients, config.optim)
+        batch = (images, targets, weights)
+        loss, logits, batch_stats, gradients = gradients_of(groups, resting, state, *batch, member, hyper)
+        gradients = clip_gradients(gradients, config.optim, hyper)
         steps_per_epoch = -(-jnp.sum(member.train_rows != PADDING) // len(rows))
-        rate = schedule(state.step / steps_per_epoch) * state.plateau.scale
+        rate = learning_rate(config.optim, hyper, state.step / steps_per_epoch) * state.plateau.scale
         opt_state, rates = list(state.opt_state), plan.rates(state.params)
         rates |= {path: rates[path] * config.optim.norm_bias_rate for path in norm_biases(state.batch_stats)}
         for i, group in enumerate(groups):
             updates, opt_state[i] = optimizer.update(gradients[i], opt_state[i], group)
             groups[i] = {p: x - rate * rates[p] * updates[p] for p, x in group.items()}  # pyright: ignore
         params = unite(groups, resting)
-        average = _moving_average(config.train.ema_decay, state, (params, batch_stats))
+        average = _moving_average(hyper.ema_decay, state, (params, batch_stats)) if config.train.ema_decay else ()
         # A batch of nothing but padding, where members of different sizes train together, changes nothing.
         updated = (params, batch_stats, tuple(opt_state), average)
         before = (state.params, state.batch_stats, state.opt_state, state.average)
@@ -79,18 +80,19 @@ def make_train_step(model: nn.Module, config: Config, inputs: Inputs, plan: Plan
 
 
 def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array, Float[Array, "B K"]]]:
-    """Makes `draw_batch(state, member, dataset, rows) -> (inputs of the network, targets)`: augmented and mixed."""
+    """Makes `draw_batch(state, member, dataset, hyper, rows) -> (inputs, targets)`: augmented and mixed."""
     mix, subclasses = make_mixing(config.augment), subclass_counts(config)
 
     def draw_batch(
-        state: TrainState, member: Member, dataset: Dataset, rows: Int[Array, " B"]
+        state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters, rows: Int[Array, " B"]
     ) -> tuple[Array, Float[Array, "B K"]]:
         images = inputs.draw(member, state.epoch, dataset, rows)
         if dataset.sublabels is None:
             targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
         else:
             targets = jax.nn.one_hot(dataset.sublabels[rows], sum(subclasses))
-        targets = optax.smooth_labels(targets, config.train.label_smoothing)
+        if config.train.label_smoothing:
+            targets = optax.smooth_labels(targets, hyper.label_smoothing)
         if mix:
             images, targets = mix(address(member.seed, MIXING, state.step), images, targets, rows != PADDING)
         return images, targets
@@ -101,19 +103,19 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
 def make_gradients(
     model: nn.Module, config: Config, inputs: Inputs
 ) -> Callable[..., tuple[Array, Array, PyTree, list[Any]]]:
-    """Makes `gradients_of(groups, resting, state, images, targets, weights, member)`.
+    """Makes `gradients_of(groups, resting, state, images, targets, weights, member, hyper)`.
 
     It returns the loss, the logits [B, K], the updated batch statistics, and the gradients of the groups. With
     `train.accumulate` the batch goes through the network in so many parts, one after the other, whose gradients add
     up to those of the whole; batch norm in mode "train" then normalises each part by itself. On a CPU a batch goes in
     small parts anyway, where no batch norm asks for all of it: see `parts_in_cache`.
     """
-    dtype, strength = config.model.compute_dtype, config.model.dense_l2
+    dtype = config.model.compute_dtype
     hidden_dense = getattr(model, "hidden_dense", ())
 
     def loss_fn(
         groups: list[Any], resting: Any, batch_stats: PyTree, images: Array, targets: Array, weights: Array,
-        total: Array, key: Array, num_parts: int,
+        total: Array, hyper: Hyperparameters, key: Array, num_parts: int,
     ) -> Any:  # fmt: skip
         params = compute_in(unite(groups, resting), dtype)
         logits, updated = model.apply(
@@ -126,21 +128,21 @@ def make_gradients(
         )
         logits = logits.astype(jnp.float32)
         loss = jnp.sum(optax.softmax_cross_entropy(logits, targets) * weights) / jnp.maximum(total, 1e-12)
-        if strength:
-            loss += dense_penalty(groups, hidden_dense, strength) / num_parts
+        if config.model.dense_l2:
+            loss += dense_penalty(groups, hidden_dense, hyper.dense_l2) / num_parts
         return loss, (logits, updated.get("batch_stats", {}))
 
     differentiate = jax.value_and_grad(loss_fn, has_aux=True)
 
     def gradients_of(
         groups: list[Any], resting: Any, state: TrainState, images: Array, targets: Array, weights: Array,
-        member: Member,
+        member: Member, hyper: Hyperparameters,
     ) -> tuple[Array, Array, PyTree, list[Any]]:  # fmt: skip
         total, key = jnp.sum(weights), address(member.seed, DROPOUT, state.step)
         has_batch_norm = bool(jax.tree.leaves(state.batch_stats))
         num_parts = max(config.train.accumulate, parts_in_cache(config, inputs, len(images), has_batch_norm))
         if num_parts == 1:
-            batch = (images, targets, weights, total, key, 1)
+            batch = (images, targets, weights, total, hyper, key, 1)
             (loss, (logits, batch_stats)), gradients = differentiate(groups, resting, state.batch_stats, *batch)
             return loss, logits, batch_stats, gradients
 
@@ -148,7 +150,8 @@ def make_gradients(
             batch_stats, loss, gradients = carry
             (i, *batch) = part
             own = map(inputs.shard, batch)  # or every device would compute the whole part
-            result = differentiate(groups, resting, batch_stats, *own, total, jax.random.fold_in(key, i), num_parts)
+            of_part = (jax.random.fold_in(key, i), num_parts)
+            result = differentiate(groups, resting, batch_stats, *own, total, hyper, *of_part)
             (part_loss, (logits, batch_stats)), part_gradients = result
             return (batch_stats, loss + part_loss, jax.tree.map(jnp.add, gradients, part_gradients)), logits
 
@@ -174,14 +177,12 @@ def parts_in_cache(config: Config, inputs: Inputs, batch_size: int, has_batch_no
     return next((batch_size // size for size in IMAGES_IN_CACHE if batch_size % size == 0), 1)
 
 
-def _moving_average(decay: float, state: TrainState, weights: PyTree) -> PyTree:
-    """The exponential moving average of the weights after this step; () where none is kept.
+def _moving_average(decay: Float[Array, ""], state: TrainState, weights: PyTree) -> PyTree:
+    """The exponential moving average of the weights after this step.
 
     The decay rises to its value over the first steps, (1 + t) / (10 + t), so that the average does not remember the
     initial weights. What does not change is its own average, bit for bit.
     Source: tf.train.ExponentialMovingAverage(num_updates).
     """
-    if not decay:
-        return ()
     rising = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
     return jax.tree.map(lambda old, new: new + rising * (old - new), state.average, weights)

@@ -27,6 +27,7 @@ from fpclass.train.device_engine import (
     stem_rows,
 )
 from fpclass.train.engine import Engine, Pace
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.inputs.streaming import Window, num_parts, read_windows, with_images
 from fpclass.train.predict import Predict, eval_batch
 from fpclass.train.state import Dataset, Member, TrainState
@@ -65,6 +66,7 @@ def make_stream_engine(
         batch_size=config.train.batch_size,
         plan=functions.plan,
         mesh=batch_mesh,
+        hyper=put(Hyperparameters.of(config), batch_mesh),
         num_ahead=1,  # or the device would wait for its next window
     )
 

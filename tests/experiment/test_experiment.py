@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import jax.numpy as jnp
 import pytest
 
 from configs import base
@@ -23,7 +24,8 @@ from fpclass.experiment import (
     needs_selection,
     override,
 )
-from fpclass.train.optim import make_optimizer, make_schedule
+from fpclass.train.hyperparameters import Hyperparameters
+from fpclass.train.optim import learning_rate, make_optimizer
 
 BASELINE = "configs/footprints/baseline.py"
 
@@ -237,9 +239,10 @@ def test_every_choice_can_be_made(key: str, value: str) -> None:
 def test_every_optimiser_and_schedule_can_be_built() -> None:
     for name in CHOICES["optim.name"]:
         make_optimizer(load_config(BASELINE, [f"--config.optim.name={name}"]).optim)
+    configs = {name: load_config(BASELINE, [f"--config.optim.schedule={name}"]) for name in CHOICES["optim.schedule"]}
     rates = {
-        name: float(make_schedule(load_config(BASELINE, [f"--config.optim.schedule={name}"]).optim, 50)(25))
-        for name in CHOICES["optim.schedule"]
+        name: float(learning_rate(config.optim, Hyperparameters.of(config), jnp.float32(25)))
+        for name, config in configs.items()
     }
     assert rates["cosine"] == pytest.approx(rates["linear"]) == pytest.approx(rates["constant"] / 2)
     assert rates["plateau"] == rates["constant"]

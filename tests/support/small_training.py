@@ -74,13 +74,11 @@ def run(config, dataset, who=None, state=None, until=None, engine=None, after_pa
     """Trains, with the engine of the config unless another is given, and returns the state and the records."""
     engine, who, records = engine or engine_of(config), who or member(), []
 
-    def on_epoch(state, record):
-        del state
-        records.append(record)
-        return until is None or record["epoch"] < until
+    def go_on(settled):
+        return after_part(settled) and (until is None or int(settled().epoch) < until)
 
     state = engine.init(who, dataset) if state is None else state
-    return fit(engine, state, who, dataset, config.train, on_epoch, after_part), records
+    return fit(engine, state, who, dataset, config.train, records.append, go_on), records
 
 
 def assert_equal_trees(a, b):

@@ -1,5 +1,6 @@
 """The training engine: what a step computes, what an epoch visits, what is kept; other members change nothing."""
 
+import dataclasses
 import functools
 
 import jax
@@ -26,7 +27,7 @@ from fpclass.augment.intensity import normalise
 from fpclass.models.build import build_model
 from fpclass.run.train import balanced_class_weights
 from fpclass.train.device_engine import epoch_batches
-from fpclass.train.engine import Pace
+from fpclass.train.engine import Pace, fit
 from fpclass.train.predict import scores_of
 from fpclass.train.state import PADDING
 
@@ -126,11 +127,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(dataset):
 def test_an_epoch_in_parts_equals_the_whole_bit_for_bit(dataset):
     config, who = small_config(**EVERYTHING), member()
     engine = engine_of(config)
-    whole, record = engine.train_parts[0](engine.init(who, dataset), who, dataset, 0, 3)
-    state, first = engine.train_parts[0](engine.init(who, dataset), who, dataset, 0, 1)
+    whole, record = engine.train_parts[0](engine.init(who, dataset), who, dataset, engine.hyper, 0, 3)
+    state, first = engine.train_parts[0](engine.init(who, dataset), who, dataset, engine.hyper, 0, 1)
     assert (int(state.batch), int(state.epoch)) == (1, 0)
     assert float(first["loss"]) != float(record["loss"])
-    state, rest = engine.train_parts[0](state, who, dataset, 1, 3)
+    state, rest = engine.train_parts[0](state, who, dataset, engine.hyper, 1, 3)
     assert (int(state.batch), int(state.epoch)) == (0, 1)
     assert_equal_trees(state, whole)
     assert_equal_trees(rest, record)
@@ -142,17 +143,40 @@ def test_stopped_in_the_midst_of_an_epoch_and_resumed_is_the_same_bit_for_bit(da
     straight, records = run(config, dataset)
     seen = []
 
-    def after_part(state):
+    def after_part(settled):
+        state = settled()
         seen.append((int(state.epoch), int(state.batch)))
-        return len(seen) < 6
+        return len(seen) < 8
 
     half, first = run(config, dataset, after_part=after_part)
-    assert seen == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]
+    assert seen == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
     copied = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half)
     resumed, second = run(config, dataset, state=copied)
     assert_equal_trees(straight, resumed)
     assert [r["epoch"] for r in first + second] == [1, 2, 3, 4]
     assert_equal_trees(records, first + second)
+
+
+def test_an_epoch_is_given_to_the_device_before_the_record_of_the_last_one_is_looked_at(dataset, monkeypatch):
+    """But where the state is asked for, all records have come before it."""
+    config, seen = small_config(), []
+    engine = engine_of(config)
+
+    def spy(*args):
+        seen.append("train")
+        return engine.train_parts[0](*args)
+
+    spied = dataclasses.replace(engine, train_parts=(spy,))
+    monkeypatch.setattr("fpclass.train.engine.PART_SECONDS", 1e9)
+
+    def train(after_part):
+        seen.clear()
+        state, who = engine.init(member(), dataset), member()
+        fit(spied, state, who, dataset, config.train, lambda record: seen.append(int(record["epoch"])), after_part)
+        return seen
+
+    assert train(lambda _: True) == [*["train"] * 4, 1, "train", 2, "train", 3, 4], "the first is in three parts"
+    assert train(lambda settled: seen.append(int(settled().epoch)) or True)[-5:] == ["train", 3, 3, "train", 4]
 
 
 def test_the_pace_follows_the_time_that_batches_took():
@@ -184,7 +208,9 @@ def test_members_can_train_together(dataset):
     people = [member(seed=0), member(seed=5, rows=range(3, 3 + NUM_TRAIN))]
     together = jax.tree.map(lambda *x: jnp.stack(x), *people)
     states = jax.vmap(engine.init, (0, None))(together, dataset)
-    states, records = jax.vmap(engine.train_parts[0], (0, 0, None, None, None))(states, together, dataset, 0, 3)
+    states, records = jax.vmap(engine.train_parts[0], (0, 0, None, None, None, None))(
+        states, together, dataset, engine.hyper, 0, 3
+    )
     for m, who in enumerate(people):
         state, record = engine.train_epoch(engine.init(who, dataset), who, dataset)
         assert float(record["loss"]) == pytest.approx(float(records["loss"][m]), rel=1e-4)

@@ -229,7 +229,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
     }
     engine = make_engine(network(), config)
     who, data = member(rows=range(16)), dataset()
-    text = engine.train_parts[0].lower(states[-1], who, data, 0, 2).as_text()
+    text = engine.train_parts[0].lower(states[-1], who, data, engine.hyper, 0, 2).as_text()
     products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
     assert products
     assert all("bf16" in line for line in products)

@@ -19,6 +19,7 @@ from fpclass.experiment import load_config
 from fpclass.models.build import matrix_form
 from fpclass.models.registry import ARCHITECTURES
 from fpclass.train.device_engine import make_evaluate_epoch, make_functions, make_judge, make_train_part
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.placement import are_batched
 from fpclass.train.state import Dataset, Member
 from fpclass.train.task import build_network
@@ -63,7 +64,8 @@ def programs(config: Any, monkeypatch: pytest.MonkeyPatch, platform: str) -> Ite
         "evaluate": (evaluate, (state, member), (dataset,)),
     }
     for i, step in enumerate(functions.train_steps):
-        calls[f"train {i}"] = (make_train_part(step, config), (state, member), (dataset, shape(), shape()))
+        shared = (dataset, Hyperparameters.of(config), shape(), shape())
+        calls[f"train {i}"] = (make_train_part(step, config), (state, member), shared)
     for name, (function, mapped, shared) in calls.items():
         whole = jax.vmap(function, (0,) * len(mapped) + (None,) * len(shared)) if is_batched else function
         traced = jax.jit(whole).trace(*stacked(mapped), *shared)

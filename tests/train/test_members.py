@@ -63,7 +63,7 @@ def engine_of(together, **changes):
 def train(engine, who, dataset, config):
     """Trains from the start; the state and the records."""
     records = []
-    state = fit(engine, engine.init(who, dataset), who, dataset, config.train, lambda _, r: not records.append(r))
+    state = fit(engine, engine.init(who, dataset), who, dataset, config.train, records.append)
     return fetch(state), records
 
 

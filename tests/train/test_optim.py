@@ -16,7 +16,8 @@ from configs import base
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
 from fpclass.models.network import variable_shapes
-from fpclass.train.optim import clip_gradients, kernels, make_optimizer, make_plateau, make_schedule
+from fpclass.train.hyperparameters import Hyperparameters
+from fpclass.train.optim import clip_gradients, kernels, learning_rate, make_optimizer, make_plateau
 
 RATE = 0.1
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.array([1.0, -1.0])}
@@ -31,6 +32,14 @@ def optim_config(**values: object) -> ConfigDict:
     config = base.get_config().optim
     config.update({"learning_rate": RATE, **values})
     return config
+
+
+def rates(epochs: list[float], num_epochs: int, **values: object) -> np.ndarray:
+    """Learning rates after so many epochs."""
+    config = base.get_config()
+    config.optim, config.train.num_epochs = optim_config(**values), num_epochs
+    hyper = Hyperparameters.of(config)
+    return np.array([learning_rate(config.optim, hyper, jnp.float32(epoch)) for epoch in epochs])
 
 
 def run_steps(grads: list[dict[str, Any]] | None = None, **values: object) -> list[dict[str, np.ndarray]]:
@@ -138,13 +147,11 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_of_it() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_a_constant_schedule(schedule: str) -> None:
-    rate = make_schedule(optim_config(schedule=schedule), num_epochs=3)
-    assert [float(rate(step)) for step in (0, 1, 20, 1000)] == pytest.approx([RATE] * 4)
+    assert rates([0, 1, 20, 1000], 3, schedule=schedule) == pytest.approx([RATE] * 4)
 
 
 def test_cosine_goes_from_the_full_rate_to_zero() -> None:
-    rate = make_schedule(optim_config(schedule="cosine"), num_epochs=4)
-    found = np.array([float(rate(step / 10)) for step in range(45)])
+    found = rates([step / 10 for step in range(45)], 4, schedule="cosine")
     expected = RATE * 0.5 * (1 + np.cos(np.pi * np.minimum(np.arange(45), 40) / 40))
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert found[0] == pytest.approx(RATE)
@@ -153,8 +160,7 @@ def test_cosine_goes_from_the_full_rate_to_zero() -> None:
 
 
 def test_warm_up_rises_in_a_line_and_the_cosine_follows() -> None:
-    rate = make_schedule(optim_config(schedule="cosine", warmup_epochs=1.5), num_epochs=4)
-    found = np.array([float(rate(step / 10)) for step in range(41)])
+    found = rates([step / 10 for step in range(41)], 4, schedule="cosine", warmup_epochs=1.5)
     np.testing.assert_allclose(found[:15], RATE * np.arange(15) / 15, atol=1e-7)
     np.testing.assert_allclose(found[15:], RATE * 0.5 * (1 + np.cos(np.pi * np.arange(26) / 25)), atol=1e-7)
     assert found.argmax() == 15
@@ -163,15 +169,13 @@ def test_warm_up_rises_in_a_line_and_the_cosine_follows() -> None:
 
 def test_a_schedule_of_one_epoch_is_no_error() -> None:
     for warmup in (0.0, 0.9):
-        rate = make_schedule(optim_config(schedule="cosine", warmup_epochs=warmup), num_epochs=1)
-        assert np.isfinite(float(rate(0)))
+        assert np.isfinite(rates([0], 1, schedule="cosine", warmup_epochs=warmup)).all()
 
 
 def test_linear_rises_to_the_full_rate_and_falls_to_zero() -> None:
-    rate = make_schedule(optim_config(schedule="linear", warmup_epochs=1.0), num_epochs=5)
-    assert [float(rate(epoch)) / RATE for epoch in (0, 0.5, 1, 3, 5)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
-    falling = make_schedule(optim_config(schedule="linear"), num_epochs=4)
-    assert [float(falling(epoch)) / RATE for epoch in (0, 1, 4)] == pytest.approx([1, 0.75, 0], abs=1e-6)
+    found = rates([0, 0.5, 1, 3, 5], 5, schedule="linear", warmup_epochs=1.0)
+    assert found / RATE == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+    assert rates([0, 1, 4], 4, schedule="linear") / RATE == pytest.approx([1, 0.75, 0], abs=1e-6)
 
 
 def test_nesterov_looks_ahead() -> None:

@@ -20,6 +20,7 @@ from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.models.build import build_model
 from fpclass.run.train import make_member
 from fpclass.train.device_engine import epoch_batches, make_functions, make_judge
+from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.inputs import image_inputs
 from fpclass.train.predict import make_predict, make_views
 from fpclass.train.step import make_draw_batch
@@ -152,7 +153,7 @@ def trained(settings):
     steps = [jax.jit(step) for step in functions.train_steps]
     for epoch in range(config.train.num_epochs):
         for rows in epoch_batches(who, jnp.int32(epoch), config.train.batch_size):
-            state, sums = steps[functions.plan.phase_at(epoch)](state, who, dataset, rows)
+            state, sums = steps[functions.plan.phase_at(epoch)](state, who, dataset, Hyperparameters.of(config), rows)
             losses.append(sums["loss"])
         state = state.replace(epoch=state.epoch + 1)
     leaves = jax.tree.leaves((state.params, state.batch_stats, state.average))
@@ -187,7 +188,7 @@ def test_targets_are_smoothed_by_the_share_that_the_config_says(smoothing, right
     config = config_of(train__label_smoothing=smoothing)
     now = types.SimpleNamespace(epoch=jnp.int32(0), step=jnp.int32(0))
     dataset, rows = noise_dataset(), jnp.arange(8)
-    _, targets = make_draw_batch(config, image_inputs(config))(now, member(), dataset, rows)
+    _, targets = make_draw_batch(config, image_inputs(config))(now, member(), dataset, Hyperparameters.of(config), rows)
     np.testing.assert_allclose(targets, np.where(np.eye(2)[dataset.labels[rows]], right, others), rtol=1e-6)
 
 
@@ -201,7 +202,7 @@ def drawn(settings):
         dataset = dataset.replace(images=dataset.images // 2 + shades)
     draw_batch = make_draw_batch(config, image_inputs(config))
     now = types.SimpleNamespace(epoch=jnp.int32(0), step=jnp.int32(0))
-    images, _ = jax.jit(lambda: draw_batch(now, member(), dataset, jnp.arange(8)))()
+    images, _ = jax.jit(lambda: draw_batch(now, member(), dataset, Hyperparameters.of(config), jnp.arange(8)))()
     return np.asarray(images)
 
 
@@ -307,7 +308,11 @@ def test_a_step_goes_as_far_as_the_plateau_says():
     start, step, ways = functions.init(who, dataset), jax.jit(functions.train_steps[0]), []
     for scale in (1.0, 0.2):
         state, _ = step(
-            start.replace(plateau=start.plateau._replace(scale=jnp.float32(scale))), who, dataset, jnp.arange(8)
+            start.replace(plateau=start.plateau._replace(scale=jnp.float32(scale))),
+            who,
+            dataset,
+            Hyperparameters.of(config),
+            jnp.arange(8),
         )
         ways.append(jax.tree.map(lambda new, old: np.asarray(new - old), state.params, start.params))
     for whole, fifth in zip(*map(jax.tree.leaves, ways), strict=True):
@@ -331,7 +336,7 @@ def test_the_average_is_of_the_weights_after_every_step():
     state, step = functions.init(who, dataset), jax.jit(functions.train_steps[0])
     expected = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
     for share, rows in zip(shares, epoch_batches(who, jnp.int32(0), config.train.batch_size), strict=True):
-        state, _ = step(state, who, dataset, rows)
+        state, _ = step(state, who, dataset, Hyperparameters.of(config), rows)
         now = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
         expected = [share * old + (1 - share) * new for old, new in zip(expected, now, strict=True)]
     for averaged, by_hand, new in zip(jax.tree.leaves(state.average[0]), expected, now, strict=True):
