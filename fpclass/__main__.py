@@ -1,8 +1,6 @@
 """`python -m fpclass COMMAND …`: the command line of fpclass."""
 
-import sys
-
-from fpclass.cli import main
+from fpclass.cli import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from fpclass.console import Interruption
+from fpclass.experiment import is_trained
 from fpclass.parallel import num_processes
 from fpclass.run.prepare import Prepared
 from fpclass.study.study import Study
@@ -31,15 +34,15 @@ class Ahead:
     def beginning_with(self, name: str | None, prepared: Prepared, on_epoch: OnEpoch) -> OnEpoch:
         """`on_epoch` of a training in whose first epoch the next config is begun with, whose data these are.
 
-        Not where processes compute together: they would have to compile in the same order.
+        Not where processes compute together: they would have to compile in the same order. A probe needs no programs.
         """
-        if name is None or num_processes() > 1:
+        if name is None or num_processes() > 1 or not is_trained(self._study.configs[name]):
             return on_epoch
 
-        def begin_and_go_on(num_members: int) -> None:
+        def begin_and_go_on(num_members: int, lines: Sequence[dict[str, Any]]) -> None:
             if name != self._name and not self._thread.is_alive():
                 self._begin(name, prepared)
-            on_epoch(num_members)
+            on_epoch(num_members, lines)
 
         return begin_and_go_on
 
