@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_training import SIZE, small_config
 
+from fpclass.config import base_config
 from fpclass.console import Interruption
 from fpclass.data.table import Table, make_rows
 from fpclass.study.ahead import Ahead
@@ -65,11 +66,13 @@ def compiling(monkeypatch):
 
 
 def test_an_interruption_does_not_wait_for_the_compiler_and_an_error_waits_for_its_turn(compiling):
-    study = types.SimpleNamespace(members=lambda _: [], configs={"next": None})
+    study = types.SimpleNamespace(members=lambda _: [], configs={"next": base_config()})
     ahead, epochs, interruption = Ahead(study), [], Interruption()
-    on_epoch = ahead.beginning_with("next", types.SimpleNamespace(table=None, images=None), epochs.append)
-    on_epoch(2)
-    on_epoch(2)
+    on_epoch = ahead.beginning_with(
+        "next", types.SimpleNamespace(table=None, images=None), lambda n, _: epochs.append(n)
+    )
+    on_epoch(2, ())
+    on_epoch(2, ())
     assert epochs == [2, 2]
     assert sum(thread.name == "unstoppable" for thread in threading.enumerate()) == 1
     assert ahead.wait_for("another", interruption)
