@@ -109,6 +109,7 @@ DRAWN: dict[str, tuple[object, dict[str, object]]] = {
     "erasing_aspect": ((3.0, 3.1), {"erasing_probability": 1.0}),
     "erased_value": (1.0, {"erasing_probability": 1.0}),
     "cutout_px": (6, {}),
+    "custom": ("test_switches:inverted", {}),
     "fixed_views": (1, {"brightness": 0.5}),
     "class_probability": ((0.0, 0.0), {"brightness": 0.5}),
 }
@@ -119,7 +120,7 @@ PREDICTED = ("predict.flip", "predict.shift_px", "predict.averaging")
 ELSEWHERE = {
     "the same results, by their tests": (
         "model.conv_form", "train.accumulate", "train.remat", "train.num_devices", "train.checkpoint_seconds",
-        "train.eval_every_epochs", "finetune.cache_gb", "data.memory_gb", "hardware.",
+        "train.eval_every_epochs", "finetune.cache_gb", "data.memory_gb", "hardware.", "code_folders",
     ),
     "of networks with weights: tests/train/test_task.py, tests/train/test_subclasses.py": (
         "model.variant", "model.weights", "model.last_stage", "model.subclasses", "finetune.cache_views",
@@ -128,6 +129,12 @@ ELSEWHERE = {
     "before training: tests/data": ("name", "data.", "split."),
     "after training": ("study.", "evaluate.", "explain.", "submit.", "predict.pool"),
 }  # fmt: skip
+
+
+def inverted(key, image):
+    """An augmentation of the user's own."""
+    del key
+    return -image
 
 
 def config_of(**changes):
