@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import io
-import itertools
 import pathlib
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -137,19 +138,26 @@ def test_programs_are_compiled_for_a_few_sizes_once(photo_run):
     assert engine.predict._cache_size() == known
 
 
-def test_several_threads_restore_it_once(photo_run, photos, run, monkeypatch):
-    restored, restore = itertools.count(), best.checkpoints.restore
+def test_several_threads_restore_and_compile_it_once(photo_run, photos, run, monkeypatch):
+    calls = collections.Counter()
 
-    def counted(*args):
-        next(restored)
-        return restore(*args)
+    def counted(owner, name):
+        plain = getattr(owner, name)
 
-    monkeypatch.setattr(best.checkpoints, "restore", counted)
+        def slow(*args):
+            calls[name] += 1
+            time.sleep(0.2)  # long enough for the other threads to come
+            return plain(*args)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    counted(best.checkpoints, "restore")
+    counted(best, "engine_for")
     paths = sorted(photos.rglob("*.jpeg"))
     opened = fpclass.load(photo_run)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(opened.predict, paths))
-    assert next(restored) == 1
+    assert calls == {"restore": 1, "engine_for": 1}
     assert [one.probabilities for one in found] == [run.predict(path).probabilities for path in paths]
 
 
