@@ -30,8 +30,6 @@ TO_THE_BIT = ("streaming", "engine", "members", "one_pass", "blocks", "parity")
 WHOLE_JOBS = ("api", "study", "run", "train", "test_cli.py")
 """Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
-RENDER = Figure.savefig
-
 
 def pytest_configure() -> None:
     """Most tests wait for the compiler, whose programs run for milliseconds: half the time without optimising."""
@@ -103,35 +101,21 @@ def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def sketch_figures_of_fixtures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """`sketch_figures` for the fixtures of a module none of whose tests looks at figures."""
-    here = [item for item in request.session.items if item.path == request.path]
-    with pytest.MonkeyPatch.context() as patch:
-        if not any(looks_at_figures(item) for item in here):
-            patch.setattr(Figure, "savefig", sketch)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def sketch_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of whole jobs are made, but written as empty pages: rendering is a third of the time of such a test.
 
-    Not those of promises, and of tests that are marked `figures`.
+    Not those of fixtures of modules, which come first, of promises, and of tests that are marked `figures`.
     """
-    if not looks_at_figures(request.node):
-        monkeypatch.setattr(Figure, "savefig", sketch)
+    place = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+    if place not in WHOLE_JOBS or any(request.node.get_closest_marker(name) for name in ("figures", "promise", "slow")):
+        return
+    render = Figure.savefig
 
+    def sketch(figure: Figure, file: Any, **options: Any) -> None:
+        render(Figure(figsize=figure.get_size_inches() / 10), file, **options)
 
-def looks_at_figures(item: pytest.Item) -> bool:
-    """Whether a test needs figures as they are; those that render single ones do."""
-    place = item.path.relative_to(pathlib.Path(__file__).parent).parts[0]
-    return place not in WHOLE_JOBS or any(item.get_closest_marker(name) for name in ("figures", "promise", "slow"))
-
-
-def sketch(figure: Figure, file: Any, **options: Any) -> None:
-    """In place of `Figure.savefig`: an empty page of a tenth of the size."""
-    RENDER(Figure(figsize=figure.get_size_inches() / 10), file, **options)
+    monkeypatch.setattr(Figure, "savefig", sketch)
 
 
 def draw_blobs(

@@ -97,7 +97,6 @@ def test_the_network_as_a_table(run):
     assert any(line.split() == ["block1", "16", "x", "16", "x", "4", "268", "yes"] for line in text.splitlines())
 
 
-@pytest.mark.figures
 def test_errors_by_original_class(run):
     folder, _ = run
     table = pd.read_csv(folder / "original_classes.csv").set_index("original")

@@ -226,7 +226,6 @@ def test_test_images_of_one_class_and_people_who_would_train(study, tmp_path, ca
     assert found["person"]["per_person"]["accuracy"]["value"] is not None
 
 
-@pytest.mark.figures
 def test_all_configs_are_shown_side_by_side(study):
     names = ["learning_curves", "predictions"]
     names += [f"{name}{suffix}" for name in ("confusion_matrices", "roc") for suffix in ("", "_test")]
