@@ -26,7 +26,7 @@ EVAL_VALUES = EVAL_BATCH * 120 * 80
 """Values of all images that are evaluated at once, about: deep networks keep many times as many."""
 CACHED_VALUES = 4 * 224 * 224 * 3
 """The same on a CPU, whose cache then holds what a network keeps of them: at 224 x 224, parts of 4 images take 0.93
-(ResNet-50) and 0.66 (Lite0) of the time that 16 take at once (benchmarks/predict_parts.py)."""
+(ResNet-50), 0.86 (ViT-B) and 0.66 (Lite0) of the time that 16 take at once (benchmarks/predict_parts.py)."""
 LARGEST_KERNEL = 2**24
 """Values of a kernel. A larger one is better read for many images: AlexNet takes 1.4 of the time in parts of 4."""
 Predict = Callable[[PyTree, PyTree, Any, Any], Array]
