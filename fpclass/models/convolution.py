@@ -96,7 +96,7 @@ def _first_kernel_gradient(x: Array, kernel: Array, strides: int, padding: Paddi
 
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     nothing = jnp.zeros((kernel.size // features, features), dtype)
-    parts: Any = [each.reshape(n // part, part, *each.shape[1:]) for each in (padded, gradient)]
+    parts: Any = tuple(each.reshape(n // part, part, *each.shape[1:]) for each in (padded, gradient))
     total, _ = lax.scan(add_part, nothing, parts)
     return total.reshape(kernel.shape).astype(kernel.dtype)
 

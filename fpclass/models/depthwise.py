@@ -66,7 +66,7 @@ def _backward(strides: int, padding: Padding, saved: tuple[Array, Array], gradie
         first = taps - 1 - before
         config.append((first, size + taps - 1 - first - ((length - 1) * strides + 1), strides - 1))
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*config, (0, 0, 0)])
-    by_image: Any = _depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
+    by_image = cast(Array, _depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0))))
 
     # By the kernel: image after image, so that all taps find it in the cache.
     def add_image(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
