@@ -51,7 +51,7 @@ def test_every_block_of_the_page_runs(names, study, blobs, tmp_path):
 def test_the_three_lines_are_those_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert THREE_LINES in readme
-    assert readme.index(THREE_LINES) < readme.index("\n## ", readme.index("\n## From Python") + 1)
+    assert readme.index(THREE_LINES) < readme.index("\n## Your data")
     assert set(BLOCKS) == {"From Python", "Training", "What came out", "Predicting", "Studies", "scikit-learn"}
 
 
