@@ -18,7 +18,7 @@ from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
-from fpclass.flags import Command, joined, refuse
+from fpclass.flags import Command, refuse, split_keys
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.study import commands as study
@@ -87,6 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=command.description.split(": ")[0].split(". ")[0].rstrip("."),
             description=textwrap.fill(command.description, 100),
             epilog=_in_own_words(command.epilog or ""),
+            usage=f"{program()} {name} …, as below",
             formatter_class=_help_formatter,
             allow_abbrev=False,
         ).command = command
@@ -142,12 +143,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit code: 0 done, 1 partly done, 2 something the user can mend (one line says what), 128 + n after a signal.
     """
-    argv = joined(sys.argv[1:] if argv is None else argv) or ["train"]
+    argv, keys = split_keys(sys.argv[1:] if argv is None else argv)
+    argv = argv or ["train"]
     if not argv[0].startswith("-") and argv[0] not in COMMANDS:
         complain(f"{argv[0]}: no such command{did_you_mean(argv[0], COMMANDS)}; {program()} --help lists them")
         return 2
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
+    rest = [*keys, *rest]
     try:
         _refuse_misspelt(parser, args.command, rest)
         prepare_libraries()

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,15 +79,16 @@ def add_config_flag(parser: argparse.ArgumentParser) -> None:
     add("--config", type=path, metavar="FILE", help="experiment; default: what suits the images; without any the demo")
 
 
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """A folder of images, and short forms of the keys of a config that say what they are."""
+def add_data_flags(parser: argparse.ArgumentParser, *, with_model: bool = True) -> None:
+    """A folder of images, and short forms of the keys of a config that say what they are, and what learns from them."""
     add = parser.add_argument
     images = "a folder per class, a CSV with its images, an archive of one, or its address: data.root"
     add("root", nargs="?", default="", type=path, metavar="IMAGES", help=images)
     add("--label", default="", metavar="COLUMN", help="of the CSV: the class (data.label_column)")
     add("--group", default="", metavar="COLUMN", help="whose images they are (data.group_column); none: nobody's")
     add("--size", default="", metavar="PIXELS", help="224, or HEIGHTxWIDTH (data.image_size)")
-    add("--model", default="", metavar="NAME", help="a network or pretrained weights, with size and normalisation")
+    if with_model:
+        add("--model", default="", metavar="NAME", help="a network or pretrained weights, with size and normalisation")
 
 
 def add_strict_flag(parser: argparse.ArgumentParser) -> None:
@@ -125,15 +127,26 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     add("--process-id", type=int, metavar="I", help="distributed: which of them this is, from 0")
 
 
-def joined(arguments: Sequence[str]) -> list[str]:
-    """Arguments with their values: `--config.seed 3` as `--config.seed=3`, so that 3 is not taken for a folder."""
-    whole: list[str] = []
+def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are not about keys of the config, and those that are, such as `--config.seed=3`.
+
+    A value in a part of its own is put to its key: it is no folder of images. And argparse, which takes everything with
+    a blank in it for one, is not shown any.
+    """
+    others: list[str] = []
+    keys: list[str] = []
+    is_waiting = False
     for argument in arguments:
-        if whole and not argument.startswith("-") and _waits_for_value(whole[-1]):
-            whole[-1] += f"={argument}"
+        if is_waiting and not argument.startswith("-"):
+            keys[-1] += f"={argument}"
+            is_waiting = False
+        elif re.match(r"--?(no)?config\.", argument):
+            keys.append(argument)
+            is_waiting = _waits_for_value(argument)
         else:
-            whole.append(argument)
-    return whole
+            others.append(argument)
+            is_waiting = False
+    return others, keys
 
 
 def _waits_for_value(argument: str) -> bool:

@@ -14,7 +14,6 @@ from configs import base
 from configs.footprints import baseline
 from fpclass.config import differences, flatten, read_config_file
 from fpclass.errors import ConfigError
-from fpclass.flags import DEMO
 
 PACKAGE = pathlib.Path(fpclass.__file__).parent
 
@@ -56,7 +55,7 @@ def test_no_file_of_the_user_hides_a_config(tmp_path: pathlib.Path, monkeypatch:
     (tmp_path / "configs/demo.py").write_text(f"{text}    return config\n")
     monkeypatch.chdir(tmp_path)
     assert read_config_file("configs/demo.py", {}).name == "mine", "what is there is what is meant"
-    assert read_config_file("fpclass/configs/demo.py", {}).name == read_config_file(DEMO, {}).name == "demo"
+    assert read_config_file("fpclass/configs/demo.py", {}).name == "demo"
     assert read_config_file("configs/footprints/baseline.py", {}).name == "baseline"
     with pytest.raises(ConfigError, match=r"did you mean configs/footprints/baseline\.py"):
         read_config_file("configs/footprints/basline.py", {})

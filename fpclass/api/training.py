@@ -67,7 +67,7 @@ def train(
         proposal = propose(file, given, short_of(root, model, label, group, size))
         announce("train", proposal)
         loaded = load_config(proposal.file, proposal.overrides)
-        folder = _folder(workdir) or pathlib.Path("runs", proposal.name or loaded.name)
+        folder = _folder(workdir) or pathlib.Path("runs", loaded.name)
         _go_on_after(train_run(loaded, folder, strict=strict, until=until))
         return TrainedRun(Run.open(folder))
 

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
 
-  fpclass eda --config=configs/base.py --config.data.source=folder --config.data.root=DIR --config.data.channels=3
-                                                 photographs in a folder per class
-  fpclass eda --config=configs/footprints/baseline.py --config.data.root=DIR --predictions=runs/study
+  fpclass eda DIR                                a folder per class, or a CSV of its images
+  fpclass eda DIR --predictions=runs/study
                                                  label errors by the out-of-fold predictions of a study
-  fpclass eda --config=configs/transfer/linear_probe.py --config.data.root=DIR
+  fpclass eda DIR --config=configs/transfer/linear_probe.py
                                                  compares images by the pretrained network of that config
 
 Written into the run folder: eda.html (the page, one file), eda.json, label_errors.csv, outliers.csv, and what audit
@@ -47,7 +46,7 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:
         check_predictions(predictions)  # before every image is opened
-    folder = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
+    folder = Run.create(args.workdir or f"runs/{config.name}", config)
     require_weights(config)
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)

@@ -9,11 +9,12 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file
+from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file, suggest_key
 from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.experiment.unread import find_unread
+from fpclass.files import expanded
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 from fpclass.models.registry import ARCHITECTURES
@@ -35,13 +36,11 @@ class Proposal:
     """A config file and the flags on top of it.
 
     Attributes:
-      name: what the run is called where no `--workdir` is given; "": like its config.
       lines: what to say of it.
     """
 
     file: str
     overrides: list[str]
-    name: str = ""
     lines: tuple[str, ...] = ()
 
 
@@ -70,7 +69,7 @@ class Short:
     @classmethod
     def of(cls, args: argparse.Namespace) -> Short:
         """Those of a command that `flags.add_data_flags` has given them."""
-        return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+        return cls(**{field.name: getattr(args, field.name, "") for field in dataclasses.fields(cls)})
 
     def overrides(self) -> list[str]:
         """The flags of the config that say the same, but those of `model`.
@@ -105,6 +104,9 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
       ConfigError, DataError: as `recognise`; an unknown model; short forms without a folder of images.
       WeightsError: a named set of weights cannot be had.
     """
+    key, is_key, value = short.root.partition("=")
+    if is_key and not expanded(short.root).exists():
+        raise ConfigError(f"{short.root}: no such folder{suggest_key(key, flag=f'--config.{{}}={value}')}")
     given = [*short.overrides(), *overrides]
     if not short.root and (file or not _names_root(given)):
         if short.model:
@@ -122,19 +124,18 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
             file, more, why = _from_scratch_for(short, given, found) or _network(short.model, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
+        keys["name"] = _name_of(config.data.root)
         lines += why
     elif short.model:
         raise ConfigError(f"--model={short.model} and --config={file}: give one of them")
     keys = {key: value for key, value in keys.items() if key not in given_keys(given)}
-    name = pathlib.PurePath(config.data.root.rstrip("/")).name.split(".")[0]
-    return Proposal(file, [*given, *as_flags(keys)], name, tuple(lines))
+    return Proposal(file, [*given, *as_flags(keys)], tuple(lines))
 
 
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
     proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
-    names_folder = getattr(args, "workdir", "") is None  # runs/NAME, where nobody says another
-    announce(f"{args.command}{f' --workdir=runs/{proposal.name}' * names_folder}", proposal)
+    announce(args.command, proposal)
     return proposal
 
 
@@ -154,7 +155,7 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     """
     proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
-    if files or not proposal.name:
+    if files or not proposal.lines:
         return list(files), proposal
     try:
         source.require(WEIGHTS)
@@ -172,6 +173,14 @@ def as_flags(values: dict[str, Any]) -> list[str]:
 def in_full(command: str, proposal: Proposal) -> str:
     """The command that says everything that was worked out, to be pasted."""
     return f"{command} {shlex.join([f'--config={proposal.file}', *proposal.overrides])}"
+
+
+def _name_of(root: str) -> str:
+    """What a data set is called: the name of its folder, or of its archive without what follows the first dot."""
+    if "://" in root:
+        return pathlib.PurePosixPath(root).name.partition(".")[0]
+    path = expanded(root).resolve()
+    return path.name if path.is_dir() else path.name.partition(".")[0]
 
 
 def _names_root(overrides: Sequence[str]) -> bool:

@@ -35,10 +35,9 @@ Any key of configs/base.py can be set: --config.data.root=DIR --config.train.num
 Caches (data, decoded images, compiled programs) live in the user's cache folder, or in $FPCLASS_CACHE.
 
   fpclass                                      the demo: everything, on drawn footprints
-  fpclass train --config=configs/footprints/exp04_early_stopping_dropout.py --config.data.root=DIR
-                                                 everything, on your data, into runs/exp04_…
-  fpclass study --folds=5 --seeds=3 --config.data.root=DIR
-                                                 every experiment on every fold: which differences are real
+  fpclass train DIR                              everything, on your images: a folder per class, or a CSV of them
+  fpclass train DIR --config=exp04               the same, by an experiment of your choice
+  fpclass study DIR --seeds=3                    several ways on every fold: which differences are real
   fpclass predict a.png more/ --workdir=runs/x new images, by a run or a study
 """
 
@@ -69,7 +68,7 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     proposal = settle(args, overrides)
     config = load_config(proposal.file, proposal.overrides)
     is_first = join_processes(args)  # before anything asks which devices there are
-    workdir = args.workdir or f"runs/{proposal.name or config.name}"
+    workdir = args.workdir or f"runs/{config.name}"
     return train_run(config, workdir, strict=args.strict, until=args.until, is_first=is_first)
 
 
@@ -180,7 +179,7 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
 
     proposal = settle(args, overrides, is_trained=False)
     config = load_config(proposal.file, proposal.overrides)
-    run = Run.create(args.workdir or f"runs/{proposal.name or config.name}", config)
+    run = Run.create(args.workdir or f"runs/{config.name}", config)
     findings, images = audit_data(config)
     write_audit(run.folder, findings, images)
     say(findings.to_text())

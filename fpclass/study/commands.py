@@ -33,9 +33,8 @@ DEFAULT_WORKDIR = "runs/study"
 EPILOG = """
 Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
 
-  fpclass study --configs 'configs/footprints/*.py' --seeds=3 --config.data.root=DIR
-  fpclass study --configs 'configs/vehicles_animals/vehicles_model?.py' --seeds=3 --config.data.root=DIR
-                                   DIR with train/, validation/ and test/: on this split, by three seeds
+  fpclass study DIR --seeds=3                                                 ways to a model for a folder of images
+  fpclass study DIR --configs 'configs/footprints/*.py' --seeds=3
   fpclass study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
   fpclass study --resume --workdir=runs/study --learning-curve                what more people would bring
   fpclass submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
@@ -201,9 +200,9 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _add_study_flags(parser: argparse.ArgumentParser) -> None:
-    add_data_flags(parser)
+    add_data_flags(parser, with_model=False)
     add = parser.add_argument
-    configs = f"config files or quoted patterns; default {' '.join(DEFAULT_STUDY)}"
+    configs = "config files or quoted patterns; default: ways to a model that suit IMAGES; without any the footprints'"
     add("--configs", nargs="+", metavar="FILE", help=configs)
     _add_fold_flag(parser)
     add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")

@@ -299,9 +299,11 @@ class Progress:
         if not self._added:
             self._write(f"{len(members)} members were there")
             return
-        scores = [accuracy_of(member) for member in members]
-        said = f"{len(members)} members in {duration(seconds)}; validation accuracy {np.mean(scores):.3f}"
-        self._write("; ".join(filter(None, (said, self._rest()))))
+        scores = [accuracy_of(member) for member in members if member.is_done]  # the last ones may still be written
+        of_them = f" ({len(scores)} of them)" * (len(scores) < len(members))
+        accuracy = f"validation accuracy {np.mean(scores):.3f}{of_them}" if scores else ""
+        said = f"{len(members)} members in {duration(seconds)}"
+        self._write("; ".join(filter(None, (said, accuracy, self._rest()))))
 
     def _write(self, text: str) -> None:
         """Says something of the config at hand."""

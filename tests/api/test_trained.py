@@ -136,7 +136,7 @@ def test_it_trains_in_a_thread(photos, tmp_path):
         ({"config": {"optim": {"learning_rate": None}}}, "config.optim.learning_rate is None"),
         ({"config": "nowhere.py"}, "no such file"),
         ({"until": "lunch"}, "expected one of ingest, prepare, train, evaluate"),
-        ({"label": "sort"}, "label and group name columns of a CSV"),
+        ({"label": "sort"}, "no CSV that names images"),
         ({"model": "cnm"}, "model.name"),
     ],
 )

@@ -397,6 +397,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
         "explain.num_images",
         "explain.stage",
         "submit.fill_unreadable",
+        "submit.refit",
         "submit.threshold_for",
         *(key for key in flatten(config) if key.startswith(("study.", "hardware."))),
     }
