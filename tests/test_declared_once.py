@@ -40,7 +40,7 @@ def test_commands_are_declared_once() -> None:
         if file.name == "commands.py":
             continue
         text = file.read_text(encoding="utf-8")
-        assert "Command(" not in text or file.name == "flags.py", f"{file} declares a command"
+        assert "Command(" not in text or file.name in ("flags.py", "cli.py"), f"{file} declares a command"
         assert ".add_parser(" not in text or file.name == "cli.py", f"{file} adds a command"
 
 

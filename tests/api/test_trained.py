@@ -137,7 +137,7 @@ def test_it_trains_in_a_thread(photos, tmp_path):
         ({"config": "nowhere.py"}, "no such file"),
         ({"until": "lunch"}, "expected one of ingest, prepare, train, evaluate"),
         ({"label": "sort"}, "no CSV that names images"),
-        ({"model": "cnm"}, "model.name"),
+        ({"model": "cnm"}, "no such network"),
     ],
 )
 def test_what_can_be_mended_is_an_error_of_one_line(photos, tmp_path, keys, said):

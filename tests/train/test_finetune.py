@@ -232,7 +232,8 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
     text = engine.train_parts[0].lower(states[-1], who, data, engine.hyper, 0, 2).as_text()
     products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
     assert products
-    assert all("bf16" in line for line in products)
+    # But the gradient of the first layer's kernel, a product of patches, where that is quicker than its convolution.
+    assert sum("bf16" not in line for line in products) <= 1
     full = make_engine(network(), config_of(finetune__batch_norm="frozen_stats"))
     rows = jnp.arange(NUM_IMAGES)
     logits = [e.predict(states[-1].params, states[-1].batch_stats, data.images, rows) for e in (engine, full)]
