@@ -123,7 +123,8 @@ ELSEWHERE = {
         "train.eval_every_epochs", "finetune.cache_gb", "data.memory_gb", "hardware.", "code_folders",
     ),
     "of networks with weights: tests/train/test_task.py, tests/train/test_subclasses.py": (
-        "model.variant", "model.weights", "model.last_stage", "model.probe_stages", "model.subclasses", "finetune.cache_views",
+        "model.variant", "model.weights", "model.last_stage", "model.probe_stages", "model.subclasses",
+        "finetune.cache_views",
     ),
     "make_member, below": ("train.class_weights",),
     "before training: tests/data": ("name", "data.", "split."),
