@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -179,7 +180,7 @@ def _name_of(root: str) -> str:
     """What a data set is called: the name of its folder, or of its archive without what follows the first dot."""
     if "://" in root:
         return pathlib.PurePosixPath(root).name.partition(".")[0]
-    path = expanded(root).resolve()
+    path = pathlib.Path(os.path.abspath(expanded(root)))  # by the name that was given, also of a link
     return path.name if path.is_dir() else path.name.partition(".")[0]
 
 

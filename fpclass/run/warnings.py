@@ -17,7 +17,7 @@ from fpclass.data.decode import open_picture
 from fpclass.data.splits import SELECTION, VALIDATION
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
-from fpclass.experiment import needs_selection
+from fpclass.experiment import is_trained, needs_selection
 from fpclass.models.pretrained.source import resolve
 from fpclass.run.prepare import Prepared
 
@@ -51,8 +51,10 @@ def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[
     labels = prepared.table.labels[prepared.splits.rows(VALIDATION)]
     kept = next((record for record in history if record["epoch"] == epoch), {})
     chosen_on = SELECTION if config.split.selection == "inner" else VALIDATION
-    found = [
-        _worse_than_chance(kept, guessing_loss(labels)),
+    found = [_worse_than_chance(kept, guessing_loss(labels))]
+    if not is_trained(config):  # it has no epochs
+        return [line for line in found if line]
+    found += [
         _learnt_by_heart(kept, history),
         _exploded(config, history, prepared.table.num_classes),
         _kept_a_worse_loss(config, history, kept, chosen_on, len(prepared.splits.rows(chosen_on))),

@@ -150,3 +150,8 @@ def test_who_is_asked_to_stop_stops_between_members(run, tmp_path):
     assert list(fitting) == []
     assert (tmp_path / "first" / "checkpoints" / "best").is_dir()
     assert not (tmp_path / "second").exists()
+
+
+def test_a_probe_is_not_warned_about_epochs_that_it_has_not(run):
+    warnings = json.loads((run / "metrics.json").read_text())["warnings"]
+    assert not [line for line in warnings if "learning rate" in line or "by heart" in line]
