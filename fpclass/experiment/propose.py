@@ -15,6 +15,7 @@ from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.experiment.unread import find_unread
+from fpclass.extension import is_own
 from fpclass.files import expanded
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
@@ -198,6 +199,8 @@ def _as_they_are(found: Recognised) -> dict[str, Any]:
 
 def _network(model: str, found: Recognised) -> Choice:
     """The config file that suits images, what is set in it, and what to say of it."""
+    if is_own(model):
+        return NO_NETWORK, {**_as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
             known = ", ".join([*ARCHITECTURES, *MANIFEST])

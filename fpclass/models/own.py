@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
 from fpclass.extension import bare, call, load
 from fpclass.models.architecture import Architecture
+from fpclass.models.convolution import convolution
+from fpclass.models.depthwise import depthwise
 from fpclass.models.network import Network
 
 KEY = "model.name"
@@ -39,19 +43,43 @@ class OwnNetwork(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, mask: Bool[Array, " n"] | None = None
     ) -> Float[Array, "n k"]:
-        """Computes logits; rows where `mask` is False do not count in the statistics of `nn.BatchNorm`."""
+        """Computes logits; rows where `mask` is False do not count in the statistics of `nn.BatchNorm`.
+
+        On a CPU an `nn.Conv` has the gradients of `models.convolution`.
+        """
         options = {"mask": mask} if "mask" in inspect.signature(type(self.module).__call__).parameters else {}
 
-        def count_only(function: Any, args: Any, kwargs: dict[str, Any], context: Any) -> Any:
+        def ours(function: Any, args: Any, kwargs: dict[str, Any], context: Any) -> Any:
             is_norm = isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__"
+            if type(context.module) is nn.Conv and context.module.conv_general_dilated is None:
+                object.__setattr__(context.module, "conv_general_dilated", convolve)
             if is_norm and mask is not None and args and len(args[0]) == len(mask):
                 # Of a part that is nothing but padding nothing is kept; all of it, so that nothing is divided by 0.
                 rows = jnp.reshape(mask | ~jnp.any(mask), (-1, *[1] * (args[0].ndim - 1)))
                 kwargs = {"mask": rows} | kwargs
             return function(*args, **kwargs)
 
-        with nn.intercept_methods(count_only):
+        with nn.intercept_methods(ours):
             return self.module(x, train=train, **options)  # pyright: ignore[reportCallIssue]
+
+
+def convolve(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Any, *, precision: Any = None, **options: Any
+) -> Array:
+    """`lax.conv_general_dilated` as `nn.Conv` calls it; on a CPU, where it can be had, at a thirtieth of the time.
+
+    The gradients of XLA's own are that slow there within a compiled loop: see `models.convolution`.
+    """
+    groups = options.get("feature_group_count", 1)
+    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
+    is_plain = jax.default_backend() == "cpu" and x.ndim == 4 and len(set(strides)) == 1 and set(dilations) <= {1}
+    if not is_plain or precision is not None or groups not in (1, x.shape[-1]) or 1 < groups != kernel.shape[-1]:
+        return lax.conv_general_dilated(x, kernel, strides, padding, precision=precision, **options)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    (top, bottom), (left, right) = padding
+    function = convolution if groups == 1 else depthwise
+    return function(x, kernel, strides[0], ((top, bottom), (left, right)))
 
 
 def declaration(name: str) -> Architecture:

@@ -169,13 +169,15 @@ def learning_curves(
     Test images have no curve: they are looked at once, with the weights that were kept.
 
     Args:
-      history: an entry per epoch (of a probe: per strength) with its number under `epoch`, and any of `train_loss`,
-        `selection_loss`, `validation_loss` and the same three of accuracy; missing or None where it was not measured.
+      history: an entry per epoch with its number under `epoch`, and any of `train_loss`, `selection_loss`,
+        `validation_loss` and the same three of accuracy; missing or None where it was not measured. Of a probe see
+        `strength_curves`.
       test: loss and accuracy on test images, where there are any, of the weights that were kept.
     """
+    if any("strength" in entry for entry in history):
+        return strength_curves(history, chosen_epoch, test, note)
     figure = new_figure(9, 4, "Learning curves", note)
     splits = LEARNING_CURVES
-    steps = "strength" if any("strength" in entry for entry in history) else "epoch"  # of a probe
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for (split, name), colour in zip(splits.items(), COLOURS, strict=False):
             points = [(entry["epoch"], entry.get(f"{split}_{metric}")) for entry in history]
@@ -191,11 +193,54 @@ def learning_curves(
         if not has_curves:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
         if chosen_epoch is not None:
-            label = f"{steps} {chosen_epoch}, kept"
+            label = f"epoch {chosen_epoch}, kept"
             axes.axvline(chosen_epoch, color=GREY, linewidth=1, linestyle="--", label=label)
         if has_curves:
             axes.legend()
-        axes.set(xlabel=steps, ylabel="loss (nats)" if metric == "loss" else "accuracy")
+        axes.set(xlabel="epoch", ylabel="loss (nats)" if metric == "loss" else "accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
+        axes.grid()
+    return figure
+
+
+def strength_curves(
+    history: Sequence[Mapping[str, float | None]],
+    chosen: int | None,
+    test: Mapping[str, float | None] | None,
+    note: str,
+) -> Figure:
+    """Loss and accuracy of a probe over the strength of its penalty, and the one that was kept.
+
+    Args:
+      history: an entry per trial: its number under `epoch`, `strength` (scikit-learn's C), `balance` (1 where all
+        stages weigh the same, 0 where all features do), and as for `learning_curves`.
+      chosen: number of the trial that was kept.
+    """
+    figure = new_figure(9, 4, "Strength of the penalty", note)
+    kept: Mapping[str, Any] = next((entry for entry in history if entry["epoch"] == chosen), {})
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for balance, of_what, colour in ((0.0, "features", COLOURS[1]), (1.0, "stages", COLOURS[4])):
+            key = f"selection_{metric}"
+            curve = [e for e in history if e.get("balance") == balance and e.get(key) is not None]
+            if curve:
+                points = [(e["strength"], e[key]) for e in curve]
+                label = f"out of fold, {of_what} weigh the same"
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
+        of_kept = {
+            name: kept.get(f"{split}_{metric}") for split, name in LEARNING_CURVES.items() if split != "selection"
+        }
+        for (name, value), colour in zip(of_kept.items(), (COLOURS[0], COLOURS[2]), strict=False):
+            if value is not None:
+                axes.plot(kept["strength"], value, "s", color=colour, markersize=6, label=name)
+        if kept and test and test[metric] is not None:
+            axes.plot(kept["strength"], test[metric], "D", color=COLOURS[3], markersize=7, label="test, measured once")
+        if kept:
+            axes.axvline(
+                kept["strength"], color=GREY, linewidth=1, linestyle="--", label=f"C={kept['strength']:g}, kept"
+            )
+        axes.legend()
+        axes.set(
+            xscale="log", xlabel="C, larger is a weaker penalty", ylabel="loss (nats)" if metric == "loss" else metric
+        )
         axes.grid()
     return figure

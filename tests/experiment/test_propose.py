@@ -65,6 +65,12 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
     assert values["model.weights"] == "vit_b_16.v1"  # the best that anybody may use
 
 
+def test_a_network_of_ones_own_reads_images_as_they_are(photos: Path) -> None:
+    proposal = propose(None, ["--config.train.num_epochs=3"], Short(root=str(photos), model="nets:build"))
+    assert proposal.file == NO_NETWORK
+    assert {"--config.model.name=nets:build", "--config.data.image_size=(96, 128)"} <= set(proposal.overrides)
+
+
 @pytest.mark.usefixtures("with_weights")
 def test_flags_about_training_get_a_network_that_is_trained(photos: Path) -> None:
     proposal = propose(None, ["--config.train.num_epochs=3"], Short(root=str(photos)))

@@ -251,6 +251,21 @@ def test_learning_curves_show_what_was_measured_when():
     assert [line.get_label() for line in accuracy.lines] == ["selection", "epoch 6, kept"]
 
 
+def test_a_probe_has_a_curve_for_each_way_of_weighing_over_its_strengths():
+    history = [
+        {"epoch": 1, "strength": 0.1, "balance": 0.0, "selection_loss": 0.6, "selection_accuracy": 0.5},
+        {"epoch": 2, "strength": 1.0, "balance": 0.0, "selection_loss": 0.5, "selection_accuracy": 0.6},
+        {"epoch": 3, "strength": 0.1, "balance": 1.0, "selection_loss": 0.4, "selection_accuracy": 0.7},
+    ]
+    history[2] |= {"train_loss": 0.1, "validation_loss": 0.45}
+    loss, _ = figures.learning_curves(history, chosen_epoch=3).axes
+    curves = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
+    assert curves["out of fold, features weigh the same"] == [[0.1, 0.6], [1.0, 0.5]]
+    assert curves["out of fold, stages weigh the same"] == [[0.1, 0.4]]
+    assert (curves["training"], curves["validation"]) == ([[0.1, 0.1]], [[0.1, 0.45]])
+    assert loss.get_xscale() == "log"
+
+
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "train_loss": 0.7}]])
 def test_learning_curves_of_next_to_nothing(history):
     figure = figures.learning_curves(history)
