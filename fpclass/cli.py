@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=command.description.split(": ")[0].split(". ")[0].rstrip("."),
             description=textwrap.fill(command.description, 100),
             epilog=_in_own_words(command.epilog or ""),
-            usage=f"{program()} {name} …, as below",
+            usage=f"{program()} {name} …",
             formatter_class=_help_formatter,
             allow_abbrev=False,
         ).command = command

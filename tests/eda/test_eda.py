@@ -274,7 +274,7 @@ def test_the_first_command_of_the_help_does_it(tmp_path, monkeypatch, capsys):
             pixels = rng.integers(0, 256, (30, 40, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "DIR" / name / f"{k}.png")
     monkeypatch.chdir(tmp_path)
-    command = shlex.split(commands.EPILOG.split("fpclass eda")[1].split("\n")[0])
+    command = shlex.split(commands.EPILOG.split("fpclass eda")[1].strip().split("  ")[0])
     assert cli.main(["eda", *command, "--workdir=run", "--config.evaluate.num_resamples=100"]) == 0
     said = capsys.readouterr().out
     found = json.loads(pathlib.Path("run/eda.json").read_text(encoding="utf-8"))["label_errors"]
@@ -283,7 +283,7 @@ def test_the_first_command_of_the_help_does_it(tmp_path, monkeypatch, capsys):
     assert found["verdict"] in said
     words = Page(pathlib.Path("run/eda.html").read_text(encoding="utf-8")).words
     assert found["verdict"] in words
-    assert "as the config reads them: 120 x 80 pixels (height x width), in colour." in words
+    assert "as the config reads them: 32 x 40 pixels (height x width), in colour." in words
 
 
 def test_help_says_what_it_is_for(capsys):
@@ -291,5 +291,5 @@ def test_help_says_what_it_is_for(capsys):
         cli.main(["eda", "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    for word in ("--predictions", "eda.html", "--config.data.root", "label errors"):
+    for word in ("--predictions", "eda.html", "data.root", "label errors"):
         assert word in out
