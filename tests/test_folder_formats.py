@@ -19,7 +19,7 @@ from configs import base
 from fpclass import cli, experiment, files
 from fpclass.config import differences, flatten
 from fpclass.errors import ConfigError, RunError
-from fpclass.experiment import load_config
+from fpclass.experiment import formats, load_config
 from fpclass.run.folder import Run
 from fpclass.study.study import Study, assemble
 
@@ -48,11 +48,11 @@ def change(folder: pathlib.Path, old: str, new: str, value: Any = None) -> None:
 def test_the_tables_fit_the_keys_of_today() -> None:
     today = set(flatten(base.get_config()))
     before = set(flatten(json.loads(GOLDEN.read_text())))
-    assert not today & set(experiment.RENAMED)
-    assert set(experiment.RENAMED.values()) <= today
-    assert set(experiment.RENAMED) | set(experiment.CONVERTED) <= before
-    assert set(experiment.ADDED) <= today
-    assert today == {experiment.RENAMED.get(key, key) for key in before} | set(experiment.ADDED)
+    assert not today & set(formats.RENAMED)
+    assert set(formats.RENAMED.values()) <= today
+    assert set(formats.RENAMED) | set(formats.CONVERTED) <= before
+    assert set(formats.ADDED) <= today
+    assert today == {formats.RENAMED.get(key, key) for key in before} | set(formats.ADDED)
 
 
 def test_a_run_of_the_first_format_opens(old_run: pathlib.Path) -> None:
@@ -88,12 +88,12 @@ def test_keys_that_have_another_name_now_are_taken_over(old_run: pathlib.Path, m
     change(old_run, "explain.num_images", "gone.keep", value=7)
     change(old_run, "train.remat", "train.remat", value=[1, 2])
     monkeypatch.setattr(
-        experiment,
+        formats,
         "RENAMED",
-        experiment.RENAMED | {"predict.mirrored": "predict.flip", "gone.keep": "explain.num_images"},
+        formats.RENAMED | {"predict.mirrored": "predict.flip", "gone.keep": "explain.num_images"},
     )
     monkeypatch.setattr(
-        experiment, "CONVERTED", experiment.CONVERTED | {"gone.keep": lambda value: value - 1, "train.remat": bool}
+        formats, "CONVERTED", formats.CONVERTED | {"gone.keep": lambda value: value - 1, "train.remat": bool}
     )
     found = differences(before, Run.open(old_run).config)
     assert found == {"train.remat": (False, True), "explain.num_images": (5, 6)}
@@ -101,7 +101,7 @@ def test_keys_that_have_another_name_now_are_taken_over(old_run: pathlib.Path, m
 
 def test_a_value_that_cannot_be_converted_is_named(old_run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change(old_run, "evaluate.confidence", "evaluate.confidence", value="high")
-    monkeypatch.setattr(experiment, "CONVERTED", {"evaluate.confidence": lambda value: 1 - value})
+    monkeypatch.setattr(formats, "CONVERTED", {"evaluate.confidence": lambda value: 1 - value})
     with pytest.raises(ConfigError, match=r"evaluate\.confidence is 'high', expected a value of type float"):
         Run.open(old_run)
 
@@ -115,13 +115,11 @@ def test_of_two_keys_that_became_one_the_one_that_was_set_counts(
     values = json.loads((old_run / "config.json").read_text())
     values["evaluate"] |= {"uncertainty": old, "confidence": new}
     (old_run / "config.json").write_text(json.dumps(values))
-    if "study.alpha" in experiment.RENAMED:
+    if "study.alpha" in formats.RENAMED:
         del values["study"]["alpha"]
         (old_run / "config.json").write_text(json.dumps(values))
-    monkeypatch.setattr(experiment, "RENAMED", experiment.RENAMED | {"evaluate.uncertainty": "evaluate.confidence"})
-    monkeypatch.setattr(
-        experiment, "CONVERTED", experiment.CONVERTED | {"evaluate.uncertainty": lambda value: 1 - value}
-    )
+    monkeypatch.setattr(formats, "RENAMED", formats.RENAMED | {"evaluate.uncertainty": "evaluate.confidence"})
+    monkeypatch.setattr(formats, "CONVERTED", formats.CONVERTED | {"evaluate.uncertainty": lambda value: 1 - value})
     assert Run.open(old_run).config.evaluate.confidence == expected
 
 
@@ -133,7 +131,7 @@ def test_keys_that_the_first_format_lacked_take_their_default(
     (old_run / "config.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"data\.pad_value is missing; it was written by fpclass 0\.1\.0"):
         Run.open(old_run)
-    monkeypatch.setattr(experiment, "ADDED", (*experiment.ADDED, "data.pad_value"))
+    monkeypatch.setattr(formats, "ADDED", (*formats.ADDED, "data.pad_value"))
     assert Run.open(old_run).config.data.pad_value == 255
 
 
@@ -172,7 +170,7 @@ def test_a_key_of_today_is_not_looked_up_among_the_old_ones(
     values["config"]["predict"]["mirrored"] = values["config"]["predict"].pop("flip")
     values["fpclass"] = "0.2.7"
     (tmp_path / "config.json").write_text(json.dumps(values))
-    monkeypatch.setattr(experiment, "RENAMED", {"predict.mirrored": "predict.flip"})
+    monkeypatch.setattr(formats, "RENAMED", {"predict.mirrored": "predict.flip"})
     with pytest.raises(ConfigError, match=r"predict\.flip is missing; it was written by fpclass 0\.2\.7"):
         Run.open(tmp_path)
 
@@ -218,10 +216,8 @@ def test_a_study_of_the_first_format_opens(tmp_path: pathlib.Path) -> None:
 
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        experiment, "RENAMED", {"predict.mirrored": "predict.flip", "study.doubt": "evaluate.confidence"}
-    )
-    monkeypatch.setattr(experiment, "CONVERTED", {"study.doubt": lambda value: 1 - value})
+    monkeypatch.setattr(formats, "RENAMED", {"predict.mirrored": "predict.flip", "study.doubt": "evaluate.confidence"})
+    monkeypatch.setattr(formats, "CONVERTED", {"study.doubt": lambda value: 1 - value})
 
 
 @pytest.mark.usefixtures("renamed")

@@ -1,12 +1,12 @@
 """An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value.
 
 `conditions` are those of values that depend on each other, `unread` says when a key is read at all, `own` is about keys
-that name functions of the user's own. From elsewhere: what is in this file.
+that name functions of the user's own, `formats` about keys of earlier versions, `propose` about the config that a folder
+of images gets. From elsewhere: `propose`, and what is in this file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import pathlib
 import re
@@ -37,6 +37,7 @@ from fpclass.data.sources.columns import SEPARATORS
 from fpclass.errors import ConfigError
 from fpclass.experiment import conditions
 from fpclass.experiment.conditions import Conditions, are_positive
+from fpclass.experiment.formats import renamed_notes, upgrade, with_added
 from fpclass.experiment.own import own_conditions, with_own
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
 from fpclass.experiment.unread import is_trained as is_trained
@@ -82,36 +83,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "submit.threshold_for": ("argmax", *OBJECTIVES, COST),
 }
 """Keys whose value is one of a few words. Where a package below this one has the list already, it is that list."""
-
-RENAMED: dict[str, str] = {
-    "augment.rotation_fill": "augment.fill_value",
-    "augment.erasing_value": "augment.erased_value",
-    "finetune.freeze_until": "finetune.freeze_before",
-    "finetune.freeze_till": "finetune.num_frozen",
-    "predict.average": "predict.averaging",
-    "study.together": "hardware.together",
-    "study.memory_gb": "hardware.memory_gb",
-    "study.alpha": "evaluate.confidence",
-    "evaluate.num_bootstrap": "evaluate.num_resamples",
-    "train.checkpoint_every_epochs": "train.checkpoint_seconds",
-}
-"""Keys of earlier formats, and what they are called now."""
-
-CONVERTED: dict[str, Callable[[Any], Any]] = {
-    "study.alpha": lambda x: round(1 - x, 12),
-    "model.subclasses": bool,
-    "train.checkpoint_every_epochs": lambda _: base_config().train.checkpoint_seconds,
-}
-"""Keys of earlier formats, renamed or not, and what makes of their old value the new one."""
-
-ADDED: tuple[str, ...] = (
-    *("augment.custom", "augment.fixed_views", "code_folders"),
-    *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
-    *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
-    *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
-    "submit.refit",
-)
-"""Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
@@ -183,7 +154,7 @@ def _load(path: str, overrides: Sequence[str], more: Sequence[Reading]) -> tuple
     round it is none: who switches something off need not reset its details. And a file may describe its data set for
     all the sources it can come from.
     """
-    notes = _renamed_notes()
+    notes = renamed_notes()
     config = read_config_file(path, notes)
     of_file = {key for key in find_unread(config) if not key.startswith("data.")}
     config = with_own(apply_overrides(config, overrides, notes), [str(pathlib.Path(path).absolute().parent)])
@@ -203,7 +174,7 @@ def override(config: Config, overrides: Sequence[str], *, is_study: bool = False
       ConfigError: an unknown key, a value of another type, a key that would need a new training, or one that is not
         read.
     """
-    changed = apply_overrides(ConfigDict(config.to_dict()), overrides, _renamed_notes())
+    changed = apply_overrides(ConfigDict(config.to_dict()), overrides, renamed_notes())
     changed = with_own(changed, given=given_keys(overrides))
     for key in training_differences(config, changed):
         raise ConfigError(
@@ -240,7 +211,7 @@ def config_of_format(
     values: dict[str, Any], where: str, number: int, version: str, overrides: Sequence[str] = ()
 ) -> Config:
     """Rebuilds a config that was written in a format, as `read_format` gives it; otherwise as `from_json`."""
-    flat = _with_added(_upgrade(flatten(values)) if number < FORMAT else flatten(values))
+    flat = with_added(upgrade(flatten(values)) if number < FORMAT else flatten(values))
     advice = f"it was written by fpclass {version}: train again into a new --workdir, or install that version"
     config = from_values(flat, where, advice, {}).lock()
     extension.add_folders(config.code_folders)
@@ -250,34 +221,6 @@ def config_of_format(
         return check(config)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}; {advice}") from None
-
-
-def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of an earlier format by the keys of today."""
-    default = flatten(base_config())
-    converted = dict(values)
-    for key in CONVERTED.keys() & values.keys():
-        with contextlib.suppress(TypeError, ValueError):  # `from_values` names a value of another type
-            converted[key] = CONVERTED[key](values[key])
-    upgraded = {key: value for key, value in converted.items() if key not in RENAMED}
-    for old, new in RENAMED.items():
-        # Where one key took the place of two, the one that had been set counts.
-        if old in converted and upgraded.get(new, default[new]) == default[new]:
-            upgraded[new] = converted[old]
-    return upgraded
-
-
-def _with_added(values: dict[str, Any]) -> dict[str, Any]:
-    default = flatten(base_config())
-    return {key: default[key] for key in ADDED} | values
-
-
-def _renamed_notes() -> dict[str, str]:
-    notes = {key: f"is called {new} now" for key, new in RENAMED.items()}
-    return {
-        key: f"{note}, and takes other values: see configs/base.py" if key in CONVERTED else note
-        for key, note in notes.items()
-    }
 
 
 def decided_by_weights(config: Config) -> dict[str, Any]:
