@@ -1,7 +1,8 @@
 """A small network from random weights, for images of any kind where pretrained weights cannot be had.
 
 Blocks of two 3x3 convolutions with batch norm, an average in place of dense layers, light augmentation, a learning rate
-that falls, and an average of the weights: as in configs/footprints/exp24_all_useful.py, which beat its baseline.
+that falls, and an average of the weights: as in configs/footprints/exp24_all_useful.py, which beat its baseline. Kept is
+the epoch of the least loss.
 Run: python launch.py train DIR --model=blocks
 """
 
@@ -22,8 +23,10 @@ CHANGES = (
     "optim.name",
     "optim.schedule",
     "optim.weight_decay",
+    "train.early_stopping",
     "train.ema_decay",
     "train.num_epochs",
+    "train.selection_metric",
 )
 
 
@@ -44,4 +47,6 @@ def get_config() -> ConfigDict:
     config.optim.schedule = "cosine"
     config.train.ema_decay = 0.99
     config.train.num_epochs = 60
+    config.train.early_stopping = "restore_best"
+    config.train.selection_metric = "loss"  # so that its probabilities can be believed, and are calibrated
     return config

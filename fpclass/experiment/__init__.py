@@ -1,8 +1,8 @@
 """An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value.
 
 `conditions` are those of values that depend on each other, `unread` says when a key is read at all, `own` is about keys
-that name functions of the user's own, `formats` about keys of earlier versions, `propose` about the config that a folder
-of images gets. From elsewhere: `propose`, and what is in this file.
+that name functions of the user's own, `formats` about keys of earlier versions, `propose` about the config that a
+folder of images gets. From elsewhere: `propose`, and what is in this file.
 """
 
 from __future__ import annotations
