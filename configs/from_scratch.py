@@ -1,8 +1,8 @@
 """A small network from random weights, for images of any kind where pretrained weights cannot be had.
 
 Blocks of two 3x3 convolutions with batch norm, an average in place of dense layers, light augmentation, a learning rate
-that falls, and an average of the weights, as in configs/footprints/exp24_all_useful.py, which beat its baseline; kept is
-the epoch of the least loss.
+that falls, and an average of the weights, as in configs/footprints/exp24_all_useful.py, which beat its baseline. The
+best epoch is that of the least loss.
 Run: python launch.py train DIR --model=blocks
 """
 
