@@ -166,6 +166,8 @@ def get_config() -> ConfigDict:
     train.accumulate = 1                      # parts of a batch that go through the network one after the other
     train.remat = False                       # backbones: compute activations again instead of keeping them
     train.num_devices = 1                     # devices that share every batch; 0: all, of all processes
+    train.max_minutes = 0.0                   # a training ends after so many, with its best weights until then, which
+                                              # depend on the machine; a resume has as many again; 0: no limit
     train.checkpoint_seconds = 60.0           # how much work a kill can cost; 0: a checkpoint after every epoch
 
     predict = config.predict = ConfigDict()

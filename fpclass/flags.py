@@ -88,6 +88,7 @@ def add_data_flags(parser: argparse.ArgumentParser, *, with_model: bool = True) 
     add("--group", default="", metavar="COLUMN", help="whose images they are (data.group_column); none: nobody's")
     add("--size", default="", metavar="PIXELS", help="224, or HEIGHTxWIDTH (data.image_size)")
     if with_model:
+        add("--minutes", default="", metavar="N", help="a training ends after so many (train.max_minutes)")
         add("--model", default="", metavar="NAME", help="a network or pretrained weights, with size and normalisation")
 
 

@@ -18,10 +18,13 @@ def short_of(
     label: str | None,
     group: str | None,
     size: int | tuple[int, int] | None,
+    minutes: float | None = None,
 ) -> Short:
     """The arguments of a call as the command line has them; None where they are not given."""
     sides = "x".join(map(str, size)) if isinstance(size, tuple) else str(size or "")
-    return Short(root=str(root), label=label or "", group=group or "", size=sides, model=model or "")
+    return Short(
+        root=str(root), label=label or "", group=group or "", size=sides, minutes=str(minutes or ""), model=model or ""
+    )
 
 
 def as_overrides(keys: Mapping[str, Any], prefix: str = "") -> list[str]:

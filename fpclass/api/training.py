@@ -31,6 +31,7 @@ def train(
     label: str | None = None,
     group: str | None = None,
     size: int | tuple[int, int] | None = None,
+    minutes: float | None = None,
     workdir: str | pathlib.Path | None = None,
     config: str | pathlib.Path | Keys | None = None,
     strict: bool = False,
@@ -48,6 +49,7 @@ def train(
       label: column of the classes in a CSV; None: it is found, or the error names what it could be.
       group: column of who or what must not be split: the person, the animal, the site; likewise; "none" for nobody.
       size: height and width that images are resized to, or one for both, pixels; None: what suits the network.
+      minutes: a training ends after so many, with its best weights until then; None: no limit.
       workdir: where everything is written to; None: runs/NAME, the name being that of the root.
       config: file of an experiment; or keys of a config.
       strict: whether an image that has to be left out is an error.
@@ -64,7 +66,7 @@ def train(
     file, given = _read_config(config, keys)
     with silence(quiet):
         prepare_libraries()
-        proposal = propose(file, given, short_of(root, model, label, group, size))
+        proposal = propose(file, given, short_of(root, model, label, group, size, minutes))
         announce("train", proposal)
         loaded = load_config(proposal.file, proposal.overrides)
         folder = _folder(workdir) or pathlib.Path("runs", loaded.name)

@@ -88,8 +88,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "at least 0": (
         lambda x: x >= 0,
         "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
-        "optim.weight_decay optim.gradient_clip_norm train.num_devices train.checkpoint_seconds study.margin "
-        "hardware.memory_gb",
+        "optim.weight_decay optim.gradient_clip_norm train.num_devices train.checkpoint_seconds train.max_minutes "
+        "study.margin hardware.memory_gb",
     ),
     "at least 1": (
         lambda x: x >= 1,

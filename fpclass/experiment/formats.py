@@ -34,7 +34,7 @@ ADDED: tuple[str, ...] = (
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
     *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
-    "submit.refit",
+    *("submit.refit", "train.max_minutes"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 

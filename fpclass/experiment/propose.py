@@ -29,6 +29,7 @@ STUDY = (PRETRAINED, f"{SHIPPED}/transfer/linear_probe.py", f"{SHIPPED}/transfer
 """What a study of a folder of images compares, beside a network from scratch."""
 WEIGHTS = "efficientnet_lite0"
 """The pretrained weights that are taken where none are named: small, free to use, and quick on a CPU."""
+MINUTES = "train.max_minutes"
 LONGEST_SIDE = 128
 """Of an image that a network is trained on from random weights, in pixels, where no size is given."""
 
@@ -59,6 +60,7 @@ class Short:
       label: `data.label_column`.
       group: `data.group_column`; "none" for none.
       size: `data.image_size`, one number or HEIGHTxWIDTH in pixels.
+      minutes: `train.max_minutes`; not of a probe, which takes seconds.
       model: a network, or a set of pretrained weights, whose size and normalisation follow.
     """
 
@@ -66,6 +68,7 @@ class Short:
     label: str = ""
     group: str = ""
     size: str = ""
+    minutes: str = ""
     model: str = ""
 
     @classmethod
@@ -91,6 +94,8 @@ class Short:
             if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
                 raise ConfigError(f"--size={self.size}: expected pixels, as 224, or 120x80 for height x width")
             values["data.image_size"] = (int(sides[0]), int(sides[-1]))
+        if self.minutes:
+            values[MINUTES] = self.minutes
         return as_flags(values)
 
 
@@ -123,11 +128,14 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     if file is None:
         file, more, why = (NO_NETWORK, _as_they_are(found), ())
         if is_trained:
-            file, more, why = _from_scratch_for(short, given, found) or _network(short.model, found)
+            file, more, why = _from_scratch_for(short, overrides, found) or _network(short.model, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         keys["name"] = _name_of(config.data.root)
         lines += why
+        if file == PRETRAINED and short.minutes:
+            given = [flag for flag in given if given_keys([flag]) != {MINUTES}]
+            lines.append("--minutes: not needed, this takes seconds")
     elif short.model:
         raise ConfigError(f"--model={short.model} and --config={file}: give one of them")
     keys = {key: value for key, value in keys.items() if key not in given_keys(given)}

@@ -120,7 +120,7 @@ READ = (
     Reading(
         "augment. finetune. optim. train.batch_size train.num_epochs train.label_smoothing train.early_stopping "
         "train.patience train.eval_every_epochs train.selection_metric train.ema_decay train.accumulate train.remat "
-        "train.num_devices train.checkpoint_seconds",
+        "train.num_devices train.checkpoint_seconds train.max_minutes",
         "the network is trained, and not fitted as with model.head=probe",
         is_trained,
     ),

@@ -183,13 +183,19 @@ def train_together(
         background.check()
         if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
             save(settled())
-        return not agree(np.array(bool(interruption.signal_number)), any_process=True)
+        nonlocal is_out_of_time
+        budget = config.train.max_minutes * 60 or math.inf
+        is_out_of_time = agree(np.array(has_scores and since_start.seconds() > budget), any_process=True)
+        return not (is_out_of_time or agree(np.array(bool(interruption.signal_number)), any_process=True))
 
+    is_out_of_time, has_scores, since_start = False, start > 0, Clock()
     clock, since_saved, failures = Clock(), Clock(), {}
     logging = Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext()
     with Background() as background, logging as log:
 
         def after_epoch(record: dict[str, Any]) -> None:
+            nonlocal has_scores
+            has_scores = True
             records = engine.split(record, len(trainees))
             failures.update(_failures(records, trainees, engine))
             if len(failures) == len(trainees):
@@ -201,7 +207,7 @@ def train_together(
 
         with told_in_one_line(config):
             state = fit(engine, state, stacked, dataset, config.train, after_epoch, after_part=go_on)
-        is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state)
+        is_finished = epochs_passed(state) == num_epochs or have_all_stopped(state) or bool(is_out_of_time)
         if keeps_checkpoint or not is_finished:
             save(state)
     return Trained(state, is_finished, failures)

@@ -12,7 +12,7 @@ from fpclass.config import Config, flatten
 
 OUTSIDE = (
     *("name", "seed", "split.", "study.", "evaluate.", "explain.", "submit.", "hardware."),
-    *("train.eval_every_epochs", "train.checkpoint_seconds", "train.class_weights"),
+    *("train.eval_every_epochs", "train.checkpoint_seconds", "train.max_minutes", "train.class_weights"),
 )
 """What the keys begin with that no program depends on: what they say comes in with members, or is for the host."""
 

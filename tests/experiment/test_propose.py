@@ -65,6 +65,14 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
     assert values["model.weights"] == "vit_b_16.v1"  # the best that anybody may use
 
 
+@pytest.mark.usefixtures("with_weights")
+def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
+    _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
+    assert values["train.max_minutes"] == 5
+    file, values = values_of(None, [], Short(root=str(photos), minutes="5"))
+    assert (file, values["train.max_minutes"]) == (PRETRAINED, 0)
+
+
 def test_a_network_of_ones_own_reads_images_as_they_are(photos: Path) -> None:
     proposal = propose(None, ["--config.train.num_epochs=3"], Short(root=str(photos), model="nets:build"))
     assert proposal.file == NO_NETWORK

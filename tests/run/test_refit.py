@@ -77,3 +77,16 @@ def test_a_schedule_that_needs_images_that_choose_is_refused(
 ) -> None:
     assert train(data, tmp_path / "run", "--config.submit.refit=True", "--config.optim.schedule=plateau") == 2
     assert "submit.refit is True" in capsys.readouterr().err
+
+
+def test_a_training_ends_with_its_minutes_and_is_done(data: pathlib.Path, tmp_path: pathlib.Path, capsys) -> None:
+    """Not before its first epoch, of which there are weights to keep; the numbers are those of that epoch."""
+    flags = ("--config.train.num_epochs=200", "--config.train.max_minutes=0.001")
+    assert train(data, tmp_path / "run", *flags) == 0
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert 1 <= len(log) < 100
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epoch"] >= 1
+    capsys.readouterr()
+    assert train(data, tmp_path / "run", *flags) == 0
+    assert "train     was done" in capsys.readouterr().out
+    assert (tmp_path / "run" / "log.jsonl").read_text().splitlines() == log

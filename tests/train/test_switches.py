@@ -120,6 +120,7 @@ PREDICTED = ("predict.flip", "predict.shift_px", "predict.averaging")
 ELSEWHERE = {
     "the same results, by their tests": (
         "model.conv_form", "train.accumulate", "train.remat", "train.num_devices", "train.checkpoint_seconds",
+        "train.max_minutes",
         "train.eval_every_epochs", "finetune.cache_gb", "data.memory_gb", "hardware.", "code_folders",
     ),
     "of networks with weights: tests/train/test_task.py, tests/train/test_subclasses.py": (
