@@ -39,9 +39,9 @@ def test_train_does_each_thing_once(
         calls["restore"] += 1
         return restore(*args)
 
-    def counted_predict(self: Any, prepared: Any, roles: tuple[str, ...], filename: str) -> Any:
+    def counted_predict(self: Any, prepared: Any, roles: tuple[str, ...], *others: Any) -> Any:
         calls.update(roles)
-        return predict_rows(self, prepared, roles, filename)
+        return predict_rows(self, prepared, roles, *others)
 
     def counted_hash(data: bytes) -> Any:
         calls["hash"] += 1
