@@ -128,6 +128,8 @@ def train(run: Run, prepared: Prepared, interruption: Interruption, member: Memb
     if have_all_stopped(trained.state):
         last = epochs_passed(trained.state)
         say(f"stopped after epoch {last}: {config.train.patience} evaluations without improvement")
+    elif trained.is_finished and epochs_passed(trained.state) < config.train.num_epochs:
+        say(f"stopped in epoch {epochs_passed(trained.state) + 1}: its {config.train.max_minutes:g} minutes are over")
     return trained.is_finished
 
 

@@ -86,7 +86,7 @@ def test_a_training_ends_with_its_minutes_and_is_done(data: pathlib.Path, tmp_pa
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert 1 <= len(log) < 100
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epoch"] >= 1
-    capsys.readouterr()
+    assert "its 0.001 minutes are over" in capsys.readouterr().out
     assert train(data, tmp_path / "run", *flags) == 0
     assert "train     was done" in capsys.readouterr().out
     assert (tmp_path / "run" / "log.jsonl").read_text().splitlines() == log
