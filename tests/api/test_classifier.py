@@ -105,7 +105,10 @@ ON_TABLES = OnTables(size=8, config=SMALLEST | {"train.num_epochs": 2, "data.nea
 """Rows of a few numbers look alike; of photographs that would make them copies."""
 
 
+BITS = "the bits of an image are those of its batch's size, and probabilities have six digits; 1e-7 is asked for"
+
+
 @pytest.mark.slow
-@parametrize_with_checks([ON_TABLES])
+@parametrize_with_checks([ON_TABLES], expected_failed_checks=lambda _: {"check_methods_subset_invariance": BITS})
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
