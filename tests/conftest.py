@@ -163,6 +163,14 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Blobs of 50 people, every sixth of whom has the other's label: nobody can be right about all; read only."""
+    folder = tmp_path_factory.mktemp("noisy") / "data"
+    draw_noisy_blobs(folder, num_people=50)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory, blobs: pathlib.Path) -> pathlib.Path:
     """The folder of a finished study of two configs, three folds and two seeds; read only.
 

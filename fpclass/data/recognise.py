@@ -150,18 +150,12 @@ def _folder_of(data: Any) -> Path:
 
 def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, list[Path], int]:
     """Keys, what was found, image files of a folder per class, and the number of images to predict."""
-    images = image_files(folder)
-    if not images:
-        raise DataError(f"{folder}: no images in it, at any depth")
-    if not is_given and all(path.parent == folder for path in images):
-        tables = csv_files(folder)
-        there = f"none of {some_of([path.name for path in tables])} names them" if tables else "no CSV names them"
-        raise DataError(
-            f"{folder}: {len(images)} images, and nothing that says of which class they are: {there}; expected a "
-            "folder per class, or a CSV with a line per image"
-        )
     named = (*data.classes, *(member for _, members in data.merge for member in members))
-    layout = read_layout(folder, named)
+    try:
+        layout = read_layout(folder, named)
+    except DataError:
+        _explain_no_classes(folder, is_given=is_given)
+        raise
     splits: dict[str, Counter[str]] = {}
     for of_class in layout.classes:
         splits.setdefault(of_class.split, Counter())[of_class.name] += len(of_class.images)
@@ -174,6 +168,24 @@ def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, A
         found += f"; {len(layout.to_predict):,} to predict"
     files = [file for of_class in layout.classes for file in of_class.images]
     return {"source": "folder"}, found, files, len(layout.to_predict)
+
+
+def _explain_no_classes(folder: Path, *, is_given: bool) -> None:
+    """Says of a folder without classes what it has instead, where that is plain.
+
+    Raises:
+      DataError: it has no images, or images and nothing that says what they are.
+    """
+    images = image_files(folder)
+    if not images:
+        raise DataError(f"{folder}: no images in it, at any depth") from None
+    if not is_given and all(path.parent == folder for path in images):
+        tables = csv_files(folder)
+        there = f"none of {some_of([path.name for path in tables])} names them" if tables else "no CSV names them"
+        raise DataError(
+            f"{folder}: {len(images)} images, and nothing that says of which class they are: {there}; expected a "
+            "folder per class, or a CSV with a line per image"
+        ) from None
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -24,6 +24,7 @@ from fpclass.report.style import (
     cell_size,
     hide_ticks,
     new_figure,
+    shape_at,
     show_image,
     styled,
     wrap,
@@ -64,12 +65,11 @@ def grad_cam_grid(
     grid, side = figure.subfigures(1, 2, squeeze=False, width_ratios=(size[0] - 0.8, 0.8))[0]
     pairs = grid.subfigures(num_rows, num_columns, squeeze=False).ravel()
     for i, (pair, image, heat) in enumerate(zip(pairs, images, maps, strict=False)):
-        shape = None if shapes is None else shapes[i]
         lines = [wrap(line, int(2 * width * 13)) for line in titles[i].split("\n")]
         pair.suptitle("\n".join(lines), fontsize=9, color=RIGHT if is_right[i] else WRONG)
         plain, overlaid = pair.subplots(1, 2, subplot_kw={"anchor": "N"})
-        show_image(plain, image, shape)
-        show_image(overlaid, overlay(image, heat), shape)
+        show_image(plain, image, shape_at(shapes, i))
+        show_image(overlaid, overlay(image, heat), shape_at(shapes, i))
     scale = ScalarMappable(cmap=HEAT_COLOURS)
     bar_height = min(2.4, 0.7 * size[1]) / size[1]
     figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label="Grad-CAM (scaled)")
@@ -113,7 +113,7 @@ def feature_map_rows(
     figure = new_figure(*size, TITLE, " ".join((*skipped, CAPTION, note)))
     whole, rows = figure.subfigures(1, 2, squeeze=False, width_ratios=(left, size[0] - left))[0]
     panel = whole.subplots()
-    show_image(panel, image, None if shapes is None else shapes[0])
+    show_image(panel, image, shape_at(shapes, 0))
     panel.set_title("\n".join(wrap(line, 30) for line in title.split("\n")), fontsize=9)
     for axes, stage in zip(rows.subplots(len(stages), 1, squeeze=False)[:, 0], stages, strict=True):
         _row(axes, stage, num_columns, height / width)

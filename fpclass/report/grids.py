@@ -30,6 +30,7 @@ from fpclass.report.style import (
     name_image,
     name_row,
     new_figure,
+    shape_at,
     shorten,
     show_image,
     styled,
@@ -104,7 +105,7 @@ def sample_grid(
         for column, panel in enumerate(row):
             if column < len(chosen):
                 position = int(chosen[column])
-                show_image(panel, images[position], _shape(shapes, position))
+                show_image(panel, images[position], shape_at(shapes, position))
                 name_image(panel, filenames[position])
             else:
                 hide_ticks(panel, keep_frame=False)
@@ -173,15 +174,11 @@ def _show_predictions(
     for panel in panels[len(rows) :]:
         hide_ticks(panel, keep_frame=False)
     for panel, i in zip(panels, map(int, rows), strict=False):
-        show_image(panel, images[i], _shape(shapes, i))
+        show_image(panel, images[i], shape_at(shapes, i))
         colour = RIGHT if is_right[i] else WRONG
         lines = "\n".join(shorten(line, 22) for line in titles[i].split("\n"))
         panel.set_title(lines, fontsize=6.5, color=colour, pad=2)
         panel.spines[:].set(visible=True, color=colour, linewidth=0.8 if is_right[i] else 2.0)
-
-
-def _shape(shapes: Shapes | None, i: int) -> Any:
-    return None if shapes is None else shapes[i]
 
 
 @styled
@@ -202,7 +199,7 @@ def augment_sheet(
     axes = figure.subplots(num_rows, num_copies + 1, squeeze=False)
     for i, row in enumerate(axes):
         for panel, image in zip(row, (originals[i], *copies[i]), strict=True):
-            show_image(panel, image, _shape(shapes, i))
+            show_image(panel, image, shape_at(shapes, i))
         row[0].set_title(shorten(filenames[i], 20), fontsize=6, color=GREY, pad=2)
         name_row(row[0], class_names[i])
         row[0].spines[:].set(color=GREY, linewidth=1.5)

@@ -113,6 +113,11 @@ def cell_size(images: Images, longest: float, shapes: Shapes | None = None) -> t
     return longest * width, longest * height
 
 
+def shape_at(shapes: Shapes | None, i: int) -> Any:
+    """(height, width) of an image in its file; None where nothing is said."""
+    return None if shapes is None else shapes[i]
+
+
 def show_image(axes: Axes, image: np.ndarray | None, shape: Sequence[float] | None = None) -> None:
     """Shows a grey or RGB image, intensities in [0, 255]; None leaves the panel empty.
 

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import draw_noisy_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -36,14 +35,6 @@ FLAGS = (
     "--config.evaluate.num_resamples=20",
     "--config.explain.num_images=1",
 )
-
-
-@pytest.fixture(scope="module")
-def noisy(tmp_path_factory) -> pathlib.Path:
-    """Blobs of 50 people, every sixth of whom has the other's label: nobody can predict all of them right."""
-    folder = tmp_path_factory.mktemp("noisy") / "data"
-    draw_noisy_blobs(folder, num_people=50)
-    return folder
 
 
 @pytest.fixture(scope="module")

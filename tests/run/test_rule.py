@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import draw_noisy_blobs
 
 from fpclass import cli
 from fpclass.data.splits import SELECTION, VALIDATION
@@ -30,14 +29,6 @@ SMALL = (
     "--config.evaluate.num_resamples=20",
     "--config.explain.num_images=1",
 )
-
-
-@pytest.fixture(scope="module")
-def noisy(tmp_path_factory) -> pathlib.Path:
-    """Blobs of 50 people, every sixth of whom has the other's label: nobody can predict all of them right."""
-    folder = tmp_path_factory.mktemp("noisy") / "data"
-    draw_noisy_blobs(folder, num_people=50)
-    return folder
 
 
 @pytest.fixture(scope="module")
