@@ -100,7 +100,7 @@ def figure_format(path: str | os.PathLike[str]) -> str:
 def new_figure(width: float, height: float, title: str, note: str) -> Figure:
     """An empty figure, its size in inches, with its title and the small print at its foot."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(wrap(title, int(width * 10)), x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.suptitle(wrap(title, int(width * 9)), x=0.01, ha="left", fontsize=13, fontweight="bold")
     if note:
         figure.supxlabel(wrap(note, int(width * 14)), x=0.99, ha="right", fontsize=8, color=GREY)
     return figure
