@@ -78,6 +78,25 @@ class Interruption:
     def __init__(self) -> None:
         self.signal_number = 0
 
+    @contextlib.contextmanager
+    def expiring(self, seconds: float) -> Iterator[None]:
+        """Meanwhile it is as if somebody asked to stop after so many seconds; afterwards only if somebody did."""
+        has_expired = False
+
+        def expire() -> None:
+            nonlocal has_expired
+            if not self.signal_number:
+                has_expired, self.signal_number = True, signal.SIGTERM
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.signal_number = 0 if has_expired else self.signal_number
+
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells do; that of SIGTERM where another process of the job got it."""

@@ -126,12 +126,12 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     keys = {f"data.{key}": value for key, value in found.keys.items()}
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
     if file is None:
-        file, more, why = (NO_NETWORK, _as_they_are(found), ())
+        file, more, why = (NO_NETWORK, as_they_are(found), ())
         if is_trained:
-            file, more, why = _from_scratch_for(short, overrides, found) or _network(short.model, found)
+            file, more, why = _from_scratch_for(short, overrides, found) or network_for(short.model, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
-        keys["name"] = _name_of(config.data.root)
+        keys["name"] = name_of(config.data.root)
         lines += why
         if file == PRETRAINED and short.minutes:
             given = [flag for flag in given if given_keys([flag]) != {MINUTES}]
@@ -185,7 +185,7 @@ def in_full(command: str, proposal: Proposal) -> str:
     return f"{command} {shlex.join([f'--config={proposal.file}', *proposal.overrides])}"
 
 
-def _name_of(root: str) -> str:
+def name_of(root: str) -> str:
     """What a data set is called: the name of its folder, or of its archive without what follows the first dot."""
     if "://" in root:
         return pathlib.PurePosixPath(root).name.partition(".")[0]
@@ -198,22 +198,22 @@ def _names_root(overrides: Sequence[str]) -> bool:
     return "data.root" in keys and "data.source" not in keys
 
 
-def _as_they_are(found: Recognised) -> dict[str, Any]:
+def as_they_are(found: Recognised) -> dict[str, Any]:
     """Colours and size of images that no pretrained network asks another size of."""
     longest = max(found.image_size)
     height, width = (max(8, round(side * min(1, LONGEST_SIDE / longest) / 8) * 8) for side in found.image_size)
     return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
 
 
-def _network(model: str, found: Recognised) -> Choice:
+def network_for(model: str, found: Recognised) -> Choice:
     """The config file that suits images, what is set in it, and what to say of it."""
     if is_own(model):
-        return NO_NETWORK, {**_as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
+        return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
             known = ", ".join([*ARCHITECTURES, *MANIFEST])
             raise ConfigError(f"--model={model}: no such network; expected one of {known}")
-        return FROM_SCRATCH, {**_as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
+        return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
     entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
     try:
         source.require(entry.name)
@@ -221,7 +221,7 @@ def _network(model: str, found: Recognised) -> Choice:
         if model:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
-        return FROM_SCRATCH, _as_they_are(found), (f"network: {reason}; with them results are usually far better",)
+        return FROM_SCRATCH, as_they_are(found), (f"network: {reason}; with them results are usually far better",)
     height, width = _capped(entry.image_size, found.image_size)
     values = {
         "model.name": entry.architecture,
@@ -242,7 +242,7 @@ def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> 
         return None
     why = f"{of_training[0]} is about training one, and pretrained features are fitted without"
     line = f"network: a small one from random weights, because {why}; to train a pretrained one: --config=cut_and_tuned"
-    return FROM_SCRATCH, _as_they_are(found), (line,)
+    return FROM_SCRATCH, as_they_are(found), (line,)
 
 
 def _weights_of(architecture: str) -> Weights | None:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -72,7 +73,8 @@ class ProbeHead(Moments):
         mean = self.param("mean", nn.initializers.zeros, features.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, features.shape[-1:])
         logits = Logits(self.num_classes, self.output, self.subclasses, nn.initializers.lecun_normal(), name="logits")
-        return logits((features - mean) * scale, train=train)
+        standard = (features - jax.lax.stop_gradient(mean)) * jax.lax.stop_gradient(scale)  # as they were fitted
+        return logits(standard, train=train)
 
 
 def with_probe(network: nn.Module, model_config: Config, num_classes: int) -> Network:

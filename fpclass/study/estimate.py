@@ -61,23 +61,9 @@ class Cost:
 def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
     """A line about how long the members of some configs, that are not trained yet, will take; two for a long study.
 
-    The data are those of the baseline. What cannot be built is left out: its training will say why.
+    The data are those of the baseline.
     """
-    costs: dict[str, Cost] = {}
-    flop: dict[str, float] = {}
-    shares: dict[str, dict[int, float]] = {}
-    for name in names:
-        config = study.configs[name]
-        num_members = sum(not member.is_done for member in study.members(name))
-        with contextlib.suppress(Exception):  # whatever is wrong with a config, its training says it
-            model = build_network(config, prepared.table.num_classes)
-            plan, key = make_plan(model, config), network_key(config)
-            shares[key] = shares.get(key, {0: 0.0})
-            shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
-            of_people = config.split.train_share / study.configs[study.baseline].split.train_share
-            passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
-            flop[key] = flop.get(key) or count_flop(model, config)
-            costs[name] = Cost(model, num_members, passes, flop[key])
+    costs = costs_of(study, prepared, names)
     if not costs:
         return ""
     num_members = sum(cost.num_members for cost in costs.values())
@@ -94,6 +80,29 @@ def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
     longest = sorted(seconds, key=lambda name: -seconds[name])[:NUM_NAMED]
     listed = ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
     return f"{text}\n          the longest: {listed}; smaller images, fewer configs, folds or epochs take less"
+
+
+def costs_of(study: Study, prepared: Prepared, names: Collection[str]) -> dict[str, Cost]:
+    """What the members of some configs that are not trained yet come to.
+
+    What cannot be built is left out: its training will say why.
+    """
+    costs: dict[str, Cost] = {}
+    flop: dict[str, float] = {}
+    shares: dict[str, dict[int, float]] = {}
+    for name in names:
+        config = study.configs[name]
+        num_members = sum(not member.is_done for member in study.members(name))
+        with contextlib.suppress(Exception):  # whatever is wrong with a config, its training says it
+            model = build_network(config, prepared.table.num_classes)
+            plan, key = make_plan(model, config), network_key(config)
+            shares[key] = shares.get(key, {0: 0.0})
+            shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
+            of_people = config.split.train_share / study.configs[study.baseline].split.train_share
+            passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
+            flop[key] = flop.get(key) or count_flop(model, config)
+            costs[name] = Cost(model, num_members, passes, flop[key])
+    return costs
 
 
 def count_passes(

@@ -59,7 +59,7 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
     trained = trained_configs(study)
     failures: Failures = {}
     if not (len(trained) == len(study.configs) and data.is_ingested):
-        _check_data(study, data)
+        check_data(study, data)
         failures |= too_small_shares(study, data.of(study.baseline), trained)
     failures |= missing_weights(study, trained)  # after a look at the data, and before hours of training
     todo = [name for name in study.configs if name not in trained and name not in failures]
@@ -101,7 +101,7 @@ def trained_configs(study: Study) -> set[str]:
     return {name for name, done in zip(study.configs, agree(is_trained), strict=True) if done}
 
 
-def _check_data(study: Study, data: StudyData) -> None:
+def check_data(study: Study, data: StudyData) -> None:
     """Prepares the data of the baseline, and checks what would be known only after hours of training.
 
     Raises:
@@ -279,7 +279,7 @@ class Progress:
             members = self._study.members(self._name)
             seconds = time.perf_counter() - self._started
             done = f"{sum(member.is_done for member in members)} of {len(members)} members in {duration(seconds)}"
-            self._write("; ".join(filter(None, (done, self._scores, self._rest()))))
+            self._write("; ".join(filter(None, (done, self._scores, self.rest()))))
 
     def failed(self, reason: str) -> None:
         """Remembers why the config at hand failed, for its line."""
@@ -303,7 +303,7 @@ class Progress:
         of_them = f" ({len(scores)} of them)" * (len(scores) < len(members))
         accuracy = f"validation accuracy {np.mean(scores):.3f}{of_them}" if scores else ""
         said = f"{len(members)} members in {duration(seconds)}"
-        self._write("; ".join(filter(None, (said, accuracy, self._rest()))))
+        self._write("; ".join(filter(None, (said, accuracy, self.rest()))))
 
     def _write(self, text: str) -> None:
         """Says something of the config at hand."""
@@ -314,7 +314,7 @@ class Progress:
         sys.stdout.flush()
         self._silence.restart()
 
-    def _rest(self) -> str:
+    def rest(self) -> str:
         """How long it will take, from the configs that are trained and the one at hand; "" while nothing is known."""
         seconds, epochs, left = self._seconds, self._epochs, sum(self._left.values())
         if self._left[self._name]:  # under way
