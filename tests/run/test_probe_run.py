@@ -121,7 +121,7 @@ def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_p
     members = Study.open(tmp_path / "study").members("base")
     for member in members[1:3]:
         prepared = prepare(member.run.config)
-        logits = BestModel(member.run, 2).predict_rows(prepared, (VALIDATION,), "again.csv").logits
+        logits = BestModel(member.run, 2).predict(prepared.images, prepared.splits.rows(VALIDATION))
         written = probes.Predictions.read(member.run, "predictions.csv", ("0", "1")).logits
         np.testing.assert_allclose(logits, written, atol=1e-4)
     (members[1].run.folder / "predictions.csv").unlink()
