@@ -37,6 +37,7 @@ from fpclass.threads import in_threads
 from fpclass.train.checkpoints import digest
 from fpclass.train.finetune import compute_in
 from fpclass.train.keys import view_keys
+from fpclass.train.predict import part_size
 
 BATCH = 32
 """Images that go through the frozen stages at once."""
@@ -200,7 +201,14 @@ class FrozenStages:
     def __init__(self, apply: Callable[[Any, Any], Any], variables: dict[str, Any], views: Views, dtype: str):
         self.views = views
         self.variables = {**variables, "params": compute_in(variables["params"], dtype)}
-        self.program = jax.jit(lambda tree, inputs: apply(tree, compute_in(inputs, dtype)))
+        size = part_size(BATCH, views.images.shape, self.variables["params"])
+
+        def in_parts(tree: Any, inputs: Any) -> Any:
+            parts = compute_in(inputs, dtype).reshape(-1, size, *inputs.shape[1:])
+            features: Any = jax.lax.map(partial(apply, tree), parts)
+            return features.reshape(BATCH, *features.shape[2:])
+
+        self.program = jax.jit(in_parts)
         self.arguments = (self.variables, jax.ShapeDtypeStruct((BATCH, *views.images.shape[1:]), jnp.float32))
         self.result: jax.ShapeDtypeStruct = self.program.eval_shape(*self.arguments)
 
