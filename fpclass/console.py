@@ -9,8 +9,10 @@ import pathlib
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from fpclass.errors import printable
 
@@ -56,11 +58,17 @@ def is_watched() -> bool:
     return is_terminal() or "ipykernel" in sys.modules
 
 
+def make_bar(*items: Any, **options: Any) -> Any:
+    """A progress bar of tqdm: on a terminal, or in a notebook, there of widgets or, without them, of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no widgets
+        from tqdm.auto import tqdm
+    return tqdm(*items, **options)
+
+
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:
     """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere it is silent."""
-    from tqdm.auto import tqdm
-
-    return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
+    return make_bar(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
 
 
 def duration(seconds: float) -> str:

@@ -40,11 +40,13 @@ class Proposal:
 
     Attributes:
       lines: what to say of it.
+      found: what the images were taken for; None where nobody looked at them.
     """
 
     file: str
     overrides: list[str]
     lines: tuple[str, ...] = ()
+    found: Recognised | None = None
 
 
 Choice: TypeAlias = tuple[str, dict[str, Any], tuple[str, ...]]
@@ -128,7 +130,8 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     if file is None:
         file, more, why = (NO_NETWORK, as_they_are(found), ())
         if is_trained:
-            file, more, why = _from_scratch_for(short, overrides, found) or network_for(short.model, found)
+            of_training = _from_scratch_for(short, overrides, found)
+            file, more, why = of_training or network_for(short.model, config.model.weights, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         keys["name"] = name_of(config.data.root)
@@ -139,7 +142,7 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     elif short.model:
         raise ConfigError(f"--model={short.model} and --config={file}: give one of them")
     keys = {key: value for key, value in keys.items() if key not in given_keys(given)}
-    return Proposal(file, [*given, *as_flags(keys)], tuple(lines))
+    return Proposal(file, [*given, *as_flags(keys)], tuple(lines), found)
 
 
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
@@ -165,13 +168,19 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     """
     proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
-    if files or not proposal.lines:
+    if files or not proposal.found:
         return list(files), proposal
     try:
         source.require(WEIGHTS)
     except WeightsError as error:
         line = f"pretrained networks are left out, because weights cannot be had ({error})"
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
+    if not {"data.image_size"} & given_keys([*short.overrides(), *overrides]):
+        flags = [flag for flag in proposal.overrides if given_keys([flag]) != {"data.image_size"}]
+        own = MANIFEST[WEIGHTS].image_size
+        size = _capped(own, proposal.found.image_size)
+        of_smaller = {} if size == own else {"data.image_size": size}  # large ones have the size of each config
+        proposal = dataclasses.replace(proposal, overrides=[*flags, *as_flags(of_smaller)])
     return [*STUDY, FROM_SCRATCH], proposal
 
 
@@ -205,8 +214,8 @@ def as_they_are(found: Recognised) -> dict[str, Any]:
     return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
 
 
-def network_for(model: str, found: Recognised) -> Choice:
-    """The config file that suits images, what is set in it, and what to say of it."""
+def network_for(model: str, weights: str, found: Recognised) -> Choice:
+    """The config file that suits images, what is set in it, and what to say of it; `weights` are named, or a file."""
     if is_own(model):
         return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
@@ -215,16 +224,18 @@ def network_for(model: str, found: Recognised) -> Choice:
             raise ConfigError(f"--model={model}: no such network; expected one of {known}")
         return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
     entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
+    if weights:
+        entry = source.find(weights)[0] or dataclasses.replace(entry, name=weights, license="of your own")
     try:
-        source.require(entry.name)
+        source.require(weights or entry.name)
     except WeightsError as error:
-        if model:
+        if model or weights:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
         return FROM_SCRATCH, as_they_are(found), (f"network: {reason}; with them results are usually far better",)
     height, width = _capped(entry.image_size, found.image_size)
     values = {
-        "model.name": entry.architecture,
+        "model.name": model if model in ARCHITECTURES else entry.architecture,
         "model.weights": entry.name,
         "data.channels": 3 if found.is_colour else 1,
         "data.image_size": (height, width),

@@ -25,11 +25,13 @@ from fpclass.run.log import Log
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 from fpclass.train import checkpoints
+from fpclass.train.checkpoints import digest
+from fpclass.train.inputs.feature_cache import features_dir
 from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.placement import Placement
 from fpclass.train.predict import make_views, scores_of
-from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features
+from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features, without_head
 from fpclass.train.state import PADDING, Member, TrainState
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
 
@@ -110,8 +112,9 @@ def begin_with_probes(
     host = engine.to_host(fresh, len(of_each))
     head = {HEAD: engine.join(heads)}
     average = ({**host.average[0], **head}, host.average[1]) if host.average else ()
-    best = host.best.replace(params={**host.best.params, **head})
-    return engine.to_devices(host.replace(params={**host.params, **head}, average=average, best=best), fresh)
+    best = dataclasses.replace(host.best, params={**host.best.params, **head})
+    begun = dataclasses.replace(host, params={**host.params, **head}, average=average, best=best)
+    return engine.to_devices(begun, fresh)
 
 
 def rows_of(member: Member) -> Int[np.ndarray, " n"]:
@@ -123,24 +126,18 @@ def rows_of(member: Member) -> Int[np.ndarray, " n"]:
 def _probes(
     of_each: Sequence[tuple[Prepared, Member]], config: Config, interruption: Interruption
 ) -> Iterator[tuple[Fitted, dict[str, Any]]]:
-    """Probes with the variables of the network that they read; the features of an image are computed once.
+    """Probes with the variables of the network that they read.
 
     Random weights differ from member to member, and so do the features of them.
     """
-    table, images = of_each[0][0].table, of_each[0][0].images
+    table = of_each[0][0].table
     network: Any = build_network(config, table.num_classes)
     pretrained, sublabels = pretrained_variables(config, network), subclass_labels(config, table)
-    rows = np.flatnonzero(table.usable_mask).astype(np.int32)
-    variables, features = pretrained, np.zeros((len(table), 0), np.float32)
     for prepared, member in of_each:
         if agree(np.array(bool(interruption.signal_number)), any_process=True):
             return
-        if not (pretrained and features.size):
-            variables = pretrained or _random_variables(network, config, member)
-            with told_in_one_line(config):
-                pooled = pooled_features(images, rows, network, variables, config)
-            features = np.zeros((len(table), pooled.shape[1]), np.float32)
-            features[rows] = pooled
+        variables = pretrained or _random_variables(network, config, member)
+        features = features_of_all(prepared, network, variables, config)
         began = time.perf_counter()
         train_rows = rows_of(member)
         probe = fit_probe(
@@ -154,6 +151,27 @@ def _probes(
             sublabels=None if sublabels is None else sublabels[train_rows],
         )
         yield Fitted(probe, logits_of(network.head, probe.params, features), time.perf_counter() - began), variables
+
+
+def features_of_all(
+    prepared: Prepared, network: Network, variables: dict[str, Any], config: Config
+) -> Float[np.ndarray, "N d"]:
+    """What a probe reads of every row, float32: computed once for all that is done with the prepared data.
+
+    Those of published weights are kept on disk too, for later starts and other studies.
+    """
+    settings = (config.model.to_dict(), config.data.mean, config.data.std, config.predict.flip, config.predict.shift_px)
+    key = f"{settings} {digest(without_head(variables))}"
+    if key not in prepared.features:
+        folder = features_dir() if keeps_features(config) else None
+        with told_in_one_line(config):
+            prepared.features[key] = pooled_features(prepared.images, network, variables, config, folder)
+    return prepared.features[key]
+
+
+def keeps_features(config: Config) -> bool:
+    """Whether features are worth being kept on disk: nobody draws the same random weights again."""
+    return bool(config.model.weights)
 
 
 def describe_probe(config: Config, prepared: Prepared) -> str:

@@ -122,7 +122,7 @@ class BudgetProgress(Progress):
     """The lines of a study, with what is left of the budget."""
 
     def __init__(self, study: Study, budget: Budget):
-        super().__init__(study)
+        super().__init__(study, {})
         self._budget = budget
 
     def rest(self) -> str:
@@ -248,8 +248,8 @@ def left_out(study: Study, names: Collection[str], reasons: Failures) -> Failure
         if name != best and not weights[name] and is_clearly_worse(correct[name], correct[best], groups):
             lost = correct[best].mean() - correct[name].mean()
             found[name] = (
-                f"{LEFT_OUT}: after {len(folds)} folds clearly worse than {best}, by {lost:.3f} in accuracy, and of no use to an "
-                "ensemble"
+                f"{LEFT_OUT}: after {len(folds)} folds clearly worse than {best}, by {lost:.3f} in accuracy, and of no "
+                "use to an ensemble"
             )
     return found
 

@@ -60,7 +60,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     config = apply_overrides(base_config(), given, {})
     found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
-    first, lines = _first(short.model, found)
+    first, lines = _first(short.model, config.model.weights, found)
     ways = [first]
     if first.file == PRETRAINED:
         ways += [*_other_weights(first, found, short.model), *_larger(first, found)]
@@ -74,9 +74,9 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
 
 
-def _first(model: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
+def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
     """The quickest way, and what to say of it."""
-    file, values, why = network_for(model, found)
+    file, values, why = network_for(model, weights, found)
     values.pop("submit.refit", None)  # a study has an ensemble
     if file == PRETRAINED:
         return Way("probe", file, _flags(values), f"probe of {values['model.weights']}"), why
@@ -90,7 +90,7 @@ def _other_weights(first: Way, found: Recognised, model: str) -> list[Way]:
         if f"--config.model.weights={name}" in first.flags or "NC" in entry.license:
             continue
         if source.in_cache(entry) is not None:
-            _, values, _ = network_for(name, found)
+            _, values, _ = network_for(name, "", found)
             values.pop("submit.refit", None)
             ways.append(Way(f"probe_{name}", PRETRAINED, _flags(values), f"probe of {name}"))
     return ways

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fpclass import files
 from fpclass.report.text_tables import align_columns
-from fpclass.stats.intervals import Interval
+from fpclass.stats.intervals import Interval, format_number
 from fpclass.study.study import Study
 
 SCORES = ("accuracy", "roc_auc", "log_loss")
@@ -18,11 +18,11 @@ def summarise(study: Study) -> list[str]:
     """Lines about a study that is judged."""
     results = files.read_object(study.path("results.json"), ensemble=dict, metric=str, groups_are=str)
     frame: Any = pd.read_csv(study.path("study.csv"))
-    rows = [["way", results["metric"].replace("_", " "), "95 %".replace("95", f"{100 * results['confidence']:g}"), ""]]
+    rows = [["way", results["metric"].replace("_", " "), f"{100 * results['confidence']:g} %", ""]]
     for row in frame.to_dict("records"):
         known = {key: None if pd.isna(row[key]) else row[key] for key in ("mean", "low", "high")}
         score = Interval(known["mean"], known["low"], known["high"])
-        rows.append([row["config"], *(str(score).split(" ", 1) + [""])[:2], str(row["verdict"])])
+        rows.append([row["config"], format_number(score.value), score.format_bounds(), str(row["verdict"])])
     return [*align_columns(rows), "", *_of_ensemble(results, results["groups_are"])]
 
 

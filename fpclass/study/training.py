@@ -102,7 +102,7 @@ def _fit(trainees: list[Trainee], config: Config, interruption: Interruption, on
         if is_first_process():
             trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
             _write_predictions([trainee], [fitted.logits])
-        on_epoch(config.train.num_epochs, ())
+        on_epoch(1, ())
         num_fitted += 1
     return num_fitted == len(trainees)
 
