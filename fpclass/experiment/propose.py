@@ -222,7 +222,7 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         if model not in ARCHITECTURES:
             known = ", ".join([*ARCHITECTURES, *MANIFEST])
             raise ConfigError(f"--model={model}: no such network; expected one of {known}")
-        return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
+        return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (_from_random_weights(model),)
     entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
     if weights:
         entry = source.find(weights)[0] or dataclasses.replace(entry, name=weights, license="of your own")
@@ -241,7 +241,7 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         "data.image_size": (height, width),
         "submit.refit": bool(found.num_to_predict),
     }
-    line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.license}), at {height} x {width} pixels"
+    line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.terms}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
 
 
@@ -256,9 +256,18 @@ def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> 
     return FROM_SCRATCH, as_they_are(found), (line,)
 
 
+def _from_random_weights(architecture: str) -> str:
+    """What to say of a network whose weights, if it has any, only some may use."""
+    named = [
+        f"--model={entry.name} ({entry.terms})" for entry in MANIFEST.values() if entry.architecture == architecture
+    ]
+    only = f"; its pretrained ones have to be named: {' or '.join(named)}" if named else ""
+    return f"network: {architecture}, from random weights{only}"
+
+
 def _weights_of(architecture: str) -> Weights | None:
     """The best set of weights of a network that anybody may use; None where there is none."""
-    entries = [entry for entry in MANIFEST.values() if entry.architecture == architecture and "NC" not in entry.license]
+    entries = [entry for entry in MANIFEST.values() if entry.architecture == architecture and entry.is_commercial]
     return max(entries, key=lambda entry: entry.top1 or 0, default=None)
 
 

@@ -26,6 +26,7 @@ class Parity:
         the measured one.
       gradient_tolerance: likewise of updated statistics and gradients, which are computed in double precision but
         mapped in single precision.
+      dtype: of the comparison: "float64" for a network that makes too much of the last digit at drawn weights.
       is_sized: the original takes images of one square size only, its argument `image_size`.
     """
 
@@ -35,6 +36,7 @@ class Parity:
     stages: Mapping[str, str]
     tolerance: float
     gradient_tolerance: float = 1e-7
+    dtype: str = "float32"
     is_sized: bool = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -42,16 +44,22 @@ class Norm(nn.Module):
         return layer_norm(x, "norm", self.epsilon)
 
 
+def gelu(x: Array) -> Array:
+    """GELU itself, not the approximation by a tanh."""
+    return nn.gelu(x, approximate=False)
+
+
 class MLP(nn.Module):
-    """Dense layer, exact GELU, dense layer back to as many features as came in; the hidden one is `ratio` as wide."""
+    """Dense layer, activation, dense layer back to as many features as came in; the hidden one is `ratio` as wide."""
 
     ratio: int = 4
     kernel_init: nn.initializers.Initializer = small_normal
+    activation: Callable[[Array], Array] = gelu
 
     @nn.compact
     def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
         y = linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init)
-        return linear(nn.gelu(y, approximate=False), x.shape[-1], "project", self.kernel_init)
+        return linear(self.activation(y), x.shape[-1], "project", self.kernel_init)
 
 
 class SelfAttention(nn.Module):

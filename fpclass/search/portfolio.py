@@ -87,7 +87,7 @@ def _other_weights(first: Way, found: Recognised, model: str) -> list[Way]:
     """Probes on the other sets of weights that lie in the cache and that anybody may use."""
     ways = []
     for name, entry in MANIFEST.items() if not model else ():
-        if f"--config.model.weights={name}" in first.flags or "NC" in entry.license:
+        if f"--config.model.weights={name}" in first.flags or not entry.is_commercial:
             continue
         if source.in_cache(entry) is not None:
             _, values, _ = network_for(name, "", found)

@@ -66,6 +66,16 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
 
 
 @pytest.mark.usefixtures("with_weights")
+def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> None:
+    proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny"))
+    assert proposal.file == FROM_SCRATCH
+    assert "--model=convnextv2_tiny.in22k (CC-BY-NC-4.0: NOT for commercial use)" in proposal.lines[-1]
+    proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny.in22k"))
+    assert proposal.file == PRETRAINED
+    assert "(convnextv2_tiny.in22k, CC-BY-NC-4.0: NOT for commercial use)" in proposal.lines[-1]
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
     _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
     assert values["train.max_minutes"] == 5

@@ -166,11 +166,12 @@ TINY = {
     "vit": (tiny_vit(1), (16, 32)),
     "swin": (swin.swin((2, 1), (2, 2), 8), (33, 47)),
     "convnext": (convnext.convnext((1, 1), (8, 16)), (8, 13)),
+    "convnextv2": (convnext.convnext((1, 1), (8, 16), is_v2=True), (8, 13)),
 }
 
 
 @pytest.mark.parametrize(
-    "name", ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin", "convnext"))]
+    "name", ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin", "convnext", "convnextv2"))]
 )
 def test_types(name):
     """The features have the type of the images; half the digits give about the same numbers."""
@@ -188,11 +189,11 @@ def test_types(name):
     assert 0 < np.abs(double - single).max() < 1e-5 * np.abs(single).max()
 
 
-@pytest.mark.parametrize("name", ["swin", "convnext"])
+@pytest.mark.parametrize("name", ["swin", "convnext", "convnextv2"])
 def test_stochastic_depth_grows_with_the_depth_and_drops_in_training(name):
     architecture, size = TINY[name]
     rates = [m.stochastic_depth_rate for m in architecture.features if hasattr(m, "stochastic_depth_rate")]
-    top = {"swin": 0.2, "convnext": 0.1}[name]
+    top = {"swin": 0.2, "convnext": 0.1, "convnextv2": 0.2}[name]
     np.testing.assert_allclose(rates, np.linspace(0, top, len(rates)))
     stages = [
         m.clone(stochastic_depth_rate=0.5) if hasattr(m, "stochastic_depth_rate") else m for m in architecture.features

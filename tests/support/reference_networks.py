@@ -1,6 +1,6 @@
 """The reference implementations, with random weights from a seed: what the ports are compared with.
 
-Needs PyTorch, torchvision (installed with --no-deps) and Keras: the extra `parity`.
+Needs the extra `parity` (PyTorch, Keras), and torchvision and timm, which are installed with --no-deps.
 """
 
 from __future__ import annotations
@@ -69,15 +69,26 @@ def _torchvision_inception(name: str, **options: Any) -> Any:
     return network
 
 
+def _timm(name: str, **options: Any) -> Any:
+    import_torchvision()  # which it imports
+    import timm
+
+    return timm.create_model(name, **options)
+
+
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torchvision": _torchvision,
     "efficientnet-lite": _efficientnet_lite,
     "torchvision-inception": _torchvision_inception,
+    "timm": _timm,
 }
 
 
 def torch_outputs(network: Any, images: np.ndarray, modules: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Outputs of the named modules as [n, h, w, c] (tokens as they are), and the logits, in evaluation mode."""
+    """Outputs of the named modules as [n, h, w, c] (tokens as they are), and the logits, in evaluation mode.
+
+    In the precision of the images.
+    """
     import torch
 
     recorded: dict[str, np.ndarray] = {}
@@ -87,9 +98,10 @@ def torch_outputs(network: Any, images: np.ndarray, modules: list[str]) -> tuple
     for name in modules:
         hook = lambda module, args, output, name=name: recorded.__setitem__(name, as_maps(output))
         hooks.append(network.get_submodule(name).register_forward_hook(hook))
-    network.eval()
+    inputs = torch.tensor(images.transpose(0, 3, 1, 2).copy())
+    network.to(inputs.dtype).eval()
     with torch.no_grad():
-        logits = network(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
+        logits = network(inputs)
     for hook in hooks:
         hook.remove()
     return recorded, logits.numpy()
