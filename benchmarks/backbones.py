@@ -1,4 +1,4 @@
-"""The ports against torchvision: inference, a fine-tuning step, and epochs behind a frozen backbone.
+"""The ports against torchvision and timm: inference, a fine-tuning step, and epochs behind a frozen backbone.
 
 Both sides have the same weights (drawn from a seed, through the real mapping tables) and the same images; their
 logits are compared first. Times alternate between the two sides, and the best of several rounds counts: on a shared
@@ -6,7 +6,7 @@ machine anything slower is somebody else's work. A fine-tuning step is forward, 
 everything, in training mode. Frozen epochs train a new head: PyTorch runs the backbone without gradients for every
 batch of every epoch; here its features are computed once, which is shown beside it.
 
-Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0
+Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0 timm==1.0.31
      python benchmarks/backbones.py                          (all networks at 224 x 224; on CPU half an hour)
      python benchmarks/backbones.py --networks resnet18 alexnet efficientnet_b0 --size 120 80
      python benchmarks/backbones.py --dtype=bfloat16         (on a GPU)
@@ -137,7 +137,7 @@ class Ours:
 
 
 class Theirs:
-    """torchvision's network."""
+    """The network of torchvision, or of another PyTorch package."""
 
     def __init__(self, network: Any, images: np.ndarray, labels: np.ndarray, dtype: str):
         import torch

@@ -19,7 +19,7 @@ from fpclass.extension import is_own
 from fpclass.files import expanded
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
-from fpclass.models.registry import ARCHITECTURES
+from fpclass.models.registry import ARCHITECTURES, published
 
 PRETRAINED, FROM_SCRATCH, NO_NETWORK = (
     f"{SHIPPED}/{name}" for name in ("transfer/probe.py", "from_scratch.py", "base.py")
@@ -222,7 +222,7 @@ def _network(model: str, found: Recognised) -> Choice:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
         return FROM_SCRATCH, _as_they_are(found), (f"network: {reason}; with them results are usually far better",)
-    height, width = _capped(entry.image_size, found.image_size)
+    height, width = _capped(entry, found.image_size)
     values = {
         "model.name": entry.architecture,
         "model.weights": entry.name,
@@ -251,7 +251,12 @@ def _weights_of(architecture: str) -> Weights | None:
     return max(entries, key=lambda entry: entry.top1 or 0, default=None)
 
 
-def _capped(published: tuple[int, int], images: tuple[int, int]) -> tuple[int, int]:
-    """The size that weights were made for; of smaller images theirs, in steps of 32 pixels, as networks stride."""
-    side = -(-max(images) // 32) * 32
-    return min(published[0], side), min(published[1], side)
+def _capped(entry: Weights, images: tuple[int, int]) -> tuple[int, int]:
+    """The size that weights were made for; of smaller images theirs, in steps of 32 pixels, as networks stride.
+
+    Where a network sees patches, the steps are of as many as fit into 32 pixels.
+    """
+    patch = published(entry.architecture).stages(entry.variant).patch_size or 32
+    step = 32 // patch * patch
+    side = -(-max(images) // step) * step
+    return min(entry.image_size[0], side), min(entry.image_size[1], side)

@@ -21,8 +21,8 @@ from fpclass.models.pretrained.load import load_weights
 pytestmark = [
     pytest.mark.parity,
     pytest.mark.skipif(
-        importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("keras") is None,
-        reason="needs the extra `parity`",
+        any(importlib.util.find_spec(name) is None for name in ("torchvision", "timm", "keras")),
+        reason="needs the extra `parity`, torchvision and timm",
     ),
 ]
 LARGE = ("vgg16", "vgg16_bn", "alexnet")
