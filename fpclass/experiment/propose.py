@@ -19,7 +19,7 @@ from fpclass.extension import is_own
 from fpclass.files import expanded
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
-from fpclass.models.registry import ARCHITECTURES
+from fpclass.models.registry import ARCHITECTURES, published
 
 PRETRAINED, FROM_SCRATCH, NO_NETWORK = (
     f"{SHIPPED}/{name}" for name in ("transfer/probe.py", "from_scratch.py", "base.py")
@@ -177,9 +177,10 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
     if not {"data.image_size"} & given_keys([*short.overrides(), *overrides]):
         flags = [flag for flag in proposal.overrides if given_keys([flag]) != {"data.image_size"}]
-        own = MANIFEST[WEIGHTS].image_size
-        size = _capped(own, proposal.found.image_size)
-        of_smaller = {} if size == own else {"data.image_size": size}  # large ones have the size of each config
+        size = _capped(MANIFEST[WEIGHTS], proposal.found.image_size)
+        of_smaller = (
+            {} if size == MANIFEST[WEIGHTS].image_size else {"data.image_size": size}
+        )  # large ones have the size of each config
         proposal = dataclasses.replace(proposal, overrides=[*flags, *as_flags(of_smaller)])
     return [*STUDY, FROM_SCRATCH], proposal
 
@@ -233,7 +234,7 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
         return FROM_SCRATCH, as_they_are(found), (f"network: {reason}; with them results are usually far better",)
-    height, width = _capped(entry.image_size, found.image_size)
+    height, width = _capped(entry, found.image_size)
     values = {
         "model.name": model if model in ARCHITECTURES else entry.architecture,
         "model.weights": entry.name,
@@ -271,7 +272,12 @@ def _weights_of(architecture: str) -> Weights | None:
     return max(entries, key=lambda entry: entry.top1 or 0, default=None)
 
 
-def _capped(published: tuple[int, int], images: tuple[int, int]) -> tuple[int, int]:
-    """The size that weights were made for; of smaller images theirs, in steps of 32 pixels, as networks stride."""
-    side = -(-max(images) // 32) * 32
-    return min(published[0], side), min(published[1], side)
+def _capped(entry: Weights, images: tuple[int, int]) -> tuple[int, int]:
+    """The size that weights were made for; of smaller images theirs, in steps of 32 pixels, as networks stride.
+
+    Where a network sees patches, the steps are of as many as fit into 32 pixels.
+    """
+    patch = published(entry.architecture).stages(entry.variant).patch_size or 32
+    step = 32 // patch * patch
+    side = -(-max(images) // step) * step
+    return min(entry.image_size[0], side), min(entry.image_size[1], side)
