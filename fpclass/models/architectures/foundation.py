@@ -157,7 +157,7 @@ BASE = {"num_blocks": 12, "num_heads": 12, "features": 768}
 def _dinov2(name: str, sizes: dict[str, int], num_registers: int, parity: Parity) -> Published:
     """A network of DINOv2 with patches of 14 x 14 pixels."""
 
-    def stages(variant: str) -> Any:
+    def stages(variant: str) -> Backbone:
         del variant
         return dinov2(patch_size=14, num_registers=num_registers, **sizes)
 
