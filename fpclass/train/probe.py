@@ -136,8 +136,9 @@ def pooled_features(
     Returns:
       Features, float32.
     """
+    head: Any = network.head
     stages = pooled_stages(images, network, variables, config)
-    return kept_or_computed(stages, 1, f"of {', '.join(network.head.stages)}", folder)[:, 0]
+    return kept_or_computed(stages, 1, f"of {', '.join(head.stages)}", folder)[:, 0]
 
 
 def pooled_stages(images: Images, network: Network, variables: dict[str, Any], config: Config) -> FrozenStages:
