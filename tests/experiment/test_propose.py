@@ -10,7 +10,16 @@ from fpclass import cli
 from fpclass.config import flatten
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.experiment import load_config
-from fpclass.experiment.propose import FROM_SCRATCH, NO_NETWORK, PRETRAINED, STUDY, Short, propose, propose_study
+from fpclass.experiment.propose import (
+    FROM_SCRATCH,
+    NO_NETWORK,
+    PRETRAINED,
+    STUDY,
+    Short,
+    announce,
+    propose,
+    propose_study,
+)
 from fpclass.models.pretrained import source
 
 
@@ -167,7 +176,9 @@ def test_commands_that_train_nothing_ask_for_no_weights(photos: Path, monkeypatc
     assert propose(None, [], Short(root=str(photos)), is_trained=False).file == NO_NETWORK
 
 
-def test_a_study_compares_the_ways_to_a_model(photos: Path, prints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_compares_the_ways_to_a_model(
+    photos: Path, prints: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     with monkeypatch.context() as at_hand:
         at_hand.setattr(source, "require", lambda name: None)
         files, proposal = propose_study([], [], Short(root=str(photos)))
@@ -180,6 +191,9 @@ def test_a_study_compares_the_ways_to_a_model(photos: Path, prints: Path, monkey
     monkeypatch.setenv("FPCLASS_CACHE", str(photos.parent / "cache"))
     files, proposal = propose_study([], [], Short(root=str(photos)))
     assert files == [FROM_SCRATCH]
+    announce("study", proposal, files)
+    said = capsys.readouterr().out
+    assert f" study --configs {FROM_SCRATCH} --config.data.root={photos} --config.data.source=folder" in said
     assert "left out" in proposal.lines[-1]
     assert propose_study(["configs/demo.py"], [], Short())[0] == ["configs/demo.py"]
 
