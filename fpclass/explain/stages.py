@@ -55,11 +55,11 @@ def has_places(model: nn.Module, stage: Stage) -> bool:
 
 
 def as_maps(model: nn.Module, images: Float[Array, "n h w c"], output: Array) -> Float[Array, "n h2 w2 c2"]:
-    """Maps as they are; of tokens those behind the class token, laid out as their patches lie in the image."""
+    """Maps as they are; of tokens those that stand for patches, laid out as these lie in the image."""
     if output.ndim == 4:
         return output
-    patch_size = _patch_size(model)
-    return output[:, 1:].reshape(len(output), images.shape[1] // patch_size, images.shape[2] // patch_size, -1)
+    patch_size, first = _patch_size(model), getattr(model, "prefix_tokens", 0)
+    return output[:, first:].reshape(len(output), images.shape[1] // patch_size, images.shape[2] // patch_size, -1)
 
 
 def _patch_size(model: nn.Module) -> int:

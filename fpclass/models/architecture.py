@@ -19,7 +19,7 @@ class Parity:
 
     Attributes:
       original: "torchvision:resnet18", "keras:VGG16" …; tests/support/reference_networks.py builds it.
-      num_parameters: trainable ones with 1000 classes, as published.
+      num_parameters: trainable ones with 1000 classes.
       sizes: (height, width) in pixels of the images compared: one not square, one odd.
       stages: our stage -> the original's module or layer whose output it is; every stage that has a counterpart.
       tolerance: largest difference of a stage or of the logits, relative to the largest magnitude there; at most twice
@@ -27,7 +27,8 @@ class Parity:
       gradient_tolerance: likewise of updated statistics and gradients, which are computed in double precision but
         mapped in single precision.
       dtype: of the comparison: "float64" for a network that makes too much of the last digit at drawn weights.
-      is_sized: the original takes images of one square size only, its argument `image_size`.
+      built_for: pixels of the side of the square images that the published positions are for, which `num_parameters`
+        counts: the original is built for images of one size, its argument `image_size`. 0: for any.
     """
 
     original: str
@@ -37,7 +38,7 @@ class Parity:
     tolerance: float
     gradient_tolerance: float = 1e-7
     dtype: str = "float32"
-    is_sized: bool = False
+    built_for: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

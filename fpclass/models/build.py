@@ -86,12 +86,13 @@ def build_backbone(
             raise ConfigError(
                 "model.last_stage cuts the network off before its own classifier: model.head=gap, moments or flatten"
             )
-    last_maps = str(stages[-1].name)
+    last_maps, num_registers = str(stages[-1].name), max(0, backbone.prefix_tokens - 1)
     return Network(
         stages=(*stages, *backbone.classifier) if own_head else stages,
-        head=dense_head(model_config, num_classes, pool="none" if own_head else model_config.head),
+        head=dense_head(model_config, num_classes, "none" if own_head else model_config.head, num_registers),
         min_size=backbone.min_size,
         patch_size=backbone.patch_size,
+        prefix_tokens=backbone.prefix_tokens,
         cam_stage=backbone.cam_stage if own_head and backbone.cam_stage else last_maps,
         stem_kernel=backbone.stem_kernel,
     )

@@ -51,7 +51,8 @@ class Backbone:
         maps to vectors [n, f]. A head of our own takes its place.
       stem_kernel: path of the kernel that sees the image; grey images need a sum of it.
       min_size: (height, width) in pixels of the smallest image that it takes.
-      patch_size: pixels of a token's side, where stages hold tokens after a class token; 0 where they hold maps.
+      patch_size: pixels of a token's side, where stages hold tokens; 0 where they hold maps.
+      prefix_tokens: so many of them come before those of the patches: a class token, then registers.
       cam_stage: the stage that Grad-CAM looks at with the original's classifier; empty: the last of the features.
       resize: parameters whose shape follows from the image's, by their path below `params` joined by "/": what makes
         the published array fit images of (height, width) pixels.
@@ -62,6 +63,7 @@ class Backbone:
     stem_kernel: Path
     min_size: tuple[int, int] = (1, 1)
     patch_size: int = 0
+    prefix_tokens: int = 0
     cam_stage: str = ""
     resize: Mapping[str, Callable[[np.ndarray, tuple[int, int]], np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -86,7 +88,7 @@ class Network(nn.Module):
       num_frozen: so many leading stages run in evaluation mode also in training; but with "train_all" in training
         mode: that is how frozen backbones go wrong elsewhere, and has to be reproducible.
       remat: keep only the outputs of stages for the backward pass, and compute what is between them again.
-      min_size, patch_size, stem_kernel: as in `Backbone`.
+      min_size, patch_size, prefix_tokens, stem_kernel: as in `Backbone`.
       cam_stage: the stage that Grad-CAM looks at unless told otherwise; "" where there is none.
       stem_of_images: makes this kernel of normalised training images, so that it is not drawn; None: it is drawn.
 
@@ -102,6 +104,7 @@ class Network(nn.Module):
     remat: bool = False
     min_size: tuple[int, int] = (1, 1)
     patch_size: int = 0
+    prefix_tokens: int = 0
     cam_stage: str = ""
     stem_kernel: Path = ()
     stem_of_images: Callable[[Array], Array] | None = None
@@ -213,6 +216,7 @@ class DenseHead(nn.Module):
       dense_features: width of each hidden layer, with ReLU.
       dropout_rate: after every hidden layer; where there is none, before the one dense layer.
       output, subclasses: see `layers.Logits`.
+      num_registers: tokens behind the first one that stand for nothing in the image, and are left out.
     """
 
     num_classes: int
@@ -221,6 +225,7 @@ class DenseHead(nn.Module):
     dropout_rate: float = 0.0
     output: str = "softmax"
     subclasses: tuple[int, ...] = ()
+    num_registers: int = 0
 
     @property
     def hidden_dense(self) -> tuple[Path, ...]:
@@ -230,6 +235,8 @@ class DenseHead(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *places f"], mode: Mode) -> Float[Array, "n k"]:
         places = tuple(range(1, x.ndim - 1))
+        if self.num_registers and x.ndim == 3:
+            x = jnp.concatenate([x[:, :1], x[:, 1 + self.num_registers :]], axis=1)
         if self.pool == "gap":
             x = x.mean(axis=places)
         elif self.pool == "moments":
@@ -258,14 +265,15 @@ def hidden_dense(dense_features: Sequence[int]) -> tuple[Path, ...]:
     return tuple((f"dense{i}", "kernel") for i in range(1, len(dense_features) + 1))
 
 
-def dense_head(model_config: Config, num_classes: int, pool: str) -> DenseHead:
-    """The head that the section `model` of a config describes; `pool` as in `DenseHead`."""
+def dense_head(model_config: Config, num_classes: int, pool: str, num_registers: int = 0) -> DenseHead:
+    """The head that the section `model` of a config describes; `pool` and `num_registers` as in `DenseHead`."""
     return DenseHead(
         num_classes,
         pool,
         tuple(model_config.dense_features),
         model_config.dropout_rate,
         model_config.output,
+        num_registers=num_registers,
         name=HEAD,
     )
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -30,11 +31,12 @@ class Moments(nn.Module):
 
     Attributes:
       stages: whose outputs it takes, in this order.
-      has_class_token: a stage's output is tokens of which the first is no place of the image; it is taken as it is.
+      prefix_tokens: a stage's output is tokens of which so many are no places of the image: the first of them, the
+        class token, is taken as it is, the others, registers, are left out.
     """
 
     stages: tuple[str, ...]
-    has_class_token: bool = False
+    prefix_tokens: int = 0
 
     def __call__(self, outputs: Sequence[Float[Array, "n *places f"]], mode: Mode) -> Float[Array, "n d"]:
         """The vector, [n, d]."""
@@ -44,8 +46,8 @@ class Moments(nn.Module):
         """One vector of the outputs of the stages."""
         parts = []
         for output in outputs:
-            is_tokens = self.has_class_token and output.ndim == 3
-            parts += [output[:, 0], moments(output[:, 1:])] if is_tokens else [moments(output)]
+            has_class_token = self.prefix_tokens > 0 and output.ndim == 3
+            parts += [output[:, 0], moments(output[:, self.prefix_tokens :])] if has_class_token else [moments(output)]
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -72,7 +74,8 @@ class ProbeHead(Moments):
         mean = self.param("mean", nn.initializers.zeros, features.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, features.shape[-1:])
         logits = Logits(self.num_classes, self.output, self.subclasses, nn.initializers.lecun_normal(), name="logits")
-        return logits((features - mean) * scale, train=train)
+        standard = (features - jax.lax.stop_gradient(mean)) * jax.lax.stop_gradient(scale)  # as they were fitted
+        return logits(standard, train=train)
 
 
 def with_probe(network: nn.Module, model_config: Config, num_classes: int) -> Network:
@@ -86,8 +89,7 @@ def with_probe(network: nn.Module, model_config: Config, num_classes: int) -> Ne
     names, key = network.stage_names, "model.probe_stages"
     last = [stages_through(names, name, key) - 1 for name in model_config.probe_stages]
     stages = tuple(names[position] for position in sorted(set(last))) or stages_to_probe(network)
-    has_class_token = network.patch_size > 0
-    head = ProbeHead(stages, has_class_token, num_classes, model_config.output, name=HEAD)
+    head = ProbeHead(stages, network.prefix_tokens, num_classes, model_config.output, name=HEAD)
     return network.clone(head=head)
 
 
@@ -123,11 +125,11 @@ def widths(network: Network) -> tuple[int, ...]:
     head = network.head
     assert isinstance(head, ProbeHead)
     shapes = [_output_shapes(network.stages)[name] for name in head.stages]
-    return tuple(shape[-1] * (3 if head.has_class_token and len(shape) == 3 else 2) for shape in shapes)
+    return tuple(shape[-1] * (3 if head.prefix_tokens and len(shape) == 3 else 2) for shape in shapes)
 
 
 def features_of(network: Network) -> Network:
     """The same network up to the vectors that its probe classifies: images [n, h, w, c] -> [n, d]."""
     head = network.head
     assert isinstance(head, ProbeHead)
-    return network.clone(head=Moments(head.stages, head.has_class_token, name=HEAD))
+    return network.clone(head=Moments(head.stages, head.prefix_tokens, name=HEAD))

@@ -14,6 +14,7 @@ from fpclass.models.architectures import (
     convnext,
     densenet,
     efficientnet,
+    foundation,
     inception,
     mobilenet,
     resnet,
@@ -25,7 +26,7 @@ from fpclass.models.architectures import (
 
 FAMILIES = (
     cnn, blocks, airbench,
-    resnet, mobilenet, convnext, swin, vit, efficientnet, vgg, alexnet, resnet_v2, densenet, inception,
+    resnet, mobilenet, convnext, swin, vit, foundation, efficientnet, vgg, alexnet, resnet_v2, densenet, inception,
 )  # fmt: skip
 """In the order in which names are listed."""
 

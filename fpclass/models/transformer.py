@@ -62,13 +62,29 @@ class MLP(nn.Module):
         return linear(self.activation(y), x.shape[-1], "project", self.kernel_init)
 
 
+def attention(
+    query: Float[Array, "*n q h f"],
+    key: Float[Array, "*n t h f"],
+    value: Float[Array, "*n t h f"],
+    bias: Float[Array, "*#n #h q t"] | None = None,
+) -> Float[Array, "*n q c"]:
+    """Scaled dot-product attention of h heads, side by side; `bias` is added to the logits [head, query, key].
+
+    The softmax is in float32 or better.
+
+    Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
+    """
+    logits = einsum("...qhd,...khd->...hqk", query * query.shape[-1] ** -0.5, key)
+    weights = nn.softmax(logits if bias is None else logits + bias).astype(query.dtype)
+    y = einsum("...hqk,...khd->...qhd", weights, value).astype(query.dtype)
+    return y.reshape(*y.shape[:-2], -1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention among the tokens of the second last axis.
 
     Attributes:
       kernel_init: of both kernels; queries, keys and values have one in common.
-
-    Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
     """
 
     num_heads: int
@@ -78,16 +94,12 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "*n t c"], bias: Float[Array, "*#n #heads t t"] | None = None
     ) -> Float[Array, "*n t c"]:
-        """Attends; `bias` is added to the logits [head, query, key]. The softmax is in float32 or better."""
+        """Attends; `bias` as for `attention`."""
         channels = x.shape[-1]
         qkv = linear(x, 3 * channels, "qkv", self.kernel_init)
         qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, -3, 0)
-        query = query * (channels // self.num_heads) ** -0.5
-        logits = einsum("...qhd,...khd->...hqk", query, key)
-        weights = nn.softmax(logits if bias is None else logits + bias).astype(x.dtype)
-        y = einsum("...hqk,...khd->...qhd", weights, value).astype(x.dtype).reshape(x.shape)
-        return linear(y, channels, "project", self.kernel_init)
+        return linear(attention(query, key, value, bias), channels, "project", self.kernel_init)
 
 
 def numbered_scales(num_blocks: tuple[int, ...], downsampling: str) -> dict[str, str]:

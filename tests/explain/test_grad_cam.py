@@ -14,6 +14,7 @@ from fpclass.models.architectures.cnn import CNN
 from fpclass.models.architectures.vit import vit
 from fpclass.models.layers import SqueezeExcitation
 from fpclass.models.network import DenseHead, GlobalPool, Network
+from fpclass.models.positions import cubic_between_corners
 
 SIZE = (60, 44)
 IMAGES = jax.random.normal(jax.random.key(1), (3, *SIZE, 1))
@@ -142,11 +143,21 @@ def test_a_vector_has_no_places():
         grad_cam(model, variables, IMAGES, np.zeros(3, int), "pool")
 
 
-def test_patches_of_tokens_lie_as_in_the_image():
-    """Two rows and three columns: by a loop over patches, from the gradient through the rest of the network."""
-    architecture = vit(patch_size=4, num_blocks=2, num_heads=2, features=8)
+def tiny_vit(num_registers=0):
+    architecture = vit(
+        patch_size=4, num_blocks=2, num_heads=2, features=8, resampling=cubic_between_corners,
+        num_registers=num_registers,
+    )  # fmt: skip
+    stages = (*architecture.features, *architecture.classifier)
     head = DenseHead(3, pool="none", name="head", parent=None)
-    model = Network(stages=(*architecture.features, *architecture.classifier), head=head, patch_size=4)
+    return architecture, Network(stages, head, patch_size=4, prefix_tokens=architecture.prefix_tokens)
+
+
+@pytest.mark.parametrize("num_registers", [0, 2])
+def test_patches_of_tokens_lie_as_in_the_image(num_registers):
+    """Two rows and three columns: by a loop over patches, from the gradient through the rest of the network."""
+    architecture, model = tiny_vit(num_registers)
+    before = 1 + num_registers
     images = jax.random.normal(jax.random.key(2), (2, 8, 12, 1))
     variables = init_params(model, images)
     classes = np.array([1, 2])
@@ -156,8 +167,8 @@ def test_patches_of_tokens_lie_as_in_the_image():
     gradient = np.asarray(jax.jit(jax.grad(score))(tokens))
     expected = np.zeros((2, 2, 3))
     for image, row, column in np.ndindex(2, 2, 3):
-        weights = gradient[image, 1:].mean(axis=0)
-        expected[image, row, column] = max(0, weights @ np.asarray(tokens)[image, 1 + 3 * row + column])
+        weights = gradient[image, before:].mean(axis=0)
+        expected[image, row, column] = max(0, weights @ np.asarray(tokens)[image, before + 3 * row + column])
     assert len(np.unique(expected)) > 4
     maps = grad_cam(model, variables, images, classes, "block_0")
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5 * expected.max())
@@ -263,9 +274,7 @@ class Scale3(nn.Module):
 
 
 def test_feature_maps_of_tokens_lie_as_their_patches_do():
-    architecture = vit(patch_size=4, num_blocks=2, num_heads=2, features=8)
-    head = DenseHead(3, pool="none", name="head", parent=None)
-    model = Network(stages=(*architecture.features, *architecture.classifier), head=head, patch_size=4)
+    _, model = tiny_vit()
     images = jax.random.normal(jax.random.key(2), (1, 8, 12, 1))
     variables = init_params(model, images)
     found, _ = feature_maps(model, variables, images[0])

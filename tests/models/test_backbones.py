@@ -87,7 +87,8 @@ def test_all_are_tested():
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_parameter_count_and_stages(case):
-    size = (224, 224) if case.parity.is_sized else case.parity.sizes[0]  # most have as many at any size
+    side = case.parity.built_for
+    size = (side, side) if side else case.parity.sizes[0]  # most have as many at any size
     model = network_of(case, size)
     shapes = shapes_of_case(case, size)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == case.parity.num_parameters

@@ -60,10 +60,13 @@ def test_its_features_are_the_moments_of_its_stages_and_its_logits_those_of_the_
     np.testing.assert_allclose(logits, model.apply(variables, images, train=False), atol=1e-6)
 
 
-def test_a_class_token_is_no_place_of_the_image():
+def test_a_class_token_is_no_place_of_the_image_and_registers_are_nothing():
     tokens = jnp.arange(12.0).reshape(1, 3, 4)
-    pooled = Moments(("any",), has_class_token=True).apply({}, [tokens], Mode())
-    np.testing.assert_allclose(pooled[0], [0, 1, 2, 3, 6, 7, 8, 9, 2, 2, 2, 2], atol=1e-5)
+    features = {n: Moments(("any",), prefix_tokens=n).apply({}, [tokens], Mode())[0].tolist() for n in (0, 1, 2)}
+    class_token, places = [0, 1, 2, 3], {0: [4, 5, 6, 7], 1: [6, 7, 8, 9], 2: [8, 9, 10, 11]}
+    assert features[0][:4] == places[0]
+    np.testing.assert_allclose(features[1], [*class_token, *places[1], 2, 2, 2, 2], atol=1e-5)
+    np.testing.assert_allclose(features[2], [*class_token, *places[2], 0, 0, 0, 0], atol=2e-3)
 
 
 def test_what_it_cannot_be_is_refused():

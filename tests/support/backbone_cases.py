@@ -43,7 +43,7 @@ class Case:
 
     def options_for(self, size: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the original's builder for images of this size."""
-        return {"image_size": size[0]} if self.parity.is_sized else {}
+        return {"image_size": size} if self.parity.built_for else {}
 
 
 CASES = tuple(

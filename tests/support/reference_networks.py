@@ -51,8 +51,49 @@ def build_torch(reference: str, **options: Any) -> tuple[Any, dict[str, np.ndarr
     return network, arrays
 
 
-def _torchvision(name: str, **options: Any) -> Any:
+def _torchvision(name: str, image_size: tuple[int, int] | None = None, **options: Any) -> Any:
+    if image_size:
+        options["image_size"] = image_size[0]  # ViT takes squares only
     return import_torchvision().models.get_model(name, weights=None, **options)
+
+
+def import_timm() -> Any:
+    """timm, which wants torchvision."""
+    import_torchvision()
+    import timm
+
+    return timm
+
+
+def _timm(name: str, image_size: tuple[int, int] | None = None, **options: Any) -> Any:
+    """A network of timm with 1000 classes, and the details that its original has and timm leaves open."""
+    if image_size:
+        options["img_size"] = image_size
+    if "siglip" in name:
+        options["act_layer"] = "gelu_tanh"
+    network = import_timm().create_model(name, num_classes=1000, **options)
+    return with_class_position(network) if "reg4_dinov2" in name else network
+
+
+def with_class_position(network: Any) -> Any:
+    """DINOv2 with registers as Meta has it: the class token's position is among the positions, not added to the token.
+
+    It is what timm's `_convert_dinov2` undoes when it reads Meta's files; test_vit.py compares with that.
+    """
+    import torch
+
+    class DinoV2(type(network)):
+        def _pos_embed(self, x: Any) -> Any:
+            class_token = self.cls_token.expand(len(x), -1, -1)
+            x = torch.cat([class_token, x], dim=1) + self.pos_embed
+            return torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1)
+
+    network.__class__ = DinoV2
+    network.register_tokens = network.reg_token
+    del network.reg_token
+    _, t, c = network.pos_embed.shape
+    network.pos_embed = torch.nn.Parameter(torch.zeros(1, 1 + t, c))
+    return network
 
 
 def _efficientnet_lite(name: str, **options: Any) -> Any:
@@ -69,18 +110,11 @@ def _torchvision_inception(name: str, **options: Any) -> Any:
     return network
 
 
-def _timm(name: str, **options: Any) -> Any:
-    import_torchvision()  # which it imports
-    import timm
-
-    return timm.create_model(name, **options)
-
-
 BUILDERS: dict[str, Callable[..., Any]] = {
     "torchvision": _torchvision,
+    "timm": _timm,
     "efficientnet-lite": _efficientnet_lite,
     "torchvision-inception": _torchvision_inception,
-    "timm": _timm,
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fpclass.models.network import HEAD, DenseHead, Network, variable_shapes
-from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.load import load_weights, resized_for
 from fpclass.models.pretrained.manifest import Weights
 from fpclass.models.registry import published
 
@@ -30,4 +30,5 @@ def check_fit(arrays: Mapping[str, np.ndarray], entry: Weights, where: str) -> N
         left_out=(*entry.left_out, *(() if entry.num_classes else (HEAD,))),
         stem_kernel=backbone.stem_kernel,
         is_bgr=entry.is_bgr,
+        resize=resized_for(backbone, entry.image_size),
     )

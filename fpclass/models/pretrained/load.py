@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fpclass.errors import WeightsError
 from fpclass.models.mapping import Rule, Transform
+from fpclass.models.network import Backbone
 
 MAX_SHOWN = 12
 """Mismatches that a message lists before it only counts them."""
@@ -79,6 +80,11 @@ def load_weights(
     if problems:
         raise _mismatch(problems, where)
     return unflatten_dict({tuple(path.split("/")): array for path, array in filled.items()})
+
+
+def resized_for(backbone: Backbone, image_size: tuple[int, int]) -> dict[str, Transform]:
+    """The `resize` of `load_weights` that makes published arrays fit images of (height, width) pixels."""
+    return {path: lambda array, fit=fit: fit(array, image_size) for path, fit in backbone.resize.items()}
 
 
 def _mismatch(problems: Sequence[str], where: str) -> WeightsError:

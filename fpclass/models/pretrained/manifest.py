@@ -161,6 +161,24 @@ def _keras(name: str, path: str, digest: str, top1: float | None, *, size: int =
     return dataclasses.replace(entry, **changes)
 
 
+def _dinov2(name: str, folder: str, file: str, digest: str, linear: float) -> Weights:
+    """An entry of Meta's DINOv2, with the published top-1 of a linear layer on what it sees."""
+    return Weights(
+        name=name,
+        architecture=name,
+        variant="meta",
+        url=f"https://dl.fbaipublicfiles.com/dinov2/{folder}/{file}_pretrain.pth",
+        digest=f"sha256:{digest}",
+        license="Apache-2.0",
+        image_size=(224, 224),  # it was made for 518 x 518, and is judged at this size
+        resize=256,
+        interpolation="bicubic",
+        top1=None,
+        num_classes=0,
+        note=f"142 million images without labels; a linear layer on it has {linear} on ImageNet",
+    )
+
+
 VGG_CAFFE_NUMBERS: dict[str, Any] = {
     "license": "CC-BY-4.0",  # the numbers are those of the Visual Geometry Group in Oxford
     "mean": (123.68 / 255, 116.779 / 255, 103.939 / 255),
@@ -199,6 +217,69 @@ _ALL = (
     _torchvision("vit_b_16.v1", "vit_b_16-c867db91.pth", 0.81072),
     _swag("vit_b_16.swag_e2e", "vit_b_16_swag-9ac1b537.pth", 0.85304, 384),
     _swag("vit_b_16.swag_linear", "vit_b_16_lc_swag-4e70ced5.pth", 0.81886, 224),
+    # Digests that several public projects state; that of siglip2_vitb16, of which there are fewer users, one does.
+    _dinov2(
+        "dinov2_vits14",
+        "dinov2_vits14",
+        "dinov2_vits14",
+        "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+        0.811,
+    ),
+    _dinov2(
+        "dinov2_vits14_reg",
+        "dinov2_vits14",
+        "dinov2_vits14_reg4",
+        "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
+        0.809,
+    ),
+    _dinov2(
+        "dinov2_vitb14",
+        "dinov2_vitb14",
+        "dinov2_vitb14",
+        "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+        0.845,
+    ),
+    _dinov2(
+        "dinov2_vitb14_reg",
+        "dinov2_vitb14",
+        "dinov2_vitb14_reg4",
+        "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
+        0.846,
+    ),
+    Weights(
+        name="siglip2_vitb16",
+        architecture="siglip2_vitb16",
+        variant="google",
+        url="https://huggingface.co/timm/vit_base_patch16_siglip_224.v2_webli/resolve/"
+        "4c3661e5ac879a276ddc5ddc6d3f0ecc78fd5d82/model.safetensors",
+        digest="sha256:9106b0d8d9d02ea90fc3571fffd1557cf444736f695ee40b1e57c856bc3d9494",
+        license="Apache-2.0",
+        image_size=(224, 224),
+        resize=224,
+        interpolation="bilinear",
+        top1=None,
+        mean=HALF,
+        std=HALF,
+        num_classes=0,
+        note="Google's image tower, under timm's names; learnt from images of the web with their captions",
+    ),
+    Weights(
+        name="clip_vitb16",
+        architecture="clip_vitb16",
+        variant="openai",
+        url="https://huggingface.co/timm/vit_base_patch16_clip_224.openai/resolve/"
+        "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d/open_clip_model.safetensors",
+        digest="sha256:4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+        license="MIT",
+        image_size=(224, 224),
+        resize=224,
+        interpolation="bicubic",
+        top1=None,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        num_classes=0,
+        note="OpenAI's numbers as open_clip has them; the file holds the tower for captions too, which is not used",
+    ),
     _torchvision("alexnet", "alexnet-owt-7be5be79.pth", 0.56522),
     _torchvision("vgg16", "vgg16-397923af.pth", 0.71592),
     _torchvision(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fpclass.errors import ConfigError
-from fpclass.models.mapping import Transform
 from fpclass.models.network import HEAD, Network, variable_shapes
-from fpclass.models.pretrained.load import load_weights
+from fpclass.models.pretrained.load import load_weights, resized_for
 from fpclass.models.pretrained.source import open_arrays
 from fpclass.models.registry import published
 
@@ -62,9 +58,5 @@ def load_pretrained(
         left_out=left_out,
         stem_kernel=backbone.stem_kernel,
         is_bgr=entry.is_bgr if entry else False,
-        resize={path: _for_size(fit, input_shape) for path, fit in backbone.resize.items()},
+        resize=resized_for(backbone, input_shape[:2]),
     )
-
-
-def _for_size(fit: Callable[..., np.ndarray], input_shape: tuple[int, int, int]) -> Transform:
-    return lambda array: fit(array, input_shape[:2])
