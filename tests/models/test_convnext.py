@@ -13,8 +13,8 @@ RNG = np.random.default_rng(0)
 
 def test_channels_are_weighed_by_their_norm_over_the_image():
     """Each image by itself, relative to the mean norm of its channels."""
-    images = RNG.standard_normal((2, 3, 5, 4)).astype(np.float32) * [1, 2, 3, 4]
-    scale, bias = RNG.standard_normal((2, 4))
+    images = np.float32(RNG.standard_normal((2, 3, 5, 4)) * [1, 2, 3, 4])
+    scale, bias = np.float32(RNG.standard_normal((2, 4)))
     ours = GlobalResponseNorm().apply({"params": {"scale": scale, "bias": bias}}, images)
     for image, result in zip(images, ours, strict=True):
         norms = np.linalg.norm(image.reshape(15, 4), axis=0)
