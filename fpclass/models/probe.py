@@ -30,7 +30,7 @@ class Moments(nn.Module):
 
     Attributes:
       stages: whose outputs it takes, in this order.
-      prefix_tokens: a stage's output is tokens of which so many are no places of the image: the first of them, the class
+      prefix_tokens: where a stage's output is tokens, so many of them are no places of the image: the first, the class
         token, is taken as it is, the others, registers, are left out.
     """
 

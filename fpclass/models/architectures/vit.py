@@ -163,9 +163,7 @@ PARITY = Parity("torchvision:vit_b_16", 86_567_656, ((32, 32), (48, 48)), STAGES
 ARCHITECTURES = (
     Published(
         "vit_b_16",
-        lambda variant: vit(
-            patch_size=16, num_blocks=12, num_heads=12, features=768, resampling=cubic_between_corners
-        ),
+        lambda variant: vit(patch_size=16, num_blocks=12, num_heads=12, features=768, resampling=cubic_between_corners),
         (Variant("torchvision", TORCHVISION, PARITY),),
     ),
 )
