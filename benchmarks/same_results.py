@@ -37,12 +37,13 @@ SYNTHETIC = (
     "--config.data.synthetic.image_size=(240,160)",
     "--config.train.num_epochs=3",
 )
+AT_128 = ("--config.data.image_size=(128,128)", "--config.finetune.cache_views=4")
 TRAININGS = {
     "baseline": ("configs/footprints/baseline.py", *SYNTHETIC),
     "exp04": ("configs/footprints/exp04_early_stopping_dropout.py", *SYNTHETIC),
     "exp08": ("configs/footprints/exp08_random_erasing_batch_norm_early_stopping.py", *SYNTHETIC),
     "exp24": ("configs/footprints/exp24_all_useful.py", *SYNTHETIC, "--config.optim.warmup_epochs=1.0"),
-    "linear_probe": ("configs/transfer/linear_probe.py", "--config.train.num_epochs=3"),
+    "linear_probe": ("configs/transfer/linear_probe.py", "--config.train.num_epochs=3", *AT_128),
     "vehicles_model1": ("configs/vehicles_animals/vehicles_model1.py", "--config.train.num_epochs=2"),
     "vehicles_airbench": (
         "configs/vehicles_animals/vehicles_airbench.py",

@@ -118,7 +118,7 @@ def get_config() -> ConfigDict:
     model.dropout_rate = 0.0                  # cnn: after flattening; others: after each hidden layer
     model.batch_norm = False                  # cnn: after the ReLU of the first dense layer; blocks: before each pool
     model.head = "own"                        # own (cnn: flatten; blocks: gap) | flatten | gap (average) | moments |
-                                              # probe: fitted to moments of several stages, nothing is trained
+                                              # probe: fitted to moments of several stages, not trained
     model.probe_stages = ()                   # probe: the stages; empty: the ends of the last four resolutions
     model.output = "softmax"                  # softmax | sigmoid: of two classes, one output; see layers.Logits
     model.subclasses = False                  # the classes that data.merge puts together are learnt one by one
@@ -134,6 +134,7 @@ def get_config() -> ConfigDict:
     finetune.unfreeze = ()                    # gradually: (("layer4", 5), …): after 5 epochs, layer4 and all behind it
     finetune.batch_norm = "auto"              # auto (frozen_stats with weights, train without) |
                                               # train (where stages learn) | train_all | frozen_stats | frozen
+    finetune.from_probe = False               # with model.head=probe: fitted first, and trained from there (LP-FT)
     finetune.new_stem = False                 # the first convolution starts anew, and learns though it is frozen
     finetune.backbone_rate = 1.0              # learning rate of the last stage with weights, relative to the head's …
     finetune.rate_decay = 1.0                 # … and of every stage with weights, relative to that of the next

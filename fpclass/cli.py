@@ -21,11 +21,12 @@ from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_me
 from fpclass.flags import Command, refuse, split_keys
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
+from fpclass.search import commands as search
 from fpclass.study import commands as study
 from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
 
-MODULES = (run, study, trained, eda, collect, tidy, synthetic, pretrained)
+MODULES = (run, search, study, trained, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 

@@ -9,8 +9,10 @@ import pathlib
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from fpclass.errors import printable
 
@@ -56,11 +58,17 @@ def is_watched() -> bool:
     return is_terminal() or "ipykernel" in sys.modules
 
 
+def make_bar(*items: Any, **options: Any) -> Any:
+    """A progress bar of tqdm: on a terminal, or in a notebook, there of widgets or, without them, of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no widgets
+        from tqdm.auto import tqdm
+    return tqdm(*items, **options)
+
+
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:
     """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere it is silent."""
-    from tqdm.auto import tqdm
-
-    return tqdm(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
+    return make_bar(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
 
 
 def duration(seconds: float) -> str:
@@ -77,6 +85,25 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal_number = 0
+
+    @contextlib.contextmanager
+    def expiring(self, seconds: float) -> Iterator[None]:
+        """Meanwhile it is as if somebody asked to stop after so many seconds; afterwards only if somebody did."""
+        has_expired = False
+
+        def expire() -> None:
+            nonlocal has_expired
+            if not self.signal_number:
+                has_expired, self.signal_number = True, signal.SIGTERM
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.signal_number = 0 if has_expired else self.signal_number
 
     @property
     def exit_code(self) -> int:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import filelock
 
-from fpclass.console import is_watched, say
+from fpclass.console import is_watched, make_bar, say
 from fpclass.errors import FpclassError
 
 TIMEOUT_SECONDS = 30.0
@@ -217,10 +217,8 @@ def _forget(part: pathlib.Path) -> None:
 
 
 def _copy(remote: Remote, response: Any, file: IO[bytes], start: int, total: int | None) -> None:
-    from tqdm.auto import tqdm
-
     size, name = start, pathlib.Path(file.name).name.removesuffix(".part")
-    with tqdm(
+    with make_bar(
         initial=start, total=total, desc=name, unit="B", unit_scale=True, leave=False, disable=not is_watched()
     ) as bar:
         while True:

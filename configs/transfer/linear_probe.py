@@ -27,12 +27,12 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "linear_probe"
     config.data.source = "folder"
-    config.data.image_size = (128, 128)
+    config.data.image_size = (224, 224)
     config.data.channels = 3
     config.model.name = "efficientnet_lite0"
     config.model.weights = "efficientnet_lite0"
     config.finetune.freeze_before = "head"
-    config.finetune.cache_views = 4
+    config.finetune.cache_views = 1
     config.train.num_epochs = 30
     config.train.early_stopping = "restore_best"
     return config

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.transfer import linear_probe
 
-CHANGES = ("finetune.cache_views", "model.head", "model.name", "model.weights")
+CHANGES = ("model.head", "model.name", "model.weights")
 
 
 def get_config() -> ConfigDict:
@@ -18,5 +18,4 @@ def get_config() -> ConfigDict:
     config.model.name = "vgg16"
     config.model.weights = "vgg16.keras_notop"
     config.model.head = "gap"
-    config.finetune.cache_views = 1
     return config

@@ -20,7 +20,12 @@ class Figures(dict[str, pathlib.Path]):
         return "".join(f"<h4>{html.escape(name)}</h4>{as_html(path)}" for name, path in self.items())
 
 
-def as_html(path: pathlib.Path, width: str = "100%") -> str:
-    """A picture as an HTML element that needs no other file."""
+def as_html(path: pathlib.Path) -> str:
+    """A picture as an HTML element that needs no other file, as large as it is on paper: 96 pixels an inch."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        width = 96 * picture.width / picture.info.get("dpi", (96, 96))[0]
     encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img style="max-width:{width}" alt="{html.escape(path.stem)}" src="data:image/png;base64,{encoded}">'
+    style = f"width:{width:.0f}px;max-width:100%"
+    return f'<img style="{style}" alt="{html.escape(path.stem)}" src="data:image/png;base64,{encoded}">'

@@ -181,7 +181,7 @@ class _Trained(abc.ABC, Generic[Source]):
 
     def _repr_html_(self) -> str:
         """The verdict, and the confusion matrix."""
-        shown = next((as_html(path, "28em") for name, path in self.figures.items() if name in self._confusion), "")
+        shown = next((as_html(path) for name, path in self.figures.items() if name in self._confusion), "")
         return f"<p><b>{html.escape(str(self.folder))}</b>: {html.escape(self._described)}</p>{shown}"
 
     @property

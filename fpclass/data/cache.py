@@ -110,7 +110,7 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
       contents: per row, in order, what it was made from: the digest of a file's bytes, or why it has none.
     """
     sweep(folder, _STALE_SECONDS)
-    kept = _load(_path(folder, settings, contents))
+    kept = _load(path_of(folder, settings, contents))
     if kept is None:
         others = _newest_first(folder, _settings_prefix(settings))
         kept = _load(others[0]) if others else None
@@ -123,7 +123,7 @@ def save(folder: Path, settings: str, contents: list[str], images: Images, facts
     Args:
       num_together: how many sets are used together, of which none may go because another one comes.
     """
-    path = _path(folder, settings, contents)
+    path = path_of(folder, settings, contents)
     with contextlib.suppress(RunError), replacing(path) as temporary, temporary.open("wb+") as file:
         np.save(file, images)
         _finish(file, facts)
@@ -152,7 +152,7 @@ def store(
         temporary: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the images close it
         images = _empty(temporary, shape)
         return images, fill(images)
-    path = _path(folder, settings, contents)
+    path = path_of(folder, settings, contents)
     try:
         with replacing(path) as temporary, temporary.open("wb+", buffering=0) as file:
             images = _empty(file, shape)
@@ -193,7 +193,8 @@ def _finish(file: BinaryIO, facts: Facts) -> None:
     file.write(_checksum(file, file.tell()))
 
 
-def _path(folder: Path, settings: str, contents: list[str]) -> Path:
+def path_of(folder: Path, settings: str, contents: list[str]) -> Path:
+    """The file of the set of these very contents, there or not."""
     content_key = hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:32]
     return folder / f"{_settings_prefix(settings)}{content_key}{_SUFFIX}"
 

@@ -24,6 +24,9 @@ from fpclass.files import MAX_FILE_MB, expanded, read_bytes
 
 NUM_GLANCES = 48
 """So many images are opened to see how large and how colourful all of them are."""
+COLOUR = 5.0
+"""Levels of 255 by which the channels of a coloured picture's pixels differ, on average: grey ones that were saved as
+JPEG in colours have up to 2, photographs of cats and dogs 7 to 118."""
 MAX_CLASSES = 100
 """A column of more values is not taken for that of the classes unless it is named."""
 
@@ -53,7 +56,7 @@ class Recognised:
       found: one line: what is there.
       notes: what a person may want to say otherwise, one line each.
       image_size: (height, width) in pixels, medians of a sample.
-      is_colour: whether the pixels of a part of the sample are not all grey.
+      is_colour: whether a part of the sample is coloured.
       num_to_predict: images that have no label.
     """
 
@@ -106,7 +109,7 @@ def glance(files: Sequence[Path]) -> tuple[tuple[int, int], bool]:
     sizes, colours = [], []
     for row in rows:
         try:
-            size, is_colour = _glance_at(read_bytes(files[row], MAX_FILE_MB))
+            size, is_colour = glance_at(read_bytes(files[row], MAX_FILE_MB))
         except (OSError, DecodeError, ValueError, Image.DecompressionBombError):
             continue  # the audit says what is wrong with it
         sizes.append(size)
@@ -119,17 +122,25 @@ def glance(files: Sequence[Path]) -> tuple[tuple[int, int], bool]:
     return (int(height), int(width)), float(np.mean(colours)) > 0.05
 
 
-def _glance_at(data: bytes) -> tuple[tuple[int, int], bool]:
-    """(height, width) in pixels of an image, and whether it has colours."""
+def glance_at(data: bytes) -> tuple[tuple[int, int], bool]:
+    """(height, width) in pixels of an image in a file, and whether it is coloured: see `COLOUR`.
+
+    Raises:
+      DecodeError, OSError: it cannot be opened.
+    """
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise DecodeError("too large")
         if image.format == "JPEG" and image.mode == "RGB":  # a JPEG is opened at an eighth of its size in no time
             image.draft("RGB", (64, 64))
-            colours = np.asarray(image, np.int16)
-            return (height, width), bool(np.ptp(colours, axis=-1).mean() > 2)
-    return (height, width), open_picture(data)[0].mode == "RGB"
+            picture = image
+        else:
+            picture = open_picture(data)[0]
+        if picture.mode != "RGB":
+            return (height, width), False
+        pixels = np.asarray(picture.resize((64, 64)), np.int16)
+    return (height, width), bool(np.ptp(pixels, axis=-1).mean() > COLOUR)
 
 
 def _folder_of(data: Any) -> Path:

@@ -7,6 +7,7 @@ folder of images gets. From elsewhere: `propose`, and what is in this file.
 
 from __future__ import annotations
 
+import itertools
 import math
 import pathlib
 import re
@@ -134,14 +135,21 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def load_configs(paths: Sequence[str], overrides: Sequence[str] = ()) -> list[Config]:
-    """Loads the configs of a study, as `load_config`; a key of the command line has to be read by one of them."""
+def load_configs(
+    paths: Sequence[str], overrides: Sequence[str] = (), own: Sequence[Sequence[str]] = ()
+) -> list[Config]:
+    """Loads the configs of a study, as `load_config`; a key of the command line has to be read by one of them.
+
+    Args:
+      overrides: for all of them.
+      own: more overrides of each; (): none has any.
+    """
     loaded = []
-    for path in paths:
+    for path, more in itertools.zip_longest(paths, own, fillvalue=()):
         try:
-            loaded.append(_load(path, overrides, OF_A_RUN))
+            loaded.append(_load(str(path), [*more, *overrides], OF_A_RUN))
         except ConfigError as error:  # a value for all of them may fit only some
-            raise ConfigError(str(error) if path in str(error) else f"{path}: {error}") from None
+            raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     for config, unread in loaded[:1]:
         refuse_unread(config, unread, given_keys(overrides).intersection(*(unread for _, unread in loaded)))
     return [config for config, _ in loaded]

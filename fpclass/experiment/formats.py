@@ -33,7 +33,7 @@ ADDED: tuple[str, ...] = (
     *("augment.custom", "augment.fixed_views", "code_folders"),
     *("data.copies", "data.crop", "data.equalise", "data.max_file_mb", "data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
-    *("model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
+    *("finetune.from_probe", "model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
     *("submit.refit", "train.max_minutes"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""

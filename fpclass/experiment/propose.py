@@ -40,11 +40,13 @@ class Proposal:
 
     Attributes:
       lines: what to say of it.
+      found: what the images were taken for; None where nobody looked at them.
     """
 
     file: str
     overrides: list[str]
     lines: tuple[str, ...] = ()
+    found: Recognised | None = None
 
 
 Choice: TypeAlias = tuple[str, dict[str, Any], tuple[str, ...]]
@@ -126,12 +128,13 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     keys = {f"data.{key}": value for key, value in found.keys.items()}
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
     if file is None:
-        file, more, why = (NO_NETWORK, _as_they_are(found), ())
+        file, more, why = (NO_NETWORK, as_they_are(found), ())
         if is_trained:
-            file, more, why = _from_scratch_for(short, overrides, found) or _network(short.model, found)
+            of_training = _from_scratch_for(short, overrides, found)
+            file, more, why = of_training or network_for(short.model, config.model.weights, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
-        keys["name"] = _name_of(config.data.root)
+        keys["name"] = name_of(config.data.root)
         lines += why
         if file == PRETRAINED and short.minutes:
             given = [flag for flag in given if given_keys([flag]) != {MINUTES}]
@@ -139,7 +142,7 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     elif short.model:
         raise ConfigError(f"--model={short.model} and --config={file}: give one of them")
     keys = {key: value for key, value in keys.items() if key not in given_keys(given)}
-    return Proposal(file, [*given, *as_flags(keys)], tuple(lines))
+    return Proposal(file, [*given, *as_flags(keys)], tuple(lines), found)
 
 
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
@@ -165,13 +168,20 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     """
     proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
-    if files or not proposal.lines:
+    if files or not proposal.found:
         return list(files), proposal
     try:
         source.require(WEIGHTS)
     except WeightsError as error:
         line = f"pretrained networks are left out, because weights cannot be had ({error})"
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
+    if not {"data.image_size"} & given_keys([*short.overrides(), *overrides]):
+        flags = [flag for flag in proposal.overrides if given_keys([flag]) != {"data.image_size"}]
+        size = _capped(MANIFEST[WEIGHTS], proposal.found.image_size)
+        of_smaller = (
+            {} if size == MANIFEST[WEIGHTS].image_size else {"data.image_size": size}
+        )  # large ones have the size of each config
+        proposal = dataclasses.replace(proposal, overrides=[*flags, *as_flags(of_smaller)])
     return [*STUDY, FROM_SCRATCH], proposal
 
 
@@ -185,7 +195,7 @@ def in_full(command: str, proposal: Proposal) -> str:
     return f"{command} {shlex.join([f'--config={proposal.file}', *proposal.overrides])}"
 
 
-def _name_of(root: str) -> str:
+def name_of(root: str) -> str:
     """What a data set is called: the name of its folder, or of its archive without what follows the first dot."""
     if "://" in root:
         return pathlib.PurePosixPath(root).name.partition(".")[0]
@@ -198,39 +208,41 @@ def _names_root(overrides: Sequence[str]) -> bool:
     return "data.root" in keys and "data.source" not in keys
 
 
-def _as_they_are(found: Recognised) -> dict[str, Any]:
+def as_they_are(found: Recognised) -> dict[str, Any]:
     """Colours and size of images that no pretrained network asks another size of."""
     longest = max(found.image_size)
     height, width = (max(8, round(side * min(1, LONGEST_SIDE / longest) / 8) * 8) for side in found.image_size)
     return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
 
 
-def _network(model: str, found: Recognised) -> Choice:
-    """The config file that suits images, what is set in it, and what to say of it."""
+def network_for(model: str, weights: str, found: Recognised) -> Choice:
+    """The config file that suits images, what is set in it, and what to say of it; `weights` are named, or a file."""
     if is_own(model):
-        return NO_NETWORK, {**_as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
+        return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
             known = ", ".join([*ARCHITECTURES, *MANIFEST])
             raise ConfigError(f"--model={model}: no such network; expected one of {known}")
-        return FROM_SCRATCH, {**_as_they_are(found), "model.name": model}, (f"network: {model}, from random weights",)
+        return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (_from_random_weights(model),)
     entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
+    if weights:
+        entry = source.find(weights)[0] or dataclasses.replace(entry, name=weights, license="of your own")
     try:
-        source.require(entry.name)
+        source.require(weights or entry.name)
     except WeightsError as error:
-        if model:
+        if model or weights:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
-        return FROM_SCRATCH, _as_they_are(found), (f"network: {reason}; with them results are usually far better",)
+        return FROM_SCRATCH, as_they_are(found), (f"network: {reason}; with them results are usually far better",)
     height, width = _capped(entry, found.image_size)
     values = {
-        "model.name": entry.architecture,
+        "model.name": model if model in ARCHITECTURES else entry.architecture,
         "model.weights": entry.name,
         "data.channels": 3 if found.is_colour else 1,
         "data.image_size": (height, width),
         "submit.refit": bool(found.num_to_predict),
     }
-    line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.license}), at {height} x {width} pixels"
+    line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.terms}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
 
 
@@ -242,12 +254,21 @@ def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> 
         return None
     why = f"{of_training[0]} is about training one, and pretrained features are fitted without"
     line = f"network: a small one from random weights, because {why}; to train a pretrained one: --config=cut_and_tuned"
-    return FROM_SCRATCH, _as_they_are(found), (line,)
+    return FROM_SCRATCH, as_they_are(found), (line,)
+
+
+def _from_random_weights(architecture: str) -> str:
+    """What to say of a network whose weights, if it has any, only some may use."""
+    named = [
+        f"--model={entry.name} ({entry.terms})" for entry in MANIFEST.values() if entry.architecture == architecture
+    ]
+    only = f"; its pretrained ones have to be named: {' or '.join(named)}" if named else ""
+    return f"network: {architecture}, from random weights{only}"
 
 
 def _weights_of(architecture: str) -> Weights | None:
     """The best set of weights of a network that anybody may use; None where there is none."""
-    entries = [entry for entry in MANIFEST.values() if entry.architecture == architecture and "NC" not in entry.license]
+    entries = [entry for entry in MANIFEST.values() if entry.architecture == architecture and entry.is_commercial]
     return max(entries, key=lambda entry: entry.top1 or 0, default=None)
 
 

@@ -35,8 +35,8 @@ def needs_selection(config: Config) -> bool:
 
 
 def is_trained(config: Config) -> bool:
-    """Whether the network is trained, step by step, and not a probe, which is fitted."""
-    return config.model.head != "probe"
+    """Whether the network is trained, step by step, and not only a probe, which is fitted."""
+    return config.model.head != "probe" or config.finetune.from_probe
 
 
 def _moves(config: Config) -> bool:
@@ -124,7 +124,7 @@ READ = (
         "the network is trained, and not fitted as with model.head=probe",
         is_trained,
     ),
-    Reading("model.probe_stages", "model.head=probe", lambda c: not is_trained(c)),
+    Reading("model.probe_stages finetune.from_probe", "model.head=probe", lambda c: c.model.head == "probe"),
 )  # fmt: skip
 """Keys that only some experiments read. What a network does not read of `model`, its declaration says beside it."""
 

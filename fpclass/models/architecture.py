@@ -26,6 +26,7 @@ class Parity:
         the measured one.
       gradient_tolerance: likewise of updated statistics and gradients, which are computed in double precision but
         mapped in single precision.
+      dtype: of the comparison: "float64" for a network that makes too much of the last digit at drawn weights.
       built_for: pixels of the side of the square images that the published positions are for, which `num_parameters`
         counts: the original is built for images of one size, its argument `image_size`. 0: for any.
     """
@@ -36,6 +37,7 @@ class Parity:
     stages: Mapping[str, str]
     tolerance: float
     gradient_tolerance: float = 1e-7
+    dtype: str = "float32"
     built_for: int = 0
 
 

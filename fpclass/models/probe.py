@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -30,8 +31,8 @@ class Moments(nn.Module):
 
     Attributes:
       stages: whose outputs it takes, in this order.
-      prefix_tokens: where a stage's output is tokens, so many of them are no places of the image: the first, the class
-        token, is taken as it is, the others, registers, are left out.
+      prefix_tokens: a stage's output is tokens of which so many are no places of the image: the first of them, the
+        class token, is taken as it is, the others, registers, are left out.
     """
 
     stages: tuple[str, ...]
@@ -73,7 +74,8 @@ class ProbeHead(Moments):
         mean = self.param("mean", nn.initializers.zeros, features.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, features.shape[-1:])
         logits = Logits(self.num_classes, self.output, self.subclasses, nn.initializers.lecun_normal(), name="logits")
-        return logits((features - mean) * scale, train=train)
+        standard = (features - jax.lax.stop_gradient(mean)) * jax.lax.stop_gradient(scale)  # as they were fitted
+        return logits(standard, train=train)
 
 
 def with_probe(network: nn.Module, model_config: Config, num_classes: int) -> Network:

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, MAX_CLASS_ROWS, new_figure, save_figure, styled, wrap
 from fpclass.stats.intervals import Interval
@@ -242,5 +242,7 @@ def strength_curves(
         axes.set(
             xscale="log", xlabel="C, larger is a weaker penalty", ylabel="loss (nats)" if metric == "loss" else metric
         )
+        axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would be typeset, and no text is
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid()
     return figure

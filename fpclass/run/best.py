@@ -14,15 +14,18 @@ from jaxtyping import Array, Float, Int, UInt8
 from fpclass.console import program
 from fpclass.data.decode import Images
 from fpclass.errors import RunError
-from fpclass.models.network import variable_shapes
+from fpclass.experiment import is_trained
+from fpclass.models.network import HEAD, variable_shapes
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
+from fpclass.run.probe import features_of_all
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine
 from fpclass.train.inputs.streaming import is_streamed
 from fpclass.train.placement import engine_for
 from fpclass.train.predict import eval_batch
+from fpclass.train.probe import logits_of
 from fpclass.train.task import build_network
 
 BATCH_GROWTH = 4
@@ -105,8 +108,16 @@ class BestModel:
     def predict_once(self, prepared: Prepared, role: str) -> Float[np.ndarray, "n K"]:
         """Logits of the rows of a role, float32, which several things are fitted on: computed once."""
         if role not in self._predicted:
-            self._predicted[role] = self.predict(prepared.images, prepared.splits.rows(role))
+            self._predicted[role] = self._predict_prepared(prepared, prepared.splits.rows(role))
         return self._predicted[role]
+
+    def _predict_prepared(self, prepared: Prepared, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
+        """Logits of some rows of prepared data, float32; a probe's from the features that it was fitted to."""
+        if is_trained(self.run.config):
+            return self.predict(prepared.images, rows)
+        network: Any = self.model
+        features = features_of_all(prepared, network, self.variables, self.run.config)
+        return logits_of(network.head, self.variables["params"][HEAD], features[rows])
 
     def predict_rows(
         self, prepared: Prepared, roles: tuple[str, ...], filename: str, by: BestModel | None = None
@@ -121,7 +132,7 @@ class BestModel:
         """
         check_same_data(self.run, prepared)
         rows = np.concatenate([prepared.splits.rows(role) for role in roles])
-        logits = (by or self).predict(prepared.images, rows)
+        logits = (by or self)._predict_prepared(prepared, rows)
         predictions = Predictions.make(prepared.table, prepared.splits, rows, logits, f"seed-{self.run.config.seed}")
         self.run.write_csv(filename, predictions.frame)
         return predictions

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.console import duration, is_watched, say
+from fpclass.console import duration, is_watched, make_bar, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches
@@ -50,12 +50,10 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     """A progress bar over the epochs of one training on a terminal, and lines elsewhere."""
 
     def __init__(self, num_epochs: int, done: int):
-        from tqdm.auto import tqdm
-
         self._num_epochs = num_epochs
         self._clock, self._silence = Clock(), Clock()
         self._warm: tuple[Clock, int] | None = None  # since the end of the first epoch, which compiles
-        self._bar = tqdm(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_watched())
+        self._bar = make_bar(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_watched())
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()

@@ -36,11 +36,13 @@ class Prepared:
 
     Attributes:
       images: all rows, also those in quarantine (zeros); on disk where they are more than `data.memory_gb`.
+      features: what probes read of all rows, float32 [N, d], by what it was computed with: see `run.probe`.
     """
 
     audit: Audit
     images: Images
     splits: Splits
+    features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _divided: dict[str, Prepared] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def divided(self, config: Config) -> Prepared:

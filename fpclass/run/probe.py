@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fpclass.config import Config
-from fpclass.console import Interruption, duration
+from fpclass.console import Interruption, duration, say
 from fpclass.data.splits import VALIDATION
 from fpclass.models.network import HEAD, Network
 from fpclass.models.probe import ProbeHead, widths
@@ -25,11 +25,14 @@ from fpclass.run.log import Log
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 from fpclass.train import checkpoints
+from fpclass.train.checkpoints import digest
+from fpclass.train.inputs.feature_cache import features_dir
 from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
+from fpclass.train.placement import Placement
 from fpclass.train.predict import make_views, scores_of
-from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features
-from fpclass.train.state import PADDING, Member
+from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features, without_head
+from fpclass.train.state import PADDING, Member, TrainState
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
 
 INNER = "inner_predictions.csv"
@@ -64,9 +67,7 @@ class Fitted:
 def fit_probes(
     of_each: Sequence[tuple[Run, Prepared, Member]], config: Config, interruption: Interruption
 ) -> Iterator[Fitted]:
-    """Fits probes of one config one after the other, until asked to stop; the features of an image are computed once.
-
-    Random weights differ from member to member, and so do the features of them.
+    """Fits probes of one config one after the other, until asked to stop, and writes each into its run folder.
 
     Args:
       of_each: run folder, data with their roles, seed and rows; all of the same table and images.
@@ -77,23 +78,68 @@ def fit_probes(
       DataError: training images of one class only.
       RunError: a folder cannot be written to.
     """
-    table, images = of_each[0][1].table, of_each[0][1].images
+    probes = _probes([(prepared, member) for _, prepared, member in of_each], config, interruption)
+    for (run, prepared, member), (fitted, variables) in zip(of_each, probes, strict=False):
+        if is_first_process():
+            _write(run, prepared, rows_of(member), fitted, variables)
+        yield fitted
+
+
+def begin_with_probes(
+    placement: Placement,
+    of_each: Sequence[tuple[Prepared, Member]],
+    config: Config,
+    fresh: TrainState,
+    interruption: Interruption,
+) -> TrainState | None:
+    """A fresh state whose heads are probes that were fitted to each member's training rows: LP-FT.
+
+    Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR 2022:
+    a head that is right before the features move does not pull them about.
+
+    Returns:
+      None if it was interrupted.
+
+    Raises:
+      As `fit_probes`.
+    """
+    engine, heads = placement.engine, []
+    for fitted, _ in _probes(of_each, config, interruption):
+        say(str(fitted))
+        heads.append(fitted.probe.params)
+    if len(heads) < len(of_each):
+        return None
+    host = engine.to_host(fresh, len(of_each))
+    head = {HEAD: engine.join(heads)}
+    average = ({**host.average[0], **head}, host.average[1]) if host.average else ()
+    best = dataclasses.replace(host.best, params={**host.best.params, **head})
+    begun = dataclasses.replace(host, params={**host.params, **head}, average=average, best=best)
+    return engine.to_devices(begun, fresh)
+
+
+def rows_of(member: Member) -> Int[np.ndarray, " n"]:
+    """The rows that a member trains on, without what fills them up."""
+    rows = np.asarray(member.train_rows)
+    return rows[rows != PADDING]
+
+
+def _probes(
+    of_each: Sequence[tuple[Prepared, Member]], config: Config, interruption: Interruption
+) -> Iterator[tuple[Fitted, dict[str, Any]]]:
+    """Probes with the variables of the network that they read.
+
+    Random weights differ from member to member, and so do the features of them.
+    """
+    table = of_each[0][0].table
     network: Any = build_network(config, table.num_classes)
     pretrained, sublabels = pretrained_variables(config, network), subclass_labels(config, table)
-    rows = np.flatnonzero(table.usable_mask).astype(np.int32)
-    variables, features = pretrained, np.zeros((len(table), 0), np.float32)
-    for run, prepared, member in of_each:
+    for prepared, member in of_each:
         if agree(np.array(bool(interruption.signal_number)), any_process=True):
             return
-        if not (pretrained and features.size):
-            variables = pretrained or _random_variables(network, config, member)
-            with told_in_one_line(config):
-                pooled = pooled_features(images, rows, network, variables, config)
-            features = np.zeros((len(table), pooled.shape[1]), np.float32)
-            features[rows] = pooled
+        variables = pretrained or _random_variables(network, config, member)
+        features = features_of_all(prepared, network, variables, config)
         began = time.perf_counter()
-        train_rows = np.asarray(member.train_rows)
-        train_rows = train_rows[train_rows != PADDING]
+        train_rows = rows_of(member)
         probe = fit_probe(
             network.head,
             features[train_rows],
@@ -104,10 +150,28 @@ def fit_probes(
             weights=np.asarray(member.class_weights)[table.labels[train_rows]],
             sublabels=None if sublabels is None else sublabels[train_rows],
         )
-        fitted = Fitted(probe, logits_of(network.head, probe.params, features), time.perf_counter() - began)
-        if is_first_process():
-            _write(run, prepared, train_rows, fitted, variables)
-        yield fitted
+        yield Fitted(probe, logits_of(network.head, probe.params, features), time.perf_counter() - began), variables
+
+
+def features_of_all(
+    prepared: Prepared, network: Network, variables: dict[str, Any], config: Config
+) -> Float[np.ndarray, "N d"]:
+    """What a probe reads of every row, float32: computed once for all that is done with the prepared data.
+
+    Those of published weights are kept on disk too, for later starts and other studies.
+    """
+    settings = (config.model.to_dict(), config.data.mean, config.data.std, config.predict.flip, config.predict.shift_px)
+    key = f"{settings} {digest(without_head(variables))}"
+    if key not in prepared.features:
+        folder = features_dir() if keeps_features(config) else None
+        with told_in_one_line(config):
+            prepared.features[key] = pooled_features(prepared.images, network, variables, config, folder)
+    return prepared.features[key]
+
+
+def keeps_features(config: Config) -> bool:
+    """Whether features are worth being kept on disk: nobody draws the same random weights again."""
+    return bool(config.model.weights)
 
 
 def describe_probe(config: Config, prepared: Prepared) -> str:

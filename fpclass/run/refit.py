@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fpclass import files
 from fpclass.config import Config
-from fpclass.console import interruptible, say
+from fpclass.console import Interruption, interruptible, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
@@ -36,30 +36,52 @@ def refit(best: BestModel, prepared: Prepared) -> BestModel:
     Raises:
       RunError: it was interrupted: the same command goes on.
     """
-    run = Run.create(best.run.folder / FOLDER, final_config(best))
-    if run.path(NOTE).is_file():
-        check_same_data(run, prepared)
-        return best.of_member(run)
-    member = on_all_images(trainer.make_member(best.run.config, prepared), prepared)
-    num_images = len(np.asarray(member.train_rows))
-    epochs = f", {run.config.train.num_epochs} epochs" if is_trained(run.config) else ""
-    say(f"refit: once more on all {num_images:,} labelled images{epochs}; its scores are of images it learns from")
-    with run.lock(), interruptible() as interruption:
-        if not trainer.train(run, prepared, interruption, member):
-            raise RunError(f"stopped; the refit is in {run.folder}, and the same command goes on from there")
-    note = f"Trained on all {num_images} labelled images: scores in here are of images that it learnt from.\n"
-    files.write_text(run.path(NOTE), note)
+    run = Run.create(best.run.folder / FOLDER, final_config(best.run.config, best.epoch))
+    if not is_refitted(run, prepared):
+        with interruptible() as interruption:
+            if not refit_into(run, prepared, interruption):
+                raise RunError(f"stopped; the refit is in {run.folder}, and the same command goes on from there")
     return best.of_member(run)
 
 
-def final_config(best: BestModel) -> Config:
-    """The config of a run without anything to choose."""
-    config: Any = ConfigDict(best.run.config.to_dict())
+def is_refitted(run: Run, prepared: Prepared) -> bool:
+    """Whether a run folder holds a network that was trained on all labelled images of these data.
+
+    Raises:
+      RunError: it was trained on others.
+    """
+    if not run.path(NOTE).is_file():
+        return False
+    check_same_data(run, prepared)
+    return True
+
+
+def refit_into(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
+    """Trains on all labelled images of a split, or goes on with it; whether it came to its end.
+
+    Raises:
+      RunError: the folder cannot be written to.
+    """
+    member = on_all_images(trainer.make_member(run.config, prepared), prepared)
+    num_images = len(np.asarray(member.train_rows))
+    epochs = f", {run.config.train.num_epochs} epochs" if is_trained(run.config) else ""
+    say(f"refit: once more on all {num_images:,} labelled images{epochs}; its scores are of images it learns from")
+    with run.lock():
+        if not trainer.train(run, prepared, interruption, member):
+            return False
+    note = f"Trained on all {num_images} labelled images: scores in here are of images that it learnt from.\n"
+    files.write_text(run.path(NOTE), note)
+    return True
+
+
+def final_config(chosen: Config, epoch: int) -> Config:
+    """A config without anything to choose, for as many epochs as were best."""
+    config: Any = ConfigDict(chosen.to_dict())
     if is_trained(config) and config.train.early_stopping != "none":
         config.train.early_stopping = "none"
         if not config.finetune.unfreeze:  # whose epochs are counted from the start
-            config.train.num_epochs = best.epoch
-            config.optim.warmup_epochs = min(config.optim.warmup_epochs, best.epoch - 1.0)
+            config.train.num_epochs = epoch
+            config.optim.warmup_epochs = min(config.optim.warmup_epochs, epoch - 1.0)
     return config.lock()
 
 

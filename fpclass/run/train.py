@@ -24,7 +24,7 @@ from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
-from fpclass.run.probe import describe_probe, fit_probes
+from fpclass.run.probe import begin_with_probes, describe_probe, fit_probes
 from fpclass.threads import Background
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
@@ -162,7 +162,14 @@ def train_together(
     engine, dataset, num_epochs = placement.engine, placement.dataset, config.train.num_epochs
     with told_in_one_line(config):
         stacked = engine.put_members([trainee.member for trainee in trainees])
-        state = _restore(engine, engine.init(stacked, dataset), checkpoint, len(trainees))
+        fresh = engine.init(stacked, dataset)
+        state = _restore(engine, fresh, checkpoint, len(trainees))
+    if state is fresh and config.finetune.from_probe:
+        of_each = [(trainee.prepared, trainee.member) for trainee in trainees]
+        begun = begin_with_probes(placement, of_each, config, fresh, interruption)
+        if begun is None:
+            return Trained(fresh, False, {})
+        state = begun
     start = epochs_passed(state)
     for trainee in trainees if is_first_process() else ():
         trainee.run.truncate_history(start)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.config import Config
-from fpclass.data.decode import open_picture
+from fpclass.data.recognise import glance_at
 from fpclass.data.splits import SELECTION, VALIDATION
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
@@ -23,8 +23,6 @@ from fpclass.run.prepare import Prepared
 
 NUM_LOOKED_AT = 15
 """Files that are opened to see whether they are coloured."""
-COLOUR = 16.0
-"""Levels of 255 by which the channels of a coloured picture's pixels differ, on average."""
 SHRUNK, BLOWN_UP = 0.8, 2.0
 """Of the side that the weights were trained at, or that the files have."""
 BY_HEART, BEHIND = 0.995, 0.05
@@ -84,13 +82,9 @@ def _read_as_grey(config: Config, table: Table) -> str:
 
 def _is_coloured(table: Table, row: int) -> bool:
     try:
-        picture, _ = open_picture(table.read(row))
+        return glance_at(table.read(row))[1]
     except (OSError, DecodeError):  # changed since it was decoded
         return False
-    if picture.mode != "RGB":
-        return False
-    pixels = np.asarray(picture.resize((64, 64)), np.float64)
-    return float(np.ptp(pixels, axis=2).mean()) > COLOUR
 
 
 def _sizes(config: Config, table: Table) -> list[str]:

@@ -1,8 +1,9 @@
 """How long a study will take, before it starts: a batch of its costliest networks is timed, the rest is counted.
 
 Counted are passes over images: a stage that learns costs three forward passes (forward, gradients of what comes in and
-of the weights), a frozen one costs one, a cached one none but for the views that are computed once. Left out are
-compiling, augmentation, and what early stopping saves. Rough, and said to be: it tells minutes from days.
+of the weights), a frozen one costs one, a cached one none but for the views that are computed once, where they are not
+on disk and no other config computes them. Left out are compiling, augmentation, and what early stopping saves. Rough,
+and said to be: it tells minutes from days.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -17,20 +19,24 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fpclass.config import Config
 from fpclass.console import duration
 from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.experiment import is_trained
-from fpclass.models.network import Network, variable_shapes
+from fpclass.models.network import Network, split_variables, variable_shapes
+from fpclass.models.probe import widths
 from fpclass.parallel import member_mesh
+from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared
 from fpclass.study.quick import quick_share
 from fpclass.study.study import Study
 from fpclass.train.finetune import Plan, compute_in, make_plan
-from fpclass.train.inputs.feature_cache import is_cached, num_cached_views
+from fpclass.train.inputs.feature_cache import KeptFeatures, features_dir, is_cached, num_cached_views, stages_of
 from fpclass.train.predict import make_views
-from fpclass.train.task import build_network
+from fpclass.train.probe import pooled_stages
+from fpclass.train.task import build_network, pretrained_variables
 
 BACKWARD = 2.0
 """What differentiating a stage costs beside the forward pass, in forward passes."""
@@ -43,6 +49,12 @@ LONG_SECONDS = 3600.0
 """From here on the longest configs are named."""
 TIMING_SECONDS = 6.0
 """For so long networks are timed, the costliest first; others are taken to be as fast, by their operations."""
+LOOKING_SECONDS = 4.0
+"""For so long features are looked for on disk; of other configs they are taken to be absent."""
+FIT_FLOP = 1e5
+"""Operations that fitting a probe takes for each number of its features, about: many trials of many steps."""
+START_FLOP = 5e10
+"""What beginning with a config takes beside them, compiling above all, in operations."""
 QUICK_SECONDS = 600.0
 """From here on `--quick` is mentioned."""
 NUM_NAMED = 3
@@ -50,50 +62,93 @@ NUM_NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What the members of a config cost: forward passes of an image, of so many floating-point operations each."""
+    """What the members of a config cost, in forward passes of an image, of so many floating-point operations each.
+
+    Attributes:
+      once: passes for features, which all members share.
+      training: passes of all members.
+    """
 
     model: nn.Module
     num_members: int
-    passes: float
+    once: float
+    training: float
     flop: float
 
+    @property
+    def operations(self) -> float:
+        """All of it, in floating-point operations."""
+        return (self.once + self.training) * self.flop
 
-def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> str:
-    """A line about how long the members of some configs, that are not trained yet, will take; two for a long study.
 
-    The data are those of the baseline. What cannot be built is left out: its training will say why.
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Attributes:
+      text: a line, two for a long study; "" where nothing is left to do.
+      work: of each config, in a unit of its own.
+    """
+
+    text: str
+    work: dict[str, float]
+
+
+def estimate(study: Study, prepared: Prepared, names: Collection[str]) -> Estimate:
+    """Estimates what the members of some configs, that are not trained yet, will take.
+
+    The data are those of the baseline.
+    """
+    costs = costs_of(study, prepared, names)
+    if not costs:
+        return Estimate("", {})
+    work = {name: cost.operations + START_FLOP for name, cost in costs.items()}
+    num_members = sum(cost.num_members for cost in costs.values())
+    epochs = ", all epochs" if any(is_trained(study.configs[name]) for name in costs) else ""
+    of_what = f"{num_members} trainings of {len(costs)} configs{epochs}"
+    if sum(cost.operations for cost in costs.values()) < LITTLE_FLOP:
+        text = f"estimate: little to compute for {of_what}: compiling, tables and figures take most of the time"
+        return Estimate(text, work)
+    seconds = time_all(study, costs)
+    total = sum(seconds.values())
+    text = f"estimate: about {duration(total)} here for {of_what}, from a first measurement, compiling not counted"
+    if total > QUICK_SECONDS and not study.is_quick:
+        text += f"\n          --quick: about {duration(_quick(study, costs, seconds))}, for a first look"
+    if total < LONG_SECONDS or len(seconds) == 1:
+        return Estimate(text, work)
+    longest = sorted(seconds, key=lambda name: -seconds[name])[:NUM_NAMED]
+    listed = ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
+    text = f"{text}\n          the longest: {listed}; smaller images, fewer configs, folds or epochs take less"
+    return Estimate(text, work)
+
+
+def costs_of(study: Study, prepared: Prepared, names: Collection[str]) -> dict[str, Cost]:
+    """What the members of some configs that are not trained yet come to.
+
+    What cannot be built is left out: its training will say why.
     """
     costs: dict[str, Cost] = {}
     flop: dict[str, float] = {}
     shares: dict[str, dict[int, float]] = {}
+    on_disk = OnDisk(prepared)
     for name in names:
         config = study.configs[name]
         num_members = sum(not member.is_done for member in study.members(name))
         with contextlib.suppress(Exception):  # whatever is wrong with a config, its training says it
             model = build_network(config, prepared.table.num_classes)
-            plan, key = make_plan(model, config), network_key(config)
-            shares[key] = shares.get(key, {0: 0.0})
-            shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
-            of_people = config.split.train_share / study.configs[study.baseline].split.train_share
-            passes = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
+            key = network_key(config)
             flop[key] = flop.get(key) or count_flop(model, config)
-            costs[name] = Cost(model, num_members, passes, flop[key])
-    if not costs:
-        return ""
-    num_members = sum(cost.num_members for cost in costs.values())
-    of_what = f"{num_members} trainings of {len(costs)} configs, all epochs"
-    if sum(cost.passes * cost.flop for cost in costs.values()) < LITTLE_FLOP:
-        return f"estimate: little to compute for {of_what}: compiling, tables and figures take most of the time"
-    seconds = time_all(study, costs)
-    total = sum(seconds.values())
-    text = f"estimate: about {duration(total)} here for {of_what}, from a first measurement, compiling not counted"
-    if total > QUICK_SECONDS and not study.is_quick:
-        text += f"\n          --quick: about {duration(total * quick_share(study))}, for a first look"
-    if total < LONG_SECONDS or len(seconds) == 1:
-        return text
-    longest = sorted(seconds, key=lambda name: -seconds[name])[:NUM_NAMED]
-    listed = ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
-    return f"{text}\n          the longest: {listed}; smaller images, fewer configs, folds or epochs take less"
+            if is_trained(config):
+                plan = make_plan(model, config)
+                shares[key] = shares.get(key, {0: 0.0})
+                shares[key] |= shares_of(model, config, {*plan.num_frozen} - shares[key].keys())
+                of_people = config.split.train_share / study.configs[study.baseline].split.train_share
+                once, training = count_passes(model, config, plan, shares[key], prepared, num_members, of_people)
+            else:
+                once, training = count_of_probe(model, config, prepared, num_members, flop[key])
+            once *= on_disk.missing_share(model, config) if once else 0
+            costs[name] = Cost(model, num_members, once, training, flop[key])
+    return costs
 
 
 def count_passes(
@@ -104,16 +159,13 @@ def count_passes(
     prepared: Prepared,
     num_members: int,
     of_people: float = 1.0,
-) -> float:
-    """Forward passes of one image through the whole network that these members of a config come to.
+) -> tuple[float, float]:
+    """Forward passes of an image through the whole network: for features, and for these members of a config.
 
     Args:
       shares: of a forward pass, by number of leading stages.
       of_people: share of the training images of the prepared data that these members learn from.
     """
-    if not is_trained(config):
-        num_features = 1 if config.model.weights else num_members
-        return num_features * len(prepared.table) * len(make_views(config.predict))
     num_train, num_judged = (len(prepared.splits.rows(role)) for role in (TRAIN, VALIDATION))
     num_train *= of_people
     epochs, cached, once = config.train.num_epochs, 0.0, 0.0
@@ -126,7 +178,51 @@ def count_passes(
         for start, end, frozen in zip(plan.starts, ends, plan.num_frozen, strict=True)
     )
     evaluations = 1 + epochs / config.train.eval_every_epochs
-    return once + num_members * (num_train * training + num_judged * evaluations * (1 - cached))
+    return once, num_members * (num_train * training + num_judged * evaluations * (1 - cached))
+
+
+def count_of_probe(
+    model: Any, config: Config, prepared: Prepared, num_members: int, flop: float
+) -> tuple[float, float]:
+    """The same of probes: random weights differ from member to member, and so do features."""
+    num_features = 1 if config.model.weights else num_members
+    num_train = len(prepared.splits.rows(TRAIN))
+    fitted = num_train * min(num_train, sum(widths(model)))  # they have at most as many features as there are images
+    return num_features * len(prepared.table) * len(make_views(config.predict)), num_members * FIT_FLOP * fitted / flop
+
+
+class OnDisk:
+    """Which features need not be computed: those that an earlier start, or another config, has kept."""
+
+    def __init__(self, prepared: Prepared):
+        self._prepared, self._known, self._clock = prepared, set[pathlib.Path](), Clock()
+
+    def missing_share(self, model: Any, config: Config) -> float:
+        """The share of the views of all images whose features this config has to compute."""
+        table, images = self._prepared.table, self._prepared.images
+        same_images = (*images.shape[1:],) == (*config.data.image_size, config.data.channels)
+        if not (config.model.weights and same_images) or self._clock.seconds() > LOOKING_SECONDS:
+            return 1.0
+        variables = pretrained_variables(config, model)
+        if is_trained(config):
+            count = make_plan(model, config).num_frozen[-1]
+            frozen, _ = split_variables(variables, model.stage_names[:count])
+            stages = stages_of(model.prefix(count), frozen, images, table.labels.astype(np.int32), config)
+            num_views = 1 + num_cached_views(config)
+        else:
+            stages, num_views = pooled_stages(images, model, variables, config), 1
+        kept = KeptFeatures(features_dir(), stages)
+        paths = {kept.path(view) for view in range(num_views)}
+        missing = [path for path in paths - self._known if not path.is_file()]
+        self._known |= paths
+        return len(missing) / num_views
+
+
+def _quick(study: Study, costs: Mapping[str, Cost], seconds: Mapping[str, float]) -> float:
+    """Seconds of a quick look, in which features cost as much as in the whole study."""
+    share = quick_share(study)
+    parts = {name: cost.once / max(cost.once + cost.training, 1.0) for name, cost in costs.items()}
+    return sum(seconds[name] * (part + (1 - part) * share) for name, part in parts.items())
 
 
 def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
@@ -134,13 +230,13 @@ def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
     keys = {name: network_key(study.configs[name]) for name in costs}
     timed: dict[str, float] = {}
     started, flop = time.perf_counter(), 0.0
-    for name, cost in sorted(costs.items(), key=lambda item: -item[1].passes * item[1].flop):
+    for name, cost in sorted(costs.items(), key=lambda item: -item[1].operations):
         if keys[name] not in timed and time.perf_counter() - started < TIMING_SECONDS:
             timed[keys[name]] = time_forward(cost.model, study.configs[name], cost.flop)
             flop += cost.flop
     speed = flop / sum(timed.values())
     passes = {name: timed.get(keys[name], cost.flop / speed) for name, cost in costs.items()}
-    return {name: cost.passes * passes[name] / _num_devices() for name, cost in costs.items()}
+    return {name: (cost.once + cost.training) * passes[name] / _num_devices() for name, cost in costs.items()}
 
 
 def network_key(config: Config) -> str:

@@ -42,6 +42,10 @@ ONE_SEED = (
 )
 
 
+LEFT_OUT = "left out"
+"""A reason that begins so is none of a failure: somebody decided."""
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyRow:
     """A config in the table of a study; score and members are None, and failure a reason, where it failed.
@@ -62,6 +66,8 @@ class StudyRow:
     @property
     def verdict(self) -> str:
         """In words."""
+        if self.failure.startswith(LEFT_OUT):
+            return self.failure
         if self.failure:
             return f"FAILED: {self.failure}"
         if self.is_baseline:

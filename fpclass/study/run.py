@@ -9,16 +9,17 @@ import json
 import math
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, is_watched, say
+from fpclass.console import Interruption, duration, is_watched, make_bar, say
 from fpclass.data.splits import VALIDATION, Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
+from fpclass.experiment import is_trained
 from fpclass.parallel import agree, is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.log import SILENT_SECONDS, Clock
@@ -26,7 +27,7 @@ from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_aud
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions.thresholds import check_cost
 from fpclass.study.ahead import Ahead
-from fpclass.study.estimate import estimate
+from fpclass.study.estimate import Estimate, estimate
 from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study, StudyMember
@@ -59,14 +60,17 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
     trained = trained_configs(study)
     failures: Failures = {}
     if not (len(trained) == len(study.configs) and data.is_ingested):
-        _check_data(study, data)
+        check_data(study, data)
         failures |= too_small_shares(study, data.of(study.baseline), trained)
     failures |= missing_weights(study, trained)  # after a look at the data, and before hours of training
     todo = [name for name in study.configs if name not in trained and name not in failures]
     after, ahead = dict(itertools.pairwise(todo)), Ahead(study)
-    if todo and is_first_process() and (text := estimate(study, data.of(study.baseline), todo)):
-        say(text)
-    with Progress(study) as progress, Background() as background:
+    estimated = Estimate("", {})
+    if todo and is_first_process():
+        estimated = estimate(study, data.of(study.baseline), todo)
+    if estimated.text:
+        say(estimated.text)
+    with Progress(study, estimated.work) as progress, Background() as background:
         for name in study.configs:
             with progress.timed(name):
                 if name in trained:
@@ -101,7 +105,7 @@ def trained_configs(study: Study) -> set[str]:
     return {name for name, done in zip(study.configs, agree(is_trained), strict=True) if done}
 
 
-def _check_data(study: Study, data: StudyData) -> None:
+def check_data(study: Study, data: StudyData) -> None:
     """Prepares the data of the baseline, and checks what would be known only after hours of training.
 
     Raises:
@@ -234,19 +238,23 @@ class StudyData:
 
 
 class Progress:
-    """A line per config, and some within a long one, with a score and the time left; a bar where somebody watches."""
+    """A line per config, and some within a long one, with a score and the time left; a bar where somebody watches.
 
-    def __init__(self, study: Study):
+    Args:
+      work: of each config that is to be trained, in any unit: the time left goes by it.
+    """
+
+    def __init__(self, study: Study, work: Mapping[str, float]):
         self._study = study
         self._silence = Clock()
-        self._left = {name: self._epochs_left(name) for name in study.configs}
-        self._seconds, self._epochs = 0.0, 0
+        self._steps = {name: self._count_steps(name) for name in study.configs}
+        self._left = {name: work.get(name, 0.0) for name in study.configs}
+        self._unit = {name: self._left[name] / max(steps, 1) for name, steps in self._steps.items()}
+        self._seconds, self._done = 0.0, 0.0
 
     def __enter__(self) -> Progress:
-        from tqdm.auto import tqdm
-
-        total = sum(self._left.values())
-        self._bar = tqdm(total=total, desc="study", unit="epoch", disable=not (is_watched() and is_first_process()))
+        total = sum(self._steps.values())
+        self._bar = make_bar(total=total, desc="study", unit="epoch", disable=not (is_watched() and is_first_process()))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -262,7 +270,7 @@ class Progress:
         seconds = time.perf_counter() - self._started
         self._left[name] = 0
         if self._added and not self._failure:
-            self._seconds, self._epochs = self._seconds + seconds, self._epochs + self._added
+            self._seconds, self._done = self._seconds + seconds, self._done + self._added * self._unit[name]
         self._say(seconds)
 
     def add(self, num_members: int, lines: Sequence[dict[str, Any]]) -> None:
@@ -279,7 +287,7 @@ class Progress:
             members = self._study.members(self._name)
             seconds = time.perf_counter() - self._started
             done = f"{sum(member.is_done for member in members)} of {len(members)} members in {duration(seconds)}"
-            self._write("; ".join(filter(None, (done, self._scores, self._rest()))))
+            self._write("; ".join(filter(None, (done, self._scores, self.rest()))))
 
     def failed(self, reason: str) -> None:
         """Remembers why the config at hand failed, for its line."""
@@ -303,7 +311,7 @@ class Progress:
         of_them = f" ({len(scores)} of them)" * (len(scores) < len(members))
         accuracy = f"validation accuracy {np.mean(scores):.3f}{of_them}" if scores else ""
         said = f"{len(members)} members in {duration(seconds)}"
-        self._write("; ".join(filter(None, (said, accuracy, self._rest()))))
+        self._write("; ".join(filter(None, (said, accuracy, self.rest()))))
 
     def _write(self, text: str) -> None:
         """Says something of the config at hand."""
@@ -314,16 +322,23 @@ class Progress:
         sys.stdout.flush()
         self._silence.restart()
 
-    def _rest(self) -> str:
+    def rest(self) -> str:
         """How long it will take, from the configs that are trained and the one at hand; "" while nothing is known."""
-        seconds, epochs, left = self._seconds, self._epochs, sum(self._left.values())
+        seconds, done, left = self._seconds, self._done, sum(self._left.values())
         if self._left[self._name]:  # under way
-            clock, first = self._warm
-            seconds, epochs, left = seconds + clock.seconds(), epochs + self._added - first, left - self._added
-        return f"about {duration(left * seconds / epochs)} left" if left > 0 and epochs else ""
+            (clock, first), unit = self._warm, self._unit[self._name]
+            seconds, done, left = (
+                seconds + clock.seconds(),
+                done + (self._added - first) * unit,
+                left - self._added * unit,
+            )
+        return f"about {duration(left * seconds / done)} left" if left > 0 and done else ""
 
-    def _epochs_left(self, name: str) -> int:
-        return sum(self._study.configs[name].train.num_epochs for m in self._study.members(name) if not m.is_done)
+    def _count_steps(self, name: str) -> int:
+        """Epochs of all members that are still to be trained; a probe is fitted in one."""
+        config = self._study.configs[name]
+        of_each = config.train.num_epochs if is_trained(config) else 1
+        return of_each * sum(not member.is_done for member in self._study.members(name))
 
 
 def accuracy_of(member: StudyMember) -> float:

@@ -22,7 +22,7 @@ from fpclass import experiment, files
 from fpclass.config import Config, flatten, folder_format, is_user_path, read_format, shipped
 from fpclass.console import progress, say
 from fpclass.data.sources import load_table
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.errors import ConfigError, RunError, WeightsError
 from fpclass.parallel import is_first_process
 from fpclass.run.folder import Run, lock_folder, make_folder
@@ -334,11 +334,23 @@ def assemble(
 def default_folds(config: Config) -> int:
     """0 where the data set gives its own validation images, which then validate; else `DEFAULT_FOLDS`.
 
+    Fewer, which is said, where a class has fewer people, or images that are nobody's.
+
     Raises:
       DataError: the images cannot be listed.
     """
     table = load_table(config.data, progress)
-    return 0 if (table.rows["split"] == VALIDATION).any() else DEFAULT_FOLDS
+    if (table.rows["split"] == VALIDATION).any():
+        return 0
+    rows = table.rows[table.labelled_mask & (table.rows["split"] == TRAIN)]
+    units = rows["group"].where(rows["group"] != "", rows["filename"])
+    counts = units.groupby(rows["label"]).nunique()
+    if len(counts) < 2 or counts.min() >= DEFAULT_FOLDS:
+        return DEFAULT_FOLDS
+    num_folds = max(int(counts.min()), 2)
+    if is_first_process():
+        say(f"{num_folds} folds in place of {DEFAULT_FOLDS}: class {counts.idxmin()!r} has no more to divide")
+    return num_folds
 
 
 def describe_plan(study: Study) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,11 @@ def train_config(
     interruption: Interruption,
     on_epoch: OnEpoch,
     background: Background,
+    folds: Collection[int] | None = None,
 ) -> bool:
     """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
+
+    With `folds`, the members of these folds only.
 
     The roles of the prepared data are made here, fold by fold. What the last members come to may still be being written
     in the background.
@@ -53,7 +56,11 @@ def train_config(
       MemoryShortage: a round of one member per device needs more memory than there is.
     """
     config = study.configs[name]
-    trainees = missing_trainees(study.members(name), prepared)
+    trainees = [
+        trainee
+        for trainee in missing_trainees(study.members(name), prepared)
+        if folds is None or trainee.run.config.split.fold in folds
+    ]
     if not trainees:
         return True
     for trainee in trainees if is_first_process() else ():
@@ -95,7 +102,7 @@ def _fit(trainees: list[Trainee], config: Config, interruption: Interruption, on
         if is_first_process():
             trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
             _write_predictions([trainee], [fitted.logits])
-        on_epoch(config.train.num_epochs, ())
+        on_epoch(1, ())
         num_fitted += 1
     return num_fitted == len(trainees)
 

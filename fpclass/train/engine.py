@@ -151,6 +151,11 @@ class Engine:
         assert num_members == 1
         return [tree]
 
+    def join(self, of_each: Sequence[PyTree]) -> PyTree:
+        """What `split` took apart."""
+        (tree,) = of_each
+        return tree
+
     def to_host(self, state: TrainState, num_members: int) -> TrainState:
         """What a checkpoint of these members holds."""
         del num_members

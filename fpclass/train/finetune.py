@@ -97,7 +97,7 @@ def make_plan(model: nn.Module, config: Config, num_cached: int = 0) -> Plan:
         _refuse_finetuning(config)
         return Plan()
     names = model.stage_names
-    if config.model.head == PROBE:
+    if config.model.head == PROBE and not finetune.from_probe:
         return Plan(names, num_frozen=(len(names),))
     stage, count = finetune.freeze_before, finetune.num_frozen
     if stage and count:

@@ -56,6 +56,10 @@ class MemberEngine(Engine):
 
         return list(map(part, range(num_members)))
 
+    def join(self, of_each: Sequence[PyTree]) -> PyTree:
+        """What `split` took apart: one more axis in front."""
+        return jax.tree.map(lambda *x: np.stack(x), *of_each)
+
     def to_host(self, state: TrainState, num_members: int) -> TrainState:
         """What a checkpoint of these members holds, without those that only fill up the devices."""
         return jax.tree.map(lambda x: x[:num_members], fetch(state))

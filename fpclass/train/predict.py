@@ -46,8 +46,7 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     views = make_views(config.predict)
     averages_logits = config.predict.averaging == "logits" or config.model.head == PROBE
     mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
-    are_images = inputs is None or inputs.are_images
-    goes_in_parts = are_images and jax.default_backend() == "cpu" and not has_matrix_form(config.model)
+    goes_in_parts = (inputs is None or inputs.are_images) and not has_matrix_form(config.model)
 
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
         return normalise(images[rows], mean, std)
@@ -66,10 +65,8 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
         size = eval_batch(images.shape, len(rows))
-        if goes_in_parts and max(leaf.size for leaf in jax.tree.leaves(params)) <= LARGEST_KERNEL:
-            # Halves of what streamed images come in, so that both are the same batches.
-            while size % 2 == 0 and size * math.prod(images.shape[1:]) > CACHED_VALUES:
-                size //= 2
+        if goes_in_parts:
+            size = part_size(size, images.shape, params)
         if inputs:
             size = math.ceil(size / inputs.num_devices) * inputs.num_devices
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
@@ -78,6 +75,18 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict
+
+
+def part_size(size: int, shape: tuple[int, ...], params: PyTree) -> int:
+    """Images of a set [N, H, W, C] that take a network the least time at once: a batch of so many, fewer on a CPU.
+
+    It is halved, so that batches of streamed images divide into the same parts.
+    """
+    if jax.default_backend() != "cpu" or max(leaf.size for leaf in jax.tree.leaves(params)) > LARGEST_KERNEL:
+        return size
+    while size % 2 == 0 and size * math.prod(shape[1:]) > CACHED_VALUES:
+        size //= 2
+    return size
 
 
 def eval_batch(shape: tuple[int, ...], num_rows: int) -> int:

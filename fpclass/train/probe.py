@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,17 +18,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
-from fpclass.augment.intensity import normalise
 from fpclass.config import Config
-from fpclass.console import progress
 from fpclass.data.decode import Images
 from fpclass.data.splits import partition
 from fpclass.errors import DataError
 from fpclass.models.layers import merge_logits
-from fpclass.models.network import Network
+from fpclass.models.network import HEAD, Network
 from fpclass.models.probe import ProbeHead, features_of
 from fpclass.stats.metrics import log_softmax
-from fpclass.train.predict import eval_batch, make_views
+from fpclass.train.inputs.feature_cache import FrozenStages, Views, kept_or_computed
+from fpclass.train.predict import make_views
 
 STRENGTHS = tuple(float(f"{10.0**exponent:.3g}") for exponent in np.arange(-5.0, 2.01, 0.5))
 """C of scikit-learn, the inverse of the L2 penalty, from the stiffest on."""
@@ -124,33 +124,40 @@ class _Search:
 
 
 def pooled_features(
-    images: Images, rows: Int[np.ndarray, " n"], network: Network, variables: dict[str, Any], config: Config
-) -> Float[np.ndarray, "n d"]:
-    """What a probe knows of some rows: the moments of its stages, averaged over the views of `config.predict`.
+    images: Images, network: Network, variables: dict[str, Any], config: Config, folder: Path | None
+) -> Float[np.ndarray, "N d"]:
+    """What a probe knows of images: the moments of its stages, averaged over the views of `config.predict`.
 
     Args:
       images: uint8 [N, H, W, C]; those on disk are read batch by batch.
-      network: with a `ProbeHead`; its batch norm uses the running statistics of `variables`.
+      network: with a `ProbeHead`; its batch norm uses the running statistics of `variables`, whose head is not read.
+      folder: of features of earlier starts, which those of this one are added to; None: nothing is kept.
 
     Returns:
       Features, float32.
     """
-    model, views, data = features_of(network), make_views(config.predict), config.data
-    size = eval_batch(images.shape, len(rows))
+    head = network.head
+    assert isinstance(head, ProbeHead)
+    stages = pooled_stages(images, network, variables, config)
+    return kept_or_computed(stages, 1, f"of {', '.join(head.stages)}", folder)[:, 0]
 
-    @jax.jit
-    def pooled(variables: Any, part: Any) -> Any:
-        plain = normalise(part, data.mean, data.std)
+
+def pooled_stages(images: Images, network: Network, variables: dict[str, Any], config: Config) -> FrozenStages:
+    """What `pooled_features` puts images through."""
+    model, views = features_of(network), make_views(config.predict)
+
+    def pooled(variables: Any, plain: Any) -> Any:
         seen: Any = model.apply(variables, jnp.concatenate([view(plain) for view in views]), train=False)
-        return seen.reshape(len(views), size, -1).mean(axis=0)
+        return seen.astype(jnp.float32).reshape(len(views), len(plain), -1).mean(axis=0)
 
-    on_device = jax.device_put(variables)
-    parts = []
-    for start in progress(range(0, len(rows), size), -(-len(rows) // size), "features"):
-        taken = rows[start : start + size]
-        padded = np.pad(taken, (0, size - len(taken)), mode="edge")
-        parts.append(np.asarray(pooled(on_device, jnp.asarray(images[padded])))[: len(taken)])
-    return np.concatenate(parts)
+    return FrozenStages(pooled, without_head(variables), Views(images, None, config), config.model.compute_dtype)
+
+
+def without_head(variables: dict[str, Any]) -> dict[str, Any]:
+    """The variables of a network but for its head's: those that a probe's features depend on."""
+    return {
+        kind: {stage: tree for stage, tree in of_kind.items() if stage != HEAD} for kind, of_kind in variables.items()
+    }
 
 
 def logits_of(head: ProbeHead, params: dict[str, Any], features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:

@@ -19,13 +19,12 @@ from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
 from fpclass.explain.grad_cam import find_path
 from fpclass.extension import is_own
-from fpclass.files import cache_dir
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.models.own import check as check_own
 from fpclass.parallel import agree
 from fpclass.train.finetune import Plan, make_plan
-from fpclass.train.inputs.feature_cache import compute_features, is_cached, size_gb
+from fpclass.train.inputs.feature_cache import compute_features, features_dir, is_cached, size_gb
 from fpclass.train.optim import make_optimizer
 from fpclass.train.state import Dataset
 
@@ -87,9 +86,7 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
         return Task(model, 0, on_host(images, pretrained), {})
     frozen, rest = split_variables(pretrained, model.stage_names[:num_cached])
     # What processes compute may differ in the last bit, and what they share must not.
-    features = agree(
-        compute_features(model.prefix(num_cached), frozen, images, labels, config, cache_dir() / "features")
-    )
+    features = agree(compute_features(model.prefix(num_cached), frozen, images, labels, config, features_dir()))
     return Task(model.suffix(num_cached), num_cached, on_host(features, rest), frozen)
 
 
@@ -118,7 +115,11 @@ def check_network(config: Config) -> None:
 
 
 def _check_cache(config: Config, plan: Plan) -> None:
-    """Raises ConfigError where features are to be cached and cannot be."""
+    """Raises ConfigError where features are to be cached and cannot be, or a probe cannot be begun with."""
+    if config.finetune.from_probe and not config.model.weights:
+        raise ConfigError("finetune.from_probe is True: it takes pretrained features, and model.weights is empty")
+    if config.finetune.from_probe and config.finetune.cache_views:
+        raise ConfigError("finetune.cache_views: with finetune.from_probe nothing is cached; set it to 0")
     num_views = config.finetune.cache_views
     if num_views and not (plan.num_frozen[-1] and config.model.weights):
         is_random = not config.model.weights

@@ -77,6 +77,16 @@ def test_small_images_keep_about_their_size_in_steps_that_the_network_takes(tmp_
 
 
 @pytest.mark.usefixtures("with_weights")
+def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> None:
+    proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny"))
+    assert proposal.file == FROM_SCRATCH
+    assert "--model=convnextv2_tiny.in22k (CC-BY-NC-4.0: NOT for commercial use)" in proposal.lines[-1]
+    proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny.in22k"))
+    assert proposal.file == PRETRAINED
+    assert "(convnextv2_tiny.in22k, CC-BY-NC-4.0: NOT for commercial use)" in proposal.lines[-1]
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
     _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
     assert values["train.max_minutes"] == 5
@@ -113,6 +123,19 @@ def test_without_weights_a_small_network_is_trained_and_that_is_said(photos: Pat
     assert flatten(load_config(proposal.file, proposal.overrides))["data.image_size"] == (96, 128)  # as they are
     with pytest.raises(WeightsError):  # what was asked for by name is not replaced
         propose(None, [], Short(root=str(photos), model="resnet50"))
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_weights_in_a_file_need_no_published_ones(photos: Path, tmp_path: Path) -> None:
+    """What the message about weights that cannot be fetched advises."""
+    np.savez(tmp_path / "own.npz", numbers=np.ones(3))
+    given = [f"--config.model.weights={tmp_path / 'own.npz'}", "--config.data.mean=(0,)", "--config.data.std=(1,)"]
+    proposal = propose(None, given, Short(root=str(photos), model="resnet50"))
+    assert proposal.file == PRETRAINED
+    assert "--config.model.name=resnet50" in proposal.overrides
+    assert "resnet50, pretrained" in proposal.lines[-1]
+    with pytest.raises(WeightsError, match="neither a file"):
+        propose(None, ["--config.model.weights=gone.npz"], Short(root=str(photos)))
 
 
 @pytest.mark.usefixtures("with_weights")
@@ -155,10 +178,15 @@ def test_commands_that_train_nothing_ask_for_no_weights(photos: Path, monkeypatc
     assert propose(None, [], Short(root=str(photos)), is_trained=False).file == NO_NETWORK
 
 
-def test_a_study_compares_the_ways_to_a_model(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_compares_the_ways_to_a_model(photos: Path, prints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as at_hand:
         at_hand.setattr(source, "require", lambda name: None)
-        assert propose_study([], [], Short(root=str(photos)))[0] == [*STUDY, FROM_SCRATCH]
+        files, proposal = propose_study([], [], Short(root=str(photos)))
+        assert files == [*STUDY, FROM_SCRATCH]
+        sizes = [flatten(load_config(file, proposal.overrides))["data.image_size"] for file in files]
+        assert sizes == [*[(224, 224)] * len(STUDY), (96, 96)], "each its own, which the images are large enough for"
+        _, proposal = propose_study([], [], Short(root=str(prints)))
+        assert "--config.data.image_size=(128, 128)" in proposal.overrides
     monkeypatch.setenv("FPCLASS_OFFLINE", "1")
     monkeypatch.setenv("FPCLASS_CACHE", str(photos.parent / "cache"))
     files, proposal = propose_study([], [], Short(root=str(photos)))

@@ -30,7 +30,7 @@ LABELS = (1, 20, 300, 999)
 def golden_of(case: Case) -> dict[str, Any]:
     """The entries of one case."""
     size = case.parity.sizes[0]
-    arrays, stages, logits = reference_outputs(case, draw_images(size, 2))
+    arrays, stages, logits = reference_outputs(case, case.number(draw_images(size, 2)))
     with jax.enable_x64(True):
         images = draw_images(size, len(LABELS)).astype(np.float64)
         _, loss, gradients, statistics = reference_training(case, images, np.array(LABELS))

@@ -115,9 +115,10 @@ def test_golden_outputs(case):
     """Stages and logits equal what the reference says for the same drawn weights."""
     size = case.parity.sizes[0]
     model = network_of(case, size)
-    variables = variables_of(case, shapes_of_case(case, size), published_arrays(case))
-    run = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))
-    logits, recorded = run(variables, draw_images(size, 2))
+    with jax.enable_x64(case.number is np.float64):
+        variables = variables_of(case, shapes_of_case(case, size), published_arrays(case))
+        run = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))
+        logits, recorded = run(jax.tree.map(case.number, variables), case.number(draw_images(size, 2)))
     expected = entry(case, "logits")
     np.testing.assert_allclose(logits[:, : expected.shape[1]], expected, atol=1e-4 * np.abs(expected).max())
     for name, theirs in zip(case.parity.stages, entry(case, "stages"), strict=True):

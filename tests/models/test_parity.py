@@ -27,7 +27,10 @@ pytestmark = [
 ]
 LARGE = ("vgg16", "vgg16_bn", "alexnet")
 """Their dense layers take gigabytes in double precision: one worker takes them all, one after the other."""
-LONG = ("convnext_tiny", "densenet121", "inception_v3", "mobilenet_v3_large", "vgg16", "vgg16_bn")
+LONG = (
+    *("convnext_tiny", "convnextv2_tiny", "densenet121", "efficientnet_v2_s", "inception_v3", "mobilenet_v3_large"),
+    *("vgg16", "vgg16_bn"),
+)
 """Compiling both backward passes takes them half a minute or more, and all of Keras' likewise."""
 NUM_CLASSES = 1000
 
@@ -66,11 +69,12 @@ def test_stages_and_logits(case, which):
     from reference_networks import reference_outputs
 
     size = case.parity.sizes[which]
-    images = draw_images(size, 2)
-    arrays, stages, logits = reference_outputs(case, images)
-    model = network_of(case, size)
-    variables = variables_of(case, shapes_of(model, size), arrays)
-    ours, recorded = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))(variables, images)
+    with jax.enable_x64(case.number is np.float64):
+        images = case.number(draw_images(size, 2))
+        arrays, stages, logits = reference_outputs(case, images)
+        model = network_of(case, size)
+        variables = jax.tree.map(case.number, variables_of(case, shapes_of(model, size), arrays))
+        ours, recorded = jax.jit(lambda v, x: model.apply(v, x, train=False, mutable=["stages"]))(variables, images)
     for name, theirs in case.parity.stages.items():
         assert_close(recorded["stages"][f"{name}{OUTPUT}"], stages[theirs], case.parity.tolerance, name)
     assert_close(ours, logits, case.parity.tolerance, "logits")

@@ -178,7 +178,7 @@ TOWERS = {
     ),
     "clip": (
         foundation.clip(patch_size=16, **SIZES),
-        {"pre_norm": True, "act_layer": "quick_gelu", "norm_layer": "layernorm", "num_classes": 5},
+        {"pre_norm": True, "act_layer": "quick_gelu", "num_classes": 5},
         "antialiased_cubic",
     ),
 }
@@ -196,12 +196,16 @@ OF_CAPTIONS = {
 
 
 def timm_network(name: str, image_size: tuple[int, int]):
+    import torch
     from reference_networks import import_timm
 
     architecture, options, _ = TOWERS[name]
     sizes = {"patch_size": architecture.patch_size, "embed_dim": 8, "depth": 2, "num_heads": 2}
-    network = import_timm().models.VisionTransformer(img_size=image_size, **sizes, **({"num_classes": 0} | options))
-    return network.eval()
+    options = {
+        "num_classes": 0,
+        "norm_layer": partial(torch.nn.LayerNorm, eps=architecture.features[-1].epsilon),
+    } | options
+    return import_timm().models.VisionTransformer(img_size=image_size, **sizes, **options).eval()
 
 
 def published_arrays(name: str, network) -> dict[str, np.ndarray]:
@@ -321,11 +325,13 @@ TINY = {
     "dinov2": (TOWERS["dinov2_reg"][0], (28, 42)),
     "swin": (swin.swin((2, 1), (2, 2), 8), (33, 47)),
     "convnext": (convnext.convnext((1, 1), (8, 16)), (8, 13)),
+    "convnextv2": (convnext.convnext((1, 1), (8, 16), is_v2=True), (8, 13)),
 }
 
 
 @pytest.mark.parametrize(
-    "name", ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("siglip", "dinov2", "swin", "convnext"))]
+    "name",
+    ["vit", *(pytest.param(name, marks=pytest.mark.slow) for name in TINY if name != "vit")],
 )
 def test_types(name):
     """What comes out has the type of the images; half the digits give about the same numbers."""
@@ -343,11 +349,11 @@ def test_types(name):
     assert 0 < np.abs(double - single).max() < 1e-5 * np.abs(single).max()
 
 
-@pytest.mark.parametrize("name", ["swin", "convnext"])
+@pytest.mark.parametrize("name", ["swin", "convnext", "convnextv2"])
 def test_stochastic_depth_grows_with_the_depth_and_drops_in_training(name):
     architecture, size = TINY[name]
     rates = [m.stochastic_depth_rate for m in architecture.features if hasattr(m, "stochastic_depth_rate")]
-    top = {"swin": 0.2, "convnext": 0.1}[name]
+    top = {"swin": 0.2, "convnext": 0.1, "convnextv2": 0.2}[name]
     np.testing.assert_allclose(rates, np.linspace(0, top, len(rates)))
     stages = [
         m.clone(stochastic_depth_rate=0.5) if hasattr(m, "stochastic_depth_rate") else m for m in architecture.features

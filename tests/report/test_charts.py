@@ -264,6 +264,8 @@ def test_a_probe_has_a_curve_for_each_way_of_weighing_over_its_strengths():
     assert curves["out of fold, stages weigh the same"] == [[0.1, 0.4]]
     assert (curves["training"], curves["validation"]) == ([[0.1, 0.1]], [[0.1, 0.45]])
     assert loss.get_xscale() == "log"
+    loss.figure.draw_without_rendering()
+    assert {"0.1", "1"} <= {label.get_text() for label in loss.get_xticklabels()}
 
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "train_loss": 0.7}]])

@@ -22,6 +22,7 @@ from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member
 from fpclass.stats.probabilities.calibration import fit_temperature
 from fpclass.study.study import Study
+from fpclass.train.inputs.feature_cache import FrozenStages
 from fpclass.train.probe import pooled_features
 
 FLAGS = (
@@ -51,8 +52,7 @@ def test_the_restored_network_is_the_regression_on_its_features(run):
     rows = np.flatnonzero(prepared.table.labelled_mask)
     train, labels = prepared.splits.rows(TRAIN), prepared.table.labels
     assert set(train) | set(prepared.splits.rows(VALIDATION)) == set(rows), "nothing is set aside to choose on"
-    features = np.zeros((len(prepared.table), 24))
-    features[rows] = pooled_features(prepared.images, rows, best.model, best.variables, config)
+    features = pooled_features(prepared.images, best.model, best.variables, config, None)
     metrics = json.loads((run / "metrics.json").read_text())
     factors = np.repeat((24 / (2 * np.array([8, 16]))) ** (metrics["balance"] / 2), [8, 16])
     regression = LogisticRegression(C=metrics["strength"], tol=1e-8, max_iter=10_000)
@@ -121,12 +121,31 @@ def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_p
     members = Study.open(tmp_path / "study").members("base")
     for member in members[1:3]:
         prepared = prepare(member.run.config)
-        logits = BestModel(member.run, 2).predict_rows(prepared, (VALIDATION,), "again.csv").logits
+        logits = BestModel(member.run, 2).predict(prepared.images, prepared.splits.rows(VALIDATION))
         written = probes.Predictions.read(member.run, "predictions.csv", ("0", "1")).logits
         np.testing.assert_allclose(logits, written, atol=1e-4)
     (members[1].run.folder / "predictions.csv").unlink()
     assert cli.main(args) == 0
     assert counted == {"pooled_features": 2, "fit_probe": 5}
+
+
+def test_features_are_kept_for_every_later_start(noisy, tmp_path, counted, monkeypatch, capsys):
+    """Of published weights: for another fold and seed, a refit, a resumed run, what is predicted and handed in."""
+    images = []
+    compute = FrozenStages.compute
+    monkeypatch.setattr(
+        FrozenStages, "compute", lambda self, view, rows, _: images.append(len(rows)) or compute(self, view, rows, _)
+    )
+    monkeypatch.setattr(probes, "keeps_features", lambda config: True)  # as if its weights were published
+    args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *FLAGS, "--config.submit.refit=True"]
+    assert cli.main([*args, f"--workdir={tmp_path / 'first'}", "--until=evaluate"]) == 0
+    num_images = len(Run.open(tmp_path / "first").read_csv("table.csv"))
+    assert images == [num_images]
+    other = [*args, "--config.seed=4", "--config.split.num_folds=3", "--config.split.fold=1"]
+    assert cli.main([*other, f"--workdir={tmp_path / 'second'}"]) == 0
+    assert sum(images) == num_images, "nothing again"
+    assert "of block1, block2, 0.00 GB: from the cache" in capsys.readouterr().out
+    assert counted["fit_probe"] == 3
 
 
 def test_who_is_asked_to_stop_stops_between_members(run, tmp_path):

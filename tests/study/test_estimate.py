@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import types
 
 import pytest
+from drawn_recipes import stand_in_weights
 from test_study import BASELINE, SMALL, study_args
 
 from fpclass import cli
 from fpclass.experiment import load_config
 from fpclass.run.prepare import prepare
 from fpclass.study import estimate as estimates
+from fpclass.study import run as studies
 from fpclass.study.scrutiny.learning_curve import with_curves
 from fpclass.study.study import assemble
 from fpclass.train.finetune import make_plan
@@ -28,8 +32,9 @@ def passes(config, shares_of_phases, num_members=1):
     model, prepared = build_network(config, 2), prepare(config)
     plan = make_plan(model, config)
     shares = dict(zip(plan.num_frozen, shares_of_phases, strict=True))
-    count = estimates.count_passes(model, config, plan, shares, prepared, num_members)
-    return count, len(prepared.splits.rows("train")), len(prepared.splits.rows("validation"))
+    once, training = estimates.count_passes(model, config, plan, shares, prepared, num_members)
+    assert once == 0
+    return training, len(prepared.splits.rows("train")), len(prepared.splits.rows("validation"))
 
 
 def test_passes_are_those_of_the_plan(blobs):
@@ -55,11 +60,11 @@ def test_a_study_says_how_long_it_will_take(blobs, tmp_path, monkeypatch):
     common = {"num_folds": 3, "num_seeds": 2, "baseline": "short", "compare_splits": False}
     study = assemble(tmp_path, by_name, **common)
     prepared, names = prepare(study.configs["short"]), list(study.configs)
-    assert "little to compute for 12 trainings of 2 configs" in estimates.estimate(study, prepared, names)
+    assert "little to compute for 12 trainings of 2 configs" in estimates.estimate(study, prepared, names).text
     monkeypatch.setattr(estimates, "LITTLE_FLOP", 0)
     timed = []
     monkeypatch.setattr(estimates, "time_forward", lambda *_: timed.append(1) or MINUTE)
-    text = estimates.estimate(study, prepared, names)
+    text = estimates.estimate(study, prepared, names).text
     assert len(timed) == 1, "both have the same network"
     said = re.match(r"estimate: about ([\d.]+) days here for 12 trainings of 2 configs", text)
     num_train, num_judged = (len(prepared.splits.rows(role)) for role in ("train", "validation"))
@@ -67,9 +72,9 @@ def test_a_study_says_how_long_it_will_take(blobs, tmp_path, monkeypatch):
     assert said
     assert float(said[1]) == pytest.approx(expected, abs=0.06)
     assert "the longest: long " in text
-    assert estimates.estimate(study, prepared, []) == ""
+    assert estimates.estimate(study, prepared, []).text == ""
     # A quarter, a half and three quarters of the people are 1.5 times as many images again.
-    text = estimates.estimate(study := with_curves(study, []), prepared, list(study.configs)[2:])
+    text = estimates.estimate(study := with_curves(study, []), prepared, list(study.configs)[2:]).text
     said = re.match(r"estimate: about ([\d.]+) days here for 18 trainings of 3 configs", text)
     assert said, text
     assert float(said[1]) == pytest.approx(6 * (1.5 * num_train * 4 * 3 + 3 * num_judged * 3) / 1440, abs=0.06)
@@ -81,6 +86,57 @@ def test_a_batch_is_timed(blobs):
     flop = estimates.count_flop(model, config)
     assert 24 * 20 * 4 * 25 < flop < 1e6, "a convolution of 5 x 5 and four channels, and three dense layers"
     assert 0 < estimates.time_forward(model, config, flop) < 0.1
+
+
+def test_features_cost_once_and_nothing_where_they_are_on_disk(blobs, monkeypatch):
+    """Of a probe and of a network behind frozen stages; only what is lowered is looked at, nothing is computed."""
+    stand_in_weights(monkeypatch)
+    size = "--config.data.image_size=(32,32)"
+    named = [f"--config.data.{key}" for key in ("source=csv", "label_column=SEX", "group_column=ID", "channels=1")]
+    small = [f"--config.data.root={blobs}", *named, size]
+    probe = load_config("configs/transfer/probe.py", small)
+    linear = load_config("configs/transfer/linear_probe.py", small)
+    prepared = prepare(probe)
+    model = build_network(probe, 2)
+    once, fits = estimates.count_of_probe(model, probe, prepared, 3, flop=1.0)
+    assert once == 2 * len(prepared.table), "the image and its mirror image"
+    num_train = len(prepared.splits.rows("train"))
+    assert fits == 3 * estimates.FIT_FLOP * num_train**2
+    for config, num_views in ((probe, 1), (linear, 2)):
+        model = build_network(config, 2)
+        first = estimates.OnDisk(prepared)
+        assert first.missing_share(model, config) == 1
+        assert first.missing_share(model, config) == 0, "the one before computes them"
+        assert len(first._known) == num_views
+        for path in first._known:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        assert estimates.OnDisk(prepared).missing_share(model, config) == 0
+
+
+class Study:
+    """Stands for one of two configs: a probe, and a network that is trained."""
+
+    def __init__(self, data):
+        probe = load_config(BASELINE, [f"--config.data.root={data}", *BLOCKS, "--config.model.head=probe"])
+        self.configs = {"probe": probe, "long": config_of(data, "--config.name=long", "--config.train.num_epochs=40")}
+
+    def members(self, name):
+        return [types.SimpleNamespace(is_done=False)] * 5
+
+
+def test_the_time_left_goes_by_work_and_not_by_epochs(blobs, capsys, monkeypatch):
+    monkeypatch.setattr(studies, "duration", lambda seconds: f"{seconds:.0f}s")
+    ticks = itertools.count()
+    monkeypatch.setattr(studies.time, "perf_counter", lambda: float(next(ticks)))
+    with studies.Progress(Study(blobs), {"probe": 1.0, "long": 100.0}) as progress:
+        assert progress._bar.total == 5 + 5 * 40
+        with progress.timed("probe"):
+            for _ in range(5):
+                progress.add(1, ())
+    said = re.search(r"5 members in (\d+)s; about (\d+)s left", capsys.readouterr().out)
+    assert said
+    assert int(said[2]) == 100 * int(said[1])
 
 
 @pytest.mark.promise

@@ -36,6 +36,11 @@ class Case:
     def mapping(self) -> tuple[Rule, ...]:
         return published(self.name).variant(self.variant).mapping
 
+    @property
+    def number(self) -> type[np.floating]:
+        """The type of number in which it is compared."""
+        return np.dtype(self.parity.dtype).type
+
     def options_for(self, size: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the original's builder for images of this size."""
         return {"image_size": size} if self.parity.built_for else {}

@@ -119,7 +119,10 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 
 
 def torch_outputs(network: Any, images: np.ndarray, modules: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Outputs of the named modules as [n, h, w, c] (tokens as they are), and the logits, in evaluation mode."""
+    """Outputs of the named modules as [n, h, w, c] (tokens as they are), and the logits, in evaluation mode.
+
+    In the precision of the images.
+    """
     import torch
 
     recorded: dict[str, np.ndarray] = {}
@@ -129,9 +132,10 @@ def torch_outputs(network: Any, images: np.ndarray, modules: list[str]) -> tuple
     for name in modules:
         hook = lambda module, args, output, name=name: recorded.__setitem__(name, as_maps(output))
         hooks.append(network.get_submodule(name).register_forward_hook(hook))
-    network.eval()
+    inputs = torch.tensor(images.transpose(0, 3, 1, 2).copy())
+    network.to(inputs.dtype).eval()
     with torch.no_grad():
-        logits = network(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
+        logits = network(inputs)
     for hook in hooks:
         hook.remove()
     return recorded, logits.numpy()

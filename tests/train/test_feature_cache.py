@@ -15,7 +15,7 @@ import pytest
 from configs import base
 from fpclass.data import cache
 from fpclass.train.inputs import feature_cache
-from fpclass.train.inputs.feature_cache import FrozenStages, Views, compute_features
+from fpclass.train.inputs.feature_cache import FrozenStages, compute_features, stages_of
 
 NUM_IMAGES, VIEWS = 40, 2
 """More than a batch; augmented views."""
@@ -207,7 +207,7 @@ def test_the_next_batches_are_read_while_the_device_computes(case, monkeypatch):
             events.append("fetch")
             return np.zeros((feature_cache.BATCH, 4), np.float32)
 
-    stages = FrozenStages(case.prefix, case.variables, Views(Images(), case.labels, case.config), "float32")
+    stages = stages_of(case.prefix, case.variables, Images(), case.labels, case.config)
     monkeypatch.setattr(stages, "program", lambda *_: Result())
     rows = np.arange(Images.shape[0])
     assert list(stages.compute(0, rows, np.empty((len(rows), 4)))) == rows.tolist()

@@ -1,13 +1,15 @@
-"""EfficientNet B0 and B2 as torchvision and Keras have them, and EfficientNet-Lite0.
+"""EfficientNet B0 and B2 as torchvision and Keras have them, EfficientNet-Lite0, and torchvision's EfficientNetV2-S.
 
-Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019;
-torchvision.models.efficientnet; keras.applications.efficientnet; the package efficientnet-lite-pytorch (Lite0).
+Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019; Tan and Le,
+EfficientNetV2: Smaller Models and Faster Training, ICML 2021; torchvision.models.efficientnet;
+keras.applications.efficientnet; the package efficientnet-lite-pytorch (Lite0).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import flax.linen as nn
@@ -27,17 +29,81 @@ from fpclass.models.mapping import (
 )
 from fpclass.models.network import Backbone, Dropout, GlobalPool, Mode
 
-BASE_BLOCKS = (
-    # expansion, kernel size, stride of the first block, channels, blocks
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Blocks one after the other; the stride is that of the first of them.
+
+    Attributes:
+      is_fused: they are FusedMBConv; otherwise MBConv.
+    """
+
+    expansion: int
+    kernel_size: int
+    strides: int
+    features: int
+    number: int
+    is_fused: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the networks of the family differ in.
+
+    Attributes:
+      stem_features: channels of the convolution before the blocks; `top_features`: of the one behind them.
+      dropout_rate: before the classes.
+    """
+
+    groups: tuple[Group, ...]
+    stem_features: int
+    top_features: int = 1280
+    dropout_rate: float = 0.2
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """The number of each block's group, from 1, and its own in the group, from 0."""
+        return tuple((g, block) for g, group in enumerate(self.groups, start=1) for block in range(group.number))
+
+    def scaled(self, width: float, depth: float, dropout_rate: float) -> Layout:
+        """So many times as wide and as deep."""
+        groups = [
+            dataclasses.replace(
+                group, features=divisible_by_8(group.features * width), number=math.ceil(depth * group.number)
+            )
+            for group in self.groups
+        ]
+        stem, top = divisible_by_8(self.stem_features * width), divisible_by_8(self.top_features * width)
+        return Layout(tuple(groups), stem, top, dropout_rate)
+
+
+B0 = Layout(
+    (
+        Group(1, 3, 1, 16, 1),
+        Group(6, 3, 2, 24, 2),
+        Group(6, 5, 2, 40, 2),
+        Group(6, 3, 2, 80, 3),
+        Group(6, 5, 1, 112, 3),
+        Group(6, 5, 2, 192, 4),
+        Group(6, 3, 1, 320, 1),
+    ),
+    stem_features=32,
 )
-"""The seven groups of blocks of B0. Source: table 1 of the paper."""
+"""Source: table 1 of the first paper."""
+B2 = B0.scaled(width=1.1, depth=1.2, dropout_rate=0.3)
+
+V2_S = Layout(
+    (
+        Group(1, 3, 1, 24, 2, is_fused=True),
+        Group(4, 3, 2, 48, 4, is_fused=True),
+        Group(4, 3, 2, 64, 4, is_fused=True),
+        Group(4, 3, 2, 128, 6),
+        Group(6, 3, 1, 160, 9),
+        Group(6, 3, 2, 256, 15),
+    ),
+    stem_features=24,
+)
+"""Source: table 4 of the second paper."""
 
 MAX_STOCHASTIC_DEPTH = 0.2
 """Rate that the last block would have if there were one more: it grows by the same step from block to block."""
@@ -55,8 +121,9 @@ class Style(Details):
 
 
 STYLES = {
-    # B0 to B4 of torchvision have PyTorch's usual batch norm; TensorFlow's epsilon is there from B5 on only.
+    # B0 to B4 of torchvision have PyTorch's usual batch norm; TensorFlow's epsilon is there from B5 on, and in V2.
     "torchvision": Style(),
+    "torchvision V2": Style(epsilon=1e-3),
     # Keras pads by a layer of its own, which is "SAME" for images of a known size. Where the size is left open it pads
     # as for an even one, and gives other numbers for odd maps: that is not followed.
     "keras": Style(epsilon=1e-3, momentum=0.99, unbiased=False, is_same=True),
@@ -111,69 +178,103 @@ class MBConv(nn.Module):
             y = SqueezeExcitation(max(1, channels // 4), name="squeeze_excitation")(y)
         y = Conv(self.features, (1, 1), kernel_init=fan_out_normal, name="project_conv")(y)
         y = style.batch_norm(y, mode, "project_bn")
-        if self.strides != 1 or channels != self.features:
-            return y
-        return x + StochasticDepth(self.stochastic_depth_rate)(y, train=mode.train)
+        return with_shortcut(x, y, self.strides, self.stochastic_depth_rate, mode)
 
 
-def block_counts(depth: float) -> tuple[int, ...]:
-    """Blocks in each of the seven groups of a network that is so many times as deep as B0."""
-    return tuple(math.ceil(depth * number) for *_, number in BASE_BLOCKS)
+class FusedMBConv(nn.Module):
+    """MBConv that widens by a convolution of all channels, in place of a 1x1 one and a depthwise one; it weighs none.
+
+    Attributes:
+      expansion, stochastic_depth_rate: as of MBConv; without widening there is no narrowing either.
+    """
+
+    features: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    style: Style
+    stochastic_depth_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Maps, mode: Mode) -> Maps:
+        size, style, is_widened = self.kernel_size, self.style, self.expansion != 1
+        inside = x.shape[-1] * self.expansion if is_widened else self.features
+        options = {"kernel_init": fan_out_normal, "name": "fused_conv"}
+        y = Conv(inside, (size, size), self.strides, style.padding(size), **options)(x)
+        y = style.activation(style.batch_norm(y, mode, "fused_bn"))
+        if is_widened:
+            y = Conv(self.features, (1, 1), kernel_init=fan_out_normal, name="project_conv")(y)
+            y = style.batch_norm(y, mode, "project_bn")
+        return with_shortcut(x, y, self.strides, self.stochastic_depth_rate, mode)
 
 
-def efficientnet(style: Style, *, width: float, depth: float, dropout_rate: float) -> Backbone:
-    """EfficientNet of `width` times the channels of B0 and `depth` times its blocks; dropout before the last layer."""
-    counts = block_counts(depth)
-    blocks = []
-    for group, ((expansion, size, strides, channels, _), number) in enumerate(zip(BASE_BLOCKS, counts, strict=True), 1):
-        for i in range(number):
-            block = MBConv(
-                divisible_by_8(channels * width),
-                size,
-                strides if i == 0 else 1,
-                expansion,
-                style,
-                MAX_STOCHASTIC_DEPTH * len(blocks) / sum(counts),
-                name=f"block{group}_{i}",
-            )
-            blocks.append(block)
+def with_shortcut(x: Maps, y: Maps, strides: int, stochastic_depth_rate: float, mode: Mode) -> Maps:
+    """A block's result: what came in and its branch, if that neither strides nor changes the number of channels."""
+    if strides != 1 or x.shape[-1] != y.shape[-1]:
+        return y
+    return x + StochasticDepth(stochastic_depth_rate)(y, train=mode.train)
+
+
+def efficientnet(layout: Layout, style: Style) -> Backbone:
+    """EfficientNet of these blocks, with the details of one implementation."""
+    blocks: list[nn.Module] = []
+    for number, block in layout.blocks:
+        group = layout.groups[number - 1]
+        build = FusedMBConv if group.is_fused else MBConv
+        strides = 1 if block else group.strides
+        rate = MAX_STOCHASTIC_DEPTH * len(blocks) / len(layout.blocks)
+        name = f"block{number}_{block}"
+        blocks.append(build(group.features, group.kernel_size, strides, group.expansion, style, rate, name=name))
     end = partial(ConvNorm, details=style, activation=style.activation, kernel_init=fan_out_normal)
     return Backbone(
         features=(
-            end(divisible_by_8(32 * width), (3, 3), 2, name="stem"),
+            end(layout.stem_features, (3, 3), 2, name="stem"),
             *blocks,
-            end(divisible_by_8(1280 * width), (1, 1), name="top"),
+            end(layout.top_features, (1, 1), name="top"),
         ),
-        classifier=(GlobalPool(name="pool"), Dropout(dropout_rate, name="dropout")),
+        classifier=(GlobalPool(name="pool"), Dropout(layout.dropout_rate, name="dropout")),
         stem_kernel=("stem", "conv", "kernel"),
         # Every convolution pads, so that one pixel stays one pixel. (Keras refuses sides under 32, without need.)
         min_size=(1, 1),
     )
 
 
-def _torchvision_block(group: str, first: int) -> tuple[Rule, ...]:
-    """Rules of the blocks of a group: their layers are numbered, depthwise convolution at `first`."""
-    source, target = rf"features\.({group})\.(\d+)\.block", r"block\1_\2"
+PARTS = ("expand", "depthwise", "squeeze_excitation", "project")
+"""Of MBConv, in the order in which torchvision numbers them."""
+
+
+def _torchvision_blocks(groups: str, *parts: str) -> Iterator[Rule]:
+    """Rules of the blocks of these groups, which have these parts."""
+    for place, part in enumerate(parts):
+        source, target = rf"features\.({groups})\.(\d+)\.block\.{place}", rf"block\1_\2/{part}"
+        if part == "squeeze_excitation":
+            yield from torch_layer(rf"{source}\.fc1", f"{target}/reduce", torch_conv)
+            yield from torch_layer(rf"{source}\.fc2", f"{target}/expand", torch_conv)
+        else:
+            yield from torch_layer(rf"{source}\.0", f"{target}_conv", torch_conv)
+            yield from torch_batch_norm(rf"{source}\.1", f"{target}_bn")
+
+
+def _torchvision(layout: Layout, *blocks: Iterator[Rule]) -> tuple[Rule, ...]:
+    """The rules of a whole network."""
+    top = rf"features\.{len(layout.groups) + 1}"
     return (
-        *torch_layer(rf"{source}\.{first}\.0", f"{target}/depthwise_conv", torch_conv),
-        *torch_batch_norm(rf"{source}\.{first}\.1", f"{target}/depthwise_bn"),
-        *torch_layer(rf"{source}\.{first + 1}\.fc1", f"{target}/squeeze_excitation/reduce", torch_conv),
-        *torch_layer(rf"{source}\.{first + 1}\.fc2", f"{target}/squeeze_excitation/expand", torch_conv),
-        *torch_layer(rf"{source}\.{first + 2}\.0", f"{target}/project_conv", torch_conv),
-        *torch_batch_norm(rf"{source}\.{first + 2}\.1", f"{target}/project_bn"),
+        *torch_layer(r"features\.0\.0", "stem/conv", torch_conv),
+        *torch_batch_norm(r"features\.0\.1", "stem/bn"),
+        *(rule for rules in blocks for rule in rules),
+        *torch_layer(rf"{top}\.0", "top/conv", torch_conv),
+        *torch_batch_norm(rf"{top}\.1", "top/bn"),
+        *torch_layer(r"classifier\.1", "head/logits", torch_dense),
     )
 
 
-TORCHVISION = (
-    *torch_layer(r"features\.0\.0", "stem/conv", torch_conv),
-    *torch_batch_norm(r"features\.0\.1", "stem/bn"),
-    *_torchvision_block("1", 0),  # the one block that is not widened has a layer less
-    *torch_layer(r"features\.([2-7])\.(\d+)\.block\.0\.0", r"block\1_\2/expand_conv", torch_conv),
-    *torch_batch_norm(r"features\.([2-7])\.(\d+)\.block\.0\.1", r"block\1_\2/expand_bn"),
-    *_torchvision_block("[2-7]", 1),
-    *torch_layer(r"features\.8\.0", "top/conv", torch_conv),
-    *torch_batch_norm(r"features\.8\.1", "top/bn"),
-    *torch_layer(r"classifier\.1", "head/logits", torch_dense),
+# A block that is not widened has a part less.
+TORCHVISION = _torchvision(B0, _torchvision_blocks("1", *PARTS[1:]), _torchvision_blocks("[2-7]", *PARTS))
+TORCHVISION_V2 = _torchvision(
+    V2_S,
+    _torchvision_blocks("1", "fused"),
+    _torchvision_blocks("[23]", "fused", "project"),
+    _torchvision_blocks("[4-6]", *PARTS),
 )
 
 
@@ -215,60 +316,66 @@ def _lite_block(source: str, target: str) -> tuple[Rule, ...]:
     )
 
 
-BLOCKS = tuple(f"block{group}_{i}" for group, number in enumerate(block_counts(1.0), 1) for i in range(number))
-"""Our names of the blocks, which the package numbers through from 0."""
-
 LITE = (
     *torch_layer("_conv_stem", "stem/conv", torch_conv),
     *torch_batch_norm("_bn0", "stem/bn"),
-    *(rule for i, target in enumerate(BLOCKS) for rule in _lite_block(rf"_blocks\.{i}", target)),
+    # Its blocks are numbered through.
+    *(rule for i, (g, b) in enumerate(B0.blocks) for rule in _lite_block(rf"_blocks\.{i}", f"block{g}_{b}")),
     *torch_layer("_conv_head", "top/conv", torch_conv),
     *torch_batch_norm("_bn1", "top/bn"),
     *torch_layer("_fc", "head/logits", torch_dense),
 )
 
 
-def _stages(depth: float, origin: str) -> dict[str, str]:
-    names = [(group, block) for group, number in enumerate(block_counts(depth), 1) for block in range(number)]
-    if origin == "keras":
+def _stages(layout: Layout, variant: str) -> dict[str, str]:
+    names = layout.blocks
+    if variant == "keras":
         # A block without a shortcut ends with its batch norm.
         ends = {name: "add" if name[1] else "project_bn" for name in names}
         stages = {f"block{g}_{b}": f"block{g}{'abcde'[b]}_{ends[g, b]}" for g, b in names}
         return {"stem": "stem_activation", **stages, "top": "top_activation", "dropout": "top_dropout"}
-    if origin == "lite":
+    if variant == "lite":
         # One module activates after the stem and after the last convolution: its last output counts.
         stages = {f"block{g}_{b}": f"_blocks.{i}" for i, (g, b) in enumerate(names)}
         return stages | {"top": "_swish", "dropout": "_dropout"}
     stages = {f"block{g}_{b}": f"features.{g}.{b}" for g, b in names}
-    return {"stem": "features.0", **stages, "top": "features.8", "dropout": "classifier.0"}
+    return {"stem": "features.0", **stages, "top": f"features.{len(layout.groups) + 1}", "dropout": "classifier.0"}
+
+
+Origin = tuple[Style, tuple[Rule, ...]]
+V1 = {
+    "torchvision": (STYLES["torchvision"], TORCHVISION),
+    "keras": (STYLES["keras"], KERAS),
+    "lite": (STYLES["lite"], LITE),
+}
+V2 = {"torchvision": (STYLES["torchvision V2"], TORCHVISION_V2)}
+"""Details and array names of a variant."""
 
 
 def _published(
-    name: str, width: float, depth: float, dropout_rate: float, num_parameters: int,
+    name: str,
+    layout: Layout,
+    num_parameters: int,
+    origins: dict[str, Origin],
     originals: dict[str, tuple[str, float]],
-) -> Published:  # fmt: skip
-    """One of the sizes; `originals` are names and tolerances by variant."""
-    mappings = {"torchvision": TORCHVISION, "keras": KERAS, "lite": LITE}
-    return Published(
-        name,
-        lambda variant: efficientnet(STYLES[variant], width=width, depth=depth, dropout_rate=dropout_rate),
-        tuple(
-            Variant(
-                variant,
-                mappings[variant],
-                Parity(original, num_parameters, ((32, 48), (67, 45)), _stages(depth, variant), tolerance),
-            )
-            for variant, (original, tolerance) in originals.items()
-        ),
-    )
+    dtype: str = "float32",
+) -> Published:
+    """One of the networks; `originals` are names and tolerances by variant."""
+    variants = []
+    for variant, (original, tolerance) in originals.items():
+        stages = _stages(layout, variant)
+        parity = Parity(original, num_parameters, ((32, 48), (67, 45)), stages, tolerance, dtype=dtype)
+        variants.append(Variant(variant, origins[variant][1], parity))
+    return Published(name, lambda variant: efficientnet(layout, origins[variant][0]), tuple(variants))
 
 
 B2_ORIGINALS = {"torchvision": ("torchvision:efficientnet_b2", 1.7e-6), "keras": ("keras:EfficientNetB2", 1.2e-6)}
+V2_ORIGINALS = {"torchvision": ("torchvision:efficientnet_v2_s", 3.2e-10)}
 
 ARCHITECTURES = (
-    _published("efficientnet_b0", 1.0, 1.0, 0.2, 5_288_548, {"torchvision": ("torchvision:efficientnet_b0", 1.6e-6)}),
-    _published("efficientnet_b2", 1.1, 1.2, 0.3, 9_109_994, B2_ORIGINALS),
-    _published(
-        "efficientnet_lite0", 1.0, 1.0, 0.2, 4_652_008, {"lite": ("efficientnet-lite:efficientnet-lite0", 4.8e-6)}
-    ),
+    _published("efficientnet_b0", B0, 5_288_548, V1, {"torchvision": ("torchvision:efficientnet_b0", 1.6e-6)}),
+    _published("efficientnet_b2", B2, 9_109_994, V1, B2_ORIGINALS),
+    _published("efficientnet_lite0", B0, 4_652_008, V1, {"lite": ("efficientnet-lite:efficientnet-lite0", 4.8e-6)}),
+    # Squeeze-excitation in 30 blocks one after the other: at drawn weights the last digit grows by up to a million.
+    _published("efficientnet_v2_s", V2_S, 21_458_488, V2, V2_ORIGINALS, "float64"),
 )

@@ -64,7 +64,7 @@ def list_text() -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", f"cache: {fetch.folder()}"])
+    return "\n".join([*lines, "", "licences with NC: NOT for commercial use", f"cache: {fetch.folder()}"])
 
 
 def fetch_text(entry: Weights) -> str:
@@ -76,7 +76,7 @@ def fetch_text(entry: Weights) -> str:
     from fpclass.models.pretrained import fetch
 
     path = fetch.fetch(entry)
-    return f"{path}\nsha256 {fetch.file_digest(path)}, as published ({entry.digest}); licence {entry.license}"
+    return f"{path}\nsha256 {fetch.file_digest(path)}, as published ({entry.digest}); licence {entry.terms}"
 
 
 def verify_text(name_or_file: str) -> str:

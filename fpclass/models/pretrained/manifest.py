@@ -62,6 +62,16 @@ class Weights:
         repository, is_on_hub, _ = folder.partition("/resolve/")
         return repository.rpartition("/")[-1] + pathlib.PurePosixPath(name).suffix if is_on_hub else name
 
+    @property
+    def is_commercial(self) -> bool:
+        """Whether the licence lets everybody use the numbers, whatever for."""
+        return "NC" not in self.license
+
+    @property
+    def terms(self) -> str:
+        """The licence, and what it forbids."""
+        return self.license if self.is_commercial else f"{self.license}: NOT for commercial use"
+
     def normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of intensities in [0, 1] for images of 3 channels, or of 1.
 
@@ -83,6 +93,7 @@ FULL_SHA256 = (
     "983f1562536e84ff750a1576fb08e54de751dbf2e17c0d8a4a13704341fdcd3d",  # convnext_tiny
     "a639ec97d7c33b07ae66f0b5fb7d0192f95a3b11b7576c66c0126c2a727c4395",  # densenet121
     "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",  # inception_v3
+    "dd5fe13b1d60ec15317ccc8ca158186e134d3366c3dde9cb9a4e301f2dc66c74",  # efficientnet_v2_s
 )
 """Whole digests that several public projects state for files of torchvision; its own names give eight digits."""
 
@@ -111,6 +122,23 @@ def _swag(name: str, filename: str, top1: float, size: int) -> Weights:
     note = "pretrained on hashtags of 3.6 billion images"
     options = {"image_size": (size, size), "resize": size, "interpolation": "bicubic", "license": "CC-BY-NC-4.0"}
     return _torchvision(name, filename, top1, note=note, **options)
+
+
+def _timm(name: str, repository: str, revision: str, digest: str, top1: float, **changes: Any) -> Weights:
+    """An entry of timm's repositories on the hub of Hugging Face, evaluated on a central crop of 7/8."""
+    entry = Weights(
+        name=name,
+        architecture=name.partition(".")[0],
+        variant="timm",
+        url=f"https://huggingface.co/timm/{repository}/resolve/{revision}/model.safetensors",
+        digest=f"sha256:{digest}",
+        license="Apache-2.0",
+        image_size=(224, 224),
+        resize=256,
+        interpolation="bicubic",
+        top1=top1,
+    )
+    return dataclasses.replace(entry, **changes)
 
 
 def _keras(name: str, path: str, digest: str, top1: float | None, *, size: int = 224, **changes: Any) -> Weights:
@@ -165,6 +193,26 @@ _ALL = (
     _torchvision("resnet50.v1", "resnet50-0676ba61.pth", 0.7613),
     _torchvision("resnet50.v2", "resnet50-11ad3fa6.pth", 0.80858, resize=232),
     _torchvision("convnext_tiny", "convnext_tiny-983f1562.pth", 0.8252, resize=236),
+    # Meta's numbers. Its code is MIT, they are not: CC BY-NC 4.0, NOT for commercial use. Several public projects state
+    # the digest of in22k, and the hub itself that of in1k.
+    _timm(
+        "convnextv2_tiny.in22k",
+        "convnextv2_tiny.fcmae_ft_in22k_in1k",
+        "b1dd46230e80bf4cc3fa0c3c905db2c3ec53a817",
+        "6652fd90fc9c23977659e58515778e16fbbcd43f0b01fc693089cebe6d64c2a9",
+        0.83894,
+        license="CC-BY-NC-4.0",
+        note="NOT for commercial use; masked autoencoder, then ImageNet-22k, then ImageNet-1k",
+    ),
+    _timm(
+        "convnextv2_tiny.in1k",
+        "convnextv2_tiny.fcmae_ft_in1k",
+        "508caf1bc24fd02c69d15778b994e808670dbc28",
+        "fdfb4edfa5abb3b4ea29ab17e6fae5c117dc6cc32ecfb1d0726a156f40a4c1a5",
+        0.8292,
+        license="CC-BY-NC-4.0",
+        note="NOT for commercial use; masked autoencoder, then ImageNet-1k",
+    ),
     _torchvision("swin_t", "swin_t-704ceda3.pth", 0.81474, resize=232, interpolation="bicubic"),
     _torchvision("vit_b_16.v1", "vit_b_16-c867db91.pth", 0.81072),
     _swag("vit_b_16.swag_e2e", "vit_b_16_swag-9ac1b537.pth", 0.85304, 384),
@@ -280,6 +328,7 @@ _ALL = (
         resize=288,
         interpolation="bicubic",
     ),
+    _torchvision("efficientnet_v2_s", "efficientnet_v2_s-dd5fe13b.pth", 0.84228, image_size=(384, 384), resize=384),
     _keras(
         "efficientnet_b2.keras",
         "",

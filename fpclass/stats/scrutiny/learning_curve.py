@@ -208,24 +208,24 @@ def _draw_curves(
     return np.concatenate([of_exponent[:count] for of_exponent, count in zip(drawn, counts, strict=True)])
 
 
-def curve_findings(curve: Curve, metric: str, confidence: float) -> list[str]:
-    """What there is to say of a curve, a line each."""
+def curve_findings(curve: Curve, metric: str, confidence: float, units: str = "people") -> list[str]:
+    """What there is to say of a curve, a line each; `units` is whom there are more or fewer of."""
     name, level = metric.replace("_", " "), f"{100 * confidence:g} %"
     most = float(curve.num_people.max())
     lines = [
-        f"{name} by the people that are trained on: "
+        f"{name} by the {units} that are trained on: "
         + ", ".join(f"{n:.0f}: {score}" for n, score in zip(curve.num_people, curve.scores, strict=True))
     ]
     if curve.why_not:
         return [*lines, f"no curve: {curve.why_not}"]
     last = curve.curve[-1]
     lines.append(
-        f"with {AHEAD:g} times as many people ({AHEAD * most:.0f}) expect {last}, {curve.gain:+} over now: {level} "
-        "band of an inverse power law, people and trainings drawn anew; of the same kind of people and images"
+        f"with {AHEAD:g} times as many {units} ({AHEAD * most:.0f}) expect {last}, {curve.gain:+} over now: {level} "
+        f"band of an inverse power law, {units} and trainings drawn anew; of the same kind of {units}"
     )
     low, high = (curve.gain.low or 0.0), (curve.gain.high or 0.0)
     if max(abs(low), abs(high)) < 0.01:
-        lines.append("more people would change little: the curve is flat")
+        lines.append(f"more {units} would change little: the curve is flat")
     elif min(abs(low), abs(high)) < 0.005:
-        lines.append("whether more people would bring anything, these trainings cannot tell")
+        lines.append(f"whether more {units} would bring anything, these trainings cannot tell")
     return lines

@@ -1,8 +1,9 @@
-"""Features of frozen stages, computed once for every image and a few augmented views of it, and kept on disk.
+"""Features of frozen stages, computed once for every image and perhaps augmented views of it, and kept on disk.
 
-What is on disk is found by what it was computed from: the pixels of an image, the weights, the device, and the programs
-themselves, which hold all the rest (stages, types, normalisation, augmentation). So whatever trains behind the same
-stages has them at once: another head, fold or seed, another study, a resumed run. See `fpclass.data.cache`.
+They are those in front of what is trained (`compute_features`), or what probes are fitted to (`train.probe`). What is
+on disk is found by what it was computed from: the pixels of an image, the weights, the device, and the programs, which
+hold all the rest (stages, types, normalisation, augmentation). So whatever needs the same features has them at once:
+another head, fold or seed, another study, a refit, a resumed run. See `fpclass.data.cache`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Int
 
 from fpclass.augment.compose import make_augment_batch
@@ -29,15 +31,23 @@ from fpclass.console import duration, progress, say
 from fpclass.data import cache
 from fpclass.data.decode import Images
 from fpclass.errors import ConfigError
+from fpclass.files import cache_dir
 from fpclass.models.network import Network
 from fpclass.threads import in_threads
+from fpclass.train.checkpoints import digest
 from fpclass.train.finetune import compute_in
 from fpclass.train.keys import view_keys
+from fpclass.train.predict import part_size
 
 BATCH = 32
 """Images that go through the frozen stages at once."""
 NUM_AHEAD = 2
 """Batches that a device has before it while the next one is read."""
+
+
+def features_dir() -> Path:
+    """The folder that they are kept in, perhaps not there yet."""
+    return cache_dir() / "features"
 
 
 def num_cached_views(config: Config) -> int:
@@ -53,12 +63,11 @@ def size_gb(prefix: Network, config: Config, num_images: int) -> float:
         variables = prefix.init(jax.random.key(0), image, train=False)
         return prefix.apply(compute_in(variables, config.model.compute_dtype), image, train=False)
 
-    return _size_gb(jax.eval_shape(apply, image), config, num_images)
+    return _size_gb(jax.eval_shape(apply, image), num_images, 1 + num_cached_views(config))
 
 
-def _size_gb(features: jax.ShapeDtypeStruct, config: Config, num_images: int) -> float:
-    of_one = math.prod(features.shape[1:]) * features.dtype.itemsize
-    return of_one * num_images * (1 + num_cached_views(config)) / 1e9
+def _size_gb(features: jax.ShapeDtypeStruct, num_images: int, num_views: int) -> float:
+    return math.prod(features.shape[1:]) * features.dtype.itemsize * num_images * num_views / 1e9
 
 
 def is_cached(prefix: Network, config: Config, num_images: int) -> bool:
@@ -92,25 +101,41 @@ def compute_features(
     Raises:
       ConfigError: they would be larger than finetune.cache_gb.
     """
-    views = Views(images, labels, config)
-    stages = FrozenStages(prefix, variables, views, config.model.compute_dtype)
-    num_views, shape = 1 + num_cached_views(config), stages.result
-    size = _size_gb(shape, config, len(images))
-    what = f"features of {len(images):,} images" + (f" x {num_views} views" if num_views > 1 else "")
+    stages = stages_of(prefix, variables, images, labels, config)
+    num_views = 1 + num_cached_views(config)
+    size = _size_gb(stages.result, len(images), num_views)
     if size > config.finetune.cache_gb:
         raise ConfigError(
-            f"the {what} take {size:.1f} GB, and finetune.cache_gb is {config.finetune.cache_gb:g}: freeze to a later "
-            "stage, set fewer views, or raise the limit"
+            f"the {_counted(len(images), num_views)} take {size:.1f} GB, and finetune.cache_gb is "
+            f"{config.finetune.cache_gb:g}: freeze to a later stage, set fewer views, or raise the limit"
         )
-    features = np.empty((len(images), num_views, *shape.shape[1:]), shape.dtype)
-    kept = KeptFeatures(cache_dir, stages, features) if cache_dir else None
-    missing = [kept.read(view) if kept else np.arange(len(images)) for view in range(num_views)]
+    return kept_or_computed(stages, num_views, f"behind {prefix.stage_names[-1]}", cache_dir)
+
+
+def stages_of(
+    prefix: Network, variables: dict[str, Any], images: Images, labels: Int[np.ndarray, " N"], config: Config
+) -> FrozenStages:
+    """What `compute_features` puts images through."""
+    views = Views(images, labels, config)
+    return FrozenStages(partial(prefix.apply, train=False), variables, views, config.model.compute_dtype)
+
+
+def kept_or_computed(stages: FrozenStages, num_views: int, where: str, folder: Path | None) -> np.ndarray:
+    """The features [N, views, …] of all images of some frozen stages: what is not in the folder is computed and added.
+
+    Args:
+      where: in the network, in words.
+    """
+    num_images, shape = len(stages.views.images), stages.result
+    what = f"{_counted(num_images, num_views)} {where}, {_size_gb(shape, num_images, num_views):.2f} GB"
+    features = np.empty((num_images, num_views, *shape.shape[1:]), shape.dtype)
+    kept = KeptFeatures(folder, stages) if folder else None
+    missing = [kept.read(view, features[:, view]) if kept else np.arange(num_images) for view in range(num_views)]
     num_missing = sum(map(len, missing))
-    what = f"{what} behind {prefix.stage_names[-1]}, {size:.2f} GB"
     if not num_missing:
         say(f"{what}: from the cache")
         return features
-    num_there = len(images) * num_views - num_missing
+    num_there = num_images * num_views - num_missing
     say(f"{what}: computing {f'{num_missing:,}, {num_there:,} from the cache' if num_there else '…'}")
     started = time.perf_counter()
 
@@ -118,7 +143,7 @@ def compute_features(
         for view, rows in enumerate(missing):
             yield from stages.compute(view, rows, features[:, view])
             if kept and len(rows):
-                kept.write(view)
+                kept.write(view, features[:, view], num_views)
 
     for _ in progress(compute(), num_missing, "features"):
         pass
@@ -126,10 +151,20 @@ def compute_features(
     return features
 
 
-class Views:
-    """Images as frozen stages see them: view 0 as they are, the others augmented, the same for whoever asks."""
+def _counted(num_images: int, num_views: int) -> str:
+    return f"features of {num_images:,} images" + (f" x {num_views} views" if num_views > 1 else "")
 
-    def __init__(self, images: Images, labels: Int[np.ndarray, " N"], config: Config):
+
+_known: dict[str, tuple[weakref.ref, list[str]]] = {}
+
+
+class Views:
+    """Images as frozen stages see them: view 0 as they are, the others augmented, the same for whoever asks.
+
+    Only augmentation asks for labels.
+    """
+
+    def __init__(self, images: Images, labels: Int[np.ndarray, " N"] | None, config: Config):
         data, augment = config.data, config.augment
         augment_batch = make_augment_batch(augment, mean=data.mean, std=data.std)
         self.images = images
@@ -147,25 +182,33 @@ class Views:
     def arguments(self, view: int, rows: Int[np.ndarray, " B"]) -> tuple[Any, ...]:
         """What the program of a view takes for these rows."""
         images = jnp.asarray(self.images[rows])
-        return (images, jnp.asarray(self._labels[rows]), jnp.asarray(rows), jnp.int32(view)) if view else (images,)
+        if not view:
+            return (images,)
+        assert self._labels is not None
+        return images, jnp.asarray(self._labels[rows]), jnp.asarray(rows), jnp.int32(view)
 
     def contents(self, view: int, digests: Sequence[str]) -> list[str]:
         """What the view of each image depends on: its digest, where it is augmented the row, which is its seed, too."""
         if not view:
             return list(digests)
-        return [
-            f"{digest} {row}" + (f" {self._labels[row]}" if self._by_class else "")
-            for row, digest in enumerate(digests)
-        ]
+        labels = self._labels if self._by_class else None
+        return [f"{digest} {row}" + ("" if labels is None else f" {labels[row]}") for row, digest in enumerate(digests)]
 
 
 class FrozenStages:
-    """Leading stages of a network with their weights, for batches of views."""
+    """What stages of a network with their weights make of batches of views: (variables, images) -> features [B, …]."""
 
-    def __init__(self, prefix: Network, variables: dict[str, Any], views: Views, dtype: str):
+    def __init__(self, apply: Callable[[Any, Any], Any], variables: dict[str, Any], views: Views, dtype: str):
         self.views = views
         self.variables = {**variables, "params": compute_in(variables["params"], dtype)}
-        self.program = jax.jit(lambda tree, inputs: prefix.apply(tree, compute_in(inputs, dtype), train=False))
+        size = part_size(BATCH, views.images.shape, self.variables["params"])
+
+        def in_parts(tree: Any, inputs: Any) -> Any:
+            parts = compute_in(inputs, dtype).reshape(-1, size, *inputs.shape[1:])
+            features: Any = jax.lax.map(partial(apply, tree), parts)
+            return features.reshape(BATCH, *features.shape[2:])
+
+        self.program = jax.jit(in_parts)
         self.arguments = (self.variables, jax.ShapeDtypeStruct((BATCH, *views.images.shape[1:]), jnp.float32))
         self.result: jax.ShapeDtypeStruct = self.program.eval_shape(*self.arguments)
 
@@ -190,32 +233,35 @@ class FrozenStages:
 
 
 class KeptFeatures:
-    """The features [N, views, …] of some images on disk, a set of rows for each view."""
+    """The features of some images on disk, a set of rows for each view."""
 
-    def __init__(self, folder: Path, stages: FrozenStages, features: np.ndarray):
-        self._folder, self._features = folder, features
-        self._views, images, device = stages.views, stages.views.images, jax.devices()[0]
-        made_by = _digest_of_program(stages.program, stages.arguments), _digest_of_arrays(stages.variables)
+    def __init__(self, folder: Path, stages: FrozenStages):
+        self._folder, self._views, device = folder, stages.views, jax.devices()[0]
+        made_by = _digest_of_program(stages.program, stages.arguments), digest(stages.variables)
         self._made_by = f"{jax.__version__} {device.platform} {device.device_kind} {' '.join(made_by)}"
-        self._digests = list(in_threads(lambda row: hashlib.sha256(images[row].tobytes()).hexdigest(), len(images)))
+        self._digests = _digests_of(stages.views.images)
 
-    def read(self, view: int) -> Int[np.ndarray, " n"]:
-        """Copies what is there of a view; gives the rows that are not."""
-        contents, row_shape = self._views.contents(view, self._digests), self._features.shape[2:]
+    def read(self, view: int, features: np.ndarray) -> Int[np.ndarray, " n"]:
+        """Copies what is there of a view into its features [N, …]; gives the rows that are not."""
+        contents = self._views.contents(view, self._digests)
         found = cache.find(self._folder, self._settings(view), contents)
         if found is None:
             return np.arange(len(contents))
         kept, place = found[0], {content: row for row, content in enumerate(found[1])}
         there = np.flatnonzero([content in place for content in contents])
         rows = kept[np.array([place[contents[row]] for row in there], int)]
-        self._features[there, view] = rows.view(self._features.dtype).reshape(-1, *row_shape)
+        features[there] = rows.view(features.dtype).reshape(-1, *features.shape[1:])
         return np.setdiff1d(np.arange(len(contents)), there)
 
-    def write(self, view: int) -> None:
-        """Keeps a view, whole, as rows of bytes."""
-        features, contents = np.ascontiguousarray(self._features[:, view]), self._views.contents(view, self._digests)
-        as_bytes = features.reshape(len(features), -1).view(np.uint8)
-        cache.save(self._folder, self._settings(view), contents, as_bytes, contents, self._features.shape[1])
+    def write(self, view: int, features: np.ndarray, num_views: int) -> None:
+        """Keeps a view, whole, as rows of bytes; so many views are used together."""
+        contents = self._views.contents(view, self._digests)
+        as_bytes = np.ascontiguousarray(features).reshape(len(features), -1).view(np.uint8)
+        cache.save(self._folder, self._settings(view), contents, as_bytes, contents, num_views)
+
+    def path(self, view: int) -> Path:
+        """Where a view of these very images is, or will be."""
+        return cache.path_of(self._folder, self._settings(view), self._views.contents(view, self._digests))
 
     def _settings(self, view: int) -> str:
         """All that a view's features depend on beside the image."""
@@ -223,14 +269,15 @@ class KeptFeatures:
         return f"{self._made_by} {_digest_of_program(self._views.program(view), arguments)} {view}"
 
 
+def _digests_of(images: Images) -> list[str]:
+    """A digest of the pixels of each image; those of the images asked about last, a study's, are remembered."""
+    known = _known.get("images")
+    if known is None or known[0]() is not images:
+        digests = in_threads(lambda row: hashlib.sha256(images[row].tobytes()).hexdigest(), len(images))
+        known = _known["images"] = weakref.ref(images), list(digests)
+    return known[1]
+
+
 def _digest_of_program(program: Any, arguments: tuple[Any, ...]) -> str:
     """The digest of what is computed, with all its constants, whatever file or package it was written in."""
     return hashlib.sha256(program.lower(*arguments).as_text().encode()).hexdigest()
-
-
-def _digest_of_arrays(tree: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for path, array in sorted(flatten_dict(tree).items()):
-        digest.update(f"{path} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -91,6 +91,7 @@ def test_every_entry_can_be_kept_and_proven():
         assert re.fullmatch("sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}", entry.digest), entry.name
         assert entry.url.startswith(("https://", "pypi:")), entry.name
         assert entry.filename.endswith((".pth", ".h5", ".npz", ".safetensors")), "a zip needs its member named"
+    assert MANIFEST["convnextv2_tiny.in1k"].filename == "convnextv2_tiny.fcmae_ft_in1k.safetensors"  # not model.…
 
 
 @pytest.fixture

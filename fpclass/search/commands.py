@@ -1,0 +1,139 @@
+"""The command `best`: the best model for labelled images within a budget of minutes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+from typing import TYPE_CHECKING
+
+from fpclass.console import interruptible, program, say
+from fpclass.flags import Command, add_data_flags, at_least, number_of_folds, path
+
+if TYPE_CHECKING:
+    from fpclass.console import Interruption
+    from fpclass.search.halving import Budget
+    from fpclass.search.portfolio import Portfolio
+    from fpclass.study.run import Failures, StudyData
+    from fpclass.study.study import Study
+
+MINUTES = 20.0
+
+EPILOG = """
+Any key of configs/base.py can be set, for all ways alike: --config.evaluate.positive_class=sick …
+
+  fpclass best DIR                                               asks nothing, says what it took the columns for
+  fpclass best DIR --minutes=60 --label=species --group=animal
+  fpclass predict new/ --workdir=runs/best-DIR                   by the ensemble
+  fpclass predict new/ --workdir=runs/best-DIR/final             by one network, trained on all labelled images
+
+The same command, with more minutes or not, goes on: nothing is trained twice. Ctrl-C ends it with what there is.
+"""
+
+
+def best(args: argparse.Namespace, overrides: list[str]) -> int:
+    """The best model for a folder of images within minutes: ways to it tried on folds, an ensemble, an estimate.
+
+    The estimate is of the whole procedure, choice, ensemble, calibration and pooling included, on people who had no say
+    in it. What comes of it is a study folder: predict, evaluate, explain and submit take it.
+    """
+    from fpclass import parallel
+    from fpclass.experiment.propose import Short
+    from fpclass.search.halving import Budget
+    from fpclass.search.portfolio import make_portfolio
+
+    budget = Budget(args.minutes)
+    parallel.use_all_cores()
+    portfolio = make_portfolio(overrides, dataclasses.replace(Short.of(args), minutes=""))  # those of a training
+    for line in portfolio.lines:
+        say(line)
+    study = plan(portfolio, pathlib.Path(args.workdir or f"runs/best-{portfolio.name}"), args.folds)
+    return run_best(study, portfolio, budget, strict=args.strict)
+
+
+def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> Study:
+    """The study of the ways of a portfolio; of one that is there already, with those that it has besides.
+
+    Raises:
+      ConfigError, DataError: as `study.assemble`.
+    """
+    from fpclass.experiment import load_configs
+    from fpclass.models.probe import PROBE
+    from fpclass.study.scrutiny.learning_curve import with_curves
+    from fpclass.study.study import Study, assemble
+
+    ways = portfolio.ways
+    named = [[*way.flags, f"--config.name={way.name}"] for way in ways]
+    configs = load_configs([way.file for way in ways], portfolio.flags, named)
+    by_name = {config.name: config for config in configs}
+    if (folder / "study.json").is_file():
+        there = Study.open(folder)
+        num_folds = there.num_folds if num_folds is None else num_folds
+        by_name |= {name: there.configs[name] for name in there.names if name not in by_name}
+    first = ways[0].name
+    study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
+    is_probe = study.configs[first].model.head == PROBE
+    return with_curves(study, [first]) if study.num_folds and is_probe else study
+
+
+def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool = False) -> int:
+    """Tries the ways of a planned study, judges them, and writes what is to be handed in.
+
+    Returns:
+      Exit code: 0, or 128 + n where a signal stopped it before there was anything.
+    """
+    from fpclass.search.halving import search
+    from fpclass.search.summary import summarise
+    from fpclass.study import run as study_run
+    from fpclass.study.conclude import conclude
+    from fpclass.study.trained.conclusions import conclude_once
+    from fpclass.study.trained.ensemble import submit_ensemble
+
+    with study.claimed(), interruptible() as interruption:
+        data = study_run.StudyData(study, strict=strict)
+        abouts = {way.name: way.about for way in portfolio.ways}
+        reasons = search(study, data, budget, interruption, abouts)
+        if not set(study.names) - reasons.keys():
+            say(f"nothing is trained whole yet; everything is in {study.folder}, and the same command goes on")
+            return interruption.exit_code if interruption.signal_number else 1
+        conclude_once(study, reasons, functools.partial(conclude, prepared=data.at_hand))
+        say("\n" + "\n".join(summarise(study)))
+        say(f"\nall of it   {study.path('study.md')}, with figures; study.csv, results.json, out_of_fold.csv")
+        if portfolio.num_to_predict:
+            say(f"submission  {submit_ensemble(study)}")
+        if not interruption.signal_number:
+            _finish(study, data, reasons, interruption)
+    return 0
+
+
+def _finish(study: Study, data: StudyData, reasons: Failures, interruption: Interruption) -> None:
+    """The final network, and what to do next."""
+    from fpclass.search.advice import advise
+    from fpclass.search.final import chosen_of, train_final
+    from fpclass.study.study import OF_PEOPLE
+
+    name = chosen_of(study)
+    run = train_final(study, name, data.of(name), interruption)
+    curve_of = study.baseline if any(OF_PEOPLE in each for each in set(study.configs) - reasons.keys()) else ""
+    say("\nwhat next")
+    for sentence in advise(study, reasons, name, curve_of):
+        say(f"- {sentence}")
+    say(f"\nthe ensemble: `{program()} predict FILES --workdir={study.folder}`")
+    if run:
+        say(f"one network, {name} on all labelled images: `{program()} predict FILES --workdir={run.folder}`")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_data_flags(parser, with_model=False)
+    add = parser.add_argument
+    minutes = "for all of it, about; default %(default)g"
+    add("--minutes", type=at_least(0.01), default=MINUTES, metavar="N", help=minutes)
+    add("--model", default="", metavar="NAME", help="this network or these pretrained weights alone")
+    folds = "parts of the people; default: the split that the data set brings, or else 5, fewer of few people"
+    add("--folds", type=number_of_folds, metavar="K", help=folds)
+    add("--workdir", type=path, metavar="DIR", help="study folder; default runs/best-NAME of the folder of images")
+    add("--strict", action="store_true", help="stop if any image has to be left out")
+
+
+COMMANDS = (Command("best", best, _add_arguments, EPILOG),)

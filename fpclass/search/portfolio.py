@@ -1,0 +1,130 @@
+"""The ways to a model that are tried on a data set, in the order in which they are tried."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from fpclass.config import SHIPPED, apply_overrides, base_config, given_keys
+from fpclass.data.recognise import Recognised, recognise
+from fpclass.errors import ConfigError
+from fpclass.experiment.propose import FROM_SCRATCH, PRETRAINED, Short, as_flags, as_they_are, name_of, network_for
+from fpclass.models.pretrained import source
+from fpclass.models.pretrained.manifest import MANIFEST
+
+TUNED = f"{SHIPPED}/transfer/tuned_probe.py"
+LARGER = 1.25
+"""A larger size than the weights' own is tried where images have so many times its pixels to a side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to a model: a config file and what is set in it, as flags; `about` is for a table."""
+
+    name: str
+    file: str
+    flags: tuple[str, ...]
+    about: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Portfolio:
+    """What is tried.
+
+    Attributes:
+      ways: the quickest first.
+      flags: of the config, for all of them: where the images are, and what was given.
+      name: of the data set.
+      lines: what to say of it.
+      num_to_predict: images without a label.
+    """
+
+    ways: tuple[Way, ...]
+    flags: list[str]
+    name: str
+    lines: tuple[str, ...]
+    num_to_predict: int
+
+
+def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
+    """Chooses the ways that suit a folder of images; what was given on the command line holds for all of them.
+
+    Raises:
+      ConfigError, DataError: as `recognise`; an unknown model; no folder of images.
+      WeightsError: a named set of weights cannot be had.
+    """
+    given = [*short.overrides(), *overrides]
+    if "data.root" not in given_keys(given):
+        raise ConfigError("which images? give their folder: a folder per class, or a CSV with its images")
+    config = apply_overrides(base_config(), given, {})
+    found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
+    of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
+    first, lines = _first(short.model, config.model.weights, found)
+    ways = [first]
+    if first.file == PRETRAINED:
+        ways += [*_other_weights(first, found, short.model), *_larger(first, found)]
+        ways.append(Way("tuned_probe", TUNED, _without(first.flags, "submit.refit"), "trained on from the probe"))
+    if first.name != "scratch" and not short.model:
+        ways.append(Way("scratch", FROM_SCRATCH, _flags(as_they_are(found)), "a small network from random weights"))
+    if first.name == "scratch":
+        ways.append(_wide(first))
+    lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
+    flags = [*as_flags(of_data), *given]
+    return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
+
+
+def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
+    """The quickest way, and what to say of it."""
+    file, values, why = network_for(model, weights, found)
+    values.pop("submit.refit", None)  # a study has an ensemble
+    if file == PRETRAINED:
+        return Way("probe", file, _flags(values), f"probe of {values['model.weights']}"), why
+    return Way("scratch", file, _flags(values), "a small network from random weights"), why
+
+
+def _other_weights(first: Way, found: Recognised, model: str) -> list[Way]:
+    """Probes on the other sets of weights that lie in the cache and that anybody may use."""
+    ways = []
+    for name, entry in MANIFEST.items() if not model else ():
+        if f"--config.model.weights={name}" in first.flags or not entry.is_commercial:
+            continue
+        if source.in_cache(entry) is not None:
+            _, values, _ = network_for(name, "", found)
+            values.pop("submit.refit", None)
+            ways.append(Way(f"probe_{name}", PRETRAINED, _flags(values), f"probe of {name}"))
+    return ways
+
+
+def _larger(first: Way, found: Recognised) -> list[Way]:
+    """The first way at a larger size than the weights' own, where the images are that large.
+
+    Source: Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019: networks are better a size
+    above that of their training.
+    """
+    entry = MANIFEST.get(_value(first, "model.weights"))
+    if entry is None or _value(first, "data.image_size") != str(entry.image_size):
+        return []
+    sides = [round(LARGER * side / 32) * 32 for side in entry.image_size]
+    if min(found.image_size) < min(sides):
+        return []
+    flags = [*_without(first.flags, "data.image_size"), *as_flags({"data.image_size": tuple(sides)})]
+    return [Way("probe_larger", PRETRAINED, tuple(flags), f"{first.about} at {sides[0]} x {sides[1]} pixels")]
+
+
+def _wide(first: Way) -> Way:
+    flags = [*first.flags, *as_flags({"model.conv_features": (32, 64, 128, 256)})]
+    return Way("scratch_wide", first.file, tuple(flags), "the same with twice the channels")
+
+
+def _value(way: Way, key: str) -> str:
+    """The text of a value that a way sets; "" where it does not."""
+    return next((flag.partition("=")[2] for flag in way.flags if flag.startswith(f"--config.{key}=")), "")
+
+
+def _without(flags: Sequence[str], key: str) -> tuple[str, ...]:
+    return tuple(flag for flag in flags if not flag.startswith(f"--config.{key}="))
+
+
+def _flags(values: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(as_flags(values))
