@@ -75,6 +75,17 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
 
 
 @pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize(("model", "size"), [("dinov2_vits14", 112), ("vit_b_16", 96), ("resnet18", 96)])
+def test_small_images_keep_about_their_size_in_steps_that_the_network_takes(tmp_path: Path, model, size) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        draw_picture(0, (90, 70)).save(tmp_path / label / "0.jpg")
+        draw_picture(1, (90, 70)).save(tmp_path / label / "1.jpg")
+    _, values = values_of(None, [], Short(root=str(tmp_path), model=model))
+    assert values["data.image_size"] == (size, size)
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> None:
     proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny"))
     assert proposal.file == FROM_SCRATCH
