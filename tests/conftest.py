@@ -30,7 +30,7 @@ QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_c
 """Options of the compiler: operations are fused the older way, in a third of the time, and in one piece."""
 AS_USERS_DO = {"xla_cpu_use_fusion_emitters": True}
 
-WHOLE_JOBS = ("api", "experiment", "study", "run", "train", "test_cli.py")
+WHOLE_JOBS = ("api", "experiment", "study", "run", "train", "test_cli.py", "test_parallel.py")
 """Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
 

@@ -18,7 +18,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from small_training import SIZE, member, small_config
 
-from fpclass import parallel
+from fpclass import cli, parallel
 from fpclass.compilation import keep_programs
 from fpclass.errors import ConfigError
 from fpclass.files import cache_dir
@@ -198,7 +198,7 @@ def free_port() -> int:
 @pytest.mark.promise
 def test_two_processes_give_what_one_gives(blobs, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(study_process(one, blobs))
+    assert cli.main([*STUDY, f"--config.data.root={blobs}", f"--workdir={one}"]) == 0
     address = f"--coordinator=127.0.0.1:{free_port()}"
     both = [
         study_process(two, blobs, "--distributed", address, "--num-processes=2", f"--process-id={i}") for i in range(2)

@@ -157,7 +157,7 @@ def test_a_second_start_trains_nothing_and_says_the_same(study, tmp_path, capsys
 
 
 def long_study_args(blobs, folder):
-    return study_args(blobs, folder, "--config.train.num_epochs=40", configs=(EXP04,), seeds=1)
+    return study_args(blobs, folder, "--config.train.num_epochs=20", configs=(EXP04,), seeds=1)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_interrupted_and_resumed_gives_the_same_table(straight, blobs, tmp_path,
     saved = [
         int(path.name) for path in (stopped / "members" / EXP04_NAME / "unfinished").iterdir() if path.name.isdigit()
     ]
-    assert 0 < max(saved) < 40 * 3, "batches"
+    assert 0 < max(saved) < 20 * 3, "batches"
     assert cli.main(["study", "--resume", f"--workdir={stopped}"]) == 0
     for name in ("out_of_fold.csv", "test_predictions.csv", "study.csv", "results.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
