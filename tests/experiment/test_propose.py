@@ -220,6 +220,7 @@ def test_train_a_folder(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     """The whole way: a folder, nothing else; the flags that are printed repeat it, and a value in two parts is none."""
     monkeypatch.chdir(photos.parent)
     small = ["--config.train.num_epochs", "1", "--config.evaluate.num_resamples=20", "--size=32"]
+    small += ["--config.model.conv_features=(4,4)"]
     assert cli.main(["train", "photos", *small]) == 0
     said = capsys.readouterr().out
     assert "photos: 8 images in folders of 2 classes (cat 4, dog 4); colour, median 300 x 400 pixels" in said
