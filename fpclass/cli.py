@@ -24,8 +24,9 @@ from fpclass.run import commands as run
 from fpclass.study import commands as study
 from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
+from fpclass.tune import commands as tune
 
-MODULES = (run, study, trained, eda, collect, tidy, synthetic, pretrained)
+MODULES = (run, study, trained, tune, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 
