@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -45,14 +46,14 @@ def trial_frame(search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
-def config_text(search: Search, tuned: Config, values: Mapping[str, Any], origin: str, scores: str) -> str:
+def config_text(search: Search, tuned: Config, values: Mapping[str, Any], origin: str, scores: Sequence[str]) -> str:
     """A config file of its own: what differs from configs/base.py, and last the values that were found.
 
     Args:
       tuned: the config with these values.
       values: those of the space that it reads, by key.
       origin: the config that was searched around, and the space, in words.
-      scores: what is known of it, in lines.
+      scores: what is known of it.
     """
     defaults, unread = flatten(base_config()), find_unread(tuned, OF_A_RUN)
     others = {
@@ -65,9 +66,9 @@ def config_text(search: Search, tuned: Config, values: Mapping[str, Any], origin
     found = [f"    config.{key} = {value!r}  # it was {short(of_base[key])}" for key, value in values.items()]
     return "\n".join(
         [
-            f'"""{origin}',
+            f'"""{_plain(origin)}',
             "",
-            scores,
+            *(textwrap.fill(f"- {_plain(line)}", 116, subsequent_indent="  ") for line in scores),
             '"""',
             "",
             "from ml_collections import ConfigDict",
@@ -85,6 +86,11 @@ def config_text(search: Search, tuned: Config, values: Mapping[str, Any], origin
             "",
         ]
     )
+
+
+def _plain(text: str) -> str:
+    """The text as it can stand in a docstring."""
+    return text.replace("\\", "/").replace('"', "'")
 
 
 def write_page(folder: pathlib.Path, search: Search, lines: list[str]) -> None:
@@ -122,8 +128,8 @@ def lines_about(search: Search, choice: Selection | None, result: Mapping[str, A
         )
     if result:
         lines.append(
-            f"on other folds, with other seeds: {result['score']}, the config as it was {result['baseline']}: "
-            f"{result['difference']:+} ({result['verdict']})"
+            f"on other folds, with other seeds: {result['score']}, the config as it was {result['baseline']}; "
+            f"difference {result['difference']:+}: {result['verdict']}"
         )
         lines.append(
             "the people are the same ones; what only fits them, images of others alone can tell: "

@@ -122,7 +122,7 @@ def run_search(plan: Plan, budget: Budget) -> int:
 
 def _compare(plan: Plan, search: Search, tuned: Config) -> int:
     """Trains the found config and the one that was there on other folds, and says what came of it."""
-    if not experiment.training_differences(tuned, plan.base):
+    if {*experiment.training_differences(tuned, plan.base)} <= {"name"}:
         say("nothing was better on these folds than the config as it stands: there is nothing to compare")
         return 0
     study, name = plan_comparison(plan.folder / "study", plan.base, tuned, plan.num_folds)
@@ -145,8 +145,8 @@ def _write(plan: Plan, search: Search, study: Study | None = None, name: str = "
     tuned = None
     if search.best:
         values = search.values_of(search.best)
-        tuned, _ = with_values(plan.base, values)
-        text = config_text(search, tuned, values, plan.origin, "\n".join(lines))
+        tuned, _ = with_values(plan.base, values | {"name": f"{plan.base.name}_tuned"})
+        text = config_text(search, tuned, values, plan.origin, lines)
         files.write_text(plan.folder / TUNED, text)
         written.insert(0, TUNED)
     write_page(plan.folder, search, lines)

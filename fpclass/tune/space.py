@@ -53,10 +53,9 @@ class Range:
         """The value as Optuna stores it."""
         return value
 
-    @staticmethod
-    def loaded(stored: Any) -> Any:
-        """The value that Optuna has stored."""
-        return stored
+    def loaded(self, stored: Any) -> Any:
+        """The value that Optuna has stored, to as many digits as anybody would write."""
+        return stored if isinstance(self.low, int) else min(max(float(f"{stored:.4g}"), self.low), self.high)
 
     @property
     def ends(self) -> tuple[Any, ...]:

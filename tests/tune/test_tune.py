@@ -94,9 +94,10 @@ def test_what_was_found_is_a_config_file(tuned):
     config = load_config(str(tuned / "tuned.py"))
     (base,) = load_configs(["configs/footprints/exp11_adamw_cosine.py"], [f for f in SMALL if f.startswith("--config")])
     keys = ["optim.learning_rate", "optim.weight_decay", "train.num_epochs", "train.label_smoothing"]
-    assert set(differences(base, config)) - {"data.root"} <= {*keys, "augment.erasing_probability"}
+    assert config.name == "exp11_adamw_cosine_tuned"
+    assert set(differences(base, config)) - {"data.root", "name"} <= {*keys, "augment.erasing_probability"}
     for key in keys:
-        assert flatten(config)[key] == pytest.approx(float(best[key]), rel=1e-6)
+        assert flatten(config)[key] == float(best[key])
     text = (tuned / "tuned.py").read_text()
     assert "configs/footprints/exp11_adamw_cosine.py" in text
     assert "it was 0.001" in text
@@ -115,7 +116,7 @@ def test_it_is_judged_on_other_folds_with_other_seeds(tuned):
     assert member.run.config.optim.learning_rate == load_config(str(tuned / "tuned.py")).optim.learning_rate
     score = np.mean([accuracy_of(member) for member in study.members("tuned")])
     page = (tuned / "tune.md").read_text()
-    for text in (page, (tuned / "tuned.py").read_text()):
+    for text in (page, " ".join((tuned / "tuned.py").read_text().split())):
         assert "on the folds that chose it, which is optimistic" in text
         assert "chosen on all folds but one and scored on that one" in text
         assert f"on other folds, with other seeds: {score:.3f}" in text
