@@ -27,7 +27,7 @@ from fpclass.stats.weighted_metrics import is_lower_better
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.run import StudyData
 from fpclass.study.study import Study
-from fpclass.tune.space import Space, read_values
+from fpclass.tune.space import Space, read_values, with_values
 from fpclass.tune.trial import FAILURE, NAME, SECONDS, BudgetError, Ground, Outcome, train_trial
 
 BASE = "base"
@@ -90,6 +90,8 @@ class Search:
         for stopped in self._optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._optuna.tell(stopped.number, state=TrialState.FAIL)
             self._optuna.enqueue_trial(stopped.params)
+        for trial in self.whole:
+            study.configs[str(trial.user_attrs[NAME])] = with_values(base, self.values_of(trial))[0]
         of_base = flatten(base)
         if not self.trials and all(entry.contains(of_base[key]) for key, entry in space.items()):
             self._optuna.enqueue_trial({key: entry.stored(of_base[key]) for key, entry in space.items()})

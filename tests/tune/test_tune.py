@@ -13,6 +13,7 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from fpclass import cli, parallel
 from fpclass.config import differences, flatten
@@ -45,6 +46,8 @@ def ways():
         patch.setattr(placement, "member_mesh", lambda _: parallel.member_mesh(1))
         patch.setattr(parallel, "use_all_cores", lambda: None)
         patch.setattr(trial, "MIN_OTHERS", 2)
+        render = Figure.savefig  # nobody looks at the figures
+        patch.setattr(Figure, "savefig", lambda _, file, **options: render(Figure(figsize=(1, 1)), file, **options))
         yield
 
 
@@ -71,7 +74,7 @@ def trained(folder: pathlib.Path) -> dict[pathlib.Path, int]:
 def test_a_score_is_the_mean_over_the_folds_that_were_trained(tuned):
     frame = read(tuned)
     assert len(frame) == NUM_TRIALS
-    assert set(frame["became"]) <= {"whole", "stopped"}
+    assert frame["became"].tolist().count("stopped") == 1, "by the median of those before it"
     table = json.loads((tuned / "tune.json").read_text())
     assert table["folds"] == 3
     for row in frame.to_dict("records"):
@@ -84,7 +87,7 @@ def test_a_score_is_the_mean_over_the_folds_that_were_trained(tuned):
         assert float(row["accuracy"]) == pytest.approx(np.mean(of_folds))
     assert not list((tuned / "search").rglob("checkpoints")), "of trials the predictions are wanted alone"
     first = frame.iloc[0]
-    assert (first["optim.learning_rate"], first["train.num_epochs"]) == ("0.001", "20"), "the config as it stands"
+    assert (first["optim.learning_rate"], first["train.num_epochs"]) == (0.001, 20), "the config as it stands"
 
 
 def test_what_was_found_is_a_config_file(tuned):
@@ -182,7 +185,8 @@ def test_bad_input_is_one_line(noisy, photos, ways, tmp_path, monkeypatch, capsy
     refused(arguments(noisy, tmp_path / "c"), "pip install 'fpclass[tune]'")
 
 
-def test_who_is_behind_the_median_is_stopped():
+def test_who_is_behind_the_median_is_stopped(monkeypatch):
+    monkeypatch.setattr(trial, "MIN_OTHERS", 4)
     assert is_behind(0.5, [0.6, 0.7, 0.5, 0.8], "accuracy")
     assert not is_behind(0.7, [0.6, 0.7, 0.5, 0.8], "accuracy")
     assert is_behind(0.7, [0.6, 0.7, 0.5, 0.6], "log_loss")
