@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
                                               # https address of one; tfds: empty means the user cache
     data.sha256 = ""                          # of the archive, 64 hex digits, which is checked; empty: not checked
     data.copies = ""                          # folder of `augment-preview --save`, whose images train too; empty: none
+    data.exclude = ""                         # list of images to leave out, a name per line (`eda` writes one to edit)
     data.csv = ""                             # csv: file below root; empty: the only .csv in root
     data.separator = ""                       # csv: , ; | or a tab; empty: the one that its first line has most
     data.image_dir = ""                       # csv: folder of the images below root; empty: searched for below root

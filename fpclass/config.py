@@ -36,6 +36,8 @@ SHIPPED = "fpclass/configs"
 _HERE = pathlib.Path(__file__).absolute().parent
 HOME = next(home for home in (_HERE / "configs", _HERE.parent / "configs") if (home / "base.py").is_file())
 """Folder of the configs of this project: inside the package where it is installed, beside it in a checkout."""
+SPACES = "spaces"
+"""Folder of the files in it that say what is searched: `fpclass tune --space`."""
 SIZES = ("data.image_size", "data.synthetic.image_size")
 """Keys of a (height, width), for which the command line also takes one number: a square."""
 
@@ -225,8 +227,9 @@ def is_user_path(path: str) -> bool:
 
 
 def config_files() -> list[str]:
-    """The config files of this project: configs/FILE.py, sorted."""
-    return sorted(("configs" / file.relative_to(HOME)).as_posix() for file in HOME.rglob("*.py") if file.name[0] != "_")
+    """The config files of this project, configs/FILE.py, sorted; those of `SPACES` are none."""
+    files = (file for file in HOME.rglob("*.py") if file.name[0] != "_" and file.parent.name != SPACES)
+    return sorted(("configs" / file.relative_to(HOME)).as_posix() for file in files)
 
 
 def _find(path: str) -> pathlib.Path:

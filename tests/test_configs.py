@@ -14,13 +14,13 @@ import pytest
 import configs
 from configs import base, demo
 from configs.footprints import baseline
-from fpclass.config import differences, flatten
+from fpclass.config import config_files, differences, flatten
 from fpclass.experiment import decided_by_weights, load_config
 from fpclass.models.build import build_model
 from fpclass.train.finetune import make_plan
 
 HOME = pathlib.Path(configs.__file__).parent
-FILES = sorted(file for file in HOME.rglob("*.py") if file.name != "__init__.py")
+FILES = sorted(HOME.parent / file for file in config_files())
 FOOTPRINTS = sorted(file for file in (HOME / "footprints").glob("*.py") if file.name != "__init__.py")
 PRETRAINED = {"resnet18": 0.762, "alexnet": 0.756, "efficientnet_b0": 0.720}
 """Accuracy that the reference reports of its fine-tuned networks."""

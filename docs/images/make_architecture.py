@@ -22,6 +22,7 @@ ABOUT = {
     "cli": "the registry of commands",
     "api": "what Python calls",
     "eda": "a data set, looked at",
+    "tune": "a search over keys",
     "study": "many configs x folds x seeds",
     "run": "one run folder, its commands",
     "train": "states, steps, engines",

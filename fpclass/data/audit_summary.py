@@ -29,6 +29,7 @@ def summarise(table: Table) -> dict[str, Any]:
         "num_labelled": int(labelled.sum()),
         "num_to_predict": int((table.to_predict_mask & table.usable_mask).sum()),
         "num_quarantined": int((~table.usable_mask).sum()),
+        "num_left_out": len(table.left_out),
         "num_bytes": int(usable["num_bytes"].sum()),
         "images_per_class": per_class(labelled),
         "images_per_split": {name: per_class(labelled & mask) for name, mask in in_split.items() if mask.any()},

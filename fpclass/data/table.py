@@ -92,6 +92,7 @@ class Table:
       notes: what a person should know before these images are divided, one line each.
       originals: the source's classes in its order, where `classes` were merged from them; else empty.
       findings: what reading the source showed, for the audit.
+      left_out: filenames of images that `data.exclude` names, which have no row.
       listed_in: the file that lists the images; None where folders do.
       is_stretched: decoding has not kept the shape of the pictures: figures show them in that of their files.
     """
@@ -107,6 +108,7 @@ class Table:
     notes: tuple[str, ...] = ()
     originals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    left_out: tuple[str, ...] = ()
     listed_in: Path | None = None
     is_stretched: bool = False
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fpclass.eda.explore import Exploration
     from fpclass.run.folder import Run
 
+SUSPECTS = "exclude_suspects.csv"
 EPILOG = """
 Any key of configs/base.py can be set, as for train. Nothing is changed or deleted, and nothing is trained.
 
@@ -23,8 +24,11 @@ Any key of configs/base.py can be set, as for train. Nothing is changed or delet
   fpclass eda DIR --config=configs/transfer/linear_probe.py
                                                  compares images by the pretrained network of that config
 
-Written into the run folder: eda.html (the page, one file), eda.json, label_errors.csv, outliers.csv, and what audit
-writes. docs/eda.md says how much the suspicions are worth.
+  fpclass train DIR --config.data.exclude=FILE   without the images that a list names; so any command
+
+Written into the run folder: eda.html (the page, one file), eda.json, label_errors.csv, outliers.csv, what audit writes,
+and exclude_suspects.csv, the suspected label errors as such a list, to be edited. docs/eda.md says how much the
+suspicions are worth.
 """
 
 
@@ -54,16 +58,21 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     exploration = explore.explore(config, audit, images, predictions)
     write(folder, exploration)
     say(summary(exploration))
-    say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv beside it")
+    say(f"written: {folder.path('eda.html')}, and eda.json, label_errors.csv, outliers.csv, {SUSPECTS} beside it")
     return 0
 
 
 def write(run: Run, exploration: Exploration) -> None:
     """Writes the page and its tables into a run folder; the page last, so that it is never older than they are."""
+    from fpclass.data.sources.excluded import has_lines
     from fpclass.eda import explore, page
 
     run.write_csv("label_errors.csv", explore.label_frame(exploration))
     run.write_csv("outliers.csv", explore.outlier_frame(exploration))
+    if has_lines(run.path(SUSPECTS)):
+        say(f"{run.path(SUSPECTS)} has been edited, and stays as it is; to have it anew, give it another name")
+    else:
+        files.write_text(run.path(SUSPECTS), explore.suspects_to_exclude(exploration))
     files.write_json(run.path("eda.json"), explore.to_json(exploration))
     files.write_text(run.path("eda.html"), page.render(exploration))
 

@@ -15,6 +15,7 @@ from fpclass.console import say
 from fpclass.data import splits
 from fpclass.data.audit import Audit
 from fpclass.data.decode import Images
+from fpclass.data.sources.excluded import list_to_edit
 from fpclass.data.table import Table
 from fpclass.eda.features import Features, make_features
 from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
@@ -178,6 +179,18 @@ def label_frame(exploration: Exploration) -> pd.DataFrame:
             "is_suspected": errors.is_suspected[order],
         }
     )
+
+
+def suspects_to_exclude(exploration: Exploration) -> str:
+    """The suspected label errors as a list for `data.exclude`, every line commented out, the most suspicious first."""
+    frame = label_frame(exploration)
+    suspected = frame[frame["is_suspected"].astype(bool)].drop(columns="is_suspected")
+    labels = exploration.labels
+    by = f"{labels.judgement.source}, which never saw the label" if labels else f"nothing: {exploration.why_no_labels}"
+    about = [f"{len(suspected)} suspected label errors, the most suspicious first.", f"By {printable(by)}."]
+    if labels and labels.verdict:
+        about.append(labels.verdict)
+    return list_to_edit(suspected.itertuples(index=False), list(suspected), about)
 
 
 def outlier_frame(exploration: Exploration) -> pd.DataFrame:

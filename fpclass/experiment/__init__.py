@@ -51,8 +51,8 @@ from fpclass.stats.probabilities.calibration import METHODS
 
 AFTER_TRAINING = (
     *("study.", "hardware.", "evaluate.", "explain.", "submit.", "predict.pool"),
-    *("data.root", "data.sha256", "data.copies", "data.memory_gb", "data.max_file_mb", "data.class_names"),
-    "code_folders",
+    *("data.root", "data.sha256", "data.copies", "data.exclude", "data.memory_gb", "data.max_file_mb"),
+    *("data.class_names", "code_folders"),
 )
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 

@@ -181,12 +181,19 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         else ""
     )
     reasons = sorted(set(map(str, out.values())))
+    by_hand = summary.get("num_left_out", 0)
     shown = {name: str(Interval.of(metrics[name])) for name in ("accuracy", "roc_auc", "log_loss", "brier")}
     facts = {
         "objective": "development with internal validation" + _external(folder, "; external validation: {}"),
         "source": f"{audit.get('source', '')} (MISSING: where and why they were collected)",
         "eligibility": "every image that is listed, can be decoded and has a label; left out: "
-        + (f"{len(out)} ({'; '.join(reasons[:3])})" if out else "none"),
+        + (f"{len(out)} ({'; '.join(reasons[:3])})" if out else "none")
+        + (
+            f"; left out by a person's list, data.exclude: {by_hand}, neither trained on nor judged (MISSING: by what "
+            "rule; without hard images the estimate is too good)"
+            if by_hand
+            else ""
+        ),
         "preparation": f"decoded to {data.image_size[0]} x {data.image_size[1]} pixels (height x width), "
         f"{data.channels} channels, resize {data.resize}, crop {data.crop}, equalise {data.equalise}; audit.json",
         "outcome": f"classes {', '.join(audit.get('class_names', []))} (MISSING: how labels came about)",
@@ -204,7 +211,9 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "code": f"fpclass {versions.get('fpclass')}, commit {environment.get('git_commit') or 'not known'}, JAX "
         f"{versions.get('jax')}, Python {environment.get('python')}, on {', '.join(environment.get('devices', [])[:1])}"
         f"; seed {config.seed}, split seed {config.split.seed}",
-        "flow": f"images listed {summary.get('num_images')} → in quarantine {len(out)} → without a label "
+        "flow": f"images listed {summary.get('num_images', 0) + by_hand} → "
+        + (f"left out by a person's list {by_hand} → " if by_hand else "")
+        + f"in quarantine {len(out)} → without a label "
         f"{summary.get('num_to_predict')} → with a label {summary.get('num_labelled')} ({people}) → analysed "
         f"{analysed}",
         "characteristics": f"{people}; images by class: {per_class} (MISSING: age, sex, and what else describes them)",

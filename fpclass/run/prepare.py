@@ -213,7 +213,10 @@ def check_same_data(run: Run, prepared: Prepared) -> None:
     if not path.is_file():
         run.write_environment(prepared.sha256)
     elif files.read_object(path, data_sha256=str)["data_sha256"] != prepared.sha256:
-        raise RunError(f"{run.folder}: the data have changed since this run began; train into another --workdir")
+        raise RunError(
+            f"{run.folder}: the data, or what data.exclude leaves out of them, have changed since this run began; "
+            "train into another --workdir"
+        )
 
 
 def check_same_start(run: Run, prepared: Prepared) -> None:

@@ -32,6 +32,9 @@ from fpclass.train.state import Best
 OnEpoch = Callable[[int, Sequence[dict[str, Any]]], None]
 """Called after every epoch with the number of members that trained in it, and their lines of the log."""
 
+AfterRound = Callable[[], bool]
+"""Asked between rounds whether to go on."""
+
 
 def train_config(
     study: Study,
@@ -41,6 +44,7 @@ def train_config(
     on_epoch: OnEpoch,
     background: Background,
     folds: Collection[int] | None = None,
+    after_round: AfterRound = lambda: True,
 ) -> bool:
     """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
 
@@ -48,6 +52,9 @@ def train_config(
 
     The roles of the prepared data are made here, fold by fold. What the last members come to may still be being written
     in the background.
+
+    Args:
+      after_round: asked between rounds of members that train at the same time, when all of them are written.
 
     Raises:
       DataError: the people cannot be divided like that.
@@ -66,7 +73,7 @@ def train_config(
     for trainee in trainees if is_first_process() else ():
         _begin(trainee.run, trainee.prepared)
     if not is_trained(config):
-        return _fit(trainees, config, interruption, on_epoch)
+        return _fit(trainees, config, interruption, on_epoch, after_round)
     placement = place_members(config, prepared.table, prepared.images, len(trainees))
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(study.path("members") / name)
@@ -88,13 +95,17 @@ def train_config(
         del todo[0]
         if todo:
             background.wait()  # the next round's checkpoint takes the place of this one's
+            if not after_round():
+                return False
     if failures:
         others = f"; and {len(failures) - 1} more of {len(trainees)} members" if len(failures) > 1 else ""
         raise LossError(failures[0] + others)
     return True
 
 
-def _fit(trainees: list[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch) -> bool:
+def _fit(
+    trainees: list[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch, after_round: AfterRound
+) -> bool:
     """Fits probes and writes what becomes of each; whether all are there."""
     num_fitted = 0
     of_each = [(trainee.run, trainee.prepared, trainee.member) for trainee in trainees]
@@ -104,6 +115,8 @@ def _fit(trainees: list[Trainee], config: Config, interruption: Interruption, on
             _write_predictions([trainee], [fitted.logits])
         on_epoch(1, ())
         num_fitted += 1
+        if num_fitted < len(trainees) and not after_round():
+            break
     return num_fitted == len(trainees)
 
 

@@ -313,6 +313,7 @@ def test_summary():
         "num_labelled": 4,
         "num_to_predict": 1,
         "num_quarantined": 1,
+        "num_left_out": 0,
         "num_bytes": 5000,
         "images_per_class": {"0": 2, "1": 2},
         "images_per_split": {"train": {"0": 2, "1": 1}, "validation": {"0": 0, "1": 1}},

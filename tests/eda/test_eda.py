@@ -145,6 +145,9 @@ def test_label_errors_are_found_shown_and_written(looked):
     assert "img_0020" in words
     assert "rather" in words
     assert "logistic regression" in words
+    lines = (workdir / commands.SUSPECTS).read_text(encoding="utf-8").splitlines()
+    assert all(line.startswith("#") for line in lines), "nothing is left out unless somebody says so"
+    assert [line.split('"')[1] for line in lines if line.startswith('#"')] == suspected
     table = pd.read_csv(workdir / "label_errors.csv")
     assert table["is_suspected"].sum() == len(suspected) == found["label_errors"]["num_suspected"]
     assert len(table) == found["label_errors"]["num_judged"] == 123
@@ -197,9 +200,15 @@ def test_near_duplicates_of_the_audit_are_shown(looked, troubled):
     assert "img_0011" in near
 
 
-def test_two_looks_are_alike(looked, troubled, tmp_path):
+def test_two_looks_are_alike_and_what_a_person_edits_stays(looked, troubled, tmp_path):
     workdir, _, _ = looked
+    shutil.copytree(workdir, tmp_path / "again")
+    for name in ("eda.json", "eda.html", "label_errors.csv", "outliers.csv"):
+        (tmp_path / "again" / name).unlink()
+    edited = (workdir / commands.SUSPECTS).read_text(encoding="utf-8").replace('#"', '"', 1)
+    (tmp_path / "again" / commands.SUSPECTS).write_text(edited, encoding="utf-8")
     eda(troubled, tmp_path / "again")
+    assert (tmp_path / "again" / commands.SUSPECTS).read_text(encoding="utf-8") == edited
     for name in ("eda.json", "label_errors.csv", "outliers.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (workdir / name).read_bytes(), name
     dateless = [

@@ -383,6 +383,7 @@ def test_after_training_only_what_does_not_touch_the_training_can_change() -> No
     assert {k for k in flatten(config) if k.startswith(AFTER_TRAINING)} == {
         "code_folders",
         "data.copies",
+        "data.exclude",
         "data.max_file_mb",
         "data.class_names",
         "data.memory_gb",

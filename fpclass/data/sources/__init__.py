@@ -1,8 +1,9 @@
 """Sources of data sets: a CSV, a folder, TFDS, the drawn footprints or the user's own, each read into a `Table`.
 
 `folders` says which folders are classes and which splits, `archive` unpacks what `data.root` may be besides a folder,
-`columns` reads those of a CSV, `copies` adds saved augmented images, `tfds` reads TensorFlow Datasets, `own` asks a
-function of the user's. From elsewhere: `load_table` and `FileReader`.
+`columns` reads those of a CSV, `copies` adds saved augmented images, `excluded` leaves out those that a person's list
+names, `tfds` reads TensorFlow Datasets, `own` asks a function of the user's. From elsewhere: `load_table`, `FileReader`
+and the lists of `excluded`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fpclass.data.files import ImageIndex, all_files, csv_files, is_text, looks_
 from fpclass.data.sources import archive
 from fpclass.data.sources.columns import LIMIT_KEY, read_columns, subgroup_columns
 from fpclass.data.sources.copies import add_copies, holds_copies
+from fpclass.data.sources.excluded import leave_out
 from fpclass.data.sources.folders import TRAIN, read_layout
 from fpclass.data.sources.own import list_images
 from fpclass.data.table import (
@@ -75,6 +77,8 @@ def load_table(data_config: ConfigDict, progress: Progress | None = None, subgro
         table = dataclasses.replace(table, notes=(f"{nobody}; only copies stay together",))
     if data.copies:
         table = add_copies(table, expanded(data.copies), lambda paths: FileReader(paths, data.max_file_mb))
+    if data.exclude:
+        table = leave_out(table, expanded(data.exclude), data.max_file_mb)
     if not data.merge:
         return table
     merged = merge_classes(table, data.merge)

@@ -43,6 +43,7 @@ from fpclass.study.trained.frozen import Frozen
 OTHER = (
     *("source", "root", "sha256", "csv", "separator", "image_dir", "filename_column", "label_column", "group_column"),
     *("group_pattern", "classes", "merge", "missing", "max_file_mb", "memory_gb", "tfds_name", "near_duplicates"),
+    "exclude",
 )
 """Keys of the section `data` that say where other images are; the rest says how images are decoded, which is kept."""
 COMPARED = ("accuracy", "roc_auc", "log_loss")
@@ -91,7 +92,7 @@ def other_config(config: Config, root: str, overrides: Sequence[str]) -> Config:
       ConfigError: a key that says how images are decoded, or one that makes no sense.
     """
     other: Any = ConfigDict(config.to_dict())
-    other.data.copies = other.data.sha256 = ""
+    other.data.copies = other.data.exclude = other.data.sha256 = ""
     if root:
         other.data.root = root
     if root and other.data.source == "synthetic":
@@ -160,7 +161,8 @@ def find_participants(
     units = find_groups(table, grouped=True)
     is_labelled = table.labelled_mask
     flow = {
-        "listed": len(table),
+        "listed": len(table) + len(table.left_out),
+        **({"left out by data.exclude": len(table.left_out)} if table.left_out else {}),
         "in quarantine": int((~table.usable_mask).sum()),
         "without a label": int((table.usable_mask & table.to_predict_mask).sum()),
     }
