@@ -214,7 +214,7 @@ def check_same_data(run: Run, prepared: Prepared) -> None:
         run.write_environment(prepared.sha256)
     elif files.read_object(path, data_sha256=str)["data_sha256"] != prepared.sha256:
         raise RunError(
-            f"{run.folder}: the data, or what data.exclude leaves out of them, have changed since this run began; "
+            f"{run.folder}: the data have changed since this run began, or what data.exclude leaves out of them; "
             "train into another --workdir"
         )
 
