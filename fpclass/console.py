@@ -58,12 +58,12 @@ def is_watched() -> bool:
     return is_terminal() or "ipykernel" in sys.modules
 
 
-def make_bar(*items: Any, **options: Any) -> Any:
+def make_bar(items: Any = None, **options: Any) -> Any:
     """A progress bar of tqdm: on a terminal, or in a notebook, there of widgets or, without them, of text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there are no widgets
         from tqdm.auto import tqdm
-    return tqdm(*items, **options)
+    return tqdm(items, **options)
 
 
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:

@@ -24,10 +24,13 @@ LONG = (
 )  # fmt: skip
 """Files that take longest, longest first: they are begun first, so that no worker is left with one at the end."""
 
-TO_THE_BIT = ("streaming", "engine", "members", "one_pass", "blocks", "parity")
-"""Files whose tests compare the bits of two programs, or with other libraries: they compile as users do."""
+TO_THE_BIT = ("streaming", "members")
+"""Files whose tests compare the bits of two programs: they compile as users do."""
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""Options of the compiler: operations are fused the older way, in a third of the time, and in one piece."""
+AS_USERS_DO = {"xla_cpu_use_fusion_emitters": True}
 
-WHOLE_JOBS = ("api", "study", "run", "train", "test_cli.py")
+WHOLE_JOBS = ("api", "experiment", "study", "run", "train", "test_cli.py", "test_parallel.py")
 """Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
 
@@ -71,33 +74,32 @@ def compile_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(autouse=True, scope="module")
 def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fused operations are compiled the older way, in a third of the time.
+    """Programs are compiled with the options `QUICK`, also those of other processes that tests start.
 
-    Not where the bits of two programs are compared: the older way rounds differently in different programs. Nor for
-    promises, which are about what users get. And only with versions of JAX that are known to have the option, which is
-    not public.
+    Not where the bits of two programs are compared: the older way rounds differently in different programs. And only
+    with versions of JAX that are known to have the options, which are not public.
     """
     import jax
     from jax._src import compiler
 
+    if not importlib.metadata.version("jaxlib").startswith("0.10."):
+        yield
+        return
     original = compiler.get_compile_options
+    is_quick = request.path.stem.removeprefix("test_") not in TO_THE_BIT
+    chosen = QUICK if is_quick else AS_USERS_DO
 
-    def quick(*args: Any, **options: Any) -> Any:
+    def get_options(*args: Any, **options: Any) -> Any:
         found = original(*args, **options)
-        found.env_option_overrides = [*found.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+        found.env_option_overrides = [*found.env_option_overrides, *chosen.items()]
         return found
 
-    here = [item for item in request.session.items if item.path == request.path]
-    is_as_users_do = request.path.stem.removeprefix("test_") in TO_THE_BIT or any(
-        item.get_closest_marker(name) for item in here for name in ("promise", "parity")
-    )
-    is_quick = importlib.metadata.version("jaxlib").startswith("0.10.") and not is_as_users_do
     if is_quick != getattr(request.session, "is_quick", is_quick):
         jax.clear_caches()  # what another file has compiled the other way, of functions that both call
     request.session.is_quick = is_quick
     with pytest.MonkeyPatch.context() as patch:
-        if is_quick:
-            patch.setattr(compiler, "get_compile_options", quick)
+        patch.setattr(compiler, "get_compile_options", get_options)
+        patch.setenv("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in chosen.items()))
         yield
 
 
@@ -105,10 +107,10 @@ def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
 def sketch_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of whole jobs are made, but written as empty pages: rendering is a third of the time of such a test.
 
-    Not those of fixtures of modules, which come first, of promises, and of tests that are marked `figures`.
+    Not those of fixtures of modules, which come first, and of tests that are marked `figures`.
     """
     place = request.path.relative_to(pathlib.Path(__file__).parent).parts[0]
-    if place not in WHOLE_JOBS or any(request.node.get_closest_marker(name) for name in ("figures", "promise", "slow")):
+    if place not in WHOLE_JOBS or any(request.node.get_closest_marker(name) for name in ("figures", "slow")):
         return
     render = Figure.savefig
 

@@ -18,7 +18,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from small_training import SIZE, member, small_config
 
-from fpclass import parallel
+from fpclass import cli, parallel
 from fpclass.compilation import keep_programs
 from fpclass.errors import ConfigError
 from fpclass.files import cache_dir
@@ -127,7 +127,8 @@ def named(name: str, tree: object) -> dict[str, np.ndarray]:
 def on_eight(tmp_path_factory):
     """What `eight_devices` saved."""
     file = tmp_path_factory.mktemp("eight") / "saved.npz"
-    call("eight_devices", str(file), XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    call("eight_devices", str(file), XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
     with np.load(file) as saved:
         return dict(saved)
 
@@ -148,6 +149,7 @@ def test_members_on_eight_devices_equal_one_device_bit_for_bit(on_eight):
         np.testing.assert_array_equal(many[:5], one)
 
 
+@pytest.mark.promise
 def test_members_that_fill_up_devices_do_not_train(on_eight):
     assert on_eight["eight/step"].tolist() == [6, 6, 6, 6, 4, 0, 0, 0]
     assert (on_eight["eight/rows"][5:] == PADDING).all()
@@ -156,6 +158,7 @@ def test_members_that_fill_up_devices_do_not_train(on_eight):
         assert (params[:5] != fresh[:5]).any()
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("parts", ["", " in parts"], ids=["at once", "in parts"])
 def test_a_batch_over_four_devices_equals_one_device(on_eight, parts):
     """Over two epochs of SGD with batch norm, whose statistics are those of the whole batch, not of each device's."""
@@ -195,7 +198,7 @@ def free_port() -> int:
 @pytest.mark.promise
 def test_two_processes_give_what_one_gives(blobs, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(study_process(one, blobs))
+    assert cli.main([*STUDY, f"--config.data.root={blobs}", f"--workdir={one}"]) == 0
     address = f"--coordinator=127.0.0.1:{free_port()}"
     both = [
         study_process(two, blobs, "--distributed", address, "--num-processes=2", f"--process-id={i}") for i in range(2)

@@ -117,7 +117,7 @@ def study(
         prepare_libraries()
         parallel.use_all_cores()
         files, proposal = propose_study(list(map(str, patterns)), given, short_of(root, None, label, group, size))
-        announce("study", proposal)
+        announce("study", proposal, files)
         plan = plan_study(
             folder,
             files,

@@ -152,12 +152,12 @@ def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bo
     return proposal
 
 
-def announce(command: str, proposal: Proposal) -> None:
-    """Says what was worked out, and the command that says all of it."""
+def announce(command: str, proposal: Proposal, configs: Sequence[str] = ()) -> None:
+    """Says what was worked out, and the command that says all of it; `configs` are those of a study."""
     for line in proposal.lines:
         say(line)
-    if proposal.lines and proposal.file:
-        say(f"in full: {in_full(f'{program()} {command}', proposal)}\n")
+    if proposal.lines:
+        say(f"in full: {in_full(f'{program()} {command}', proposal, configs)}\n")
 
 
 def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) -> tuple[list[str], Proposal]:
@@ -175,13 +175,13 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     except WeightsError as error:
         line = f"pretrained networks are left out, because weights cannot be had ({error})"
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
-    if not {"data.image_size"} & given_keys([*short.overrides(), *overrides]):
-        flags = [flag for flag in proposal.overrides if given_keys([flag]) != {"data.image_size"}]
-        size = _capped(MANIFEST[WEIGHTS], proposal.found.image_size)
-        of_smaller = (
-            {} if size == MANIFEST[WEIGHTS].image_size else {"data.image_size": size}
-        )  # large ones have the size of each config
-        proposal = dataclasses.replace(proposal, overrides=[*flags, *as_flags(of_smaller)])
+    own = MANIFEST[WEIGHTS]
+    size = _capped(own, proposal.found.image_size)
+    if size != own.image_size and "data.image_size" not in given_keys(
+        proposal.overrides
+    ):  # larger ones: as each config says
+        sized = as_flags({"data.image_size": size})
+        proposal = dataclasses.replace(proposal, overrides=[*proposal.overrides, *sized])
     return [*STUDY, FROM_SCRATCH], proposal
 
 
@@ -190,9 +190,10 @@ def as_flags(values: dict[str, Any]) -> list[str]:
     return [f"--config.{key}={value}" for key, value in values.items()]
 
 
-def in_full(command: str, proposal: Proposal) -> str:
+def in_full(command: str, proposal: Proposal, configs: Sequence[str] = ()) -> str:
     """The command that says everything that was worked out, to be pasted."""
-    return f"{command} {shlex.join([f'--config={proposal.file}', *proposal.overrides])}"
+    files = ["--configs", *configs] if configs else [f"--config={proposal.file}"]
+    return f"{command} {shlex.join([*files, *proposal.overrides])}"
 
 
 def name_of(root: str) -> str:

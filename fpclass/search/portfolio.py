@@ -9,10 +9,20 @@ from typing import Any
 from fpclass.config import SHIPPED, apply_overrides, base_config, given_keys
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError
-from fpclass.experiment.propose import FROM_SCRATCH, PRETRAINED, Short, as_flags, as_they_are, name_of, network_for
+from fpclass.experiment.propose import (
+    FROM_SCRATCH,
+    PRETRAINED,
+    WEIGHTS,
+    Short,
+    as_flags,
+    as_they_are,
+    name_of,
+    network_for,
+)
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST
 
+CUT = f"{SHIPPED}/transfer/cut_and_tuned.py"
 TUNED = f"{SHIPPED}/transfer/tuned_probe.py"
 LARGER = 1.25
 """A larger size than the weights' own is tried where images have so many times its pixels to a side."""
@@ -64,7 +74,9 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     ways = [first]
     if first.file == PRETRAINED:
         ways += [*_other_weights(first, found, short.model), *_larger(first, found)]
-        ways.append(Way("tuned_probe", TUNED, _without(first.flags, "submit.refit"), "trained on from the probe"))
+        if _value(first, "model.weights") == WEIGHTS:  # whose stages it names
+            ways.append(Way("cut_and_tuned", CUT, first.flags, "its first stages, and those before their end tuned"))
+        ways.append(Way("tuned_probe", TUNED, first.flags, "trained on from the probe"))
     if first.name != "scratch" and not short.model:
         ways.append(Way("scratch", FROM_SCRATCH, _flags(as_they_are(found)), "a small network from random weights"))
     if first.name == "scratch":

@@ -81,7 +81,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
         plan = there.changed(overrides, args.seeds)
     else:
         files, proposal = propose_study(args.configs or (), overrides, Short.of(args))
-        announce("study", proposal)
+        announce("study", proposal, files)
         plan = plan_study(
             folder,
             files or DEFAULT_STUDY,

@@ -82,7 +82,8 @@ def part_size(size: int, shape: tuple[int, ...], params: PyTree) -> int:
 
     It is halved, so that batches of streamed images divide into the same parts.
     """
-    if jax.default_backend() != "cpu" or max(leaf.size for leaf in jax.tree.leaves(params)) > LARGEST_KERNEL:
+    largest = max((leaf.size for leaf in jax.tree.leaves(params)), default=0)
+    if jax.default_backend() != "cpu" or largest > LARGEST_KERNEL:
         return size
     while size % 2 == 0 and size * math.prod(shape[1:]) > CACHED_VALUES:
         size //= 2

@@ -136,8 +136,7 @@ def pooled_features(
     Returns:
       Features, float32.
     """
-    head = network.head
-    assert isinstance(head, ProbeHead)
+    head: Any = network.head
     stages = pooled_stages(images, network, variables, config)
     return kept_or_computed(stages, 1, f"of {', '.join(head.stages)}", folder)[:, 0]
 

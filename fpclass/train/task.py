@@ -115,9 +115,7 @@ def check_network(config: Config) -> None:
 
 
 def _check_cache(config: Config, plan: Plan) -> None:
-    """Raises ConfigError where features are to be cached and cannot be, or a probe cannot be begun with."""
-    if config.finetune.from_probe and not config.model.weights:
-        raise ConfigError("finetune.from_probe is True: it takes pretrained features, and model.weights is empty")
+    """Raises ConfigError where features are to be cached and cannot be."""
     if config.finetune.from_probe and config.finetune.cache_views:
         raise ConfigError("finetune.cache_views: with finetune.from_probe nothing is cached; set it to 0")
     num_views = config.finetune.cache_views

@@ -10,7 +10,16 @@ from fpclass import cli
 from fpclass.config import flatten
 from fpclass.errors import ConfigError, WeightsError
 from fpclass.experiment import load_config
-from fpclass.experiment.propose import FROM_SCRATCH, NO_NETWORK, PRETRAINED, STUDY, Short, propose, propose_study
+from fpclass.experiment.propose import (
+    FROM_SCRATCH,
+    NO_NETWORK,
+    PRETRAINED,
+    STUDY,
+    Short,
+    announce,
+    propose,
+    propose_study,
+)
 from fpclass.models.pretrained import source
 
 
@@ -63,6 +72,17 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
     assert values["data.mean"] == (0.5, 0.5, 0.5)
     _, values = values_of(None, [], Short(root=str(photos), model="vit_b_16"))
     assert values["model.weights"] == "vit_b_16.v1"  # the best that anybody may use
+
+
+@pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize(("model", "size"), [("dinov2_vits14", 112), ("vit_b_16", 96), ("resnet18", 96)])
+def test_small_images_keep_about_their_size_in_steps_that_the_network_takes(tmp_path: Path, model, size) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        draw_picture(0, (90, 70)).save(tmp_path / label / "0.jpg")
+        draw_picture(1, (90, 70)).save(tmp_path / label / "1.jpg")
+    _, values = values_of(None, [], Short(root=str(tmp_path), model=model))
+    assert values["data.image_size"] == (size, size)
 
 
 @pytest.mark.usefixtures("with_weights")
@@ -167,7 +187,9 @@ def test_commands_that_train_nothing_ask_for_no_weights(photos: Path, monkeypatc
     assert propose(None, [], Short(root=str(photos)), is_trained=False).file == NO_NETWORK
 
 
-def test_a_study_compares_the_ways_to_a_model(photos: Path, prints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_compares_the_ways_to_a_model(
+    photos: Path, prints: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     with monkeypatch.context() as at_hand:
         at_hand.setattr(source, "require", lambda name: None)
         files, proposal = propose_study([], [], Short(root=str(photos)))
@@ -180,6 +202,9 @@ def test_a_study_compares_the_ways_to_a_model(photos: Path, prints: Path, monkey
     monkeypatch.setenv("FPCLASS_CACHE", str(photos.parent / "cache"))
     files, proposal = propose_study([], [], Short(root=str(photos)))
     assert files == [FROM_SCRATCH]
+    announce("study", proposal, files)
+    said = capsys.readouterr().out
+    assert f" study --configs {FROM_SCRATCH} --config.data.root={photos} --config.data.source=folder" in said
     assert "left out" in proposal.lines[-1]
     assert propose_study(["configs/demo.py"], [], Short())[0] == ["configs/demo.py"]
 
@@ -195,6 +220,7 @@ def test_train_a_folder(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     """The whole way: a folder, nothing else; the flags that are printed repeat it, and a value in two parts is none."""
     monkeypatch.chdir(photos.parent)
     small = ["--config.train.num_epochs", "1", "--config.evaluate.num_resamples=20", "--size=32"]
+    small += ["--config.model.conv_features=(4,4)"]
     assert cli.main(["train", "photos", *small]) == 0
     said = capsys.readouterr().out
     assert "photos: 8 images in folders of 2 classes (cat 4, dog 4); colour, median 300 x 400 pixels" in said

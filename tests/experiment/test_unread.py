@@ -52,6 +52,7 @@ UNREAD = {
     "train.patience": ("3", "train.early_stopping=patience", "train.early_stopping=patience"),
     "train.selection_metric": ("loss", "train.early_stopping=restore_best", "restore_best or patience"),
     "model.probe_stages": ("('block1',)", "model.head=probe", "model.head=probe"),
+    "finetune.from_probe": ("True", "model.head=probe", "model.head=probe"),
     "augment.noise": ("0.1", "model.head=gap", "fitted"),
     "finetune.num_frozen": ("1", "model.head=gap", "fitted"),
     "optim.learning_rate": ("0.1", "model.head=gap", "fitted"),
@@ -72,6 +73,7 @@ CONTEXT = {
     "finetune.new_stem": ("model.name=blocks",),
     "finetune.cache_gb": ("model.name=blocks",),
     "model.probe_stages": ("model.name=blocks",),
+    "finetune.from_probe": ("model.name=blocks",),
     **dict.fromkeys(OF_TRAINING, ("model.name=blocks", "model.head=probe")),
 }
 

@@ -1,5 +1,7 @@
 """Grad-CAM: equal to CAM where CAM exists, right way round, for any stage and class. Feature maps: which, and how."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,17 +22,25 @@ SIZE = (60, 44)
 IMAGES = jax.random.normal(jax.random.key(1), (3, *SIZE, 1))
 
 
+@functools.cache
 def make(**fields):
     model = CNN(num_classes=3, image_size=SIZE, conv_form="direct", **fields)
-    variables = model.init(jax.random.key(0), IMAGES, train=False)
-    return model, {"params": variables["params"]}
+    return model, init_params(model, IMAGES)
+
+
+def init_params(model, images):
+    return {"params": jax.jit(lambda x: model.init(jax.random.key(0), x, train=False)["params"])(images)}
+
+
+def applied(model, variables, images, **options):
+    return jax.jit(lambda v, x: model.apply(v, x, train=False, **options))(variables, images)
 
 
 def test_equals_cam_with_a_global_average_pooling_head():
     """CAM (Zhou et al. 2016) is the class's weights times the pooled maps; Grad-CAM has it divided by their area."""
     model, variables = make(head="gap", dense_features=())
     classes = np.array([2, 0, 1])
-    _, recorded = model.apply(variables, IMAGES, train=False, mutable=["stages"])
+    _, recorded = applied(model, variables, IMAGES, mutable=["stages"])
     pooled = np.asarray(recorded["stages"]["conv2"]["pool"], np.float64)
     weights = np.asarray(variables["params"]["logits"]["kernel"], np.float64)[:, classes]
     cam = np.maximum(np.einsum("nhwc,cn->nhw", pooled, weights), 0) / (pooled.shape[1] * pooled.shape[2])
@@ -65,7 +75,7 @@ def test_any_stage(name, shape):
 def test_default_stage_shows_something():
     """The rectified last convolution; its map is not empty for the class the network chose."""
     model, variables = make()
-    chosen = model.apply(variables, IMAGES, train=False).argmax(-1)
+    chosen = applied(model, variables, IMAGES).argmax(-1)
     assert model.cam_stage == "conv2/relu"
     assert np.all(np.asarray(grad_cam(model, variables, IMAGES, chosen, model.cam_stage)).max(axis=(1, 2)) > 0)
 
@@ -103,10 +113,6 @@ class Scale(nn.Module):
         return SqueezeExcitation(2, name="se")(x)
 
 
-def init_params(model, images):
-    return {"params": jax.jit(lambda x: model.init(jax.random.key(0), x, train=False)["params"])(images)}
-
-
 def make_network():
     # Named so that the alphabet has another order than the data flow.
     stages = (Scale(4, name="scale_10", parent=None), Scale(6, name="scale_2", parent=None))
@@ -119,7 +125,7 @@ def test_stages_of_networks_equal_cam():
     """Behind the last maps come global pooling and one dense layer: CAM is known."""
     model, variables = make_network()
     classes = np.array([2, 0, 1])
-    maps = np.asarray(model.prefix(2).apply(variables, IMAGES, train=False), np.float64)
+    maps = np.asarray(applied(model.prefix(2), variables, IMAGES), np.float64)
     weights = np.asarray(variables["params"]["head"]["logits"]["kernel"], np.float64)[:, classes]
     cam = np.maximum(np.einsum("nhwc,cn->nhw", maps, weights), 0) / (maps.shape[1] * maps.shape[2])
     assert cam.shape == (3, 15, 11)
@@ -162,7 +168,7 @@ def test_patches_of_tokens_lie_as_in_the_image(num_registers):
     variables = init_params(model, images)
     classes = np.array([1, 2])
     first, rest = model.prefix(2), model.suffix(2)
-    tokens = jax.jit(lambda x: first.apply(variables, x, train=False))(images)
+    tokens = applied(first, variables, images)
     score = lambda x: rest.apply(variables, x, train=False)[jnp.arange(2), classes].sum()
     gradient = np.asarray(jax.jit(jax.grad(score))(tokens))
     expected = np.zeros((2, 2, 3))
@@ -220,7 +226,7 @@ def test_feature_maps_of_the_cnn_are_what_its_stages_give():
         ("conv2/relu", (24, 16, 20)),
         ("conv2/pool", (12, 8, 20)),
     ]
-    _, recorded = model.apply(variables, IMAGES, train=False, mutable=["stages"])
+    _, recorded = applied(model, variables, IMAGES, mutable=["stages"])
     for stage in stages:
         layer, name = stage.stage.split("/")
         whole = np.asarray(recorded["stages"][layer][name])[1]
@@ -280,5 +286,5 @@ def test_feature_maps_of_tokens_lie_as_their_patches_do():
     found, _ = feature_maps(model, variables, images[0])
     block = next(stage for stage in found if stage.stage == "block_0")
     assert block.shape == (2, 3, 8)
-    tokens = np.asarray(model.prefix(2).apply(variables, images, train=False))[0, 1:, block.channels[0]]
+    tokens = np.asarray(applied(model.prefix(2), variables, images))[0, 1:, block.channels[0]]
     np.testing.assert_allclose(block.maps[0].ravel(), 0.5 + (tokens - tokens.mean()) / (4 * tokens.std()), atol=1e-5)

@@ -10,11 +10,10 @@ import pkgutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from backbone_cases import CASES, Case, digest, draw_array, draw_images
+from backbone_cases import CASES, LABELS, RESNET18, Case, digest, draw_array, draw_images
 from flax.traverse_util import flatten_dict
-from test_parity import network_of, shapes_of, variables_of, without_dropout
+from test_parity import network_of, shapes_of, step_of, variables_of
 
 from configs import base
 from fpclass import experiment
@@ -28,12 +27,9 @@ from fpclass.models.pretrained.manifest import MANIFEST
 from fpclass.models.registry import ARCHITECTURES, FAMILIES
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "backbones.npz"
-RESNET18 = next(case for case in CASES if case.name == "resnet18")
 IDS = [f"{case.name}-{case.variant}" for case in CASES]
 OWN = {"cnn", "blocks", "airbench"}
 """Their cases: test_cnn.py and test_blocks.py."""
-IN_TRAINING = ("resnet18",)
-"""Compiling a backward pass takes long: this one stands for the others here; the parity tests run all of them."""
 
 
 @functools.cache
@@ -126,32 +122,15 @@ def test_golden_outputs(case):
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in IN_TRAINING], ids=lambda case: case.name)
-def test_golden_training_step(case):
+def test_golden_training_step():
     """Loss, norms of gradients and of updated statistics of a step in training mode."""
-    size = case.parity.sizes[0]
-    labels = np.array([1, 20, 300, 999])
-    arrays = published_arrays(case)
     with jax.enable_x64(True):
-        model = without_dropout(network_of(case, size))
-        variables = jax.tree.map(np.float64, variables_of(case, shapes_of_case(case, size), arrays))
-        images = draw_images(size, 4).astype(np.float64)
-
-        def loss_fn(params):
-            inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}
-            logits, updated = model.apply(inputs, images, train=True, mutable=["batch_stats"])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
-
-        (loss, updated), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
-    np.testing.assert_allclose(loss, entry(case, "loss"), rtol=1e-6)
-    found = sorted(np.linalg.norm(leaf) for leaf in jax.tree.leaves((gradients, dict(updated))))
-    expected = sorted([*entry(case, "gradients").values(), *_statistics(case).values()])
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * max(expected))
-
-
-def _statistics(case: Case) -> dict[str, float]:
-    names = ("running_mean", "running_var", "moving_mean", "moving_variance")
-    return {name: norm for name, norm in entry(case, "statistics").items() if name.endswith(names)}
+        images = draw_images(RESNET18.training_size, len(LABELS)).astype(np.float64)
+        loss, updated, gradients = step_of(RESNET18, images, published_arrays(RESNET18))
+    np.testing.assert_allclose(loss, entry(RESNET18, "loss"), rtol=1e-6)
+    norms = sorted(np.linalg.norm(leaf) for leaf in jax.tree.leaves((gradients, updated)))
+    expected = entry(RESNET18, "norms")
+    np.testing.assert_allclose(norms, expected, rtol=1e-5, atol=1e-6 * max(expected))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "vit_b_16"])

@@ -73,7 +73,7 @@ def test_one_output_is_two_way_softmax_of_its_halves():
     x = jax.random.normal(jax.random.key(0), (5, 7))
     labels = jnp.array([0, 1, 1, 0, 1])
     model = Logits(2, "sigmoid")
-    variables = model.init(jax.random.key(1), x, train=False)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(1), x)
     assert variables["params"]["kernel"].shape == (7, 1)
     z = lambda params: (x @ params["kernel"] + params["bias"])[:, 0]
 
@@ -87,7 +87,7 @@ def test_one_output_is_two_way_softmax_of_its_halves():
     params = variables["params"]
     logits = model.apply(variables, x, train=False)
     np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1], jax.nn.sigmoid(z(params)), rtol=1e-5)
-    for a, b in zip(*(jax.tree.leaves(jax.value_and_grad(f)(params)) for f in (ours, binary)), strict=True):
+    for a, b in zip(*(jax.tree.leaves(jax.jit(jax.value_and_grad(f))(params)) for f in (ours, binary)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -138,11 +138,10 @@ def test_dropout_and_statistics_only_in_training(name):
     config = network(name, (4, 8))
     model, variables = init(config)
     images = jax.random.normal(jax.random.key(3), (4, 32, 32, 3))
-    plain = model.apply(variables, images, train=False)
-    np.testing.assert_array_equal(plain, model.apply(variables, images, train=False))
+    plain = jax.jit(partial(model.apply, train=False))(variables, images)
     apply = partial(model.apply, variables, images, train=True, mutable=["batch_stats"])
-    trained, updated = apply(rngs={"dropout": jax.random.key(4)})
-    other, _ = apply(rngs={"dropout": jax.random.key(5)})
+    draw = jax.jit(lambda seed: apply(rngs={"dropout": jax.random.key(seed)}))
+    (trained, updated), (other, _) = draw(4), draw(5)
     assert not np.allclose(plain, trained)
     assert np.allclose(trained, other) == (name == "airbench")  # which has no dropout
     moved = jax.tree.map(lambda a, b: np.allclose(a, b), variables["batch_stats"], updated["batch_stats"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from backbone_cases import CASES, Case, draw_images
+from backbone_cases import CASES, LABELS, Case, draw_images
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -85,28 +85,33 @@ def test_training_mode(case):
     """Loss, updated batch statistics and the gradient of every parameter, through the same mapping table."""
     from reference_networks import reference_training
 
-    size = case.parity.sizes[0]
-    labels = np.array([1, 20, 300, 999])
     with jax.enable_x64(True):
-        images = draw_images(size, 4).astype(np.float64)
-        arrays, loss, gradients, statistics = reference_training(case, images, labels)
-        model = without_dropout(network_of(case, size))
-        rules = case.mapping
-        variables = jax.tree.map(np.float64, variables_of(case, shapes_of(model, size), arrays))
-
-        def loss_fn(params):
-            inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}
-            logits, updated = model.apply(inputs, images, train=True, mutable=["batch_stats"])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
-
-        (ours, updated), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
+        images = draw_images(case.training_size, len(LABELS)).astype(np.float64)
+        arrays, loss, gradients, statistics = reference_training(case, images, LABELS)
+        ours, updated, grads = step_of(case, images, arrays)
     np.testing.assert_allclose(ours, loss, rtol=1e-7)
-    theirs = load_weights(arrays | gradients | statistics, rules, variables, where="gradients")
+    like = {"params": grads, **updated}
+    theirs = load_weights(arrays | gradients | statistics, case.mapping, like, where="gradients")
     theirs = flatten_dict(theirs, sep="/")
     # A gradient that is zero but for rounding, as that of a bias before batch norm, is judged beside the others.
     floor = 1e-6 * max(np.abs(value).max() for path, value in theirs.items() if path.startswith("params"))
-    for path, value in flatten_dict({"params": grads, **updated}, sep="/").items():
+    for path, value in flatten_dict(like, sep="/").items():
         assert_close(value, theirs[path], case.parity.gradient_tolerance, path, floor)
+
+
+def step_of(case: Case, images, arrays):
+    """Loss, updated batch statistics and gradients of our own step in training mode; where x64 is enabled, in that."""
+    size = images.shape[1:3]
+    model = without_dropout(network_of(case, size))
+    variables = jax.tree.map(np.float64, variables_of(case, shapes_of(model, size), arrays))
+
+    def loss_fn(params):
+        inputs = {"params": params, "batch_stats": variables.get("batch_stats", {})}
+        logits, updated = model.apply(inputs, images, train=True, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean(), updated
+
+    (loss, updated), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables["params"])
+    return loss, dict(updated), gradients
 
 
 def without_dropout(model):

@@ -22,7 +22,7 @@ def direct(x, kernel, bias):
 
 def draw(seed, *shapes):
     rng = np.random.default_rng(seed)
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
 def arguments(n=4, h=14, w=12, c=2, size=5, f=3, lead=(), seed=0):
@@ -46,7 +46,7 @@ def assert_close(got, expected):
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5 * max(1.0, float(jnp.abs(e).max())))
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=5)
 @given(data=st.data())
 def test_equals_the_direct_form_in_value_and_gradient(data):
     size = data.draw(st.integers(1, 6), label="kernel size")
@@ -85,7 +85,7 @@ def test_vmap_over_members(lead, axes):
         return jax.vmap(lambda *a: with_gradients(layer, *a), in_axes=axes)
 
     got = jax.jit(members(conv_relu_pool))(*args)
-    assert_close(got, members(direct)(*args))
+    assert_close(got, jax.jit(members(direct))(*args))
     alone = with_gradients(conv_relu_pool, *(a if axis is None else a[1] for a, axis in zip(args, axes, strict=True)))
     assert_close([g[1] for g in got], alone)
 
@@ -133,7 +133,8 @@ def test_no_gradient_where_the_relu_is_off_or_at_its_edge():
 
 def test_a_nan_stays_visible():
     x, kernel, bias = arguments()
-    assert jnp.isnan(conv_relu_pool(x.at[0, 7, 6, 0].set(jnp.nan), kernel, bias)[0]).any()
+    x[0, 7, 6, 0] = np.nan
+    assert jnp.isnan(conv_relu_pool(x, kernel, bias)[0]).any()
 
 
 def test_keeps_half_precision():

@@ -29,9 +29,9 @@ def num_parameters(squeeze_excitation):
 def test_it_is_mean_dense_relu_dense_sigmoid_times_the_input(reduction):
     x = np.random.default_rng(0).normal(size=(3, 7, 5, 6)).astype(np.float32) + 0.3
     block = SqueezeExcitation(reduction)
-    variables = block.init(jax.random.key(1), x)
+    shapes = jax.eval_shape(block.init, jax.random.key(1), x)["params"]
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), variables["params"])
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
     squeeze, excite = params["squeeze"], params["excite"]
     assert squeeze["kernel"].shape == (6, max(1, 6 // reduction))
     hidden = np.maximum(x.mean(axis=(1, 2)) @ squeeze["kernel"] + squeeze["bias"], 0)

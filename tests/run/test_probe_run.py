@@ -165,3 +165,27 @@ def test_who_is_asked_to_stop_stops_between_members(run, tmp_path):
 def test_a_probe_is_not_warned_about_epochs_that_it_has_not(run):
     warnings = json.loads((run / "metrics.json").read_text())["warnings"]
     assert not [line for line in warnings if "learning rate" in line or "by heart" in line]
+
+
+def test_a_network_is_trained_on_from_a_probe(run, noisy, tmp_path):
+    """With a rate of nothing it stays the probe, for each of two members side by side; with a rate it does not."""
+    args = [f"--config.data.root={noisy}", *FLAGS, "--config.finetune.from_probe=True", "--config.train.num_epochs=1"]
+    args += ["--config.train.ema_decay=0.5", "--config.finetune.batch_norm=frozen_stats"]
+    still, moved = "--config.optim.learning_rate=1e-30", "--config.optim.learning_rate=0.01"
+    assert cli.main(["train", "--config=configs/base.py", *args, still, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert _logits(tmp_path / "run") == pytest.approx(_logits(run), abs=2e-3)
+
+    probe = ["study", "--configs=configs/base.py", f"--config.data.root={noisy}", *FLAGS, "--folds=2"]
+    assert cli.main([*probe, f"--workdir={tmp_path / 'probe'}"]) == 0
+    for name, rate, is_same in (("still", still, True), ("moved", moved, False)):
+        study = ["study", "--configs=configs/base.py", *args, rate, "--folds=2", f"--workdir={tmp_path / name}"]
+        assert cli.main(study) == 0
+        for fold in range(2):
+            member = pathlib.Path("members/base") / f"fold-{fold}-seed-0"
+            found, fitted = _logits(tmp_path / name / member), _logits(tmp_path / "probe" / member)
+            assert (found == pytest.approx(fitted, abs=2e-3)) == is_same
+
+
+def _logits(folder: pathlib.Path) -> np.ndarray:
+    frame = Run.open(folder).read_csv("predictions.csv", (), ("logit_",))
+    return frame.sort_values("filename")[["logit_0", "logit_1"]].to_numpy(float)

@@ -186,6 +186,7 @@ def test_galleries_read_the_images_that_they_show_and_no_others(run, monkeypatch
         assert is_right[position] == ("is " not in titles[position])
 
 
+@pytest.mark.figures
 @pytest.mark.promise
 def test_a_study_counts_errors_by_original_class_out_of_fold(photographs, tmp_path):
     """Of one config with one seed the ensemble is that config: every image counts once, as its fold's member says."""

@@ -41,6 +41,13 @@ class Case:
         """The type of number in which it is compared."""
         return np.dtype(self.parity.dtype).type
 
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """Of the images of a step of training: small, for convolutions in double precision are slow."""
+        smallest, size = self.backbone.min_size, (32, 48)
+        is_possible = not self.parity.built_for and smallest[0] <= size[0] and smallest[1] <= size[1]
+        return size if is_possible else self.parity.sizes[0]
+
     def options_for(self, size: tuple[int, int]) -> dict[str, Any]:
         """Arguments of the original's builder for images of this size."""
         return {"image_size": size} if self.parity.built_for else {}
@@ -72,13 +79,21 @@ def draw_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
         fan_in = np.prod(shape[:-1]) if is_keras else np.prod(shape[1:])
         if is_keras and shape[-1] == 1 and len(shape) == 4:  # depthwise
             fan_in = shape[0] * shape[1]
-        return (rng.standard_normal(shape) * np.sqrt(1.5 / fan_in)).astype(np.float32)
+        # Hundreds of millions in all: those of the largest arrays are a few thousand, again and again.
+        few = rng.standard_normal(min(np.prod(shape), 65_537), np.float32)
+        return np.resize(few * np.float32(np.sqrt(1.5 / fan_in)), shape)
     return (rng.standard_normal(shape) * 0.1).astype(np.float32)
 
 
 def draw_images(size: tuple[int, int], number: int) -> np.ndarray:
     """Images of noise, as normalised ones are: float32 [number, height, width, 3]."""
     return np.random.default_rng(1).standard_normal((number, *size, 3)).astype(np.float32)
+
+
+RESNET18 = Case("resnet18", "torchvision")
+"""A step of its training is golden; compiling backward passes takes long, and the parity tests have those of all."""
+LABELS = np.array([1, 20, 300, 999])
+"""Of the images of a step of training."""
 
 
 def digest(array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -178,7 +179,10 @@ def build_keras(reference: str, size: tuple[int, int], dtype: str = "float32") -
     name = reference.partition(":")[2]
     options = KERAS_OPTIONS.get(name, {})
     build = KERAS_BUILDERS.get(name) or getattr(keras.applications, name)
-    network = build(weights=None, input_shape=(*size, 3), **({"classifier_activation": None} | options))
+    # Its own draws, each a program to compile, are replaced at once.
+    zeros = lambda initializer, shape, dtype=None: np.zeros(shape, dtype)
+    with mock.patch.object(keras.initializers.VarianceScaling, "__call__", zeros):
+        network = build(weights=None, input_shape=(*size, 3), **({"classifier_activation": None} | options))
     arrays = {variable.path: draw_array(variable.path, tuple(variable.shape)) for variable in network.weights}
     for variable in network.weights:
         variable.assign(arrays[variable.path])
@@ -222,8 +226,9 @@ def keras_outputs(network: Any, images: np.ndarray, layers: list[str]) -> tuple[
     tapped = keras.Model(network.inputs[0], [*(network.get_layer(name).output for name in layers), network.output])
     state = [[variable.value for variable in variables] for variables in
              (tapped.trainable_variables, tapped.non_trainable_variables)]  # fmt: skip
-    run = jax.jit(lambda x: tapped.stateless_call(*state, x, training=False)[0])
-    *outputs, logits = [np.asarray(output) for output in run(images)]
+    # As arguments: constants of a program, of hundreds of millions of numbers, take minutes to compile.
+    run = jax.jit(lambda state, x: tapped.stateless_call(*state, x, training=False)[0])
+    *outputs, logits = [np.asarray(output) for output in run(state, images)]
     return dict(zip(layers, outputs, strict=True)), logits
 
 

@@ -102,16 +102,6 @@ def test_it_learns(dataset):
     assert int(state.best.epoch) == 25
 
 
-def test_padding_a_member_changes_nothing(dataset):
-    """Members of different sizes train together: filled up with padding, each trains as it does alone."""
-    config = small_config(**EVERYTHING)
-    alone, _ = run(config, dataset)
-    padded, _ = run(config, dataset, member(rows=[*range(NUM_TRAIN), *[PADDING] * 9]))
-    assert_equal_trees(alone.best.params, padded.best.params)
-    assert_equal_trees(alone.batch_stats, padded.batch_stats)
-    assert int(alone.step) == int(padded.step)
-
-
 def test_resumed_equals_uninterrupted_bit_for_bit(dataset):
     config = small_config(**EVERYTHING)
     straight, records = run(config, dataset)
@@ -250,13 +240,6 @@ def test_restore_best_keeps_the_best_epoch(dataset):
     assert not np.allclose(states[-1].params["logits"]["kernel"], states[1].params["logits"]["kernel"])
 
 
-def test_patience_stops(dataset):
-    config = small_config(train__early_stopping="patience", train__patience=2)
-    states = scripted(config, dataset, [3 / 9, 6 / 9, 5 / 9, 8 / 9, 7 / 9, 7 / 9, 9 / 9])
-    assert [bool(s.is_stopped) for s in states] == [False] * 5 + [True]
-    assert int(states[-1].best.epoch) == 4
-
-
 def test_fit_stops_when_the_state_says_so(dataset):
     config = small_config(
         train__early_stopping="patience", train__patience=1, train__num_epochs=40, optim__learning_rate=1e-9
@@ -289,26 +272,9 @@ def test_class_weights_weigh_the_loss(dataset):
     np.testing.assert_allclose(balanced_class_weights(np.array([0, 0, 0, 1]), 2), [4 / 6, 2])
 
 
-def test_label_smoothing_raises_the_floor_of_the_loss(dataset):
-    _, plain = run(small_config(train__num_epochs=30, train__eval_every_epochs=30), dataset)
-    _, smooth = run(
-        small_config(train__num_epochs=30, train__eval_every_epochs=30, train__label_smoothing=0.2), dataset
-    )
-    entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
-    assert smooth[-1]["train_loss"] >= entropy > plain[-1]["train_loss"]
-
-
 def test_a_loss_that_is_no_number_is_recorded_at_its_step(dataset):
     _, records = run(small_config(optim__learning_rate=1e30, optim__name="sgd", train__num_epochs=1), dataset)
     assert 0 < records[0]["bad_step"] < 3, "the first step is taken from weights that are still finite"
-
-
-def test_plateau_lowers_the_learning_rate(dataset):
-    config = small_config(
-        optim__schedule="plateau", optim__plateau_patience=2, optim__plateau_factor=0.5, optim__learning_rate=1e-12
-    )
-    state, _ = run(config, dataset)
-    assert float(state.plateau.scale) == 0.5
 
 
 def test_predictions_do_not_depend_on_the_batch(dataset):

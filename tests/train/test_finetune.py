@@ -84,12 +84,7 @@ STAGES = {"stem", "layer1_0", "layer1_1", "layer2_0"}
     ("changes", "learns"),
     [
         ({}, STAGES | {"head"}),
-        ({"finetune__freeze_before": "layer1"}, STAGES - {"stem"} | {"head"}),
         ({"finetune__freeze_before": "layer1_1"}, {"layer1_1", "layer2_0", "head"}),
-        ({"finetune__freeze_before": "layer2"}, {"layer2_0", "head"}),
-        ({"finetune__num_frozen": 3}, {"layer2_0", "head"}),
-        ({"finetune__freeze_before": "head"}, {"head"}),
-        ({"finetune__num_frozen": 4}, {"head"}),
         ({"finetune__freeze_before": "head", "finetune__new_stem": True}, {"stem", "head"}),
     ],
 )
@@ -100,6 +95,22 @@ def test_what_is_frozen_stays_bit_identical(changes, learns):
     assert changed(states[0].params, states[-1].params) == learns
     assert changed(states[0].params, states[-1].average[0]) == learns
     assert changed(states[0].batch_stats, states[-1].batch_stats) == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_frozen"),
+    [
+        ({}, 0),
+        ({"finetune__freeze_before": "layer1"}, 1),
+        ({"finetune__freeze_before": "layer1_1"}, 2),
+        ({"finetune__freeze_before": "layer2"}, 3),
+        ({"finetune__num_frozen": 3}, 3),
+        ({"finetune__freeze_before": "head"}, 4),
+        ({"finetune__num_frozen": 4}, 4),
+    ],
+)
+def test_stages_are_frozen_up_to_the_one_that_is_named(changes, num_frozen):
+    assert make_plan(network(), config_of(**changes)).num_frozen == (num_frozen,)
 
 
 def test_the_new_stem_learns_its_kernel_only():
@@ -169,17 +180,10 @@ def train_plain_and_cached(until: str, dropout_rate: float):
     return parts, [flatten_dict(state.params) for state in cached]
 
 
-@pytest.mark.parametrize("until", [pytest.param("layer2", marks=pytest.mark.slow), "head"])
+@pytest.mark.parametrize("until", [pytest.param("layer1", marks=pytest.mark.slow), "layer2"])
 def test_cached_features_train_the_same_network(until):
-    """Operation by operation, without augmentation: the same bits."""
-    with jax.disable_jit():
-        plain, cached = train_plain_and_cached(until, dropout_rate=0.5)
-    for one, two in zip(plain, cached, strict=True):
-        assert_equal_trees(one, two)
-
-
-def test_compiled_cached_features_differ_by_rounding_only():
-    plain, cached = train_plain_and_cached("layer1", dropout_rate=0.0)
+    """But for rounding; with dropout, whose draws are the same too."""
+    plain, cached = train_plain_and_cached(until, dropout_rate=0.5)
     for path, value in plain[-1].items():
         np.testing.assert_allclose(cached[-1][path], value, rtol=1e-4, atol=1e-6, err_msg=str(path))
 

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_training import SIZE, assert_equal_trees, member, noise_dataset, small_config
+from test_study import EXP04, EXP04_NAME, SMALL, study_args
 
+from fpclass import cli
 from fpclass.models.build import build_model
 from fpclass.parallel import fetch, member_mesh
+from fpclass.run.best import BestModel
+from fpclass.run.folder import Run
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import fit
 from fpclass.train.members import divide_over_devices, plan_rounds, stack_members, take_member
@@ -168,6 +172,26 @@ def test_batched_equals_alone_up_to_rounding(dataset):
         assert float(records["loss"][m]) == pytest.approx(float(record["loss"]), rel=1e-5)
     assert_equal_trees(take_member(fetch(states), 2), take_member(fresh, 2))
     assert bool(states.is_stopped[2])
+
+
+@pytest.mark.promise
+def test_a_member_of_a_study_is_what_train_makes_of_its_fold_and_seed(blobs, tmp_path):
+    """Bit for bit in its weights: other members, folds of other sizes and more devices change nothing."""
+    alone, study = tmp_path / "alone", tmp_path / "study"
+    fold = ["--config.split.num_folds=3", "--config.split.fold=1", "--config.seed=1", "--config.explain.num_images=1"]
+    train = ["train", f"--config={EXP04}", f"--config.data.root={blobs}", f"--workdir={alone}", *SMALL, *fold]
+    assert cli.main(train) == 0
+    assert cli.main(study_args(blobs, study, configs=(EXP04,))) == 0
+    member, mine = Run.open(study / "members" / EXP04_NAME / "fold-1-seed-1"), Run.open(alone)
+    assert_equal_trees(BestModel(member, 2).variables, BestModel(mine, 2).variables)
+    said, wanted = (run.read_csv("predictions.csv")[["filename", "logit_0", "logit_1"]] for run in (member, mine))
+    assert said["filename"].tolist() == wanted["filename"].tolist()
+    np.testing.assert_allclose(said.iloc[:, 1:], wanted.iloc[:, 1:], atol=1e-5)
+    histories = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in run.history()] for run in (member, mine)
+    ]
+    for ours, theirs in zip(*histories, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_stacking_pads_rows_and_fills_up_devices(monkeypatch):

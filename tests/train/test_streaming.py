@@ -104,7 +104,7 @@ def run_streamed(config, on_disk, who=None, state=None, until=None):
     ],
 )
 def test_streamed_equals_resident_bit_for_bit(dataset, on_disk, window_bytes, changes):
-    config = small_config(**{"train__num_epochs": 6} | changes)
+    config = small_config(**changes)
     state, records = run(config, dataset)
     streamed, streamed_records = run_streamed(config, on_disk)
     assert_equal_trees(state, streamed)

@@ -127,6 +127,7 @@ ELSEWHERE = {
         "model.variant", "model.weights", "model.last_stage", "model.probe_stages", "model.subclasses",
         "finetune.cache_views",
     ),
+    "tests/run/test_probe_run.py": ("finetune.from_probe",),
     "make_member, below": ("train.class_weights",),
     "before training: tests/data": ("name", "data.", "split."),
     "after training": ("study.", "evaluate.", "explain.", "submit.", "predict.pool"),

@@ -167,11 +167,11 @@ def test_interrupted_resumed_and_in_a_study_are_one_training(blobs, tmp_path, ch
     assert main([*study, *flags(blobs, **changes)]) == 0
     member = Run.open(tmp_path / "study" / "members" / "baseline" / "fold-0-seed-0")
     expected = best_weights(straight)
-    for other in (resumed, member):
+    for other, tolerance in ((resumed, 0), (member, 1e-6)):  # to the bit, as users compile: test_members.py
         found = best_weights(other)
         assert set(found) == set(expected)
         for path in expected:
-            np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+            np.testing.assert_allclose(found[path], expected[path], rtol=0, atol=tolerance, err_msg=path)
     assert len(pd.read_csv(member.path("predictions.csv"))) == 16
     # The checkpoint is whole: frozen stages as published, learned ones not.
     published = published_arrays()
@@ -267,6 +267,7 @@ def test_what_cannot_be_is_one_line(blobs, tmp_path, capsys, changes, said):
     assert error.count("\n") == 1
 
 
+@pytest.mark.figures
 @pytest.mark.promise
 def test_the_freeze_sweep(blobs, tmp_path, capsys):
     folder = tmp_path / "sweep"

@@ -142,81 +142,37 @@ OPENAI = (
 """Names of OpenAI's CLIP and of open_clip, of both towers."""
 
 
-def _stages(classifier: str, module: str) -> dict[str, str]:
-    """Our stages with timm's names of the modules whose outputs they are."""
-    blocks = {f"block_{i}": f"blocks.{i}" for i in range(12)}
-    return {"stem": "norm_pre", **blocks, "norm": "norm", classifier: module}
-
-
-_OF_CLASS_TOKEN, _OF_ATTENTION = _stages("class_token", "fc_norm"), _stages("pool", "attn_pool")
-_BY_14, _BY_16 = ((28, 42), (42, 42)), ((32, 48), (48, 48))
 SMALL = {"num_blocks": 12, "num_heads": 6, "features": 384}
 BASE = {"num_blocks": 12, "num_heads": 12, "features": 768}
 
 
-def _dinov2(name: str, sizes: dict[str, int], num_registers: int, parity: Parity) -> Published:
-    """A network of DINOv2 with patches of 14 x 14 pixels."""
+def _parity(original: str, num_parameters: int, backbone: Backbone, tolerance: float, built_for: int) -> Parity:
+    """Comparison with timm: sizes are of 2 x 3 and of 3 x 3 patches, and stages its modules whose outputs they are."""
+    pool, patch = str(backbone.classifier[0].name), backbone.patch_size
+    blocks = {f"block_{i}": f"blocks.{i}" for i in range(len(backbone.features) - 2)}
+    pooled = {pool: "attn_pool" if pool == "pool" else "fc_norm"}
+    sizes = ((2 * patch, 3 * patch), (3 * patch, 3 * patch))
+    stages = {"stem": "norm_pre", **blocks, "norm": "norm", **pooled}
+    return Parity(f"timm:{original}", num_parameters, sizes, stages, tolerance, built_for=built_for)
 
-    def stages(variant: str) -> Backbone:
-        del variant
-        return dinov2(patch_size=14, num_registers=num_registers, **sizes)
 
-    return Published(name, stages, (Variant("meta", TIMM, parity),))
+def _dinov2(name: str, sizes: dict[str, int], num_registers: int, original: str, num_parameters: int) -> Published:
+    """A network of DINOv2, with patches of 14 x 14 pixels, for images of 518 x 518."""
+    backbone = dinov2(patch_size=14, num_registers=num_registers, **sizes)
+    parity = _parity(original, num_parameters, backbone, 3.6e-6, 518)
+    return Published(name, lambda variant: backbone, (Variant("meta", TIMM, parity),))
 
+
+SIGLIP2 = siglip(patch_size=16, **BASE)
+CLIP = clip(patch_size=16, **BASE)
+SIGLIP2_PARITY = _parity("vit_base_patch16_siglip_224", 93_653_224, SIGLIP2, 2.7e-6, 224)
+CLIP_PARITY = _parity("vit_base_patch16_clip_quickgelu_224", 86_568_424, CLIP, 3.6e-6, 224)
 
 ARCHITECTURES = (
-    _dinov2(
-        "dinov2_vits14",
-        SMALL,
-        0,
-        Parity("timm:vit_small_patch14_dinov2", 22_441_192, _BY_14, _OF_CLASS_TOKEN, 3.6e-6, built_for=518),
-    ),
-    _dinov2(
-        "dinov2_vits14_reg",
-        SMALL,
-        4,
-        Parity("timm:vit_small_patch14_reg4_dinov2", 22_442_728, _BY_14, _OF_CLASS_TOKEN, 3e-6, built_for=518),
-    ),
-    _dinov2(
-        "dinov2_vitb14",
-        BASE,
-        0,
-        Parity("timm:vit_base_patch14_dinov2", 87_348_712, _BY_14, _OF_CLASS_TOKEN, 3.6e-6, built_for=518),
-    ),
-    _dinov2(
-        "dinov2_vitb14_reg",
-        BASE,
-        4,
-        Parity("timm:vit_base_patch14_reg4_dinov2", 87_351_784, _BY_14, _OF_CLASS_TOKEN, 3.6e-6, built_for=518),
-    ),
-    Published(
-        "siglip2_vitb16",
-        lambda variant: siglip(patch_size=16, **BASE),
-        (
-            Variant(
-                "google",
-                TIMM,
-                Parity("timm:vit_base_patch16_siglip_224", 93_653_224, _BY_16, _OF_ATTENTION, 2.7e-6, built_for=224),
-            ),
-        ),
-    ),
-    Published(
-        "clip_vitb16",
-        lambda variant: clip(patch_size=16, **BASE),
-        (
-            Variant(
-                "openai",
-                TIMM,
-                Parity(
-                    "timm:vit_base_patch16_clip_quickgelu_224",
-                    86_568_424,
-                    _BY_16,
-                    _OF_CLASS_TOKEN,
-                    3.6e-6,
-                    built_for=224,
-                ),
-                other_mappings=(OPENAI,),
-            ),
-        ),
-    ),
+    _dinov2("dinov2_vits14", SMALL, 0, "vit_small_patch14_dinov2", 22_441_192),
+    _dinov2("dinov2_vits14_reg", SMALL, 4, "vit_small_patch14_reg4_dinov2", 22_442_728),
+    _dinov2("dinov2_vitb14", BASE, 0, "vit_base_patch14_dinov2", 87_348_712),
+    _dinov2("dinov2_vitb14_reg", BASE, 4, "vit_base_patch14_reg4_dinov2", 87_351_784),
+    Published("siglip2_vitb16", lambda variant: SIGLIP2, (Variant("google", TIMM, SIGLIP2_PARITY),)),
+    Published("clip_vitb16", lambda variant: CLIP, (Variant("openai", TIMM, CLIP_PARITY, (OPENAI,)),)),
 )

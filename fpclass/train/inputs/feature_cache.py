@@ -155,9 +155,6 @@ def _counted(num_images: int, num_views: int) -> str:
     return f"features of {num_images:,} images" + (f" x {num_views} views" if num_views > 1 else "")
 
 
-_known: dict[str, tuple[weakref.ref, list[str]]] = {}
-
-
 class Views:
     """Images as frozen stages see them: view 0 as they are, the others augmented, the same for whoever asks.
 
@@ -269,13 +266,18 @@ class KeptFeatures:
         return f"{self._made_by} {_digest_of_program(self._views.program(view), arguments)} {view}"
 
 
+_last: list[tuple[weakref.ref[Any], list[str]]] = []
+"""The images whose digests were asked for last, and these: all configs of a study have the same images."""
+
+
 def _digests_of(images: Images) -> list[str]:
-    """A digest of the pixels of each image; those of the images asked about last, a study's, are remembered."""
-    known = _known.get("images")
-    if known is None or known[0]() is not images:
-        digests = in_threads(lambda row: hashlib.sha256(images[row].tobytes()).hexdigest(), len(images))
-        known = _known["images"] = weakref.ref(images), list(digests)
-    return known[1]
+    """A digest of the pixels of each image."""
+    for known, digests in _last:
+        if known() is images:
+            return digests
+    digests = list(in_threads(lambda row: hashlib.sha256(images[row].tobytes()).hexdigest(), len(images)))
+    _last[:] = [(weakref.ref(images), digests)]
+    return digests
 
 
 def _digest_of_program(program: Any, arguments: tuple[Any, ...]) -> str:

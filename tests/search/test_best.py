@@ -1,0 +1,148 @@
+"""`best`: ways are tried within a budget, judged, and what comes of it can be used."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fpclass import cli
+from fpclass.console import Interruption
+from fpclass.errors import WeightsError
+from fpclass.experiment.propose import PRETRAINED, Short
+from fpclass.models.pretrained import source
+from fpclass.search import halving
+from fpclass.search.halving import Budget, is_clearly_worse, left_out
+from fpclass.search.portfolio import make_portfolio
+from fpclass.study.study import Study
+
+FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
+SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def refuse(name: str) -> None:
+        raise WeightsError(f"{name}: no network")
+
+    monkeypatch.setattr(source, "require", refuse)
+
+
+@pytest.mark.promise
+def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights, capsys):
+    folder = tmp_path / "best"
+    args = ["best", str(noisy), "--minutes=10", *FLAGS, *SMALL, f"--workdir={folder}"]
+    assert cli.main(args) == 0
+    said = capsys.readouterr().out
+    assert "a small network from random weights, because pretrained ones cannot be had" in said
+    study = Study.open(folder)
+    assert study.names == ["scratch", "scratch_wide"]
+    assert "best so far: scratch" in said
+    weights = json.loads((folder / "ensemble.json").read_text())["weights"]
+    assert weights.keys() <= {"scratch", "scratch_wide"}
+    assert "expect of new people: accuracy" in said
+    assert "- labels: " in said
+    table = (folder / "study.csv").stat().st_mtime_ns, (folder / "final/log.jsonl").stat().st_mtime_ns
+
+    assert cli.main(args) == 0, "nothing is trained or judged again"
+    assert "is trained" in capsys.readouterr().out
+    assert table == ((folder / "study.csv").stat().st_mtime_ns, (folder / "final/log.jsonl").stat().st_mtime_ns)
+
+    image = str(next(noisy.rglob("*.png")))
+    for each in (folder, folder / "final"):
+        assert cli.main(["predict", image, f"--workdir={each}", f"--output={tmp_path / 'new.csv'}"]) == 0
+        row = pd.read_csv(tmp_path / "new.csv").iloc[0]
+        assert row["probability_0"] + row["probability_1"] == pytest.approx(1, abs=1e-5)
+        assert "fitted on" in row["calibration"]
+
+
+@pytest.mark.promise
+def test_a_budget_that_ends_leaves_what_is_trained(noisy, tmp_path, no_weights, monkeypatch, capsys):
+    train = halving.train_config
+
+    def train_and_be_late(*arguments) -> bool:
+        monkeypatch.setattr(Budget, "left", property(lambda _: 0.0))
+        return train(*arguments)
+
+    monkeypatch.setattr(halving, "train_config", train_and_be_late)
+    assert cli.main(["best", str(noisy), "--minutes=10", *FLAGS, *SMALL, f"--workdir={tmp_path / 'best'}"]) == 0
+    said = capsys.readouterr().out
+    assert "left out: no time, it takes about" in said
+    assert "more time? left out for want of it: scratch_wide" in said
+
+
+def test_too_small_a_budget_says_what_it_takes(noisy, tmp_path, no_weights, monkeypatch, capsys):
+    monkeypatch.setattr(halving, "time_all", lambda study, costs: dict.fromkeys(costs, 600.0))
+    args = ["best", str(noisy), "--minutes=1", *FLAGS, *SMALL, f"--workdir={tmp_path / 'best'}"]
+    assert cli.main(args) == 2
+    assert "--minutes=1 is too little: the quickest way, scratch, takes about 10 min here; give --minutes=12" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("arguments", "words"), [((), "which images?"), (("nowhere",), "nowhere")])
+def test_without_images_it_says_so(arguments, words, capsys):
+    assert cli.main(["best", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_ways_that_suit_images(noisy, monkeypatch):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    monkeypatch.setattr(source, "in_cache", lambda entry: "there" if entry.name == "vgg16.caffe_notop" else None)
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
+    portfolio = make_portfolio(flags, Short())
+    names = [way.name for way in portfolio.ways]
+    assert names[0] == "probe"
+    assert portfolio.ways[0].file == PRETRAINED
+    assert names[-2:] == ["tuned_probe", "scratch"]
+    assert "cut_and_tuned" in names
+    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == ["probe", "tuned_probe"]
+
+
+def test_who_is_clearly_worse_is_a_matter_of_people():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"p{i}" for i in range(40)], 10)
+    best = rng.random(400) < 0.8
+    same, worse = rng.random(400) < 0.79, rng.random(400) < 0.5
+    assert not is_clearly_worse(same, best, groups)
+    assert is_clearly_worse(worse, best, groups)
+    of_two = np.where(np.isin(groups, ["p0", "p1", "p2"]), False, best)  # all of the loss is three people's
+    assert is_clearly_worse(of_two, best, np.arange(400)), "were each image somebody else's"
+    assert not is_clearly_worse(of_two, best, groups)
+
+
+def test_it_is_left_out_only_where_an_ensemble_has_no_use_for_it(study, monkeypatch):
+    there = Study.open(study)
+    first, second = there.names
+    labels = np.arange(200) % 2
+    images = pd.DataFrame({"filename": map(str, range(200)), "label": labels, "unit": map(str, range(200))})
+    good = np.where(np.eye(2)[labels] > 0, -0.1, -2.35)
+
+    def judged(study, name, folds):
+        return images, good if name == first else others
+
+    monkeypatch.setattr(halving, "judged_images", judged)
+    others = good[:, ::-1]
+    assert left_out(there, [second], {}).keys() == {second}
+    # The best is sure and wrong of the first 60, where the other is right; of the last 120 that is a little wrong.
+    rows = np.arange(200)[:, None]
+    good = np.where(rows < 60, good[:, ::-1], good)
+    others = np.where(rows < 80, good[:, ::-1], good)
+    others = np.where(rows < 60, others, np.where(rows >= 80, good[:, ::-1] / 3, good))
+    assert is_clearly_worse(others.argmax(1) == labels, good.argmax(1) == labels, images["unit"].to_numpy(str))
+    assert not left_out(there, [second], {})
+
+
+def test_time_that_is_over_asks_to_stop_until_the_end_of_it():
+    interruption = Interruption()
+    with interruption.expiring(0.01):
+        time.sleep(0.2)
+        assert interruption.signal_number
+    assert not interruption.signal_number
+    with interruption.expiring(60):
+        interruption.signal_number = signal.SIGINT
+    assert interruption.signal_number == signal.SIGINT, "somebody did ask"
