@@ -96,14 +96,13 @@ def test_parameter_count_and_stages(case):
     assert model.cam_stage in model.stage_names
 
 
+RARELY = ("vgg16-torchvision", "vgg16_bn-torchvision", "dinov2_vitb14-meta", "dinov2_vitb14_reg-meta")
+"""Drawing their numbers takes a while, and others stand for them: Keras' VGG, the small networks of DINOv2."""
+
+
 def often(case: Case):
-    """One VGG stands for the three: drawing 138 million numbers takes a while."""
-    marks = (
-        [pytest.mark.slow]
-        if (case.name, case.variant) in (("vgg16", "torchvision"), ("vgg16_bn", "torchvision"))
-        else []
-    )
-    return pytest.param(case, id=f"{case.name}-{case.variant}", marks=marks)
+    name = f"{case.name}-{case.variant}"
+    return pytest.param(case, id=name, marks=[pytest.mark.slow] if name in RARELY else [])
 
 
 @pytest.mark.parametrize("case", [often(case) for case in CASES])
