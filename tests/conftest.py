@@ -19,8 +19,8 @@ from PIL import Image
 from fpclass.compilation import keep_programs
 
 LONG = (
-    "study", "cli", "study_split", "trained", "people_curve", "validate", "recipes", "finetune", "task", "switches",
-    "parallel", "streaming", "engine", "members", "backbones",
+    "backbones", "study", "parallel", "cli", "task", "trained", "streaming", "switches", "members", "recipe_commands",
+    "engine", "finetune", "recipes", "people_curve", "study_split", "validate",
 )  # fmt: skip
 """Files that take longest, longest first: they are begun first, so that no worker is left with one at the end."""
 
