@@ -189,7 +189,7 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "eligibility": "every image that is listed, can be decoded and has a label; left out: "
         + (f"{len(out)} ({'; '.join(reasons[:3])})" if out else "none")
         + (
-            f"; left out by a person's list, data.exclude: {by_hand}, neither trained on nor judged (MISSING: by what "
+            f"; by a person's list, data.exclude: {by_hand}, neither trained on nor judged (MISSING: by what "
             "rule; without hard images the estimate is too good)"
             if by_hand
             else ""

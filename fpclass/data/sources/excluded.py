@@ -66,7 +66,7 @@ def leave_out(table: Table, path: Path, max_mb: float = MAX_FILE_MB) -> Table:
         reason = f"rows to predict that data.exclude={path} names; they are predicted all the same"
         findings.append(Finding("not_left_out", WARNING, tuple(table.rows["filename"][is_to_predict]), reason))
     if unmatched:
-        reason = f"{len(unmatched)} names in data.exclude={path} that no image has"
+        reason = f"names in data.exclude={path} that no image has"
         findings.append(Finding("exclude_unmatched", WARNING, unmatched, reason))
     if table.copy_mask.any():
         is_out |= table.rows["copy_of"].isin(left_out).to_numpy(bool)
