@@ -124,21 +124,21 @@ def _swag(name: str, filename: str, top1: float, size: int) -> Weights:
     return _torchvision(name, filename, top1, note=note, **options)
 
 
-def _timm(name: str, repository: str, revision: str, digest: str, top1: float, **changes: Any) -> Weights:
-    """An entry of timm's repositories on the hub of Hugging Face, evaluated on a central crop of 7/8."""
-    entry = Weights(
+def _convnextv2(name: str, repository: str, revision: str, digest: str, top1: float) -> Weights:
+    """An entry of timm's on the hub of Hugging Face, whose numbers are Meta's: NOT for commercial use."""
+    return Weights(
         name=name,
-        architecture=name.partition(".")[0],
+        architecture="convnextv2_tiny",
         variant="timm",
-        url=f"https://huggingface.co/timm/{repository}/resolve/{revision}/model.safetensors",
+        url=f"https://huggingface.co/timm/convnextv2_tiny.{repository}/resolve/{revision}/model.safetensors",
         digest=f"sha256:{digest}",
-        license="Apache-2.0",
+        license="CC-BY-NC-4.0",
         image_size=(224, 224),
         resize=256,
         interpolation="bicubic",
         top1=top1,
+        note="NOT for commercial use; masked autoencoder, then (in22k) all of ImageNet, then its 1000 classes",
     )
-    return dataclasses.replace(entry, **changes)
 
 
 def _keras(name: str, path: str, digest: str, top1: float | None, *, size: int = 224, **changes: Any) -> Weights:
@@ -161,8 +161,9 @@ def _keras(name: str, path: str, digest: str, top1: float | None, *, size: int =
     return dataclasses.replace(entry, **changes)
 
 
-def _dinov2(name: str, folder: str, file: str, digest: str, linear: float) -> Weights:
+def _dinov2(name: str, digest: str, linear: float) -> Weights:
     """An entry of Meta's DINOv2, with the published top-1 of a linear layer on what it sees."""
+    folder, file = name.removesuffix("_reg"), name.replace("_reg", "_reg4")
     return Weights(
         name=name,
         architecture=name,
@@ -193,59 +194,30 @@ _ALL = (
     _torchvision("resnet50.v1", "resnet50-0676ba61.pth", 0.7613),
     _torchvision("resnet50.v2", "resnet50-11ad3fa6.pth", 0.80858, resize=232),
     _torchvision("convnext_tiny", "convnext_tiny-983f1562.pth", 0.8252, resize=236),
-    # Meta's numbers. Its code is MIT, they are not: CC BY-NC 4.0, NOT for commercial use. Several public projects state
-    # the digest of in22k, and the hub itself that of in1k.
-    _timm(
+    # Several public projects state the digest of in22k, and the hub itself that of in1k.
+    _convnextv2(
         "convnextv2_tiny.in22k",
-        "convnextv2_tiny.fcmae_ft_in22k_in1k",
+        "fcmae_ft_in22k_in1k",
         "b1dd46230e80bf4cc3fa0c3c905db2c3ec53a817",
         "6652fd90fc9c23977659e58515778e16fbbcd43f0b01fc693089cebe6d64c2a9",
         0.83894,
-        license="CC-BY-NC-4.0",
-        note="NOT for commercial use; masked autoencoder, then ImageNet-22k, then ImageNet-1k",
     ),
-    _timm(
+    _convnextv2(
         "convnextv2_tiny.in1k",
-        "convnextv2_tiny.fcmae_ft_in1k",
+        "fcmae_ft_in1k",
         "508caf1bc24fd02c69d15778b994e808670dbc28",
         "fdfb4edfa5abb3b4ea29ab17e6fae5c117dc6cc32ecfb1d0726a156f40a4c1a5",
         0.8292,
-        license="CC-BY-NC-4.0",
-        note="NOT for commercial use; masked autoencoder, then ImageNet-1k",
     ),
     _torchvision("swin_t", "swin_t-704ceda3.pth", 0.81474, resize=232, interpolation="bicubic"),
     _torchvision("vit_b_16.v1", "vit_b_16-c867db91.pth", 0.81072),
     _swag("vit_b_16.swag_e2e", "vit_b_16_swag-9ac1b537.pth", 0.85304, 384),
     _swag("vit_b_16.swag_linear", "vit_b_16_lc_swag-4e70ced5.pth", 0.81886, 224),
     # Digests that several public projects state; that of siglip2_vitb16, of which there are fewer users, one does.
-    _dinov2(
-        "dinov2_vits14",
-        "dinov2_vits14",
-        "dinov2_vits14",
-        "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
-        0.811,
-    ),
-    _dinov2(
-        "dinov2_vits14_reg",
-        "dinov2_vits14",
-        "dinov2_vits14_reg4",
-        "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb",
-        0.809,
-    ),
-    _dinov2(
-        "dinov2_vitb14",
-        "dinov2_vitb14",
-        "dinov2_vitb14",
-        "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
-        0.845,
-    ),
-    _dinov2(
-        "dinov2_vitb14_reg",
-        "dinov2_vitb14",
-        "dinov2_vitb14_reg4",
-        "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71",
-        0.846,
-    ),
+    _dinov2("dinov2_vits14", "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9", 0.811),
+    _dinov2("dinov2_vits14_reg", "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", 0.809),
+    _dinov2("dinov2_vitb14", "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73", 0.845),
+    _dinov2("dinov2_vitb14_reg", "73182a088cf94833c94b1666d1c99e02fe87e2007bff57b564fb6206e25dba71", 0.846),
     Weights(
         name="siglip2_vitb16",
         architecture="siglip2_vitb16",
