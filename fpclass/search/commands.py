@@ -69,8 +69,9 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
     by_name = {config.name: config for config in configs}
     if (folder / "study.json").is_file():
         there = Study.open(folder)
-        num_folds = there.num_folds if num_folds is None else num_folds
-        by_name |= {name: there.configs[name] for name in there.names if name not in by_name}
+        if any(member.is_done for name in there.names for member in there.members(name)):
+            num_folds = there.num_folds if num_folds is None else num_folds
+            by_name |= {name: there.configs[name] for name in there.names if name not in by_name}
     first = ways[0].name
     study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
     is_probe = study.configs[first].model.head == PROBE

@@ -23,7 +23,20 @@ def summarise(study: Study) -> list[str]:
         known = {key: None if pd.isna(row[key]) else row[key] for key in ("mean", "low", "high")}
         score = Interval(known["mean"], known["low"], known["high"])
         rows.append([row["config"], format_number(score.value), score.format_bounds(), str(row["verdict"])])
+    rows += _of_all(results)
     return [*align_columns(rows), "", *_of_ensemble(results, results["groups_are"])]
+
+
+def _of_all(results: dict[str, Any]) -> list[list[str]]:
+    """Rows of the table: the ensemble, and its answers for people."""
+    scores, person = results["ensemble"]["scores"], results.get("person", {})
+    found = [("ensemble", scores.get(results["metric"]), "what predicts; cross-fitted, of all images at once")]
+    if "per_person" in person:
+        gain = person["gain"].get(results["metric"])
+        what = f"{person['images_per_person']:.1f} images of each pooled" + (f": {Interval.of(gain):+}" if gain else "")
+        found.append(("per person", person["per_person"].get(results["metric"]), what))
+    rows = [(name, Interval.of(values), what) for name, values, what in found if values]
+    return [[name, format_number(score.value), score.format_bounds(), what] for name, score, what in rows]
 
 
 def _of_ensemble(results: dict[str, Any], calls: str) -> list[str]:
@@ -35,12 +48,6 @@ def _of_ensemble(results: dict[str, Any], calls: str) -> list[str]:
     lines.append(
         f"expect of new {calls}: {scores}; cross-fitted: weights, calibration and thresholds are those of other {calls}"
     )
-    person = results.get("person", {})
-    if "per_person" in person:
-        accuracy, gain = (Interval.of(person[key]["accuracy"]) for key in ("per_person", "gain"))
-        lines.append(
-            f"per person, {person['images_per_person']:.1f} images pooled: accuracy {accuracy}, {gain:+} by pooling"
-        )
     if test := results.get("test"):
         lines += test.get("findings", [])[:2]
     return lines

@@ -22,7 +22,7 @@ from fpclass import experiment, files
 from fpclass.config import Config, flatten, folder_format, is_user_path, read_format, shipped
 from fpclass.console import progress, say
 from fpclass.data.sources import load_table
-from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import ConfigError, RunError, WeightsError
 from fpclass.parallel import is_first_process
 from fpclass.run.folder import Run, lock_folder, make_folder
@@ -342,7 +342,7 @@ def default_folds(config: Config) -> int:
     table = load_table(config.data, progress)
     if (table.rows["split"] == VALIDATION).any():
         return 0
-    rows = table.rows[table.labelled_mask & (table.rows["split"] == TRAIN)]
+    rows = table.rows[table.labelled_mask & (table.rows["split"] != TEST)]
     units = rows["group"].where(rows["group"] != "", rows["filename"])
     counts = units.groupby(rows["label"]).nunique()
     if len(counts) < 2 or counts.min() >= DEFAULT_FOLDS:
