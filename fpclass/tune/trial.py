@@ -117,9 +117,8 @@ class _Trial:
         """Trains it to its end, or until it falls behind."""
         with Background() as background:
             data = self._ground.data.of(self._name)
-            train_config(
-                self._ground.study, self._name, data, interruption, self._on_epoch, background, self._after_round
-            )
+            study, on_epoch = self._ground.study, self._on_epoch
+            train_config(study, self._name, data, interruption, on_epoch, background, after_round=self._after_round)
         self._count()
         scores = self._scores()
         is_interrupted = len(scores) < len(self._members) and not self._is_behind
