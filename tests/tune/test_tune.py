@@ -22,6 +22,7 @@ from fpclass.study.run import accuracy_of
 from fpclass.study.study import Study
 from fpclass.train import placement
 from fpclass.tune import commands, trial
+from fpclass.tune.compare import plan_comparison
 from fpclass.tune.trial import is_behind
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "tune.md").read_text(encoding="utf-8")
@@ -124,6 +125,19 @@ def test_it_is_judged_on_other_folds_with_other_seeds(tuned):
         assert "chosen on all folds but one and scored on that one" in text
         assert f"on other folds, with other seeds: {score:.3f}" in text
     assert "| trial | accuracy | optim.learning_rate |" in page
+
+
+def test_what_is_found_later_joins_the_comparison(tuned):
+    """So that nothing of it is lost, and the table knows how many there were."""
+    found, names = load_config(str(tuned / "tuned.py")), []
+    (base,) = load_configs(["configs/footprints/exp11_adamw_cosine.py"], [f for f in SMALL if f.startswith("--config")])
+    for rate in (found.optim.learning_rate, 0.5):
+        later = found.copy_and_resolve_references()
+        later.optim.learning_rate = rate
+        study, name = plan_comparison(tuned / "study", base, later.lock(), 3)
+        names.append((name, list(study.configs)))
+    assert names == [("tuned", ["baseline", "tuned"]), ("tuned-2", ["baseline", "tuned", "tuned-2"])]
+    assert study.configs["tuned-2"].optim.learning_rate == 0.5
 
 
 def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(tuned, noisy, ways, tmp_path, capsys):
