@@ -111,7 +111,7 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
 def _finish(study: Study, data: StudyData, reasons: Failures, interruption: Interruption) -> None:
     """The final network, and what to do next."""
     from fpclass.search.advice import advise
-    from fpclass.search.final import chosen_of, train_final
+    from fpclass.search.final import beside_the_ensemble, chosen_of, train_final
     from fpclass.study.study import OF_PEOPLE
 
     name = chosen_of(study)
@@ -122,6 +122,7 @@ def _finish(study: Study, data: StudyData, reasons: Failures, interruption: Inte
         say(f"- {sentence}")
     say(f"\nthe ensemble: `{program()} predict FILES --workdir={study.folder}`")
     if run:
+        say(beside_the_ensemble(study, run, data.of(name)))
         say(f"one network, {name} on all labelled images: `{program()} predict FILES --workdir={run.folder}`")
 
 

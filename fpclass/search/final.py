@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from fpclass import files
 from fpclass.console import Interruption
-from fpclass.run.decisions.rule import FILE
+from fpclass.run.best import BestModel
+from fpclass.run.decisions.rule import FILE, read_rule
 from fpclass.run.folder import Run
-from fpclass.run.prepare import Prepared, describe_model
+from fpclass.run.prepare import Prepared, describe_model, read_model
 from fpclass.run.refit import final_config, is_refitted, refit_into
 from fpclass.search.halving import judged_images
-from fpclass.stats.decisions.rule import fit_rule
+from fpclass.stats.comparison.scores import resample_configs
+from fpclass.stats.comparison.verdicts import compare_all
+from fpclass.stats.decisions.rule import DecisionRule, fit_rule
+from fpclass.study.conclude import bootstrap_of
+from fpclass.study.metric import metric_of, name_of
 from fpclass.study.study import Study
+from fpclass.study.test_set import collect_labelled_test, combine
 from fpclass.train import checkpoints
 
 FOLDER = "final"
@@ -50,3 +57,28 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     files.write_json(run.path("model.json"), describe_model(prepared.table))
     run.write_csv("splits.csv", divided.splits.frame)
     return run
+
+
+def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
+    """A sentence about which predicts labelled test images better, the final network or the ensemble of the folds.
+
+    Of other images nobody can tell: all of them were learnt from by the one or the other.
+    """
+    described = read_model(run)
+    record = files.read_object(study.path("ensemble.json"), weights=dict, average=str)
+    aside = collect_labelled_test(study, record["weights"], described["class_names"])
+    if aside is None:
+        return "which of the two predicts better is not known: it takes labelled test images, which neither learns from"
+    rule = DecisionRule.from_json(record, "ensemble.json")
+    _, ensemble = combine(aside.logits, study.num_splits, record, rule)
+    best = BestModel(run, prepared.table.num_classes)
+    rows = pd.Series(np.arange(len(prepared.table)), index=prepared.table.rows["filename"])
+    logits = best.predict(prepared.images, rows.loc[aside.filenames].to_numpy(np.int32))
+    final = read_rule(best, prepared.table.num_classes).calibration.apply(logits)
+    metric = metric_of(run.config, described["classes"], described["class_names"])
+    both = {"ensemble": ensemble[None], FOLDER: np.asarray(final, np.float64)[None]}
+    resampled = resample_configs(both, aside.cohort, metric, bootstrap_of(run.config))
+    difference = compare_all(resampled, "ensemble", margin=run.config.study.margin)[FOLDER].difference
+    shown = ", ".join(f"{name} {resampled[name].score.mean}" for name in both)
+    called = name_of(metric, described["class_names"]).replace("_", " ")
+    return f"on {len(aside.filenames)} labelled test images, {called}: {shown}; {difference:+} by the one network"
