@@ -45,6 +45,7 @@ AUGMENTED = EVERYTHING | {
     "augment__mixup_alpha": 0.4,
     "train__ema_decay": 0.9,
 }
+STOPPED_EARLY = {"train__num_epochs": 6, "train__early_stopping": "patience", "train__patience": 1}
 CONVOLUTIONS = {
     "model__name": "blocks",
     "model__conv_features": (4, 4),
@@ -73,7 +74,10 @@ def on_disk(dataset):
     return put_dataset(dataclasses.replace(dataset, images=stored), None)
 
 
-@pytest.fixture(params=[1, 2**24], ids=["two batches", "all at once"])
+TWO_BATCHES, ALL_AT_ONCE = 1, 2**24
+
+
+@pytest.fixture(params=[TWO_BATCHES, ALL_AT_ONCE], ids=["two batches", "all at once"])
 def window_bytes(request, monkeypatch):
     monkeypatch.setattr(streaming, "WINDOW_BYTES", request.param)
 
@@ -96,14 +100,16 @@ def run_streamed(config, on_disk, who=None, state=None, until=None):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "window_bytes"),
     [
-        pytest.param({}, id="plain", marks=pytest.mark.slow),
-        pytest.param(AUGMENTED, id="everything"),
-        pytest.param({"train__early_stopping": "patience", "train__patience": 1}, id="stopped early"),
+        pytest.param({}, TWO_BATCHES, id="plain", marks=pytest.mark.slow),
+        pytest.param(AUGMENTED, TWO_BATCHES, id="everything"),
+        pytest.param(STOPPED_EARLY, ALL_AT_ONCE, id="stopped early"),
     ],
+    indirect=["window_bytes"],
 )
-def test_streamed_equals_resident_bit_for_bit(dataset, on_disk, window_bytes, changes):
+@pytest.mark.usefixtures("window_bytes")
+def test_streamed_equals_resident_bit_for_bit(dataset, on_disk, changes):
     config = small_config(**changes)
     state, records = run(config, dataset)
     streamed, streamed_records = run_streamed(config, on_disk)
@@ -129,7 +135,8 @@ def test_batches_and_their_order_are_the_same(on_disk, monkeypatch):
     assert seen[0].shape == (2, 16), "three batches in windows of two"
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(on_disk, window_bytes):
+def test_resumed_equals_uninterrupted_bit_for_bit(on_disk, monkeypatch):
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", TWO_BATCHES)
     config = small_config(**AUGMENTED)
     straight, records = run_streamed(config, on_disk)
     half, first = run_streamed(config, on_disk, until=2)
