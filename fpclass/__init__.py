@@ -3,6 +3,7 @@
     import fpclass
     run = fpclass.train("photos")                 # or fpclass.load("runs/photos"), a run or a study
     run.predict("cat.jpg")
+    fpclass.best("photos", minutes=20)            # several ways, an ensemble, what to expect of it
 
 `import fpclass` imports nothing heavy: what is used is imported when it is used first. docs/python.md has all of it.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fpclass.api.figures import Figures
     from fpclass.api.prediction import Prediction
     from fpclass.api.trained import TrainedRun, TrainedStudy, load
-    from fpclass.api.training import study, train
+    from fpclass.api.training import best, study, train
     from fpclass.errors import (
         ConfigError,
         DataError,
@@ -47,6 +48,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "best",
     "compare",
     "load",
     "study",
@@ -58,6 +60,7 @@ _HOMES = {
     "fpclass.api.compare": ("compare",),
     "fpclass.api.figures": ("Figures",),
     "fpclass.api.prediction": ("Prediction",),
+    "fpclass.api.training": ("best",),
     "fpclass.api.trained": ("TrainedRun", "TrainedStudy", "load"),
     "fpclass.errors": tuple(name for name in __all__ if name.endswith("Error")),
 }

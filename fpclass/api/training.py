@@ -1,4 +1,4 @@
-"""Training from Python: the commands `train` and `study`, whose functions these are."""
+"""Training from Python: the commands `train`, `study` and `best`, whose functions these are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fpclass.experiment.propose import announce, propose, propose_study
 from fpclass.files import expanded
 from fpclass.run.commands import STAGES, train_run
 from fpclass.run.folder import Run
+from fpclass.search.commands import MINUTES, find_best
 from fpclass.study.commands import run_study
 from fpclass.study.study import Study, plan_study
 
@@ -130,6 +131,50 @@ def study(
         code = run_study(plan, strict=strict)
         if code == 1:
             raise RunError(f"{folder}: an experiment could not be trained; its row of study.md says why")
+        _go_on_after(code)
+        return TrainedStudy(Study.open(folder))
+
+
+def best(
+    root: str | pathlib.Path,
+    *,
+    minutes: float = MINUTES,
+    model: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    size: int | tuple[int, int] | None = None,
+    folds: int | None = None,
+    workdir: str | pathlib.Path | None = None,
+    config: Keys | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+    **keys: Any,
+) -> TrainedStudy:
+    """The best model for labelled images within so many minutes: the command `best`.
+
+    Args:
+      minutes: for all of it, about.
+      model: this network, or these weights, alone; None: all ways that suit the images.
+      folds: parts of the people; None: as `study`, fewer of few people.
+      workdir: None: runs/best-NAME.
+      config: keys for all ways alike.
+
+    All else is as in `train`.
+
+    Raises:
+      FpclassError: as `train`; or the minutes were over before anything was trained.
+      KeyboardInterrupt: Ctrl-C before anything was trained; later it ends the search with what there is.
+    """
+    from fpclass import parallel
+
+    _, given = _read_config(config, keys)
+    with silence(quiet):
+        prepare_libraries()
+        parallel.use_all_cores()
+        short = short_of(root, model, label, group, size)
+        folder, code = find_best(given, short, minutes, folds, _folder(workdir), strict=strict)
+        if code == 1:
+            raise RunError(f"{folder}: nothing was trained in {minutes:g} minutes; the same call goes on")
         _go_on_after(code)
         return TrainedStudy(Study.open(folder))
 

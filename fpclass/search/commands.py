@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fpclass.console import interruptible, program, say
@@ -13,6 +14,7 @@ from fpclass.flags import Command, add_data_flags, at_least, number_of_folds, pa
 
 if TYPE_CHECKING:
     from fpclass.console import Interruption
+    from fpclass.experiment.propose import Short
     from fpclass.search.halving import Budget
     from fpclass.search.portfolio import Portfolio
     from fpclass.study.run import Failures, StudyData
@@ -40,16 +42,36 @@ def best(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import parallel
     from fpclass.experiment.propose import Short
+
+    parallel.use_all_cores()
+    short = dataclasses.replace(Short.of(args), minutes="")  # which are those of a training
+    workdir = pathlib.Path(args.workdir) if args.workdir else None
+    return find_best(overrides, short, args.minutes, args.folds, workdir, strict=args.strict)[1]
+
+
+def find_best(
+    overrides: Sequence[str],
+    short: Short,
+    minutes: float,
+    num_folds: int | None,
+    workdir: pathlib.Path | None,
+    *,
+    strict: bool = False,
+) -> tuple[pathlib.Path, int]:
+    """What the command `best` does; arguments as its flags.
+
+    Returns:
+      The folder, and the exit code: 0; 1 where nothing is trained yet, or 128 + n where a signal is why.
+    """
     from fpclass.search.halving import Budget
     from fpclass.search.portfolio import make_portfolio
 
-    budget = Budget(args.minutes)
-    parallel.use_all_cores()
-    portfolio = make_portfolio(overrides, dataclasses.replace(Short.of(args), minutes=""))  # those of a training
+    budget = Budget(minutes)
+    portfolio = make_portfolio(overrides, short)
     for line in portfolio.lines:
         say(line)
-    study = plan(portfolio, pathlib.Path(args.workdir or f"runs/best-{portfolio.name}"), args.folds)
-    return run_best(study, portfolio, budget, strict=args.strict)
+    folder = workdir or pathlib.Path("runs", f"best-{portfolio.name}")
+    return folder, run_best(plan(portfolio, folder, num_folds), portfolio, budget, strict=strict)
 
 
 def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> Study:

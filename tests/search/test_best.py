@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fpclass
 from fpclass import cli
 from fpclass.console import Interruption
 from fpclass.errors import WeightsError
@@ -51,6 +52,12 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
     assert cli.main(args) == 0, "nothing is trained or judged again"
     assert "is trained" in capsys.readouterr().out
     assert table == ((folder / "study.csv").stat().st_mtime_ns, (folder / "final/log.jsonl").stat().st_mtime_ns)
+
+    keys = {"data.image_size": (24, 20), "model.conv_features": (4, 8), "train.num_epochs": 1}
+    keys["evaluate.num_resamples"] = 50
+    again = fpclass.best(noisy, minutes=10, label="SEX", group="ID", folds=2, workdir=folder, quiet=True, **keys)
+    assert again.folder == folder
+    assert table[0] == (folder / "study.csv").stat().st_mtime_ns
 
     image = str(next(noisy.rglob("*.png")))
     for each in (folder, folder / "final"):
