@@ -81,20 +81,19 @@ def duration(seconds: float) -> str:
 
 
 class Interruption:
-    """Whether the user or the system asked to stop; `signal_number` is 0 until then."""
+    """Whether the user or the system asked to stop, or time is over; `signal_number` is 0 until then."""
 
     def __init__(self) -> None:
         self.signal_number = 0
+        self.has_expired = False
 
     @contextlib.contextmanager
     def expiring(self, seconds: float) -> Iterator[None]:
         """Meanwhile it is as if somebody asked to stop after so many seconds; afterwards only if somebody did."""
-        has_expired = False
 
         def expire() -> None:
-            nonlocal has_expired
             if not self.signal_number:
-                has_expired, self.signal_number = True, signal.SIGTERM
+                self.has_expired, self.signal_number = True, signal.SIGTERM
 
         timer = threading.Timer(seconds, expire)
         timer.daemon = True
@@ -103,7 +102,8 @@ class Interruption:
             yield
         finally:
             timer.cancel()
-            self.signal_number = 0 if has_expired else self.signal_number
+            if self.has_expired:
+                self.has_expired, self.signal_number = False, 0
 
     @property
     def exit_code(self) -> int:
@@ -124,9 +124,9 @@ def interruptible() -> Iterator[Interruption]:
 
     def request(number: int, frame: FrameType | None) -> None:
         del frame
-        if interruption.signal_number:
+        if interruption.signal_number and not interruption.has_expired:
             os._exit(128 + number)
-        interruption.signal_number = number
+        interruption.signal_number, interruption.has_expired = number, False
         say("stopping; once more to stop at once")
 
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -174,7 +174,7 @@ def best(
         short = short_of(root, model, label, group, size)
         folder, code = find_best(given, short, minutes, folds, _folder(workdir), strict=strict)
         if code == 1:
-            raise RunError(f"{folder}: nothing was trained in {minutes:g} minutes; the same call goes on")
+            raise RunError(f"{folder}: nothing is trained whole in {minutes:g} minutes; what was said has the reasons")
         _go_on_after(code)
         return TrainedStudy(Study.open(folder))
 

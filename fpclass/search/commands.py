@@ -9,15 +9,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fpclass.console import interruptible, program, say
+from fpclass import files
+from fpclass.console import duration, interruptible, program, say
 from fpclass.flags import Command, add_data_flags, at_least, number_of_folds, path
 
 if TYPE_CHECKING:
     from fpclass.console import Interruption
     from fpclass.experiment.propose import Short
-    from fpclass.search.halving import Budget
+    from fpclass.search.halving import Budget, Found
     from fpclass.search.portfolio import Portfolio
-    from fpclass.study.run import Failures, StudyData
+    from fpclass.study.run import StudyData
     from fpclass.study.study import Study
 
 MINUTES = 20.0
@@ -80,24 +81,25 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
     Raises:
       ConfigError, DataError: as `study.assemble`.
     """
-    from fpclass.experiment import load_configs
+    from fpclass.config import given_keys
+    from fpclass.experiment import AFTER_TRAINING
     from fpclass.models.probe import PROBE
+    from fpclass.search.portfolio import load_ways
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study, assemble
 
-    ways = portfolio.ways
-    named = [[*way.flags, f"--config.name={way.name}"] for way in ways]
-    configs = load_configs([way.file for way in ways], portfolio.flags, named)
-    by_name = {config.name: config for config in configs}
+    by_name, first = load_ways(portfolio), portfolio.ways[0].name
+    earlier = {}
     if (folder / "study.json").is_file():
         there = Study.open(folder)
-        if any(member.is_done for name in there.names for member in there.members(name)):
+        if any(member.is_done for name in there.configs for member in there.members(name)):
             num_folds = there.num_folds if num_folds is None else num_folds
-            by_name |= {name: there.configs[name] for name in there.names if name not in by_name}
-    first = ways[0].name
+            judged = [flag for flag in portfolio.flags if min(given_keys([flag])).startswith(AFTER_TRAINING)]
+            earlier = {name: config for name, config in there.changed(judged).configs.items() if name not in by_name}
     study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
     is_probe = study.configs[first].model.head == PROBE
-    return with_curves(study, [first]) if study.num_folds and is_probe else study
+    study = with_curves(study, [first]) if study.num_folds and is_probe else study
+    return dataclasses.replace(study, configs={**study.configs, **earlier})
 
 
 def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool = False) -> int:
@@ -110,13 +112,15 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
     from fpclass.search.summary import summarise
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
-    from fpclass.study.trained.conclusions import conclude_once
+    from fpclass.study.trained.conclusions import REASONS, conclude_once
     from fpclass.study.trained.ensemble import submit_ensemble
 
     with study.claimed(), interruptible() as interruption:
         data = study_run.StudyData(study, strict=strict)
         abouts = {way.name: way.about for way in portfolio.ways}
-        reasons = search(study, data, budget, interruption, abouts)
+        found = search(study, data, budget, interruption, abouts)
+        reasons = found.reasons
+        files.write_json(study.path(REASONS), reasons)
         if not set(study.names) - reasons.keys():
             say(f"nothing is trained whole yet; everything is in {study.folder}, and the same command goes on")
             return interruption.exit_code if interruption.signal_number else 1
@@ -126,18 +130,22 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
         if portfolio.num_to_predict:
             say(f"submission  {submit_ensemble(study)}")
         if not interruption.signal_number:
-            _finish(study, data, reasons, interruption)
+            _finish(study, data, found, budget, interruption)
     return 0
 
 
-def _finish(study: Study, data: StudyData, reasons: Failures, interruption: Interruption) -> None:
+def _finish(study: Study, data: StudyData, found: Found, budget: Budget, interruption: Interruption) -> None:
     """The final network, and what to do next."""
     from fpclass.search.advice import advise
     from fpclass.search.final import beside_the_ensemble, chosen_of, train_final
     from fpclass.study.study import OF_PEOPLE
 
-    name = chosen_of(study)
-    run = train_final(study, name, data.of(name), interruption)
+    name, reasons, run = chosen_of(study), found.reasons, None
+    seconds = found.seconds.get(name, 0.0)  # of a training on fewer images
+    if seconds <= budget.until_the_end:
+        run = train_final(study, name, data.of(name), interruption)
+    else:
+        say(f"\n{name} on all labelled images takes about {duration(seconds)} more: the same command trains it")
     curve_of = study.baseline if any(OF_PEOPLE in each for each in set(study.configs) - reasons.keys()) else ""
     say("\nwhat next")
     for sentence in advise(study, reasons, name, curve_of):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 
 from fpclass import files
 from fpclass.console import Interruption
+from fpclass.experiment import training_differences
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import FILE, read_rule
 from fpclass.run.folder import Run
@@ -44,7 +47,10 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     members = study.members(name)
     epochs = [checkpoints.latest_step(member.run.path("checkpoints/best")) or 1 for member in members]
     config = final_config(members[0].run.config, max(round(float(np.median(epochs))), 1))
-    run, divided = Run.create(study.folder / FOLDER, config), prepared.divided(config)
+    folder = study.folder / FOLDER
+    if (folder / "config.json").is_file() and training_differences(Run.open(folder).config, config):
+        shutil.rmtree(folder)  # another way was the best, by fewer of them
+    run, divided = Run.create(folder, config), prepared.divided(config)
     if not is_refitted(run, prepared) and not refit_into(run, divided, interruption):
         return None
     images, log_probabilities = judged_images(study, name, range(study.num_splits))

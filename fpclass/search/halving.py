@@ -26,9 +26,12 @@ from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, one_line
 from fpclass.experiment import is_trained
 from fpclass.report.text_tables import align_columns
+from fpclass.run.prepare import read_model
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.ensembling import greedy_weights
+from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 from fpclass.study.estimate import costs_of, time_all
+from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.report import LEFT_OUT
 from fpclass.study.run import (
@@ -67,13 +70,18 @@ class Budget:
         """Seconds that are left for training, at least 0."""
         return max(self.for_training - (time.monotonic() - self._started), 0.0)
 
+    @property
+    def until_the_end(self) -> float:
+        """Seconds that are left of all of it, at least `KEPT_SECONDS`."""
+        return max(60 * self.minutes - (time.monotonic() - self._started), KEPT_SECONDS)
+
 
 @dataclasses.dataclass
 class _Search:
     """What is known of a search while it goes on.
 
     Attributes:
-      predicted: seconds that all folds of a config take, by name.
+      predicted: seconds that a member of a config takes, by name.
       reasons: why a config is in no table, by name.
       pace: by how much trainings take longer than predicted.
     """
@@ -91,11 +99,18 @@ class _Search:
     def seconds(self, name: str, folds: Collection[int]) -> float:
         """How long some folds of a config take, about, without those that are trained."""
         members = [m for m in self.study.members(name) if m.fold in folds and not m.is_done]
-        return self.predicted.get(name, 0.0) * self.pace * len(members) / len(self.study.members(name))
+        return self.predicted.get(name, 0.0) * self.pace * len(members)
 
     def is_stopped(self) -> bool:
         """Whether somebody asked to stop, or the time is over."""
         return bool(self.interruption.signal_number) or not self.budget.left
+
+    def no_time(self, name: str) -> str:
+        """Why a config is not trained whole: somebody stopped, or there was no time for it."""
+        if self.interruption.signal_number and not self.interruption.has_expired:
+            return f"{LEFT_OUT}: stopped before its end; the same command goes on"
+        more = duration(self.seconds(name, range(self.study.num_splits)))
+        return f"{LEFT_OUT}: {NO_TIME}, it takes about {more} more; the same command with more --minutes goes on"
 
     def train(self, name: str, folds: Collection[int]) -> bool:
         """Trains some folds of a config; whether they are trained."""
@@ -119,6 +134,14 @@ class _Search:
         return is_done
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search ends with: why configs are not trained whole, and how many seconds a training of each takes."""
+
+    reasons: Failures
+    seconds: dict[str, float]
+
+
 class BudgetProgress(Progress):
     """The lines of a study, with what is left of the budget."""
 
@@ -133,17 +156,14 @@ class BudgetProgress(Progress):
 
 def search(
     study: Study, data: StudyData, budget: Budget, interruption: Interruption, abouts: Mapping[str, str]
-) -> Failures:
+) -> Found:
     """Trains the members of a study within a budget. What is trained already costs nothing.
 
     Args:
       abouts: what each config is, in a few words.
 
-    Returns:
-      Why a config is not trained whole, by name.
-
     Raises:
-      ConfigError: the budget is too small for the quickest way.
+      ConfigError: the budget is too small for the first way.
       DataError, RunError: as `study.run.train_study`.
     """
     trained = trained_configs(study)
@@ -152,20 +172,21 @@ def search(
     prepared = data.of(study.baseline)
     todo = [name for name in study.configs if name not in trained and name not in reasons]
     costs = costs_of(study, prepared, todo)
-    predicted = time_all(study, costs) if costs else {}
+    whole = time_all(study, costs) if costs else {}
     reasons |= too_small_shares(study, prepared, trained)
     if not trained:
-        _check_budget(study, predicted, budget)
-    for line in describe_ways(study, predicted, trained, abouts):
+        _check_budget(study.baseline, whole.get(study.baseline, 0.0), budget)
+    for line in describe_ways(study, whole, trained, abouts):
         say(line)
+    predicted = {name: seconds / costs[name].num_members for name, seconds in whole.items()}
     with interruption.expiring(budget.left), BudgetProgress(study, budget) as progress, Background() as background:
         state = _Search(study, data, budget, interruption, progress, background, predicted, reasons)
         quick = [name for name in todo if not is_trained(study.configs[name]) and name not in reasons]
         _train_quick(state, quick)
         _train_rest(state, [name for name in todo if name not in quick and name not in reasons])
-    for name in set(study.configs) - trained_configs(study) - reasons.keys():
-        reasons[name] = _no_time(state.seconds(name, range(study.num_splits)))
-    return reasons
+        for name in set(study.configs) - trained_configs(study) - reasons.keys():
+            reasons[name] = state.no_time(name)
+    return Found(reasons, {name: seconds * state.pace for name, seconds in predicted.items()})
 
 
 def describe_ways(
@@ -180,23 +201,21 @@ def describe_ways(
     return [*align_columns(rows), f"all folds of all of them: about {duration(total)} here, compiling not counted"]
 
 
-def _check_budget(study: Study, predicted: dict[str, float], budget: Budget) -> None:
-    quickest = min(predicted, key=lambda name: predicted[name], default="")
-    if quickest and predicted[quickest] > budget.for_training:
-        minutes = math.ceil(predicted[quickest] / (1 - KEPT) / 60 + KEPT_SECONDS / 60)
+def _check_budget(first: str, seconds: float, budget: Budget) -> None:
+    if seconds > budget.for_training:
+        minutes = math.ceil(seconds / (1 - KEPT) / 60 + KEPT_SECONDS / 60)
         raise ConfigError(
-            f"--minutes={budget.minutes:g} is too little: the quickest way, {quickest}, takes about "
-            f"{duration(predicted[quickest])} here; give --minutes={minutes}"
+            f"--minutes={budget.minutes:g} is too little: the quickest way, {first}, takes about {duration(seconds)} "
+            f"here; give --minutes={minutes}"
         )
 
 
 def _train_quick(state: _Search, names: Sequence[str]) -> None:
     """What is fitted, and not trained: all folds at once, as long as there is time."""
     folds = range(state.study.num_splits)
-    for position, name in enumerate(names):
-        seconds = state.seconds(name, folds)
-        if state.is_stopped() or (position and seconds > state.budget.left):
-            state.reasons[name] = _no_time(seconds)
+    for name in names:
+        if state.is_stopped() or state.seconds(name, folds) > state.budget.left:
+            state.reasons[name] = state.no_time(name)
         elif state.train(name, folds) and name in state.study.names:
             say(describe_best(state.study, state.reasons))
 
@@ -207,35 +226,29 @@ def _train_rest(state: _Search, names: Sequence[str]) -> None:
     first, rest = all_folds[:FIRST_FOLDS], all_folds[FIRST_FOLDS:]
     judged = []
     for name in sorted(names, key=lambda name: state.predicted.get(name, 0.0)):
-        seconds = state.seconds(name, all_folds)
-        if state.is_stopped() or seconds > state.budget.left:
-            state.reasons[name] = _no_time(seconds)
-        elif state.train(name, first):
+        has_time = not state.is_stopped() and state.seconds(name, all_folds) <= state.budget.left
+        if is_there(study, name, first) or (has_time and state.train(name, first)):
             judged.append(name)
-        elif name not in state.reasons:
-            state.reasons[name] = _no_time(state.seconds(name, all_folds))
+        else:
+            state.reasons.setdefault(name, state.no_time(name))
     for name, reason in left_out(study, judged, state.reasons).items() if rest else ():
         state.reasons[name] = reason
         say(f"{name} {reason}")
     survivors = [name for name in judged if name not in state.reasons]
-    for name in sorted(survivors, key=lambda name: -accuracy_on(study, name, first)):
-        seconds = state.seconds(name, rest)
-        if rest and (state.is_stopped() or seconds > state.budget.left or not state.train(name, rest)):
-            state.reasons.setdefault(name, _no_time(seconds))
-        else:
+    for name in sorted(survivors, key=lambda name: -score_on(study, name, first)):
+        has_time = not state.is_stopped() and state.seconds(name, rest) <= state.budget.left
+        if rest and not (has_time and state.train(name, rest)):
+            state.reasons.setdefault(name, state.no_time(name))
+        elif rest:
             say(describe_best(study, state.reasons))
-
-
-def _no_time(seconds: float) -> str:
-    return (
-        f"{LEFT_OUT}: {NO_TIME}, it takes about {duration(seconds)} more; the same command with more --minutes goes on"
-    )
+    if survivors and not rest:
+        say(describe_best(study, state.reasons))
 
 
 def left_out(study: Study, names: Collection[str], reasons: Failures) -> Failures:
     """The configs, of some that are trained on the first folds, that need not be trained on the others, and why."""
     folds = range(min(FIRST_FOLDS, study.num_splits))
-    scored = [name for name in study.names if name not in reasons and _is_there(study, name, folds)]
+    scored = [name for name in study.names if name not in reasons and is_there(study, name, folds)]
     if len(scored) < 2:
         return {}
     images, _ = judged_images(study, scored[0], folds)
@@ -243,7 +256,7 @@ def left_out(study: Study, names: Collection[str], reasons: Failures) -> Failure
     log_probabilities = {name: judged_images(study, name, folds)[1] for name in scored}
     correct = {name: values.argmax(axis=1) == labels for name, values in log_probabilities.items()}
     weights = greedy_weights(log_probabilities, labels)
-    best = max(scored, key=lambda name: correct[name].mean())
+    best = max(scored, key=lambda name: score_on(study, name, folds))
     found = {}
     for name in names:
         if name != best and not weights[name] and is_clearly_worse(correct[name], correct[best], groups):
@@ -270,23 +283,38 @@ def is_clearly_worse(
 
 
 def describe_best(study: Study, reasons: Failures) -> str:
-    """A line about the config that is right most often out of fold, of those that are trained on all folds."""
+    """A line about the best of the configs that are trained on all folds."""
     folds = range(study.num_splits)
-    there = [name for name in study.names if name not in reasons and _is_there(study, name, folds)]
+    there = [name for name in study.names if name not in reasons and is_there(study, name, folds)]
     if not there:
         return "nothing is trained whole yet"
-    accuracy = {name: accuracy_on(study, name, folds) for name in there}
-    best = max(there, key=lambda name: accuracy[name])
-    return f"best so far: {best}, accuracy {accuracy[best]:.3f} out of fold; {program()} predict and submit can use it"
+    scores = {name: score_on(study, name, folds) for name in there}
+    best, (_, called) = max(there, key=lambda name: scores[name]), _metric(study)
+    judged_on = "out of fold" if study.num_folds else "on the validation images"
+    return (
+        f"best so far: {best}, {called} {abs(scores[best]):.3f} {judged_on}; {program()} predict and submit can use it"
+    )
 
 
-def accuracy_on(study: Study, name: str, folds: Collection[int]) -> float:
-    """Share of the images that some folds judge, which a config is right about."""
+def score_on(study: Study, name: str, folds: Collection[int]) -> float:
+    """The study's metric of a config on the images that some folds judge, all at once; of losses the negative."""
     images, log_probabilities = judged_images(study, name, folds)
-    return float(np.mean(log_probabilities.argmax(axis=1) == images["label"]))
+    metric, _ = _metric(study)
+    value = metric_value(log_probabilities, images["label"].to_numpy(np.int64), metric)
+    return -value if is_lower_better(metric) else value
 
 
-def _is_there(study: Study, name: str, folds: Collection[int]) -> bool:
+def _metric(study: Study) -> tuple[str, str]:
+    """The study's metric, and what it is called."""
+    settings = study.configs[study.baseline]
+    done = next(member for name in study.names for member in study.members(name) if member.is_done)
+    described = read_model(done.run)
+    metric = metric_of(settings, described["classes"], described["class_names"])
+    return metric, name_of(metric, described["class_names"]).replace("_", " ")
+
+
+def is_there(study: Study, name: str, folds: Collection[int]) -> bool:
+    """Whether all members of some folds of a config are trained."""
     return all(member.is_done for member in study.members(name) if member.fold in folds)
 
 

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.config import SHIPPED, apply_overrides, base_config, given_keys
+from fpclass.config import SHIPPED, Config, apply_overrides, base_config, given_keys
+from fpclass.console import say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError
+from fpclass.experiment import load_configs
 from fpclass.experiment.propose import (
     FROM_SCRATCH,
     PRETRAINED,
@@ -21,6 +23,7 @@ from fpclass.experiment.propose import (
 )
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST
+from fpclass.train.task import build_network, check_network
 
 CUT = f"{SHIPPED}/transfer/cut_and_tuned.py"
 TUNED = f"{SHIPPED}/transfer/tuned_probe.py"
@@ -30,12 +33,17 @@ LARGER = 1.25
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """A way to a model: a config file and what is set in it, as flags; `about` is for a table."""
+    """A way to a model: a config file and what is set in it, as flags; `about` is for a table.
+
+    Attributes:
+      freezes: whether the stages through the first that a probe reads are frozen, whatever they are called.
+    """
 
     name: str
     file: str
     flags: tuple[str, ...]
     about: str
+    freezes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +79,52 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
     first, lines = _first(short.model, config.model.weights, found)
-    ways = [first]
+    ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
     if first.file == PRETRAINED:
-        ways += [*_other_weights(first, found, short.model), *_larger(first, found)]
+        ways += [] if is_named else _other_weights(first, found)
+        ways += [] if "data.image_size" in given_keys(given) else _larger(first, found)
         if _value(first, "model.weights") == WEIGHTS:  # whose stages it names
             ways.append(Way("cut_and_tuned", CUT, first.flags, "its first stages, and those before their end tuned"))
-        ways.append(Way("tuned_probe", TUNED, first.flags, "trained on from the probe"))
-    if first.name != "scratch" and not short.model:
+        ways.append(Way("tuned_probe", TUNED, first.flags, "trained on from the probe", freezes=True))
+    if first.name != "scratch" and not is_named:
         ways.append(Way("scratch", FROM_SCRATCH, _flags(as_they_are(found)), "a small network from random weights"))
-    if first.name == "scratch":
+    if first.name == "scratch" and not is_named:
         ways.append(_wide(first))
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
     flags = [*as_flags(of_data), *given]
     return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
+
+
+def load_ways(portfolio: Portfolio) -> dict[str, Config]:
+    """The configs of the ways by name, without those that the network of their way does not take.
+
+    Raises:
+      ConfigError: the first way cannot be had like that, or a key is read by none of them.
+    """
+    ways = portfolio.ways
+    named = [[*way.flags, *_frozen(way, portfolio), f"--config.name={way.name}"] for way in ways]
+    configs = load_configs([way.file for way in ways], portfolio.flags, named)
+    fitting: dict[str, Config] = {}
+    for way, config in zip(ways, configs, strict=True):
+        try:
+            check_network(config)
+        except ConfigError as error:
+            if way is ways[0]:
+                raise
+            say(f"{way.name} is none here: {error}")
+            continue
+        fitting[way.name] = config
+    return fitting
+
+
+def _frozen(way: Way, portfolio: Portfolio) -> list[str]:
+    """What freezes a network through the first stage that its probe reads."""
+    if not way.freezes:
+        return []
+    (config,) = load_configs([PRETRAINED], portfolio.flags, [way.flags])
+    network: Any = build_network(config, 2)
+    behind = network.stage_names.index(network.head.stages[0]) + 1
+    return as_flags({"finetune.freeze_before": network.stage_names[behind]})
 
 
 def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
@@ -95,10 +136,10 @@ def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str,
     return Way("scratch", file, _flags(values), "a small network from random weights"), why
 
 
-def _other_weights(first: Way, found: Recognised, model: str) -> list[Way]:
+def _other_weights(first: Way, found: Recognised) -> list[Way]:
     """Probes on the other sets of weights that lie in the cache and that anybody may use."""
     ways = []
-    for name, entry in MANIFEST.items() if not model else ():
+    for name, entry in MANIFEST.items():
         if f"--config.model.weights={name}" in first.flags or not entry.is_commercial:
             continue
         if source.in_cache(entry) is not None:

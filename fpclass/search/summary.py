@@ -29,14 +29,26 @@ def summarise(study: Study) -> list[str]:
 
 def _of_all(results: dict[str, Any]) -> list[list[str]]:
     """Rows of the table: the ensemble, and its answers for people."""
-    scores, person = results["ensemble"]["scores"], results.get("person", {})
-    found = [("ensemble", scores.get(results["metric"]), "what predicts; cross-fitted, of all images at once")]
+    metric, person = results["metric"], results.get("person", {})
+    found = [
+        (
+            "ensemble",
+            _score(results["ensemble"]["scores"], metric),
+            "what predicts; cross-fitted, of all images at once",
+        )
+    ]
     if "per_person" in person:
-        gain = person["gain"].get(results["metric"])
+        gain = person["gain"].get(metric)
         what = f"{person['images_per_person']:.1f} images of each pooled" + (f": {Interval.of(gain):+}" if gain else "")
-        found.append(("per person", person["per_person"].get(results["metric"]), what))
+        found.append(("per person", _score(person["per_person"], metric), what))
     rows = [(name, Interval.of(values), what) for name, values, what in found if values]
     return [[name, format_number(score.value), score.format_bounds(), what] for name, score, what in rows]
+
+
+def _score(scores: dict[str, Any], metric: str) -> Any:
+    """The score of a metric, which may be "f1 of CLASS"; None where there is none."""
+    of_class = scores.get("per_class", {}).get(metric.removeprefix("f1 of "), {})
+    return scores.get(metric) or of_class.get("f1")
 
 
 def _of_ensemble(results: dict[str, Any], calls: str) -> list[str]:
@@ -44,10 +56,18 @@ def _of_ensemble(results: dict[str, Any], calls: str) -> list[str]:
     ensemble = results["ensemble"]
     made_of = ", ".join(f"{weight:.2f} {name}" for name, weight in ensemble["weights"].items() if weight)
     lines = [f"to use: {made_of}, averaged over folds and calibrated"]
-    scores = ", ".join(f"{name.replace('_', ' ')} {Interval.of(ensemble['scores'][name])}" for name in SCORES)
+    scores = {name: ensemble["scores"][name] for name in SCORES}
+    scores["log_loss"] = results["calibration"]["after"]["log_loss"]
     lines.append(
-        f"expect of new {calls}: {scores}; cross-fitted: weights, calibration and thresholds are those of other {calls}"
+        f"expect of new {calls}: {_in_words(scores)}; cross-fitted: weights and calibration are by other {calls}"
     )
     if test := results.get("test"):
-        lines += test.get("findings", [])[:2]
+        of_test = {name: test["ensemble"][name] for name in SCORES}
+        lines.append(
+            f"of {test['num_images']} labelled test images, which nobody looked at before: {_in_words(of_test)}"
+        )
     return lines
+
+
+def _in_words(scores: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {Interval.of(score)}" for name, score in scores.items())

@@ -46,6 +46,11 @@ LEFT_OUT = "left out"
 """A reason that begins so is none of a failure: somebody decided."""
 
 
+def failure_of(reason: str) -> str:
+    """A reason why a config is not in a table, in its place."""
+    return reason if reason.startswith(LEFT_OUT) else f"FAILED: {reason}"
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyRow:
     """A config in the table of a study; score and members are None, and failure a reason, where it failed.
@@ -66,10 +71,8 @@ class StudyRow:
     @property
     def verdict(self) -> str:
         """In words."""
-        if self.failure.startswith(LEFT_OUT):
-            return self.failure
         if self.failure:
-            return f"FAILED: {self.failure}"
+            return failure_of(self.failure)
         if self.is_baseline:
             return "the baseline"
         return self.comparison.verdict if self.comparison else "not compared: the baseline failed"

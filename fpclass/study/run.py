@@ -304,13 +304,13 @@ class Progress:
             self._write(f"FAILED: {self._failure}")
             return
         members = self._study.members(self._name)
-        if not self._added:
-            self._write(f"{len(members)} members were there")
-            return
         scores = [accuracy_of(member) for member in members if member.is_done]  # the last ones may still be written
-        of_them = f" ({len(scores)} of them)" * (len(scores) < len(members))
-        accuracy = f"validation accuracy {np.mean(scores):.3f}{of_them}" if scores else ""
-        said = f"{len(members)} members in {duration(seconds)}"
+        of_all = "" if len(scores) == len(members) else f"{len(scores)} of "
+        if not self._added:
+            self._write(f"{of_all}{len(members)} members were there")
+            return
+        accuracy = f"validation accuracy {np.mean(scores):.3f}" if scores else ""
+        said = f"{of_all}{len(members)} members in {duration(seconds)}"
         self._write("; ".join(filter(None, (said, accuracy, self.rest()))))
 
     def _write(self, text: str) -> None:

@@ -349,7 +349,8 @@ def default_folds(config: Config) -> int:
         return DEFAULT_FOLDS
     num_folds = max(int(counts.min()), 2)
     if is_first_process():
-        say(f"{num_folds} folds in place of {DEFAULT_FOLDS}: class {counts.idxmin()!r} has no more to divide")
+        rarest = table.class_names[int(counts.to_numpy().argmin())]
+        say(f"{num_folds} folds in place of {DEFAULT_FOLDS}: class {rarest!r} has no more to divide")
     return num_folds
 
 

@@ -12,13 +12,13 @@ import pytest
 
 import fpclass
 from fpclass import cli
-from fpclass.console import Interruption
+from fpclass.console import Interruption, interruptible
 from fpclass.errors import WeightsError
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
 from fpclass.search import halving
 from fpclass.search.halving import Budget, is_clearly_worse, left_out
-from fpclass.search.portfolio import make_portfolio
+from fpclass.search.portfolio import load_ways, make_portfolio
 from fpclass.study.study import Study
 
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
@@ -69,17 +69,30 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
 
 @pytest.mark.promise
 def test_a_budget_that_ends_leaves_what_is_trained(noisy, tmp_path, no_weights, monkeypatch, capsys):
-    train = halving.train_config
+    """The second way has its first folds when time is over: it is left out, and no later command calls it a failure."""
+    train, names = halving.train_config, []
 
-    def train_and_be_late(*arguments) -> bool:
-        monkeypatch.setattr(Budget, "left", property(lambda _: 0.0))
-        return train(*arguments)
+    def train_and_be_late(study, name, *arguments) -> bool:
+        names.append(name)
+        if len(names) == 3:  # the other fold of the one that is better on the first two
+            monkeypatch.setattr(Budget, "left", property(lambda _: 0.0))
+        return train(study, name, *arguments)
 
     monkeypatch.setattr(halving, "train_config", train_and_be_late)
-    assert cli.main(["best", str(noisy), "--minutes=10", *FLAGS, *SMALL, f"--workdir={tmp_path / 'best'}"]) == 0
+    folder = tmp_path / "best"
+    args = ["best", str(noisy), "--minutes=10", *FLAGS, "--folds=3", *SMALL, f"--workdir={folder}"]
+    assert cli.main(args) == 0
+    assert names[:2] == ["scratch", "scratch_wide"]
+    whole, other = (names[2], "scratch" if names[2] == "scratch_wide" else "scratch_wide")
     said = capsys.readouterr().out
-    assert "left out: no time, it takes about" in said
-    assert "more time? left out for want of it: scratch_wide" in said
+    assert f"more time? left out for want of it: {other}" in said
+    assert cli.main(["evaluate", str(folder)]) == 0
+    report = (folder / "study.md").read_text()
+    assert "left out: no time, it takes about" in report
+    assert "FAILED" not in report
+    assert json.loads((folder / "ensemble.json").read_text())["weights"].keys() == {whole}
+    assert cli.main(["evaluate", str(folder / "final")]) == 2
+    assert "learnt from all labelled images" in capsys.readouterr().err
 
 
 def test_too_small_a_budget_says_what_it_takes(noisy, tmp_path, no_weights, monkeypatch, capsys):
@@ -108,6 +121,21 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
     assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == ["probe", "tuned_probe"]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
+def test_every_way_fits_the_network(noisy, monkeypatch, model):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    portfolio = make_portfolio([f"--config.data.root={noisy}", "--config.data.label_column=SEX"], Short(model=model))
+    configs = load_ways(portfolio)
+    assert list(configs) == ["probe", "tuned_probe"]
+    assert configs["tuned_probe"].finetune.freeze_before in {"layer2_0", "block_7"}
+
+
+def test_a_given_size_is_that_of_all_ways(noisy, monkeypatch):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
+    assert "probe_larger" not in [way.name for way in make_portfolio(flags, Short(size="64")).ways]
 
 
 def test_who_is_clearly_worse_is_a_matter_of_people():
@@ -153,3 +181,10 @@ def test_time_that_is_over_asks_to_stop_until_the_end_of_it():
     with interruption.expiring(60):
         interruption.signal_number = signal.SIGINT
     assert interruption.signal_number == signal.SIGINT, "somebody did ask"
+
+
+def test_ctrl_c_after_the_time_is_over_ends_nothing_at_once():
+    with interruptible() as interruption, interruption.expiring(0.01):
+        time.sleep(0.2)
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.signal_number == signal.SIGINT

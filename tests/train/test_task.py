@@ -118,7 +118,7 @@ def test_weights_decide_how_images_are_normalised(blobs):
         make_task(by_hand, prepared.table, prepared.images)
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("configs/*/*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(ROOT.glob("configs/[!s]*/*.py")), ids=lambda file: file.stem)
 def test_every_config_survives_its_run_folder(file):
     """What JSON makes of tuples must not look like another config on resume."""
     if file.name.startswith("__"):

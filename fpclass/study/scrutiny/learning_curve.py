@@ -28,6 +28,7 @@ from fpclass.study.evidence.referee import Referee
 from fpclass.study.figures import curve_figure
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import collect, write_tables
+from fpclass.study.report import failure_of
 from fpclass.study.study import OF_PEOPLE, Study, assemble
 from fpclass.train.task import check_network
 
@@ -165,7 +166,7 @@ def add_curves(
     records: dict[str, Any] = {}
     for config, twins in by_config.items():
         trained = [name for name in (config, *twins) if name not in failures]
-        lines = [f"{name} FAILED: {failures[name]}" for name in (config, *twins) if name in failures]
+        lines = [f"{name} {failure_of(failures[name])}" for name in (config, *twins) if name in failures]
         table, figure = [], f"learning_curve_{config}"
         if config in trained and len(trained) > 1:
             frame, records[config] = _judge_curve(study, trained, described, config, figure)

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fpclass.console import complain, say
-from fpclass.errors import ConfigError, DataError
+from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.flags import Command, add_trained_flag, path
 
 if TYPE_CHECKING:
@@ -46,19 +46,26 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     there = find_study(args.workdir, overrides)
     if there:
         from fpclass.study.conclude import conclude
+        from fpclass.study.report import LEFT_OUT
         from fpclass.study.trained.conclusions import SAID, conclude_once, untrained
 
         failures = untrained(there)
         there.path(SAID).unlink(missing_ok=True)  # anew, whatever was said before
         say(conclude_once(there, failures, conclude))
-        return 1 if failures else 0
+        return 0 if all(reason.startswith(LEFT_OUT) for reason in failures.values()) else 1
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.folder import Run
     from fpclass.run.prepare import prepare
+    from fpclass.run.refit import NOTE
     from fpclass.run.stages import EVALUATE, Stages
 
     run = Run.open(args.workdir, overrides)
+    if run.path(NOTE).is_file():
+        raise RunError(
+            f"{run.folder}: learnt from all labelled images, so that none are left to evaluate it on; the folder above "
+            "says what its like is worth, and `validate` judges it on images of another data set"
+        )
     prepared = prepare(run.config)
     metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
     Stages(run).done(EVALUATE)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 from fpclass import files
 from fpclass.console import program, say
 from fpclass.errors import RunError
+from fpclass.study.report import LEFT_OUT
 from fpclass.study.study import Study
 
+REASONS = "left_out.json"
+"""Why a search did not train some of its configs on all folds, by name."""
 SAID, HEAD = "study.txt", "What the study said at its end. It is of these settings and members:"
 
 
@@ -45,17 +49,19 @@ def judge_what_is_done(study: Study, conclude: Callable[[Study, dict[str, str]],
       RunError: there is no such config.
     """
     reasons = untrained(study)
-    done = [name for name in study.configs if name not in reasons]
     if not reasons:
         return
+    done = [name for name in study.configs if name not in reasons]
     if not set(done) & set(study.names):
         raise RunError(f"{study.folder}: no config is trained whole yet: {next(iter(reasons.values()))}")
     num_members = sum(len(study.members(name)) for name in done)
     of_all = sum(len(study.members(name)) for name in study.configs)
-    say(
-        f"a stopped study: by {len(done)} of its {len(study.configs)} configs, those that are trained whole, "
-        f"{num_members} of {of_all} trainings; `{program()} study --resume` goes on with the others"
-    )
+    is_search = all(reason.startswith(LEFT_OUT) for reason in reasons.values())  # which decided so
+    if not is_search:
+        say(
+            f"a stopped study: by {len(done)} of its {len(study.configs)} configs, those that are trained whole, "
+            f"{num_members} of {of_all} trainings; `{program()} study --resume` goes on with the others"
+        )
     written = study.path("ensemble.json")
     last = max(m.run.path("predictions.csv").stat().st_mtime for name in done for m in study.members(name))
     if not written.is_file() or written.stat().st_mtime < last:
@@ -63,11 +69,16 @@ def judge_what_is_done(study: Study, conclude: Callable[[Study, dict[str, str]],
 
 
 def untrained(study: Study) -> dict[str, str]:
-    """The configs of which members are not trained, as reasons why they are in no table."""
-    reasons = {}
+    """The configs of which members are not trained, as reasons why they are in no table; a search has its own."""
+    path = study.path(REASONS)
+    known: dict[str, Any] = files.read_object(path) if path.is_file() else {}
+    reasons: dict[str, str] = {}
     for name in study.configs:
         members = study.members(name)
         missing = sum(not member.is_done for member in members)
         if missing:
-            reasons[name] = f"{missing} of {len(members)} members are not trained; `{program()} study --resume` goes on"
+            reasons[name] = (
+                str(known.get(name) or "")
+                or f"{missing} of {len(members)} members are not trained; `{program()} study --resume` goes on"
+            )
     return reasons
