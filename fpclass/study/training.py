@@ -32,8 +32,8 @@ from fpclass.train.state import Best
 OnEpoch = Callable[[int, Sequence[dict[str, Any]]], None]
 """Called after every epoch with the number of members that trained in it, and their lines of the log."""
 
-AfterRound = Callable[[], bool]
-"""Asked between rounds whether to go on."""
+AfterRound = Callable[[int], bool]
+"""Asked between rounds, with how many members failed so far, whether to go on."""
 
 
 def train_config(
@@ -44,16 +44,15 @@ def train_config(
     on_epoch: OnEpoch,
     background: Background,
     folds: Collection[int] | None = None,
-    after_round: AfterRound = lambda: True,
+    after_round: AfterRound = lambda _: True,
 ) -> bool:
     """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
-
-    With `folds`, the members of these folds only.
 
     The roles of the prepared data are made here, fold by fold. What the last members come to may still be being written
     in the background.
 
     Args:
+      folds: of these only; None: of all.
       after_round: asked between rounds of members that train at the same time, when all of them are written.
 
     Raises:
@@ -63,11 +62,7 @@ def train_config(
       MemoryShortage: a round of one member per device needs more memory than there is.
     """
     config = study.configs[name]
-    trainees = [
-        trainee
-        for trainee in missing_trainees(study.members(name), prepared)
-        if folds is None or trainee.run.config.split.fold in folds
-    ]
+    trainees = missing_trainees(study.members(name), prepared, folds)
     if not trainees:
         return True
     for trainee in trainees if is_first_process() else ():
@@ -95,12 +90,12 @@ def train_config(
         del todo[0]
         if todo:
             background.wait()  # the next round's checkpoint takes the place of this one's
-            if not after_round():
-                return False
+            if not after_round(len(failures)):
+                break
     if failures:
         others = f"; and {len(failures) - 1} more of {len(trainees)} members" if len(failures) > 1 else ""
         raise LossError(failures[0] + others)
-    return True
+    return not todo
 
 
 def _fit(
@@ -115,7 +110,7 @@ def _fit(
             _write_predictions([trainee], [fitted.logits])
         on_epoch(1, ())
         num_fitted += 1
-        if num_fitted < len(trainees) and not after_round():
+        if num_fitted < len(trainees) and not after_round(0):
             break
     return num_fitted == len(trainees)
 
@@ -164,8 +159,12 @@ def _train_round(
     return list(trained.failures.values())
 
 
-def missing_trainees(members: Sequence[StudyMember], prepared: Prepared) -> list[Trainee]:
+def missing_trainees(
+    members: Sequence[StudyMember], prepared: Prepared, folds: Collection[int] | None = None
+) -> list[Trainee]:
     """The members of a config that are not trained yet, their rows as many as the largest of all its members has.
+
+    With `folds`, those of these folds only.
 
     So their programs are the same in every round, and after an interruption.
     """
@@ -175,7 +174,11 @@ def missing_trainees(members: Sequence[StudyMember], prepared: Prepared) -> list
     data = [prepared.divided(member.run.config) for member in members]
     made = of_one_size([make_member(member.run.config, own) for member, own in zip(members, data, strict=True)])
     each = zip(members, data, made, is_done, strict=True)
-    return [Trainee(member.run, own, rows, member.name) for member, own, rows, done in each if not done]
+    return [
+        Trainee(member.run, own, rows, member.name)
+        for member, own, rows, done in each
+        if not done and (folds is None or member.fold in folds)
+    ]
 
 
 def _begin(run: Run, prepared: Prepared) -> None:

@@ -10,7 +10,6 @@ from fpclass.errors import ConfigError
 from fpclass.flags import (
     Command,
     add_data_flags,
-    add_study_workdir_flag,
     at_least,
     path,
 )
@@ -46,7 +45,7 @@ def tune(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.experiment.propose import settle
     from fpclass.train.task import check_network
     from fpclass.tune.run import plan_search, run_search
-    from fpclass.tune.search import Budget
+    from fpclass.tune.search import Limits
     from fpclass.tune.space import read_space
 
     parallel.use_all_cores()
@@ -56,7 +55,7 @@ def tune(args: argparse.Namespace, overrides: list[str]) -> int:
     space = read_space(args.space, base)
     origin = f"{base.name} with values that `tune` found: of {proposal.file}, in the space {args.space}."
     plan = plan_search(pathlib.Path(args.workdir), base, space, args.folds, origin)
-    return run_search(plan, Budget(60 * args.budget, args.trials))
+    return run_search(plan, Limits(60 * args.budget, args.trials))
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +67,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--minutes", dest="budget", type=at_least(0.0), default=DEFAULT_MINUTES, metavar="N", help=minutes)
     add("--trials", type=at_least(1), default=float("inf"), metavar="N", help="no more than so many")
     add("--folds", type=at_least(2), metavar="K", help="parts of the people; default 5")
-    add_study_workdir_flag(parser, "runs/tune")
+    workdir = "folder of the search (predict and submit take the study/ in it); default %(default)s"
+    add("--workdir", type=path, metavar="DIR", default="runs/tune", help=workdir)
 
 
 COMMANDS = (Command("tune", tune, _add_flags, EPILOG),)

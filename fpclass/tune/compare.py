@@ -26,6 +26,8 @@ from fpclass.tune.search import Search
 from fpclass.tune.trial import NAME
 
 BASELINE, TUNED = "baseline", "tuned"
+RULES = ("study", "evaluate")
+"""Sections that say what is measured, and how."""
 FRESH = 1000
 """What seeds of the comparison are beyond those of the search."""
 
@@ -33,33 +35,40 @@ FRESH = 1000
 def plan_comparison(folder: pathlib.Path, base: Config, tuned: Config, num_folds: int) -> tuple[Study, str]:
     """The study that compares two configs on other folds, and the name of the tuned one in it.
 
-    What an earlier start of the search found stays in the study, and a config that is found later is added to it.
+    What an earlier start of the search found, and the comparison began to train, stays in the study, with its seeds and
+    the rules that it is judged by; a config that is found later is added to it.
 
     Raises:
       ConfigError: as `assemble`.
     """
-    by_name = {BASELINE: fresh(base, BASELINE)}
+    by_name, num_seeds = {BASELINE: fresh(base, BASELINE, base)}, 1
     if (folder / "study.json").is_file():
-        by_name |= Study.open(folder).configs
-    candidate, name = fresh(tuned, TUNED), TUNED
-    while name in by_name and experiment.training_differences(by_name[name], fresh(tuned, name)):
+        there = Study.open(folder)
+        begun = {name for name in there.configs if any(member.is_done for member in there.members(name))}
+        by_name |= {name: config for name, config in there.configs.items() if name in {BASELINE, *begun}}
+        num_seeds = there.num_seeds
+    rules, name = by_name[BASELINE], TUNED
+    while name in by_name and experiment.training_differences(by_name[name], fresh(tuned, name, rules)):
         name = f"{TUNED}-{int(name.partition('-')[2] or 1) + 1}"
-    candidate = fresh(tuned, name)
-    study = assemble(
-        folder, by_name | {name: candidate}, num_folds=num_folds, num_seeds=1, baseline=BASELINE, compare_splits=False
-    )
+    by_name[name] = fresh(tuned, name, rules)
+    study = assemble(folder, by_name, num_folds=num_folds, num_seeds=num_seeds, baseline=BASELINE, compare_splits=False)
     return study, name
 
 
-def fresh(config: Config, name: str) -> Config:
-    """The config with other folds and seeds than those of a search around it."""
+def fresh(config: Config, name: str, rules: Config) -> Config:
+    """The config with other folds and seeds than those of a search around it, judged by the rules of another one."""
     other: Config = ConfigDict(config.to_dict())
+    for section in RULES:
+        other[section].update(rules[section])
     other.name, other.seed, other.split.seed = name, (config.seed + FRESH) % 2**32, config.split.seed + FRESH
     return other.lock()
 
 
 def choice_of(search: Search) -> Selection | None:
-    """What to expect of the choice among the whole trials, by their own folds; None of a single one."""
+    """What to expect of the choice among the whole trials, by their own folds; None of a single one.
+
+    That these folds also decided which trials got whole is not in it.
+    """
     names = list(dict.fromkeys(str(trial.user_attrs[NAME]) for trial in search.whole))
     if len(names) < 2:
         return None

@@ -124,7 +124,7 @@ def lines_about(search: Search, choice: Selection | None, result: Mapping[str, A
     if choice:
         lines.append(
             f"chosen on all folds but one and scored on that one: {choice.cross_fitted} (by these folds too, the "
-            "proposals were made)"
+            "proposals were made and trials stopped)"
         )
     if result:
         lines.append(

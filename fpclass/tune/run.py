@@ -11,15 +11,19 @@ import pathlib
 from typing import Any
 
 from fpclass import experiment, files
-from fpclass.config import Config, folder_format, read_format
-from fpclass.console import interruptible, program, say
+from fpclass.config import Config, differences, folder_format, read_format
+from fpclass.console import interruptible, program, progress, say
+from fpclass.data.sources import load_table
+from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import lock_folder, make_folder
+from fpclass.stats.comparison.selection import Selection
 from fpclass.study.commands import run_study
-from fpclass.study.study import DEFAULT_FOLDS, Study, assemble, default_folds
-from fpclass.tune.compare import choice_of, plan_comparison, result_of
+from fpclass.study.run import trained_configs
+from fpclass.study.study import Study, assemble, default_folds
+from fpclass.tune.compare import BASELINE, RULES, choice_of, plan_comparison, result_of
 from fpclass.tune.report import PAGE, TRIALS, TUNED, config_text, lines_about, trial_frame, write_page
-from fpclass.tune.search import BASE, Budget, Search
+from fpclass.tune.search import BASE, Limits, Search
 from fpclass.tune.space import Space, with_values
 
 FILE = "tune.json"
@@ -68,6 +72,7 @@ class Plan:
         there = files.read_object(path, config=dict, space=dict, folds=int)
         old = experiment.config_of_format(there["config"], str(path), *read_format(there, str(path)))
         changed = [*experiment.training_differences(old, self.base)]
+        changed += [key for key in differences(old, self.base) if key.split(".")[0] in RULES]
         changed += ["the space"] * (there["space"] != self.to_json()["space"])
         changed += ["--folds"] * (there["folds"] != self.num_folds)
         if changed:
@@ -86,16 +91,20 @@ def plan_search(folder: pathlib.Path, base: Config, space: Space, num_folds: int
       ConfigError: the data set brings its own validation images.
       DataError: the images cannot be listed.
     """
-    if default_folds(base) == 0:
+    if num_folds is None:
+        num_folds = default_folds(base)
+    elif (load_table(base.data, progress).rows["split"] == VALIDATION).any():
+        num_folds = 0
+    if num_folds == 0:
         raise ConfigError(
             f"{base.data.root}: brings its own validation images, which a search must not choose by: give the folder "
             "of its training images alone, whose people are divided into folds, and judge tuned.py on the others"
         )
-    return Plan(folder, base, space, num_folds or DEFAULT_FOLDS, origin)
+    return Plan(folder, base, space, num_folds, origin)
 
 
-def run_search(plan: Plan, budget: Budget) -> int:
-    """Searches until the budget is spent, compares what was found, and writes all of it.
+def run_search(plan: Plan, limits: Limits) -> int:
+    """Searches until its limits, compares what was found, and writes all of it.
 
     Returns:
       Exit code: 0, 1 where nothing could be compared, or 128 + n where a signal stopped it.
@@ -112,35 +121,39 @@ def run_search(plan: Plan, budget: Budget) -> int:
         study.folder.mkdir(exist_ok=True)
         search = Search(study, plan.space)
         with interruptible() as interruption:
-            is_over = search.run(budget, interruption)
-        tuned = _write(plan, search)
+            is_over = search.run(limits, interruption)
+        choice = choice_of(search)
+        tuned = _write(plan, search, choice)
         if not is_over:
             say(f"stopped; {plan.folder} has what there is, and the same command goes on from there")
             return interruption.exit_code
-        return _compare(plan, search, tuned) if tuned else 1
+        return _compare(plan, search, choice, tuned) if tuned else 1
 
 
-def _compare(plan: Plan, search: Search, tuned: Config) -> int:
+def _compare(plan: Plan, search: Search, choice: Selection | None, tuned: Config) -> int:
     """Trains the found config and the one that was there on other folds, and says what came of it."""
     if {*experiment.training_differences(tuned, plan.base)} <= {"name"}:
         say("nothing was better on these folds than the config as it stands: there is nothing to compare")
         return 0
     study, name = plan_comparison(plan.folder / "study", plan.base, tuned, plan.num_folds)
     say(f"\n{name} beside the config as it was, on other folds and with other seeds:")
-    if exit_code := run_study(study):
+    exit_code = run_study(study)
+    if exit_code > 1 or not {name, BASELINE} <= trained_configs(study):
         return exit_code
-    _write(plan, search, study, name)
+    _write(plan, search, choice, study, name)
     return 0
 
 
-def _write(plan: Plan, search: Search, study: Study | None = None, name: str = "") -> Config | None:
+def _write(
+    plan: Plan, search: Search, choice: Selection | None, study: Study | None = None, name: str = ""
+) -> Config | None:
     """Writes trials.csv, tune.md and tuned.py, says what they amount to, and returns the config that was found.
 
     Args:
       study: the finished comparison, in which the config has a name.
     """
     files.write_csv(plan.folder / TRIALS, trial_frame(search))
-    lines = lines_about(search, choice_of(search), result_of(study, name) if study else None)
+    lines = lines_about(search, choice, result_of(study, name) if study else None)
     written = [TRIALS, PAGE]
     tuned = None
     if search.best:

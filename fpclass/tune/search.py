@@ -46,11 +46,11 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
+class Limits:
     """What a search may take, all its starts together.
 
     Attributes:
-      seconds: of training, that of the comparison on other folds included.
+      seconds: of its trials, and of the comparison on other folds that is to come; those of earlier ones not counted.
       num_trials: at most so many.
     """
 
@@ -81,9 +81,11 @@ class Search:
         self.called = name_of(self.metric, prepared.table.class_names)
         self._ground = Ground(study, data, base, self.metric)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        journal = study.path("journal.log").resolve()  # a link to it is Optuna's lock
+        journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)  # of a kill: the folder is ours
         self._optuna = optuna.create_study(
             study_name="tune",
-            storage=JournalStorage(JournalFileBackend(str(study.path("journal.log")))),
+            storage=JournalStorage(JournalFileBackend(str(journal))),
             direction="minimize" if self.is_lower_better else "maximize",
             load_if_exists=True,
         )
@@ -133,10 +135,13 @@ class Search:
     @property
     def seconds_of_comparison(self) -> float:
         """What the comparison on other folds will take; 0 while there is no whole trial."""
-        return OF_COMPARISON * _mean(self._seconds(self.whole))
+        if not self.best:
+            return 0.0
+        of_base = [t for t in self.whole if self.study.configs[str(t.user_attrs[NAME])] == self.base]
+        return _mean(self._seconds([self.best])) + _mean(self._seconds(of_base or self.whole))
 
-    def run(self, budget: Budget, interruption: Interruption) -> bool:
-        """Tries one proposal after the other until the budget is spent; whether nobody asked to stop.
+    def run(self, limits: Limits, interruption: Interruption) -> bool:
+        """Tries one proposal after the other until the time is spent; whether nobody asked to stop.
 
         Raises:
           BudgetError: it is not enough for anything.
@@ -144,26 +149,29 @@ class Search:
         """
         repeated = failed = 0
         if self.whole:
-            left = duration(max(self._left(budget), 0.0))
+            left = duration(max(self._left(limits), 0.0))
             say(f"going on after {len(self.trials)} trials; {left} are left for others")
-        while self._is_time_left(budget):
+        while self._is_time_left(limits):
             trial = self._optuna.ask()
             values = {key: entry.loaded(entry.ask(trial, key)) for key, entry in self.space.items()}
-            on_cost = functools.partial(self._check, budget) if not self.whole else lambda *_: None
+            on_cost = functools.partial(self._check, limits) if not self.whole else lambda *_: None
             outcome = train_trial(self._ground, trial, values, interruption, on_cost)
             if outcome.is_interrupted:
                 return False
-            self._tell(trial, outcome, budget)
+            self._tell(trial, outcome, limits)
             repeated = 0 if outcome.is_new else repeated + 1
             failed = failed + 1 if outcome.error else 0
             if outcome.error and failed == MAX_FAILED:
-                raise outcome.error
+                if not self.whole:
+                    raise outcome.error
+                say(f"the last {MAX_FAILED} trials failed: the search ends here")
+                break
             if repeated == MAX_REPEATED:
                 say(f"the last {MAX_REPEATED} proposals were there before: the space is searched")
                 break
         return True
 
-    def _check(self, budget: Budget, whole: float, once: float) -> None:
+    def _check(self, limits: Limits, whole: float, once: float) -> None:
         """Says, once it is known what a trial costs, how many there will be.
 
         Args:
@@ -175,14 +183,14 @@ class Search:
         """
         needed = once + (MIN_TRIALS + OF_COMPARISON) * whole
         about = f"a trial takes about {duration(whole)} here ({self.num_folds} folds), and compiling {duration(once)}"
-        if needed > budget.seconds:
+        if needed > limits.seconds:
             raise BudgetError(
-                f"--minutes={budget.seconds / 60:g}: {about}; {MIN_TRIALS} trials and the comparison on other folds "
+                f"--minutes={limits.seconds / 60:g}: {about}; {MIN_TRIALS} trials and the comparison on other folds "
                 f"take {math.ceil(needed / 60)} minutes or more: give these, or fewer --folds, epochs or pixels"
             )
-        num_trials = (budget.seconds - once) / whole - OF_COMPARISON
+        num_trials = (limits.seconds - once) / whole - OF_COMPARISON
         say(
-            f"estimate: {about}: about {min(num_trials, budget.num_trials):.0f} trials in {duration(budget.seconds)}, "
+            f"estimate: {about}: about {min(num_trials, limits.num_trials):.0f} trials in {duration(limits.seconds)}, "
             f"more where some are stopped early; {duration(OF_COMPARISON * whole)} are for the comparison at the end"
         )
 
@@ -194,18 +202,19 @@ class Search:
             total[name] = total.get(name, 0.0) + trial.user_attrs.get(SECONDS, 0.0)
         return [total[name] for name in {trial.user_attrs.get(NAME, "") for trial in trials}]
 
-    def _left(self, budget: Budget) -> float:
+    def _left(self, limits: Limits) -> float:
         """Seconds that are left for trials."""
-        return budget.seconds - sum(self._seconds(self.trials)) - self.seconds_of_comparison
+        return limits.seconds - sum(self._seconds(self.trials)) - self.seconds_of_comparison
 
-    def _is_time_left(self, budget: Budget) -> bool:
+    def _is_time_left(self, limits: Limits) -> bool:
         num_done = sum(trial.state in DONE for trial in self.trials)
-        return num_done < budget.num_trials and self._left(budget) >= _mean(self._seconds(self.trials))
+        return num_done < limits.num_trials and self._left(limits) >= _mean(self._seconds(self.trials))
 
-    def _tell(self, trial: optuna.Trial, outcome: Outcome, budget: Budget) -> None:
+    def _tell(self, trial: optuna.Trial, outcome: Outcome, limits: Limits) -> None:
         """Tells Optuna and whoever watches what became of a trial."""
         if outcome.error:
             trial.set_user_attr(FAILURE, str(outcome.error))
+            trial.set_user_attr(SECONDS, outcome.seconds)
         if outcome.error or outcome.is_behind:
             self._optuna.tell(trial, state=TrialState.PRUNED)
         else:
@@ -220,7 +229,7 @@ class Search:
         values = ", ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in outcome.values.items())
         num_done = sum(other.state in DONE for other in self.trials)
         each = max(_mean(self._seconds(self.trials)), 1e-3)
-        num_left = min(max(self._left(budget), 0) // each, budget.num_trials - num_done)
+        num_left = min(max(self._left(limits), 0) // each, limits.num_trials - num_done)
         at_best = f"; best {self.called} {_score(best):.4f}" if best else ""
         took = duration(outcome.seconds)
         say(f"[trial {trial.number}] {became}  ({values}; {took}){at_best}, about {num_left:.0f} to go")

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 NAME, LOG = "SPACE", "log"
 IMAGES = ("image_size", "channels", "interpolation", "resize", "pad_value", "crop", "equalise")
 """Keys of the section `data` that say how images are read; the others say which they are."""
-FIXED = ("name", "seed", "code_folders", "split.", "study.", "evaluate.", "explain.", "submit.", "hardware.", "data.")
+FIXED = (
+    *("name", "seed", "code_folders", "split.", "study.", "evaluate.", "explain.", "submit.", "hardware.", "data."),
+    *("predict.averaging", "predict.pool", "train.num_devices", "train.checkpoint_seconds", "train.max_minutes"),
+)
 """What begins with these is the same for all proposals, or they could not be compared."""
 WEIGHTS = ("model.weights", "model.variant")
 NUM_DRAWN = 50
@@ -158,12 +161,15 @@ def _entry(key: str, value: Any, where: str) -> Range | Choice:
         why = (
             "weights are compared by `study`"
             if key in WEIGHTS
-            else "all proposals have to be judged on the same images"
+            else "all proposals have to be trained and judged alike, on the same images"
         )
         raise ConfigError(f"{where}: {key} cannot be searched: {why}")
     if isinstance(value, list) and len(value) > 1:
         sides = key in SIZES
-        return Choice(tuple((v, v) if sides and isinstance(v, int) else v for v in map(_plain, value)))
+        choices = tuple((v, v) if sides and isinstance(v, int) else v for v in map(_plain, value))
+        if any(choice in choices[:position] for position, choice in enumerate(choices)):
+            raise ConfigError(f"{where}: {key} is {value!r}: give each choice once")
+        return Choice(choices)
     is_log = isinstance(value, tuple) and value[:1] == (LOG,)
     numbers = value[1:] if is_log else value
     if not (

@@ -14,13 +14,13 @@ import numpy as np
 from fpclass.config import Config
 from fpclass.console import Interruption, duration, say
 from fpclass.data.splits import VALIDATION
-from fpclass.errors import ConfigError, FpclassError, RunError
+from fpclass.errors import ConfigError, FpclassError, RunError, TrainingError, one_line
 from fpclass.run.log import SILENT_SECONDS, Clock
 from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.run import StudyData
 from fpclass.study.study import Study, StudyMember
-from fpclass.study.training import train_config
+from fpclass.study.training import Unfinished, train_config
 from fpclass.threads import Background
 from fpclass.train.task import require_weights
 from fpclass.tune.space import with_values
@@ -98,6 +98,9 @@ def train_trial(
         raise
     except FpclassError as error:
         return Outcome(read, seconds=clock.seconds(), error=error)
+    except Exception as error:  # whatever a proposal can do wrong, the others are none the worse
+        reason = TrainingError(f"{type(error).__name__}: {one_line(error, 300)}")
+        return Outcome(read, seconds=clock.seconds(), error=reason)
 
 
 class _Trial:
@@ -110,26 +113,36 @@ class _Trial:
         self._members = ground.study.members(self._name)
         self._num_before = len(self._done())
         self._clock, self._silence, self._warm, self._num_warm = Clock(), Clock(), Clock(), 0
-        self._is_behind = self._is_costed = False
+        self._is_behind = False
+        # What is left of a round that was interrupted says nothing about a whole one.
+        self._is_costed = Unfinished(ground.study.path("members") / self._name).checkpoint.exists()
         trial.set_user_attr(NAME, self._name)
 
     def train(self, interruption: Interruption) -> Outcome:
-        """Trains it to its end, or until it falls behind."""
-        with Background() as background:
-            data = self._ground.data.of(self._name)
-            study, on_epoch = self._ground.study, self._on_epoch
-            train_config(study, self._name, data, interruption, on_epoch, background, after_round=self._after_round)
-        self._count()
-        scores = self._scores()
-        is_interrupted = len(scores) < len(self._members) and not self._is_behind
-        if not is_interrupted:
-            if not self._is_behind:
-                self._trial.report(float(np.nanmean(scores)), len(scores))
+        """Trains it to its end, or until it falls behind.
+
+        Raises:
+          FpclassError: as `train_config`; or the metric is defined on no fold.
+        """
+        try:
+            with Background() as background:
+                data = self._ground.data.of(self._name)
+                study, on_epoch = self._ground.study, self._on_epoch
+                train_config(study, self._name, data, interruption, on_epoch, background, after_round=self._after_round)
+        finally:
             for member in self._members:  # of these trainings the predictions are wanted alone
                 shutil.rmtree(member.run.path("checkpoints"), ignore_errors=True)
+        self._count()
+        scores = self._scores()
+        score = mean_of(scores)
+        is_interrupted = len(scores) < len(self._members) and not self._is_behind
+        if not is_interrupted and not self._is_behind:
+            if math.isnan(score):
+                raise TrainingError(f"{self._ground.metric} is defined on none of its folds")
+            self._trial.report(score, len(scores))
         return Outcome(
             self._values,
-            float(np.nanmean(scores)) if scores else math.nan,
+            score,
             len(scores),
             self._clock.seconds(),
             self._is_behind,
@@ -163,11 +176,13 @@ class _Trial:
             warm = min(self._warm.seconds() * self._num_epochs / max(self._num_epochs - 1, 1), seconds)
             self._on_cost(warm / share, seconds - warm)
 
-    def _after_round(self) -> bool:
+    def _after_round(self, num_failed: int) -> bool:
         """Whether to go on with the next folds."""
         self._count()
+        if num_failed:
+            return False
         scores = self._scores()
-        score, step = float(np.nanmean(scores)), len(scores)
+        score, step = mean_of(scores), len(scores)
         self._trial.report(score, step)
         others = [
             other.intermediate_values[step]
@@ -185,8 +200,15 @@ def is_behind(score: float, others: Sequence[float], metric: str) -> bool:
     """
     if len(others) < MIN_OTHERS or math.isnan(score):
         return len(others) >= MIN_OTHERS
-    median = float(np.nanmedian(others))
+    defined = [other for other in others if not math.isnan(other)]
+    median = float(np.median(defined)) if defined else score
     return score > median if is_lower_better(metric) else score < median
+
+
+def mean_of(scores: Sequence[float]) -> float:
+    """The mean of the scores that are defined; nan of none."""
+    defined = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 def score_of(member: StudyMember, metric: str) -> float:

@@ -158,11 +158,11 @@ def test_ctrl_c_ends_it_with_what_there_is_and_the_same_command_goes_on(noisy, w
     folder, seen = tmp_path / "tune", []
     go_on = trial._Trial._after_round
 
-    def stop_in_the_second_trial(self: trial._Trial) -> bool:
+    def stop_in_the_second_trial(self: trial._Trial, num_failed: int) -> bool:
         seen.append(self._name)
         if len(set(seen)) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return go_on(self)
+        return go_on(self, num_failed)
 
     monkeypatch.setattr(trial._Trial, "_after_round", stop_in_the_second_trial)
     assert cli.main(arguments(noisy, folder, "--trials=2")) == 130

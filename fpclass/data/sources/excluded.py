@@ -90,7 +90,13 @@ def _find(table: Table, path: Path, max_mb: float) -> tuple[np.ndarray, tuple[st
     filenames = [_composed(name) for name in table.rows["filename"]]
     known, listed, unmatched = set(filenames), set(), []
     for line in _lines(path, max_mb):
-        readings = list(_readings(line))
+        try:
+            readings = list(_readings(line))
+        except csv.Error as error:
+            raise DataError(
+                f"data.exclude: {path}: a line of {len(line)} characters cannot be read ({error}); give a text file "
+                "with a file name per line"
+            ) from None
         name = next((reading for reading in readings if reading in known), "")
         if name:
             listed.add(name)

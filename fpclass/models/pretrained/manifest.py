@@ -137,7 +137,7 @@ def _convnextv2(name: str, repository: str, revision: str, digest: str, top1: fl
         resize=256,
         interpolation="bicubic",
         top1=top1,
-        note="NOT for commercial use; masked autoencoder, then (in22k) all of ImageNet, then its 1000 classes",
+        note="masked autoencoder, then (in22k) all of ImageNet, then its 1000 classes",
     )
 
 
