@@ -9,20 +9,25 @@ import re
 import shlex
 import shutil
 import signal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial
 
 from fpclass import cli, parallel
 from fpclass.config import differences, flatten
 from fpclass.experiment import load_config, load_configs
+from fpclass.files import write_json
 from fpclass.study.run import accuracy_of
 from fpclass.study.study import Study
+from fpclass.study.training import train_config
 from fpclass.train import placement
-from fpclass.tune import commands, trial
+from fpclass.tune import commands, run, trial
 from fpclass.tune.compare import plan_comparison
+from fpclass.tune.search import Search
 from fpclass.tune.trial import is_behind
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "tune.md").read_text(encoding="utf-8")
@@ -30,6 +35,7 @@ SMALL = [
     "--config.data.image_size=(24,20)", "--config.model.conv_features=(4,)", "--config.model.dense_features=(4,)",
     "--config.train.batch_size=16", "--config.train.num_epochs=20", "--config.evaluate.num_resamples=50", "--folds=3",
 ]  # fmt: skip
+CONFIG = "configs/footprints/exp11_adamw_cosine.py"
 NUM_TRIALS = 5
 
 
@@ -72,6 +78,7 @@ def trained(folder: pathlib.Path) -> dict[pathlib.Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("predictions.csv")}
 
 
+@pytest.mark.promise
 def test_a_score_is_the_mean_over_the_folds_that_were_trained(tuned):
     frame = read(tuned)
     assert len(frame) == NUM_TRIALS
@@ -91,12 +98,13 @@ def test_a_score_is_the_mean_over_the_folds_that_were_trained(tuned):
     assert (first["optim.learning_rate"], first["train.num_epochs"]) == (0.001, 20), "the config as it stands"
 
 
+@pytest.mark.promise
 def test_what_was_found_is_a_config_file(tuned):
     frame = read(tuned)
     whole = frame[frame["became"] == "whole"]
     best = whole.loc[whole["accuracy"].astype(float).idxmax()]
     config = load_config(str(tuned / "tuned.py"))
-    (base,) = load_configs(["configs/footprints/exp11_adamw_cosine.py"], [f for f in SMALL if f.startswith("--config")])
+    (base,) = load_configs([CONFIG], [f for f in SMALL if f.startswith("--config")])
     keys = ["optim.learning_rate", "optim.weight_decay", "train.num_epochs", "train.label_smoothing"]
     assert config.name == "exp11_adamw_cosine_tuned"
     assert set(differences(base, config)) - {"data.root", "name"} <= {*keys, "augment.erasing_probability"}
@@ -107,6 +115,7 @@ def test_what_was_found_is_a_config_file(tuned):
     assert "it was 0.001" in text
 
 
+@pytest.mark.promise
 def test_it_is_judged_on_other_folds_with_other_seeds(tuned):
     study = Study.open(tuned / "study")
     assert list(study.configs) == ["baseline", "tuned"]
@@ -127,20 +136,34 @@ def test_it_is_judged_on_other_folds_with_other_seeds(tuned):
     assert "| trial | accuracy | optim.learning_rate |" in page
 
 
-def test_what_is_found_later_joins_the_comparison(tuned):
-    """So that nothing of it is lost, and the table knows how many there were."""
-    found, names = load_config(str(tuned / "tuned.py")), []
-    (base,) = load_configs(["configs/footprints/exp11_adamw_cosine.py"], [f for f in SMALL if f.startswith("--config")])
-    for rate in (found.optim.learning_rate, 0.5):
-        later = found.copy_and_resolve_references()
-        later.optim.learning_rate = rate
-        study, name = plan_comparison(tuned / "study", base, later.lock(), 3)
-        names.append((name, list(study.configs)))
-    assert names == [("tuned", ["baseline", "tuned"]), ("tuned-2", ["baseline", "tuned", "tuned-2"])]
-    assert study.configs["tuned-2"].optim.learning_rate == 0.5
+def test_what_is_found_later_joins_the_comparison(tmp_path):
+    """So that nothing of it is lost; what was never trained leaves no trace, and seeds and rules are those there."""
+
+    def found(rate: float) -> tuple[str, Study]:
+        study, name = plan_comparison(
+            tmp_path, base, load_configs([CONFIG], [f"--config.optim.learning_rate={rate}"])[0], 3
+        )
+        write_json(tmp_path / "study.json", study.to_json())
+        return name, study
+
+    (base,) = load_configs([CONFIG], [])
+    assert found(0.1)[0] == "tuned"
+    name, study = found(0.2)
+    assert (name, study.configs["tuned"].optim.learning_rate) == ("tuned", 0.2), "the first one was never trained"
+    done = study.members("tuned")[0].run.path("predictions.csv")
+    done.parent.mkdir(parents=True)
+    done.touch()
+    resumed = study.changed(["--config.study.margin=0.07"], num_seeds=3)
+    write_json(tmp_path / "study.json", resumed.to_json())
+    assert found(0.2)[0] == "tuned"
+    name, study = found(0.5)
+    assert (name, list(study.configs)) == ("tuned-2", ["baseline", "tuned", "tuned-2"])
+    assert study.configs[name].optim.learning_rate == 0.5
+    assert (study.configs[name].study.margin, study.num_seeds) == (0.07, 3)
 
 
-def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(tuned, noisy, ways, tmp_path, capsys):
+@pytest.mark.promise
+def test_the_same_command_trains_nothing_twice(tuned, noisy, ways, tmp_path, capsys):
     folder = tmp_path / "tune"
     shutil.copytree(tuned, folder)
     before = trained(folder)
@@ -152,6 +175,74 @@ def test_the_same_command_trains_nothing_twice_and_more_trials_go_on(tuned, nois
     assert "on other folds, with other seeds" in out
     assert cli.main(arguments(noisy, folder, "--trials=5", "--config.optim.warmup_epochs=2")) == 2
     assert "belongs to another search (optim.warmup_epochs" in capsys.readouterr().err
+
+
+@pytest.mark.promise
+def test_more_trials_go_on_and_what_they_find_is_compared(tuned, noisy, ways, tmp_path, monkeypatch):
+    """Beside what an earlier start found, with the seeds that the comparison has meanwhile, even if that one fails."""
+    folder = tmp_path / "tune"
+    shutil.copytree(tuned, folder)
+    assert cli.main(["study", "--resume", f"--workdir={folder / 'study'}", "--seeds=2"]) == 0
+    found = load_config(str(folder / "tuned.py")).optim.learning_rate
+    next((folder / "study" / "members" / "tuned").glob("*/predictions.csv")).unlink()
+
+    def fail(study: Study, name: str, *args: Any, **options: Any) -> bool:
+        if name == "tuned":
+            raise ValueError("broken")
+        return train_config(study, name, *args, **options)
+
+    def another(self: Search) -> FrozenTrial:
+        rates = {t.number: self.values_of(t)["optim.learning_rate"] for t in self.whole}
+        return next(t for t in self.whole if rates[t.number] not in (found, self.base.optim.learning_rate))
+
+    monkeypatch.setattr("fpclass.study.run.train_config", fail)
+    monkeypatch.setattr(Search, "best", property(another))
+    assert cli.main(arguments(noisy, folder, f"--trials={NUM_TRIALS + 1}")) == 0
+    assert len(read(folder)) == NUM_TRIALS + 1
+    study = Study.open(folder / "study")
+    assert (list(study.configs), study.num_seeds) == (["baseline", "tuned", "tuned-2"], 2)
+    assert all(member.is_done for member in study.members("tuned-2"))
+    score = np.mean([accuracy_of(member) for member in study.members("tuned-2")])
+    assert f"on other folds, with other seeds: {score:.3f}" in (folder / "tune.md").read_text()
+
+
+def test_trials_that_break_are_told_and_the_search_goes_on(noisy, ways, tmp_path, monkeypatch, capsys):
+    """By another metric, the lowest of which is best; until every choice was there, or all that is tried breaks."""
+    folder, space = tmp_path / "tune", tmp_path / "space.py"
+    space.write_text('SPACE = {"optim.learning_rate": [0.001, 1e30]}\n')
+    flags = arguments(noisy, folder, f"--space={space}", "--config.study.metric=log_loss")
+    assert cli.main(flags) == 0
+    out = capsys.readouterr().out
+    assert "proposals were there before: the space is searched" in out
+    assert "nothing was better" in out
+    assert "Traceback" not in out
+    frame = read(folder)
+    assert set(frame["became"]) == {"whole", "failed"}
+    failed = frame[frame["became"] == "failed"]
+    assert failed["failure"].str.contains("loss").all()
+    assert not failed["failure"].str.contains("more of").any(), "one fold is enough"
+    (whole,) = set(frame["log_loss"][frame["became"] == "whole"].astype(float))
+    assert 0 < whole < 2
+    assert cli.main([*flags, "--config.study.metric=accuracy"]) == 2
+    assert "belongs to another search (study.metric differs)" in capsys.readouterr().err
+
+    def fail(*_: Any, **__: Any) -> bool:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(trial, "train_config", fail)
+    assert cli.main(flags) == 0
+    out = capsys.readouterr().out
+    assert "FAILED: ValueError: broken" in out
+    assert "the last 10 trials failed: the search ends here" in out
+    assert len(read(folder)) == len(frame) + 10
+    assert cli.main(arguments(noisy, tmp_path / "other")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_search_has_the_folds_that_its_people_allow(noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "default_folds", lambda _: 3)
+    (base,) = load_configs([CONFIG], [f"--config.data.root={noisy}"])
+    assert [run.plan_search(tmp_path, base, {}, folds, "").num_folds for folds in (None, 4)] == [3, 4]
 
 
 def test_ctrl_c_ends_it_with_what_there_is_and_the_same_command_goes_on(noisy, ways, tmp_path, monkeypatch, capsys):
@@ -174,6 +265,7 @@ def test_ctrl_c_ends_it_with_what_there_is_and_the_same_command_goes_on(noisy, w
     assert not (folder / "study").exists()
     before = trained(folder)
     monkeypatch.setattr(trial._Trial, "_after_round", go_on)
+    (folder / "search" / "journal.log.lock").symlink_to("nowhere")  # as a kill may leave it
     assert cli.main(arguments(noisy, folder, "--trials=2")) == 0
     frame = read(folder)
     assert frame["became"].tolist() == ["whole", "interrupted", "whole"]

@@ -77,8 +77,9 @@ def test_rows_to_predict_stay_and_what_matches_nothing_is_named(blobs, tmp_path)
         ("# img_0003\n\n", ("lists no file", "delete the #")),
         (list_to_edit([("img_0003",)], ("filename",), ()), ("lists no file", "delete the #")),
         (None, ("cannot be read", "No such file")),
+        ("x" * 140_000 + "\n", ("a line of 140000 characters cannot be read", "a file name per line")),
     ],
-    ids=["matches nothing", "comments", "as written", "no file"],
+    ids=["matches nothing", "comments", "as written", "no file", "another file"],
 )
 def test_a_list_that_leaves_nothing_out_is_an_error(blobs, tmp_path, text, words):
     path = tmp_path / "list.csv"
