@@ -30,8 +30,9 @@ import numpy as np
 
 from fpclass.console import Interruption
 from fpclass.parallel import put, use_all_cores
+from fpclass.study.plan import plan_study
 from fpclass.study.run import StudyData, train_study
-from fpclass.study.study import Study, plan_study
+from fpclass.study.study import Study
 from fpclass.study.training import missing_trainees
 from fpclass.train.placement import place_members, rounds_of
 

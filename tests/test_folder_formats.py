@@ -21,7 +21,8 @@ from fpclass.config import differences, flatten
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import formats, load_config
 from fpclass.run.folder import Run
-from fpclass.study.study import Study, assemble
+from fpclass.study.plan import assemble
+from fpclass.study.study import Study
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "format_1_config.json"
 BASELINE = "configs/footprints/baseline.py"

@@ -19,7 +19,8 @@ from fpclass.run.commands import STAGES, train_run
 from fpclass.run.folder import Run
 from fpclass.search.commands import MINUTES, find_best
 from fpclass.study.commands import run_study
-from fpclass.study.study import Study, plan_study
+from fpclass.study.plan import plan_study
+from fpclass.study.study import Study
 
 Keys = Mapping[str, Any]
 """Keys of a config: {"optim": {"learning_rate": 1e-3}} or {"optim.learning_rate": 1e-3}."""

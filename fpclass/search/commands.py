@@ -79,14 +79,15 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
     """The study of the ways of a portfolio; of one that is there already, with those that it has besides.
 
     Raises:
-      ConfigError, DataError: as `study.assemble`.
+      ConfigError, DataError: as `study.plan.assemble`.
     """
     from fpclass.config import given_keys
     from fpclass.experiment import AFTER_TRAINING
     from fpclass.models.probe import PROBE
     from fpclass.search.portfolio import load_ways
+    from fpclass.study.plan import assemble
     from fpclass.study.scrutiny.learning_curve import with_curves
-    from fpclass.study.study import Study, assemble
+    from fpclass.study.study import Study
 
     by_name, first = load_ways(portfolio), portfolio.ways[0].name
     earlier = {}

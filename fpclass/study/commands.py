@@ -63,9 +63,10 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass import parallel
     from fpclass.experiment.propose import Short, announce, propose_study
+    from fpclass.study.plan import plan_study
     from fpclass.study.quick import quick_look
     from fpclass.study.scrutiny.learning_curve import with_curves
-    from fpclass.study.study import Study, plan_study
+    from fpclass.study.study import Study
 
     if args.quick and (args.seeds or 1) > 1:
         raise ConfigError("--quick trains by one seed; leave --seeds out")
@@ -105,7 +106,7 @@ def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> in
     """
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
-    from fpclass.study.study import describe_plan
+    from fpclass.study.plan import describe_plan
     from fpclass.study.trained.conclusions import conclude_once
 
     if is_first:

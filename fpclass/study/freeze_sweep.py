@@ -22,7 +22,8 @@ from fpclass.stats.comparison.scores import resample_scores
 from fpclass.stats.intervals import Bootstrap
 from fpclass.study.figures import sweep_figure
 from fpclass.study.out_of_fold import collect
-from fpclass.study.study import Study, assemble
+from fpclass.study.plan import assemble
+from fpclass.study.study import Study
 
 METRICS = ("accuracy", "log_loss")
 

@@ -21,7 +21,8 @@ from fpclass.stats.comparison.scores import resample_configs
 from fpclass.stats.comparison.selection import Selection, cross_fitted_choice
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.study.out_of_fold import collect
-from fpclass.study.study import Study, assemble
+from fpclass.study.plan import assemble
+from fpclass.study.study import Study
 from fpclass.tune.search import Search
 from fpclass.tune.trial import NAME
 

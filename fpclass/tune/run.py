@@ -19,8 +19,9 @@ from fpclass.errors import ConfigError, RunError
 from fpclass.run.folder import lock_folder, make_folder
 from fpclass.stats.comparison.selection import Selection
 from fpclass.study.commands import run_study
+from fpclass.study.plan import assemble, default_folds
 from fpclass.study.run import trained_configs
-from fpclass.study.study import Study, assemble, default_folds
+from fpclass.study.study import Study
 from fpclass.tune.compare import BASELINE, RULES, choice_of, plan_comparison, result_of
 from fpclass.tune.report import PAGE, TRIALS, TUNED, config_text, lines_about, trial_frame, write_page
 from fpclass.tune.search import BASE, Limits, Search

@@ -22,7 +22,7 @@ from fpclass.eda.outliers import extreme_looks, find_strange, robust_z
 from fpclass.eda.thumbnails import LONGEST_PX, make_thumbnails
 from fpclass.errors import DataError, RunError
 from fpclass.stats.intervals import Bootstrap
-from fpclass.study.study import assemble
+from fpclass.study.plan import assemble
 
 
 def make_table(labels, *, classes=("a", "b"), groups=None, read=lambda row: b""):

@@ -25,7 +25,7 @@ from test_tfds_source import prepare_tfds
 from fpclass import cli
 from fpclass.config import SPACES
 from fpclass.experiment import load_config
-from fpclass.study.study import plan_study
+from fpclass.study.plan import plan_study
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = ("cats_dogs", "climbing", "footprints", "horses_humans", "transfer", "vehicles_animals")
@@ -192,8 +192,8 @@ def test_recipes_that_name_tfds_train_from_it(recipe, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_under_what_came_out_can_be_given(page, monkeypatch, tmp_path):
     """Their configs are there, and take these values."""
-    monkeypatch.setattr("fpclass.study.study.require_weights", lambda config: None)
-    monkeypatch.setattr("fpclass.study.study.load_table", lambda *_: None)  # of no data set
+    monkeypatch.setattr("fpclass.study.plan.require_weights", lambda config: None)
+    monkeypatch.setattr("fpclass.study.plan.load_table", lambda *_: None)  # of no data set
     found = commands(blocks(page)[1])
     assert found
     for command in found:

@@ -15,8 +15,8 @@ from fpclass.experiment import load_config
 from fpclass.run.prepare import prepare
 from fpclass.study import estimate as estimates
 from fpclass.study import run as studies
+from fpclass.study.plan import assemble
 from fpclass.study.scrutiny.learning_curve import with_curves
-from fpclass.study.study import assemble
 from fpclass.train.finetune import make_plan
 from fpclass.train.task import build_network
 

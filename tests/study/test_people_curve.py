@@ -21,9 +21,10 @@ from fpclass.data.splits import share_mask
 from fpclass.errors import ConfigError
 from fpclass.run.prepare import prepare
 from fpclass.study.evidence.referee import Referee
+from fpclass.study.plan import plan_study
 from fpclass.study.run import too_small_shares
 from fpclass.study.scrutiny.learning_curve import add_curves, with_curves
-from fpclass.study.study import Study, plan_study
+from fpclass.study.study import Study
 
 SMALL = [
     "--config.data.image_size=(24,20)", "--config.model.conv_features=(4,)", "--config.model.dense_features=(4,)",

@@ -6,8 +6,8 @@ import pytest
 
 from fpclass.errors import ConfigError
 from fpclass.files import write_json
-from fpclass.study import study as studies
-from fpclass.study.study import plan_study
+from fpclass.study import plan as plans
+from fpclass.study.plan import plan_study
 
 NETWORKS = "configs/footprints/[ars]*[t8].py"  # alexnet, resnet18, swin_t; neither exp… nor baseline
 PLAN = {"num_folds": 2, "num_seeds": 1, "baseline": None, "compare_splits": False}
@@ -63,7 +63,7 @@ def test_a_value_that_does_not_fit_one_of_them_names_that_one(tmp_path):
 def test_what_a_study_has_already_stays_in_it(tmp_path, monkeypatch):
     """Its weights may be gone: its members are trained."""
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "require_weights", lambda config: None)
+        patch.setattr(plans, "require_weights", lambda config: None)
         plan = plan_study(tmp_path, ["configs/footprints/[br]*.py"], [], **PLAN)
         assert len(plan.names) == 3
     write_json(tmp_path / "study.json", plan.to_json())

@@ -11,8 +11,9 @@ from test_study import BASELINE, EXP04_NAME, fails, study_args
 
 from fpclass import cli
 from fpclass.experiment import load_config
+from fpclass.study.plan import assemble, describe_plan
 from fpclass.study.quick import ABOUT, quick_look, quick_share, shortened
-from fpclass.study.study import Study, assemble, describe_plan
+from fpclass.study.study import Study
 
 
 def test_a_quick_look_is_a_share_of_the_study(tmp_path):

@@ -22,7 +22,8 @@ from fpclass.errors import MemoryShortage
 from fpclass.run.folder import Run
 from fpclass.run.train import make_member
 from fpclass.study import training
-from fpclass.study.study import Study, plan_study
+from fpclass.study.plan import plan_study
+from fpclass.study.study import Study
 from fpclass.study.training import halved
 
 BASELINE, EXP04 = "configs/footprints/baseline.py", "configs/footprints/exp04_early_stopping_dropout.py"

@@ -23,7 +23,8 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.study.metric import metric_of, name_of
-from fpclass.study.study import Study, plan_study
+from fpclass.study.plan import plan_study
+from fpclass.study.study import Study
 from fpclass.study.test_set import collect_labelled_test
 from fpclass.study.trained.ensemble import ChosenEnsemble
 

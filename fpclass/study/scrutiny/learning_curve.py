@@ -28,8 +28,9 @@ from fpclass.study.evidence.referee import Referee
 from fpclass.study.figures import curve_figure
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.out_of_fold import collect, write_tables
+from fpclass.study.plan import assemble
 from fpclass.study.report import failure_of
-from fpclass.study.study import OF_PEOPLE, Study, assemble
+from fpclass.study.study import OF_PEOPLE, Study
 from fpclass.train.task import check_network
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
