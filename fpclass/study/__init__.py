@@ -1,6 +1,6 @@
 """Studies: many configs on every fold, or one split, with every seed, and which differences between them are real.
 
-`study` (the folder and its configs), `plan` (what it compares, and by which folds), `run` and `training` (their members,
+`study` (the folder and its configs), `plan` (what it compares, by which folds), `run` and `training` (their members,
 each a run folder), `ahead` (the next config's programs, compiled while one trains), `estimate` (how long they will
 take), `metric` (what they are compared by), `out_of_fold` (what members that never saw a person predict of their
 images), `test_set` (labelled test images), `new_images` (how much the average over folds is sharpened), `conclude`
