@@ -239,6 +239,13 @@ def test_trials_that_break_are_told_and_the_search_goes_on(noisy, ways, tmp_path
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_metric_that_is_defined_on_no_fold_is_a_failure(noisy, ways, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trial, "score_of", lambda *_: float("nan"))
+    assert cli.main(arguments(noisy, tmp_path / "tune", "--trials=1")) == 1
+    assert "FAILED: accuracy is defined on none of its folds" in capsys.readouterr().out
+    assert read(tmp_path / "tune")["became"].tolist() == ["failed"]
+
+
 def test_a_search_has_the_folds_that_its_people_allow(noisy, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "default_folds", lambda _: 3)
     (base,) = load_configs([CONFIG], [f"--config.data.root={noisy}"])
@@ -298,3 +305,4 @@ def test_who_is_behind_the_median_is_stopped(monkeypatch):
     assert is_behind(0.7, [0.6, 0.7, 0.5, 0.6], "log_loss")
     assert not is_behind(0.1, [0.6, 0.7, 0.5], "accuracy"), "too few to tell"
     assert is_behind(float("nan"), [0.6, 0.7, 0.5, 0.8], "accuracy")
+    assert not is_behind(0.5, [float("nan")] * 4, "accuracy")
