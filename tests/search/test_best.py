@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import shutil
 import signal
 import time
 
@@ -65,6 +67,23 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
         row = pd.read_csv(tmp_path / "new.csv").iloc[0]
         assert row["probability_0"] + row["probability_1"] == pytest.approx(1, abs=1e-5)
         assert "fitted on" in row["calibration"]
+
+
+@pytest.mark.promise
+def test_the_commands_of_the_page(noisy, tmp_path, no_weights, monkeypatch, capsys):
+    """Word for word, but for the smallest network; the second one goes on where the first one ended."""
+    shutil.copytree(noisy, tmp_path / "photos")
+    csv = next((tmp_path / "photos").glob("*.csv"))
+    table = pd.read_csv(csv, dtype=str).rename(columns={"SEX": "species", "ID": "animal"})
+    table.to_csv(csv, index=False)
+    monkeypatch.chdir(tmp_path)
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "best.md").read_text(encoding="utf-8")
+    commands = [line.split()[1:] for line in page.split("```")[1].split("\n") if line.startswith("fpclass best")]
+    assert len(commands) == 2
+    for command in commands:
+        assert cli.main([*command, "--folds=2", *SMALL, FLAGS[-1]]) == 0
+    assert "is trained" in capsys.readouterr().out
+    assert pathlib.Path("runs/best-photos/final/NOTE.txt").is_file()
 
 
 @pytest.mark.promise
