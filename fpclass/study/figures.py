@@ -103,10 +103,12 @@ def sweep_figure(
 
 
 @styled
-def curve_figure(curve: Curve, metric: str, of: str, *, confidence: float, note: str = "") -> Figure:
-    """Scores of a config by the number of people that are trained on, and the power law through them with its band."""
+def curve_figure(
+    curve: Curve, metric: str, of: str, *, confidence: float, units: str = "people", note: str = ""
+) -> Figure:
+    """Scores of a config by the number of people, or other units, it learns from, and the power law with its band."""
     what = metric.replace("_", " ")
-    figure = new_figure(8, 5, f"{what[0].upper()}{what[1:]} by the people that {shorten(of, 30)} learns from", note)
+    figure = new_figure(8, 5, f"{what[0].upper()}{what[1:]} by the {units} that {shorten(of, 30)} learns from", note)
     axes = figure.add_subplot()
     if curve.curve:
         bounds = np.array([[at.low, at.value, at.high] for at in curve.curve], float).T
@@ -116,7 +118,7 @@ def curve_figure(curve: Curve, metric: str, of: str, *, confidence: float, note:
         axes.plot(curve.ahead[is_seen], bounds[1][is_seen], color=BLUE)
         is_ahead = curve.ahead >= curve.num_people.max()
         axes.plot(curve.ahead[is_ahead], bounds[1][is_ahead], color=BLUE, linestyle="--", label="not trained")
-        axes.set_title(f"twice the people: {curve.gain:+}", loc="left", color=GREY)
+        axes.set_title(f"twice the {units}: {curve.gain:+}", loc="left", color=GREY)
     else:
         axes.set_title(f"no curve: {curve.why_not}", loc="left", color=GREY)
     values = np.array([score.value for score in curve.scores], float)
@@ -125,7 +127,7 @@ def curve_figure(curve: Curve, metric: str, of: str, *, confidence: float, note:
     label = f"trained, {confidence:.0%}"
     axes.errorbar(curve.num_people, values, errors, color=INK, marker="o", markersize=5, capsize=3, linewidth=0,
                   elinewidth=1.4, label=label)  # fmt: skip
-    axes.set(xlabel="people (or independent images) in training", ylabel=what, xlim=(0, None))
+    axes.set(xlabel=f"{units} in training", ylabel=what, xlim=(0, None))
     axes.grid()
     axes.legend(loc="best")
     return figure

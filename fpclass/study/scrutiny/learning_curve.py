@@ -142,9 +142,10 @@ def _judge_curve(
         bootstrap,
     )
     called, note = name_of(metric, described["class_names"]), note_of(described["is_synthetic"])
-    drawn = curve_figure(curve, called, of, confidence=bootstrap.confidence, note=note)
+    units = predictions.cohort.groups_are
+    drawn = curve_figure(curve, called, of, confidence=bootstrap.confidence, units=units, note=note)
     save_figure(drawn, study.path(f"figures/{figure}.png"))
-    findings = curve_findings(curve, called, bootstrap.confidence, predictions.cohort.groups_are)
+    findings = curve_findings(curve, called, bootstrap.confidence, units)
     frame = _frame(curve, sorted(shares.values()), counts, called, described["trained_on"])
     return frame, {"metric": called, "data": described["trained_on"], "findings": findings, **curve.to_json()}
 
