@@ -21,6 +21,7 @@ PACKAGE = ROOT / "fpclass"
 ABOUT = {
     "cli": "the registry of commands",
     "api": "what Python calls",
+    "search": "the best within minutes",
     "eda": "a data set, looked at",
     "tune": "a search over keys",
     "study": "many configs x folds x seeds",
