@@ -7,7 +7,6 @@ folder of images gets. From elsewhere: `propose`, and what is in this file.
 
 from __future__ import annotations
 
-import itertools
 import math
 import pathlib
 import re
@@ -145,11 +144,11 @@ def load_configs(
       own: more overrides of each; (): none has any.
     """
     loaded = []
-    for path, more in itertools.zip_longest(paths, own, fillvalue=()):
+    for path, more in zip(paths, own or [()] * len(paths), strict=True):
         try:
-            loaded.append(_load(str(path), [*more, *overrides], OF_A_RUN))
+            loaded.append(_load(path, [*more, *overrides], OF_A_RUN))
         except ConfigError as error:  # a value for all of them may fit only some
-            raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+            raise ConfigError(str(error) if path in str(error) else f"{path}: {error}") from None
     for config, unread in loaded[:1]:
         refuse_unread(config, unread, given_keys(overrides).intersection(*(unread for _, unread in loaded)))
     return [config for config, _ in loaded]

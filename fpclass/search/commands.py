@@ -82,8 +82,7 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
       ConfigError, DataError: as `study.plan.assemble`.
     """
     from fpclass.config import given_keys
-    from fpclass.experiment import AFTER_TRAINING
-    from fpclass.models.probe import PROBE
+    from fpclass.experiment import AFTER_TRAINING, is_trained
     from fpclass.search.portfolio import load_ways
     from fpclass.study.plan import assemble
     from fpclass.study.scrutiny.learning_curve import with_curves
@@ -98,8 +97,8 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
             judged = [flag for flag in portfolio.flags if min(given_keys([flag])).startswith(AFTER_TRAINING)]
             earlier = {name: config for name, config in there.changed(judged).configs.items() if name not in by_name}
     study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
-    is_probe = study.configs[first].model.head == PROBE
-    study = with_curves(study, [first]) if study.num_folds and is_probe else study
+    if study.num_folds and not is_trained(study.configs[first]):  # probes cost seconds
+        study = with_curves(study, [first])
     return dataclasses.replace(study, configs={**study.configs, **earlier})
 
 

@@ -33,7 +33,7 @@ LARGER = 1.25
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """A way to a model: a config file and what is set in it, as flags; `about` is for a table.
+    """A way to a model: a config file and what is set in it, by key; `about` is for a table.
 
     Attributes:
       freezes: whether the stages through the first that a probe reads are frozen, whatever they are called.
@@ -41,7 +41,7 @@ class Way:
 
     name: str
     file: str
-    flags: tuple[str, ...]
+    values: dict[str, Any]
     about: str
     freezes: bool = False
 
@@ -83,11 +83,11 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
         ways += [] if "data.image_size" in given_keys(given) else _larger(first, found)
-        if _value(first, "model.weights") == WEIGHTS:  # whose stages it names
-            ways.append(Way("cut_and_tuned", CUT, first.flags, "its first stages, and those before their end tuned"))
-        ways.append(Way("tuned_probe", TUNED, first.flags, "trained on from the probe", freezes=True))
+        if first.values["model.weights"] == WEIGHTS:  # whose stages it names
+            ways.append(Way("cut_and_tuned", CUT, first.values, "its first stages, and those before their end tuned"))
+        ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
     if first.name != "scratch" and not is_named:
-        ways.append(Way("scratch", FROM_SCRATCH, _flags(as_they_are(found)), "a small network from random weights"))
+        ways.append(Way("scratch", FROM_SCRATCH, as_they_are(found), "a small network from random weights"))
     if first.name == "scratch" and not is_named:
         ways.append(_wide(first))
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
@@ -102,7 +102,7 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
       ConfigError: the first way cannot be had like that, or a key is read by none of them.
     """
     ways = portfolio.ways
-    named = [[*way.flags, *_frozen(way, portfolio), f"--config.name={way.name}"] for way in ways]
+    named = [as_flags(way.values | _frozen(way, portfolio) | {"name": way.name}) for way in ways]
     configs = load_configs([way.file for way in ways], portfolio.flags, named)
     fitting: dict[str, Config] = {}
     for way, config in zip(ways, configs, strict=True):
@@ -117,36 +117,37 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
     return fitting
 
 
-def _frozen(way: Way, portfolio: Portfolio) -> list[str]:
+def _frozen(way: Way, portfolio: Portfolio) -> dict[str, Any]:
     """What freezes a network through the first stage that its probe reads."""
     if not way.freezes:
-        return []
-    (config,) = load_configs([PRETRAINED], portfolio.flags, [way.flags])
+        return {}
+    (config,) = load_configs([PRETRAINED], portfolio.flags, [as_flags(way.values)])
     network: Any = build_network(config, 2)
     behind = network.stage_names.index(network.head.stages[0]) + 1
-    return as_flags({"finetune.freeze_before": network.stage_names[behind]})
+    return {"finetune.freeze_before": network.stage_names[behind]}
 
 
 def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
     """The quickest way, and what to say of it."""
     file, values, why = network_for(model, weights, found)
-    values.pop("submit.refit", None)  # a study has an ensemble
     if file == PRETRAINED:
-        return Way("probe", file, _flags(values), f"probe of {values['model.weights']}"), why
-    return Way("scratch", file, _flags(values), "a small network from random weights"), why
+        return _probe("probe", values), why
+    return Way("scratch", file, values, "a small network from random weights"), why
+
+
+def _probe(name: str, values: dict[str, Any]) -> Way:
+    """The probe that `network_for` proposes, but for what a single run submits: a study has an ensemble."""
+    of_study = {key: value for key, value in values.items() if key != "submit.refit"}
+    return Way(name, PRETRAINED, of_study, f"probe of {values['model.weights']}")
 
 
 def _other_weights(first: Way, found: Recognised) -> list[Way]:
     """Probes on the other sets of weights that lie in the cache and that anybody may use."""
-    ways = []
-    for name, entry in MANIFEST.items():
-        if f"--config.model.weights={name}" in first.flags or not entry.is_commercial:
-            continue
-        if source.in_cache(entry) is not None:
-            _, values, _ = network_for(name, "", found)
-            values.pop("submit.refit", None)
-            ways.append(Way(f"probe_{name}", PRETRAINED, _flags(values), f"probe of {name}"))
-    return ways
+    return [
+        _probe(f"probe_{name}", network_for(name, "", found)[1])
+        for name, entry in MANIFEST.items()
+        if name != first.values["model.weights"] and entry.is_commercial and source.in_cache(entry) is not None
+    ]
 
 
 def _larger(first: Way, found: Recognised) -> list[Way]:
@@ -155,29 +156,16 @@ def _larger(first: Way, found: Recognised) -> list[Way]:
     Source: Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019: networks are better a size
     above that of their training.
     """
-    entry = MANIFEST.get(_value(first, "model.weights"))
-    if entry is None or _value(first, "data.image_size") != str(entry.image_size):
+    entry = MANIFEST.get(first.values["model.weights"])
+    if entry is None or first.values["data.image_size"] != entry.image_size:
         return []
-    sides = [round(LARGER * side / 32) * 32 for side in entry.image_size]
-    if min(found.image_size) < min(sides):
+    height, width = (round(LARGER * side / 32) * 32 for side in entry.image_size)
+    if min(found.image_size) < min(height, width):
         return []
-    flags = [*_without(first.flags, "data.image_size"), *as_flags({"data.image_size": tuple(sides)})]
-    return [Way("probe_larger", PRETRAINED, tuple(flags), f"{first.about} at {sides[0]} x {sides[1]} pixels")]
+    values = first.values | {"data.image_size": (height, width)}
+    return [Way("probe_larger", PRETRAINED, values, f"{first.about} at {height} x {width} pixels")]
 
 
 def _wide(first: Way) -> Way:
-    flags = [*first.flags, *as_flags({"model.conv_features": (32, 64, 128, 256)})]
-    return Way("scratch_wide", first.file, tuple(flags), "the same with twice the channels")
-
-
-def _value(way: Way, key: str) -> str:
-    """The text of a value that a way sets; "" where it does not."""
-    return next((flag.partition("=")[2] for flag in way.flags if flag.startswith(f"--config.{key}=")), "")
-
-
-def _without(flags: Sequence[str], key: str) -> tuple[str, ...]:
-    return tuple(flag for flag in flags if not flag.startswith(f"--config.{key}="))
-
-
-def _flags(values: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(as_flags(values))
+    values = first.values | {"model.conv_features": (32, 64, 128, 256)}
+    return Way("scratch_wide", first.file, values, "the same with twice the channels")
