@@ -23,6 +23,8 @@ from fpclass.explain.parts import at_once, in_parts
 from fpclass.explain.stages import as_maps, find_path
 from fpclass.explain.targets import AnyTarget, Target, as_target
 
+ROUNDING = 1e-4
+"""Share of its terms below which a sum of float32 is rounding, gradients of deep networks among them."""
 Weigh = Callable[[Float[Array, "n h w c"], Float[Array, "n h w c"]], Float[Array, "n _h _w c"]]
 """From activations and gradients to weights of channels, the same at all places or not."""
 
@@ -49,8 +51,8 @@ def grad_cam_plus_plus(
 ) -> Float[Array, "n h2 w2"]:
     """Grad-CAM++: positive gradients are added up, each weighed so that small objects count as much as large ones.
 
-    Arguments and errors as of `grad_cam`. Meant for rectified stages: where a channel sums to less than 0, its weights
-    can have any sign.
+    Arguments and errors as of `grad_cam`. Meant for rectified stages: a channel that sums to less than 0 is taken to sum
+    to 0, where the formula has a pole.
 
     Source: Chattopadhay et al., Grad-CAM++, WACV 2018, equations 5 and 19 for the exponential of the target, without
     the factor that all places share.
@@ -111,6 +113,16 @@ def record(
     return as_maps(model, images, activation), as_maps(model, images, gradient)
 
 
+def without_rounding(maps: Float[Array, "n h w"], sizes: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
+    """Maps as they are, but zeros where a whole map is nothing but the rounding of sums whose terms have these sizes.
+
+    Scaled by its own maximum it would be a picture of noise. It happens: a token that is read through a layer norm alone
+    has a gradient at right angles to it, so that HiResCAM of a transformer is 0.
+    """
+    largest, terms = (values.max(axis=(1, 2), keepdims=True) for values in (jnp.abs(maps), sizes))
+    return jnp.where(largest <= ROUNDING * terms, 0, maps)
+
+
 def no_perturbations(model: nn.Module, images: Float[Array, "n h w c"]) -> Any:
     """Zeros of the shape of every stage's output."""
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)["perturbations"]
@@ -130,7 +142,8 @@ def _weighted(
 ) -> Array:
     def of_part(part: tuple[Array, Target]) -> Array:
         activation, gradient = record(model, variables, *part, path)
-        return nn.relu(jnp.sum(weigh(activation, gradient) * activation, axis=-1))
+        terms = weigh(activation, gradient) * activation
+        return nn.relu(without_rounding(terms.sum(axis=-1), jnp.abs(terms).sum(axis=-1)))
 
     return in_parts(of_part, (images, target), at_once(images.shape[1:], variables))
 
@@ -142,9 +155,9 @@ def _mean_gradient(activation: Array, gradient: Array) -> Array:
 def _plus_plus(activation: Array, gradient: Array) -> Array:
     # Equation 19 is gradient^2 / (2 gradient^2 + sum(activation) gradient^3): a small constant below would make it
     # depend on the unit of the target.
-    below = 2 + activation.sum(axis=(1, 2), keepdims=True) * gradient
-    share = jnp.where(below != 0, 1 / jnp.where(below != 0, below, 1), 0)
-    return (share * nn.relu(gradient)).sum(axis=(1, 2), keepdims=True)
+    positive = nn.relu(gradient)
+    share = 1 / (2 + nn.relu(activation.sum(axis=(1, 2), keepdims=True)) * positive)
+    return (share * positive).sum(axis=(1, 2), keepdims=True)
 
 
 def _own_gradient(activation: Array, gradient: Array) -> Array:
