@@ -51,8 +51,8 @@ def grad_cam_plus_plus(
 ) -> Float[Array, "n h2 w2"]:
     """Grad-CAM++: positive gradients are added up, each weighed so that small objects count as much as large ones.
 
-    Arguments and errors as of `grad_cam`. Meant for rectified stages: a channel that sums to less than 0 is taken to sum
-    to 0, where the formula has a pole.
+    Arguments and errors as of `grad_cam`. Meant for rectified stages: a channel that sums to less than 0, where
+    the formula has a pole, is taken to sum to 0.
 
     Source: Chattopadhay et al., Grad-CAM++, WACV 2018, equations 5 and 19 for the exponential of the target, without
     the factor that all places share.
@@ -116,8 +116,8 @@ def record(
 def without_rounding(maps: Float[Array, "n h w"], sizes: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
     """Maps as they are, but zeros where a whole map is nothing but the rounding of sums whose terms have these sizes.
 
-    Scaled by its own maximum it would be a picture of noise. It happens: a token that is read through a layer norm alone
-    has a gradient at right angles to it, so that HiResCAM of a transformer is 0.
+    Scaled by its own maximum it would be a picture of noise. It happens: a token that is read through a layer norm
+    alone has a gradient at right angles to it, so that HiResCAM of a transformer is 0.
     """
     largest, terms = (values.max(axis=(1, 2), keepdims=True) for values in (jnp.abs(maps), sizes))
     return jnp.where(largest <= ROUNDING * terms, 0, maps)

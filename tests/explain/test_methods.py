@@ -37,7 +37,7 @@ def test_equals_the_packages_for_pytorch(entry):
 
 def test_integrated_gradients_sum_to_the_difference_from_the_plain_image():
     case, black = OF["cnn"], np.array([-1.5, -0.5], np.float32)
-    integrate = METHODS["integrated_gradients"].bind(case.model, case.variables(), baseline=black, num_steps=100)
+    integrate = METHODS["integrated_gradients"].bind(case.model, case.variables(), baseline=black, num_steps=400)
     images = case.images()
     logits = [case.model.apply(case.variables(), x, train=False) for x in (images, np.zeros_like(images) + black)]
     given, plain = (np.asarray(of)[np.arange(3), CLASSES] for of in logits)

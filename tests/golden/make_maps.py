@@ -24,11 +24,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from reference_networks import import_torchvision
 
 import_torchvision()
-import pytorch_grad_cam as packaged
-import pytorch_grad_cam.base_cam
-from map_cases import CASES, CLASSES, NOISE, OTHERS, SAMPLES, STEPS, STRIDE, WINDOW, Case
+import pytorch_grad_cam as packaged  # noqa: E402
+import pytorch_grad_cam.base_cam  # noqa: E402
+from map_cases import CASES, CLASSES, NOISE, OTHERS, SAMPLES, STEPS, STRIDE, WINDOW, Case  # noqa: E402
 
-from fpclass.explain.pixels import noise_draws
+from fpclass.explain.pixels import noise_draws  # noqa: E402
 
 PATH = pathlib.Path(__file__).with_name("maps.npz")
 

@@ -1,4 +1,4 @@
-"""Networks and images of which golden maps are kept: a small CNN and a small vision transformer, weights from a seed."""
+"""Networks and images of which golden maps are kept: a small CNN and a small transformer, weights from a seed."""
 
 from __future__ import annotations
 
