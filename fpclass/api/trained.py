@@ -8,7 +8,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,13 @@ from fpclass.errors import ConfigError, DataError, DecodeError, RunError
 from fpclass.files import expanded
 from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
-from fpclass.run.overlay import Explanation, explain_image
 from fpclass.run.predictor import Predictor, predictor_of_run
 from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import predictor_of_study
+
+if TYPE_CHECKING:
+    from fpclass.run.overlay import Explanation
 
 Source = TypeVar("Source", Run, Study)
 TEXT_OF_TABLE = ("config", "metric", "data", "verdict")
@@ -159,6 +161,8 @@ class _Trained(abc.ABC, Generic[Source]):
           DecodeError: it cannot be read.
           ConfigError: no such method, class or stage.
         """
+        from fpclass.run.overlay import explain_image
+
         given = read_given(x)
         if not given.is_single:
             raise DataError(f"{len(given.images)} images: a map is of one; give them one by one")

@@ -51,7 +51,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         at = f" at {self.stage}" if self.stage else ""
-        return f"<{METHODS[self.method].title}{at} for {self.about}: {self.problem or f'largest value {self.raw.max():.2g}'}>"
+        shown = self.problem or f"largest value {self.raw.max():.2g}"
+        return f"<{METHODS[self.method].title}{at} for {self.about}: {shown}>"
 
 
 def explain_image(
