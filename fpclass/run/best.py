@@ -14,7 +14,6 @@ from fpclass.data.decode import Images
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
 from fpclass.models.network import HEAD, variable_shapes
-from fpclass.models.parts import eval_batch
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
