@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING
 
 from fpclass.console import say
 from fpclass.errors import ConfigError, RunError
-from fpclass.flags import Command, add_trained_flag, path
+from fpclass.flags import Command, add_trained_flag, at_least, path
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
+
+EXPLAIN_EPILOG = """
+  fpclass explain runs/photos                                              Grad-CAM of the highest losses
+  fpclass explain runs/photos --method=layer_cam --which=best --num=9      another method, other images
+  fpclass explain runs/photos --method=occlusion --target=loss             what misled it
+  fpclass explain runs/photos --which one.jpg two.jpg --target=cats,dogs   new images: cats rather than dogs
+  fpclass explain runs/study --which=most_uncertain                        the mean of the members of a study
+
+What each method is, and when to use it: docs/explain.md.
+"""
 
 VALIDATE_EPILOG = """
 Keys of `data` say where the other images are; how they are decoded is what it was trained with.
@@ -63,33 +73,40 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by Grad-CAM and feature maps what a run or a study saw where it was most wrong.
+    """Shows by maps over images what a run or a study sees in them; unless told otherwise, where it was most wrong.
 
-    Of a study it is the mean of the maps of the members that never saw the image.
+    Of a study it is the mean of the maps of the members that never saw the image. A sheet, the maps as arrays, and
+    explain.json with all sheets of the folder.
     """
+    from fpclass.explain.request import DEFAULT, FILES, Request
+
+    request = Request.of(args.which, method=args.method, target=args.target, scale=args.scale, baseline=args.baseline)
+    for key, value in (("stage", args.stage), ("num_images", args.num)):
+        overrides = [*overrides, f"--config.explain.{key}={value}"] if value else overrides
     there = find_study(args.workdir, overrides)
     if there:
-        from fpclass.study.trained.explain import FIGURE, MAPS, explain_study
+        from fpclass.study.trained.explain import explain_study
 
-        for line in explain_study(there):
+        folder = there
+        lines, written = explain_study(there, request)
+        for line in lines:
             say(line)
-        folder, figures, maps = there, (FIGURE, "figures/feature_maps.png"), MAPS
     else:
         from fpclass.run.best import BestModel
         from fpclass.run.explain import explain
         from fpclass.run.folder import Run
-        from fpclass.run.prepare import prepare
+        from fpclass.run.prepare import prepare, read_classes
         from fpclass.run.stages import EXPLAIN, Stages
         from fpclass.train.task import check_network
 
-        folder, maps = Run.open(args.workdir, overrides), "grad_cam.npz"
+        folder = Run.open(args.workdir, overrides)
         check_network(folder.config)
-        figures = ("figures/grad_cam_worst.png", "figures/feature_maps.png")
-        prepared = prepare(folder.config)
-        explain(BestModel(folder, prepared.table.num_classes), prepared)
-        Stages(folder).done(EXPLAIN)
-    written = [str(folder.path(name)) for name in (*figures, maps) if folder.path(name).exists()]
-    say(f"written: {', '.join(written) or 'nothing'}")
+        prepared = None if request.which == FILES else prepare(folder.config)
+        num_classes = prepared.table.num_classes if prepared else len(read_classes(folder)[0])
+        written = explain(BestModel(folder, num_classes), prepared, request)
+        if request == DEFAULT:
+            Stages(folder).done(EXPLAIN)
+    say(f"written: {', '.join(str(folder.path(name)) for name in written) or 'nothing'}")
     return 0
 
 
@@ -134,6 +151,29 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
     return Study.open(folder).changed(overrides)
 
 
+def _add_explain_flags(parser: argparse.ArgumentParser) -> None:
+    from fpclass.explain.methods import METHODS
+    from fpclass.explain.request import BASELINES, DEFAULT, SCALES, TARGETS, WHICH
+
+    add_trained_flag(parser)
+    add = parser.add_argument
+    names = "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
+    add(
+        "--method", choices=tuple(METHODS), default=DEFAULT.method, metavar="NAME", help=f"default %(default)s. {names}"
+    )
+    which = f"{', '.join(WHICH)} of the validation images; or image files, also new ones; default {DEFAULT.which}"
+    add("--which", nargs="+", default=[DEFAULT.which], metavar="WHICH", help=which)
+    target = f"what the maps are about: {', '.join(TARGETS)}, a class, or two: CLASS,OTHER; default %(default)s"
+    add("--target", default=DEFAULT.target, metavar="WHAT", help=target)
+    stage = "of the network; default: the last with at least 7 x 7 places (explain.stage)"
+    add("--stage", default="", metavar="NAME", help=stage)
+    add("--num", type=at_least(1), default=0, metavar="N", help="images of the sheet (explain.num_images)")
+    scale = "each map by its own largest value, or all by the largest; default %(default)s"
+    add("--scale", choices=SCALES, default=DEFAULT.scale, help=scale)
+    baseline = "what covers pixels, and what integrated_gradients start from; default %(default)s colour"
+    add("--baseline", choices=BASELINES, default=DEFAULT.baseline, help=baseline)
+
+
 def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser, is_positional=False)
     add = parser.add_argument
@@ -144,6 +184,6 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
-    Command("explain", explain, add_trained_flag),
+    Command("explain", explain, _add_explain_flags, EXPLAIN_EPILOG),
     Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )
