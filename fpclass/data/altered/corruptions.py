@@ -31,12 +31,14 @@ class Corruption:
       make: of an image, a strength and random numbers, of which every strength gets the same.
       strengths: from weak to strong.
       unit: of the strengths, for the axis of a figure.
+      phrase: a strength in a sentence, in place of {}.
     """
 
     words: str
     make: Callable[[Pixels, float, np.random.Generator], Pixels]
     strengths: tuple[float, float, float, float, float]
     unit: str
+    phrase: str
 
 
 def corrupt(image: Pixels, name: str, strength: int, filename: str, seed: int = 0) -> Pixels:
@@ -94,11 +96,23 @@ def _to_bytes(values: np.ndarray) -> Pixels:
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "jpeg": Corruption("JPEG", _jpeg, (80, 50, 25, 15, 7), "quality, 1 to 100"),
-    "blur": Corruption("blur", _blur, (0.45, 0.9, 1.3, 1.8, 2.7), "standard deviation, % of the shorter side"),
-    "noise": Corruption("noise", _noise, (2, 4, 8, 12, 18), "standard deviation, % of black to white"),
-    "contrast": Corruption("low contrast", _contrast, (75, 50, 40, 30, 15), "contrast that is left, %"),
-    "rotation": Corruption("rotation", _rotation, (2, 5, 10, 20, 30), "degrees, left or right"),
-    "occlusion": Corruption("occlusion", _occlusion, (5, 10, 20, 30, 40), "hidden share of the image, %"),
+    "jpeg": Corruption("JPEG", _jpeg, (80, 50, 25, 15, 7), "quality, 1 to 100", "quality {}"),
+    "blur": Corruption(
+        "blur",
+        _blur,
+        (0.45, 0.9, 1.3, 1.8, 2.7),
+        "standard deviation, % of the shorter side",
+        "{} % of the shorter side",
+    ),
+    "noise": Corruption(
+        "noise", _noise, (2, 4, 8, 12, 18), "standard deviation, % of black to white", "{} % of black to white"
+    ),
+    "contrast": Corruption(
+        "low contrast", _contrast, (75, 50, 40, 30, 15), "contrast that is left, %", "{} % of it left"
+    ),
+    "rotation": Corruption("rotation", _rotation, (2, 5, 10, 20, 30), "degrees, left or right", "{} degrees"),
+    "occlusion": Corruption(
+        "occlusion", _occlusion, (5, 10, 20, 30, 40), "hidden share of the image, %", "{} % hidden"
+    ),
 }
 """By name, in the order of tables. Blur is ImageNet-C's (1, 2, 3, 4 and 6 of 224 pixels)."""
