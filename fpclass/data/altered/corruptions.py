@@ -98,11 +98,8 @@ def _to_bytes(values: np.ndarray) -> Pixels:
 CORRUPTIONS: dict[str, Corruption] = {
     "jpeg": Corruption("JPEG", _jpeg, (80, 50, 25, 15, 7), "quality, 1 to 100", "quality {}"),
     "blur": Corruption(
-        "blur",
-        _blur,
-        (0.45, 0.9, 1.3, 1.8, 2.7),
-        "standard deviation, % of the shorter side",
-        "{} % of the shorter side",
+        "blur", _blur, (0.45, 0.9, 1.3, 1.8, 2.7),
+        "standard deviation, % of the shorter side", "{} % of the shorter side",
     ),
     "noise": Corruption(
         "noise", _noise, (2, 4, 8, 12, 18), "standard deviation, % of black to white", "{} % of black to white"
@@ -114,5 +111,5 @@ CORRUPTIONS: dict[str, Corruption] = {
     "occlusion": Corruption(
         "occlusion", _occlusion, (5, 10, 20, 30, 40), "hidden share of the image, %", "{} % hidden"
     ),
-}
+}  # fmt: skip
 """By name, in the order of tables. Blur is ImageNet-C's (1, 2, 3, 4 and 6 of 224 pixels)."""

@@ -115,9 +115,8 @@ class PairedScores:
         if math.isnan(value):
             return UNDEFINED
         support = support_of(metric, self._cohort)
-        if is_difference and (
-            not len(drawn) or np.ptp(drawn) < NEGLIGIBLE
-        ):  # no answer has changed; of how many one may, Wilson says
+        is_same = not len(drawn) or np.ptp(drawn) < NEGLIGIBLE
+        if is_difference and is_same:  # no answer has changed; Wilson's interval says how many may
             if metric != "accuracy" or support.groups < 2 or not len(drawn):
                 return Interval(value)
             changed = wilson_bounds(0, support.groups, confidence)[1]

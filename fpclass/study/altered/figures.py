@@ -1,4 +1,4 @@
-"""Figures of altered copies: curves by the strength of corruptions, and a forest plot beside what versions look like."""
+"""Figures of altered copies: curves by the strength of corruptions; a forest plot beside what versions look like."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ AS_TRAINED, RETRAINED = COLOURS[0], COLOURS[1]
 Shown = tuple[str, CopyScores, dict[str, list[CopyScores]], float]
 """Name of a model, its scores on images as they are, on copies by corruption, and the accuracy of chance."""
 Row = tuple[str, np.ndarray, Interval | None, Interval | None]
-"""Name of a version, examples [e, h, w, c], and accuracy of the network as it was trained and trained on the version."""
+"""Name of a version, examples [e, h, w, c], accuracy of the network as it was trained, and trained on the version."""
 
 
 @styled
 def robustness_figure(models: Sequence[Shown], interval: str, note: str = "") -> Figure:
     """Accuracy by the strength of every corruption, a curve and its interval for each model."""
     title = "Accuracy on corrupted copies"
-    figure = new_figure(12, 7.2, title, " · ".join(filter(None, (note, f"bands: {interval}"))))
+    figure = new_figure(
+        12, 7.2, title, " · ".join(filter(None, (note, f"bands: {interval}; dotted: the most frequent class")))
+    )
     panels = np.ravel(figure.subplots(2, 3, sharey=True))
     for axes, (kind, corruption) in zip(panels, CORRUPTIONS.items(), strict=True):
         for number, (name, plain, curves, chance) in enumerate(models):
@@ -41,9 +43,6 @@ def robustness_figure(models: Sequence[Shown], interval: str, note: str = "") ->
         axes.set_ylabel("accuracy")
     low = min(axes.get_ylim()[0] for axes in panels)
     panels[0].set_ylim(max(0.0, low), 1.01)
-    panels[0].annotate(
-        "dotted: the most frequent class", (0.02, 0.02), xycoords="axes fraction", fontsize=8, color=GREY
-    )
     if len(models) > 1:
         panels[2].legend(loc="lower left")
     return figure

@@ -200,8 +200,8 @@ def _difference(scores: CopyScores) -> Interval:
 def _hurts(curves: Mapping[str, Sequence[CopyScores]], kind: str, at: int) -> str:
     corruption, of_kind = CORRUPTIONS[kind], curves[kind]
     sentence = (
-        f"What hurts first is {corruption.words}: at strength {at + 1} ({_with_unit(kind, at)}) the accuracy changes by "
-        f"{_difference(of_kind[at]):+}"
+        f"What hurts first is {corruption.words}: at strength {at + 1} ({_with_unit(kind, at)}) the accuracy changes "
+        f"by {_difference(of_kind[at]):+}"
     )
     last = len(of_kind) - 1
     if last > at:
