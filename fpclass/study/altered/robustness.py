@@ -60,7 +60,7 @@ class Robustness:
 def measure(unseen: Unseen, name: str, interruption: Interruption, seed: int = 0) -> Robustness:
     """Asks a model about corrupted copies of its images, until all have had their turn or somebody asks to stop."""
     copies = [(kind, strength) for strength in range(1, NUM_STRENGTHS + 1) for kind in CORRUPTIONS]
-    paired = PairedScores(unseen.predict(), unseen.cohort, _bootstrap(unseen), len(copies))
+    paired = PairedScores(unseen.predict(), unseen.cohort, _bootstrap(unseen))
     curves: Curves = {}
     began = time.perf_counter()
     bar = make_bar(copies, desc="corrupted copies", unit="copy", leave=False, disable=not is_watched())
@@ -68,7 +68,7 @@ def measure(unseen: Unseen, name: str, interruption: Interruption, seed: int = 0
         if interruption.signal_number:
             break
         alter = functools.partial(_corrupted, kind=kind, strength=strength, seed=seed)
-        curves.setdefault(kind, []).append(paired.of(unseen.predict(alter)))
+        curves.setdefault(kind, []).append(paired.of(unseen.predict(alter), len(copies)))
         if number == 1:  # the first one compiles
             remaining = (time.perf_counter() - began) / 2 * (len(copies) - 2)
             if remaining > LONG_SECONDS:

@@ -91,13 +91,14 @@ def choose_versions(unseen: Unseen, kind: Kind | None, wanted: Sequence[str]) ->
 
 def measure_versions(unseen: Unseen, kind: Kind, names: Sequence[str], interruption: Interruption) -> Shortcuts:
     """Asks a model about versions of its images, until all have had their turn or somebody asks to stop."""
-    paired = PairedScores(unseen.predict(), unseen.cohort, bootstrap_of(unseen), len(names))
+    paired = PairedScores(unseen.predict(), unseen.cohort, bootstrap_of(unseen))
     as_trained = {WHOLE: paired.plain}
     bar = make_bar(names, desc="versions", unit="version", leave=False, disable=not is_watched())
     for name in bar:
         if interruption.signal_number:
             break
-        as_trained[name] = paired.of(unseen.predict(functools.partial(_version, name=name)))
+        alike = sum(VERSIONS[other].is_reduced == VERSIONS[name].is_reduced for other in names)
+        as_trained[name] = paired.of(unseen.predict(functools.partial(_version, name=name)), alike)
     bar.close()
     without = _without_print(unseen) if kind == "prints" else []
     is_finished = len(as_trained) == 1 + len(names)
@@ -185,7 +186,7 @@ def sentences_of(found: Shortcuts) -> list[str]:
     people = f"{number} images" + (f" of {found.unseen.cohort.num_groups} people" if groups == "people" else "")
     whole = found.as_trained[WHOLE].scores["accuracy"]
     sentences = [
-        f"Accuracy is {whole} on {people} as they are, and {found.chance:.3f} for always saying the most frequent class."
+        f"Accuracy is {whole} on {people} as they are; {found.chance:.3f} is always saying the most frequent class."
     ]
     if not found.is_finished:
         sentences.append("Stopped before all versions had their turn.")
@@ -230,6 +231,8 @@ def _as_trained(found: Shortcuts, name: str) -> str:
 def _changed(found: Shortcuts, name: str) -> str:
     scores = found.as_trained[name]
     difference = scores.differences["accuracy"]
+    if scores.is_same:
+        return f"{_capital(VERSIONS[name].words)}: the answers stay the same."
     verdict = "that disturbs it" if scores.is_lower else "no loss that these images show"
     if scores.is_lower is False and difference.high is not None and difference.high < 0:
         verdict = "by itself a loss, and not among all versions that were tried"
@@ -272,9 +275,10 @@ def with_retrained(
       config: name of what was trained again, of a study.
       is_finished: whether all that were wanted are there.
     """
-    paired = PairedScores(logits[WHOLE], unseen.cohort, bootstrap_of(unseen), max(len(logits) - 1, 1))
+    paired = PairedScores(logits[WHOLE], unseen.cohort, bootstrap_of(unseen))
+    versions = {name: of_version for name, of_version in logits.items() if name != WHOLE}
     retrained = {WHOLE: paired.plain}
-    retrained |= {name: paired.of(of_version) for name, of_version in logits.items() if name != WHOLE}
+    retrained |= {name: paired.of(of_version, len(versions)) for name, of_version in versions.items()}
     return dataclasses.replace(
         found, retrained=retrained, retrained_config=config, is_finished=found.is_finished and is_finished
     )
