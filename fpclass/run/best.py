@@ -16,6 +16,7 @@ from fpclass.data.decode import Images
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
 from fpclass.models.network import HEAD, variable_shapes
+from fpclass.models.parts import eval_batch
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_data
@@ -24,7 +25,6 @@ from fpclass.train import checkpoints
 from fpclass.train.engine import Engine
 from fpclass.train.inputs.streaming import is_streamed
 from fpclass.train.placement import engine_for
-from fpclass.train.predict import eval_batch
 from fpclass.train.probe import logits_of
 from fpclass.train.task import build_network
 
