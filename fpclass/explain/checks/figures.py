@@ -81,3 +81,41 @@ def _table(axes: Axes, table: Sequence[Sequence[str]], colours: Sequence[str]) -
         cell.get_text().set_color(INK if row else GREY)
         if row and not column:
             cell.get_text().set(color=colours[row - 1], fontweight="bold")
+
+
+@styled
+def draw_agreement(compared: Mapping[str, Any], title: str, note: str = "") -> Figure:
+    """Rank correlations of the maps of configs, as a matrix; on the diagonal those of two trainings of one.
+
+    Args:
+      compared: as `agreement.compare_looks` gives it.
+    """
+    names = list(compared["within"])
+    matrix = np.full((len(names), len(names)), np.nan)
+    for i, name in enumerate(names):
+        matrix[i, i] = _number(compared["within"][name])
+    for pair in compared["pairs"]:
+        i, j = names.index(pair["first"]), names.index(pair["second"])
+        matrix[i, j] = matrix[j, i] = _number(pair["correlation"])
+    side = max(2.2, 0.62 * len(names))
+    figure = new_figure(side + 4.4, side + 2.0, f"Do the networks look at the same thing? {title}", note)
+    axes = figure.subplots()
+    image = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for i, j in np.ndindex(matrix.shape):
+        if np.isfinite(matrix[i, j]):
+            colour = "white" if matrix[i, j] < 0.6 else INK
+            weight = "bold" if i == j else "normal"
+            axes.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", color=colour, fontweight=weight)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="rank correlation of the maps of an image")
+    different = [_number(pair["different"]) for pair in compared["pairs"]]
+    below = f"; maps of different images: {np.nanmean(different):.2f}" if np.isfinite(different).any() else ""
+    axes.set_title(f"bold: two trainings of one config{below}", fontsize=9, color=GREY)
+    return figure
+
+
+def _number(interval: Mapping[str, Any]) -> float:
+    return np.nan if interval["value"] is None else interval["value"]

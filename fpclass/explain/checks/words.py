@@ -25,10 +25,10 @@ def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) ->
     if CONTROL in methods:
         sentences.append(f"For comparison, {CONTROL}: {_removal(methods[CONTROL])}.")
     note = (
-        f"{about}. Deletion and insertion: how much smaller, or larger, the area under the curve of the class's probability is "
-        "than with the same map mirrored and moved to a random place (Petsiuk et al. 2018). Randomised weights: rank "
-        "correlation with the maps of the trained network (Adebayo et al. 2018). A map that passes shows where the "
-        "network looks, not that it is right to."
+        f"{about}. Deletion and insertion: how much smaller, or larger, the area under the curve of the class's "
+        "probability is than with the same map mirrored and moved to a random place (Petsiuk et al. 2018). Head or all "
+        "random: rank correlation with the maps of the trained network (Adebayo et al. 2018). Stability: with maps of "
+        "the same images with a little noise. A map that passes shows where the network looks, not that it is right to."
     )
     return {
         "title": TITLE,
@@ -83,13 +83,18 @@ def is_better(found: dict[str, Any], check: str) -> bool:
 def _removal(found: dict[str, Any]) -> str:
     better = {check: f"{Interval.of(found[check]['better']):+}" for check in ("deletion", "insertion")}
     passed = [check for check in better if is_better(found, check)]
-    numbers = f"better than the same map in a random place by {better['deletion']} in deletion, {better['insertion']} in insertion"
+    numbers = (
+        f"better than the same map in a random place by {better['deletion']} in deletion, {better['insertion']} in "
+        "insertion"
+    )
     if len(passed) == 2:
-        return f"it finds pixels that the network uses: removing them first makes the class less probable sooner ({numbers})"
-    if passed:
+        said = "it finds pixels that the network uses: removing them first makes the class less probable sooner"
+    elif passed:
         other = next(check for check in better if check not in passed)
-        return f"by {passed[0]} it finds pixels that the network uses, by {other} that is not shown ({numbers})"
-    return f"it is not shown to find pixels that the network uses ({numbers})"
+        said = f"by {passed[0]} it finds pixels that the network uses, by {other} that is not shown"
+    else:
+        said = "it is not shown to find pixels that the network uses"
+    return f"{said} ({numbers})"
 
 
 def _randomised(steps: list[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from fpclass import files
-from fpclass.console import program, say
+from fpclass.console import say
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps
@@ -86,7 +86,7 @@ def subject_of(
     config = best.run.config
     images = np.asarray(prepared.images[rows])
     model, inputs = explained(best, images)
-    ways = ways_of(model, inputs, methods, config.explain.stage)
+    ways = ways_of(model, inputs, methods, config)
 
     @jax.jit
     def probabilities(variables: dict[str, Any], x: Array) -> Array:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
+from fpclass.config import Config
+from fpclass.errors import ConfigError
 from fpclass.explain.checks.maps import edges
 from fpclass.explain.checks.words import CONTROL
-from fpclass.explain.grad_cam import find_path, grad_cam
-from fpclass.explain.stages import default_stage
+from fpclass.explain.methods import METHODS, Method
+from fpclass.explain.stages import default_stage, find_path
+from fpclass.extension import bare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +33,34 @@ class Way:
     needs_network: bool = True
 
 
-def ways_of(model: nn.Module, images: Any, methods: Sequence[str], stage: str) -> list[Way]:
-    """The ways of making maps that some methods are, and edges of the picture to compare them with."""
-    chosen = stage or default_stage(model, images)
-    find_path(model, images.shape[1:], chosen)
-    ways = [Way(f"Grad-CAM of {chosen}", lambda variables, x, k: grad_cam(model, variables, x, k, chosen))]
-    return [*ways, Way(CONTROL, lambda variables, x, k: edges(x, k), needs_network=False)]
+def ways_of(model: nn.Module, images: Any, methods: Sequence[str], config: Config) -> list[Way]:
+    """The ways of making maps that some methods are, and edges of the picture to compare them with.
+
+    Raises:
+      ConfigError: the network has no stage with maps, which a method needs, or not the one that `explain.stage` names.
+    """
+    stage = config.explain.stage or default_stage(model, images)
+    needing = [METHODS[name].title for name in methods if METHODS[name].needs_stage]
+    if needing and not stage:
+        others = [name for name, method in METHODS.items() if not method.needs_stage]
+        raise ConfigError(
+            f"{bare(config.model.name)} names no stage with maps, which {needing[0]} looks at: choose --method of "
+            f"{', '.join(others)}, or name one by fpclass.models.layers.stage (docs/extending.md)"
+        )
+    if needing:
+        find_path(model, images.shape[1:], stage)
+    return [
+        *(way_of(model, METHODS[name], stage) for name in methods),
+        Way(CONTROL, lambda variables, x, classes: edges(x, classes), needs_network=False),
+    ]
+
+
+def way_of(model: nn.Module, method: Method, stage: str) -> Way:
+    """One method, at a stage where it needs one."""
+    if method.needs_stage:
+        return Way(f"{method.title} of {stage}", partial(_maps, method, model, {"stage": stage}))
+    return Way(method.title, partial(_maps, method, model, {}))
+
+
+def _maps(method: Method, model: nn.Module, settings: dict[str, Any], variables: Any, images: Any, classes: Any) -> Any:
+    return method.function(model, variables, images, classes, **settings)
