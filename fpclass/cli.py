@@ -25,11 +25,14 @@ from fpclass.run import commands as run
 from fpclass.search import commands as search
 from fpclass.study import commands as study
 from fpclass.study.altered import commands as altered
+from fpclass.study.maps import commands as maps
 from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
-MODULES = (run, search, study, trained, altered, deploy, tune, eda, collect, tidy, synthetic, pretrained)
+MODULES = (
+    run, search, study, trained, maps, altered, deploy, tune, eda, collect, tidy, synthetic, pretrained,
+)  # fmt: skip
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 
