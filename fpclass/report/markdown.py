@@ -1,4 +1,4 @@
-"""Pages that this project wrote as Markdown, study.md and checklist.md, as blocks: lists, tables, pictures."""
+"""Pages that this project wrote as Markdown, study.md and checklist.md, as blocks; and a text with footnotes as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from fpclass.report.blocks import Block, Heading, Listing, Picture, Table, text
-from fpclass.report.facts import Sentence
+from fpclass.report.facts import Cited, Sentence, Typed, plain
 
 _PICTURE = re.compile(r"!\[([^\]]*)\]\((figures/[^/()]+\.png)\)")
 _CELL = re.compile(r"(?<!\\)\|")
@@ -55,17 +55,41 @@ def _block(kind: str, lines: Sequence[str], describe: Callable[[str], str]) -> I
         rows = [_cells(line) for line in lines]
         yield Table([row for row in rows if set(row) != {"---"}])
     elif kind == "list":
-        items: list[Sentence] = [(line.removeprefix("- "),) for line in lines]
-        yield Listing(items)
+        yield Listing([_pieces(line.removeprefix("- ")) for line in lines])
     elif kind == "heading":
         yield from (Heading(line.removeprefix("### ")) for line in lines)
     elif kind == "picture":
         matches = [_PICTURE.fullmatch(line.strip()) for line in lines]
         yield from (Picture(match[2], describe(match[2])) for match in matches if match)
     else:
-        yield text(*(line.strip() for line in lines))
+        yield text(*(_pieces(line.strip()) for line in lines))
+
+
+def _pieces(line: str) -> Sentence:
+    """A line, with what stands in backticks as something to be typed."""
+    return tuple(Typed(part) if i % 2 else part for i, part in enumerate(line.split("`")) if part)
 
 
 def _cells(line: str) -> list[str]:
     cells = _CELL.split(line.strip().removeprefix("|").removesuffix("|"))
     return [cell.strip().replace("\\|", "|") for cell in cells]
+
+
+def with_footnotes(title: str, parts: Sequence[tuple[str, Sequence[Sentence]]]) -> str:
+    """The text as Markdown, each source a footnote."""
+    numbers: dict[str, int] = {}
+
+    def numbered(one: Sentence) -> str:
+        return "".join(
+            f"{piece.text}[^{numbers.setdefault(piece.source, len(numbers) + 1)}]"
+            if isinstance(piece, Cited)
+            else plain(piece)
+            for piece in one
+        )
+
+    lines = [f"# {title}", ""]
+    for heading, sentences in parts:
+        lines += [f"## {heading}", "", " ".join(map(numbered, sentences)), ""]
+    lines += ["## Where the numbers come from", ""]
+    lines += [f"[^{number}]: {source}" for source, number in numbers.items()]
+    return "\n".join(lines) + "\n"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 
 import pandas as pd
 
 from fpclass.data.splits import SELECTION, TEST, TRAIN, VALIDATION
 from fpclass.errors import printable
-from fpclass.report.facts import Cited, Piece, Sentence, listed, plain, sentence
+from fpclass.report.facts import Cited, Piece, Sentence, listed, sentence
 from fpclass.run.report.subject import Subject, counted
-from fpclass.stats.intervals import format_number
 
 AUDIT, ENVIRONMENT = "audit.json", "environment.json"
 COPIES = ("byte_identical", "pixel_identical", "near_duplicate")
@@ -53,7 +51,9 @@ def people(subject: Subject) -> Sentence:
         return ("The data do not say whose images they are, so that each image counts as independent of the others.",)
     spread = {name: facts.cite(AUDIT, "summary", "images_per_person", name) for name in ("min", "max", "median")}
     number = facts.count(AUDIT, "summary", "num_people")
-    return sentence("They are of {n} people, with {min} to {max} images each (median {median}).", n=number, **spread)
+    is_even = spread["min"].text == spread["max"].text
+    of_each = "{median}" if is_even else "{min} to {max} images each (median {median})"
+    return sentence(f"They are of {{n}} people, with {of_each}{' images each' * is_even}.", n=number, **spread)
 
 
 def people_per_class(subject: Subject) -> Sentence | None:
@@ -129,10 +129,11 @@ def copies(subject: Subject) -> Sentence:
 def preparation(subject: Subject) -> Sentence:
     """What an image is before it goes into the network."""
     return sentence(
-        "Images were decoded to {size} pixels (height x width) with {channels} channels (resize: {resize}, crop: "
-        "{crop}, equalisation: {equalise}).",
+        "Images were decoded to {size} pixels (height x width), {channels} (resize: {resize}, crop: {crop}, "
+        "equalisation: {equalise}).",
         size=subject.setting("data.image_size", lambda size: " x ".join(map(str, size))),
-        **{key: subject.setting(f"data.{key}") for key in ("channels", "resize", "crop", "equalise")},
+        channels=subject.setting("data.channels", lambda number: "in grey" if number == 1 else "in colour"),
+        **{key: subject.setting(f"data.{key}") for key in ("resize", "crop", "equalise")},
     )
 
 
@@ -161,15 +162,6 @@ def split(subject: Subject) -> Sentence:
             units = Cited(f"{rows['unit'].nunique():,}", f"splits.csv: units of role {role}")
             parts.append(sentence("{images} {what}", images=of_units(subject, number, units, "images"), what=what))
     return sentence("{parts}.", parts=listed(parts, "; "))
-
-
-def of_units(subject: Subject, images: Cited, units: Cited, word: str) -> Sentence:
-    """So many images of so many people, or so many of them independent, where not all are."""
-    if subject.has_people:
-        return sentence("{n} {word} of {u} people", n=images, word=word, u=units)
-    if images.text == units.text:
-        return (images, f" {word}")
-    return sentence("{n} {word} ({u} of them independent)", n=images, word=word, u=units)
 
 
 def split_notes(subject: Subject) -> Sentence | None:
@@ -289,117 +281,6 @@ def digests(subject: Subject) -> Sentence:
     )
 
 
-# --- results --------------------------------------------------------------------------------------
-
-SHOWN = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "roc_auc": "ROC AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-}
-
-
-def performance(subject: Subject) -> Sentence:
-    """The scores per image."""
-    facts = subject.facts
-    scores = [
-        sentence("{name} {score}", name=name, score=subject.score(key))
-        for key, name in SHOWN.items()
-        if facts.at(*subject.scores, key).get("value") is not None
-    ]
-    numbers = [facts.count(*subject.scores, f"num_{what}") for what in ("images", "groups")]
-    counts = of_units(subject, *numbers, subject.judged)
-    return sentence("Per image, on {n}: {scores}.", n=counts, scores=listed(scores))
-
-
-def guessing(subject: Subject) -> Sentence:
-    """How good the commonest class alone would be."""
-    return sentence("The commonest class alone would be right in {share} of them.", share=commonest(subject))
-
-
-def commonest(subject: Subject) -> Cited:
-    """The share of the commonest class among the images that are judged."""
-    rows = [sum(row) for row in subject.facts.at(*subject.scores, "confusion_matrix")]
-    file, *keys = subject.scores
-    source = f"{file}: {'.'.join([*keys, 'confusion_matrix'])}, largest row"
-    return Cited(format_number(max(rows) / max(sum(rows), 1)), source)
-
-
-def diagnostics(subject: Subject) -> Sentence | None:
-    """Sensitivity and specificity, by image and by person."""
-    facts = subject.facts
-    if facts.get(*subject.units, "diagnostics") is None:
-        return None
-    of, parts = (*subject.units, "diagnostics"), []
-    for key, unit in zip(subject.per, ("image", "person"), strict=True):
-        if facts.get(*of, key, "sensitivity") is not None:
-            rates = {name: facts.interval(*of, key, name) for name in ("sensitivity", "specificity")}
-            parts.append(sentence(f"per {unit} sensitivity {{sensitivity}}, specificity {{specificity}}", **rates))
-    return sentence("With {c} as the condition: {parts}.", c=facts.cite(*of, "condition"), parts=listed(parts, "; "))
-
-
-def recalls(subject: Subject) -> Sentence | None:
-    """Recall of each class, where there is no condition."""
-    if subject.facts.get(*subject.units, "diagnostics") is not None:
-        return None
-    names = list(subject.facts.at(*subject.scores, "per_class"))[:MAX_CLASSES]
-    each = [sentence("{c} {r}", c=printable(n), r=subject.score("per_class", n, "recall")) for n in names]
-    return sentence("Recall by class: {each}.", each=listed(each))
-
-
-def per_person(subject: Subject) -> Sentence | None:
-    """The score of a person's images pooled."""
-    facts, of = subject.facts, (*subject.units, "person")
-    if facts.get(*of, "per_person") is None:
-        return None
-    return sentence(
-        "Per person, {n} images of each pooled, over {p} people: accuracy {score}.",
-        n=facts.cite(*of, "images_per_person", show=lambda mean: f"{mean:.3g}"),
-        p=facts.count(*of, "num_people"),
-        score=facts.interval(*of, "per_person", "accuracy"),
-    )
-
-
-def calibration(subject: Subject) -> Sentence | None:
-    """How far off probabilities are."""
-    facts = subject.facts
-    of = ("results.json", "calibration") if subject.is_study else ("metrics.json", "calibration", VALIDATION)
-    if facts.get(*of, "after") is None:
-        return None
-    return sentence(
-        "Expected calibration error {before} before and {after} after calibration, where {chance} is to be expected by "
-        "chance alone; log loss {loss} and {now}.",
-        before=facts.interval(*of, "before", "ece"),
-        after=facts.interval(*of, "after", "ece"),
-        chance=facts.number(*of, "after", "ece", "expected_if_calibrated"),
-        loss=facts.interval(*of, "before", "log_loss"),
-        now=facts.interval(*of, "after", "log_loss"),
-    )
-
-
-def on_test(subject: Subject) -> Sentence | None:
-    """The scores of labelled test images."""
-    of = ("results.json", "test", "ensemble") if subject.is_study else ("metrics.json", TEST)
-    facts = subject.facts
-    if facts.get(*of, "accuracy") is None:
-        return None
-    scores = [
-        sentence("{name} {s}", name=SHOWN[key], s=facts.interval(*of, key))
-        for key in ("accuracy", "roc_auc", "log_loss")
-    ]
-    number = facts.count("results.json", "test", "num_images") if subject.is_study else facts.count(*of, "num_images")
-    return sentence("On {n} labelled test images, which chose nothing: {scores}.", n=number, scores=listed(scores))
-
-
-def checklist(subject: Subject) -> Sentence | None:
-    """Where the items of the statements are."""
-    if not subject.facts.is_there("checklist.md"):
-        return None
-    return ("The items of TRIPOD+AI and STARD-AI, with what only the authors can add, are in checklist.md.",)
-
-
 METHODS = {
     "Data": DATA,
     "Split": (split, split_notes, selected),
@@ -407,27 +288,3 @@ METHODS = {
     "Statistics": (calibrated_how, intervals),
     "Software": (software, digests),
 }
-RESULTS = {
-    "Performance": (performance, guessing, diagnostics, recalls, per_person, on_test),
-    "Calibration": (calibration, checklist),
-}
-
-
-def with_references(title: str, parts: Sequence[tuple[str, Sequence[Sentence]]]) -> str:
-    """The text as Markdown, each source a footnote."""
-    numbers: dict[str, int] = {}
-
-    def numbered(one: Sentence) -> str:
-        return "".join(
-            f"{piece.text}[^{numbers.setdefault(piece.source, len(numbers) + 1)}]"
-            if isinstance(piece, Cited)
-            else plain(piece)
-            for piece in one
-        )
-
-    lines = [f"# {title}", ""]
-    for heading, sentences in parts:
-        lines += [f"## {heading}", "", " ".join(map(numbered, sentences)), ""]
-    lines += ["## Where the numbers come from", ""]
-    lines += [f"[^{number}]: {source}" for source, number in numbers.items()]
-    return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from fpclass.errors import RunError, printable
 from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Picture, Section, Table, text, tried
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence
 from fpclass.report.markdown import sections_of
-from fpclass.run.report import methods
+from fpclass.run.report import methods, results
 from fpclass.run.report.subject import Subject, said
 
 SHOWN = {
@@ -85,8 +85,8 @@ def question(subject: Subject) -> list[Block]:
     """What is asked."""
     names = subject.class_names
     of = "of people" if subject.has_people else "of images"
-    asked = f"Can {some_of(names)} be told apart by the image alone, {of} that the model has never seen?"
-    return [text(asked, "And how sure is that?"), text(*said(subject, (methods.network, methods.fitting)))]
+    asked = f"Can {' and '.join(names) if len(names) == 2 else some_of(names)} be told apart by the image alone, {of} that the "
+    return [text(f"{asked}model has never seen? And how sure is that?")]
 
 
 def data(subject: Subject) -> list[Block]:
@@ -138,7 +138,7 @@ def findings(facts: Facts) -> list[Block]:
 def scores_table(subject: Subject) -> list[Block]:
     """All scores with their intervals, and precision, recall and F1 of each class."""
     rows: list[list[Any]] = [["score", "value [interval]"]]
-    rows += [[name, subject.score(key)] for key, name in methods.SHOWN.items()]
+    rows += [[name, subject.score(key)] for key, name in results.SHOWN.items()]
     classes = [["class", "precision", "recall", "F1", "images"]]
     for name in subject.facts.at(*subject.scores, "per_class"):
         of_class: list[Any] = [subject.score("per_class", name, key) for key in ("precision", "recall", "f1")]

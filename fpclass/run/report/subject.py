@@ -57,8 +57,16 @@ class Subject:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, as figures have them; errors as `Facts.at`."""
-        file = next((f for f in ("model.json", "ensemble.json", "audit.json") if self.facts.is_there(f)), "audit.json")
-        return [printable(str(name)) for name in self.facts.at(file, "class_names")]
+        return [printable(str(name)) for name in self._described("class_names")]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes as the source codes them; errors as `Facts.at`."""
+        return list(map(str, self._described("classes")))
+
+    def _described(self, key: str) -> list[Any]:
+        file = next((f for f in ("model.json", "ensemble.json") if self.facts.is_there(f)), "audit.json")
+        return self.facts.at(file, key)
 
     def setting(self, key: str, show: Callable[[Any], str] | None = None) -> Cited:
         """A value of the config by its dotted key; errors as `Facts.at`."""
@@ -104,3 +112,12 @@ def said(subject: Subject, makers: Sequence[Maker]) -> list[Sentence]:
 def counted(number: Cited, one: str, many: str) -> Sentence:
     """A number of things, with the word that suits it."""
     return (number, f" {one if number.text == '1' else many}")
+
+
+def of_units(subject: Subject, images: Cited, units: Cited, word: str) -> Sentence:
+    """So many images of so many people, or so many of them independent, where not all are."""
+    if subject.has_people:
+        return sentence("{n} {word} of {u} people", n=images, word=word, u=units)
+    if images.text == units.text:
+        return (images, f" {word}")
+    return sentence("{n} {word} ({u} of them independent)", n=images, word=word, u=units)

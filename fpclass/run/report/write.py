@@ -12,8 +12,9 @@ from fpclass.data.splits import TEST, VALIDATION
 from fpclass.report.blocks import Block, Code, Folded, Listing, Paste, Table, text, tried
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence, why
 from fpclass.report.html import Page, render_page
+from fpclass.report.markdown import with_footnotes
 from fpclass.run.prepare import note_of
-from fpclass.run.report import methods, reproduce
+from fpclass.run.report import methods, reproduce, results
 from fpclass.run.report import sections as of_both
 from fpclass.run.report.subject import Subject, said
 
@@ -28,14 +29,14 @@ def write_run_report(folder: pathlib.Path) -> str:
     """
     started = time.perf_counter()
     subject = Subject.of_run(folder)
-    parts = paper(subject, methods.METHODS, methods.RESULTS)
+    parts = paper(subject, methods.METHODS, results.RESULTS)
     return write(subject, run_page(subject, parts), parts, started)
 
 
 def write(subject: Subject, page: Page, parts: Sequence[tuple[str, Sequence[Sentence]]], started: float) -> str:
     """Writes the page and the text; `started` is when that was begun, by `time.perf_counter`."""
     folder = subject.facts.folder
-    files.write_text(folder / METHODS, methods.with_references(page.title, parts))
+    files.write_text(folder / METHODS, with_footnotes(page.title, parts))
     html = render_page(page, folder)
     files.write_text(folder / REPORT, html)
     size, seconds = len(html.encode()) / 2**20, time.perf_counter() - started
@@ -59,8 +60,8 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
     """The page of a run."""
     facts, evaluate = subject.facts, f"`{program()} evaluate {subject.facts.folder}` makes it anew"
     named = facts.get("config.json", *subject.config[1:], "name") or facts.folder.name
-    results = [
-        text(*said(subject, methods.RESULTS["Performance"])),
+    judged = [
+        text(*said(subject, results.RESULTS["Performance"])),
         *tried(lambda _: of_both.scores_table(subject), facts, how=evaluate),
         *tried(lambda _: of_both.units_table(subject), facts),
         *of_both.there(subject, "roc"),
@@ -72,7 +73,7 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
         ("split", "Split", [text(*said(subject, methods.METHODS["Split"])), *tried(_roles, facts, subject)]),
         ("model", "Model", [text(*said(subject, methods.METHODS["Model"])), *tried(_model, facts)]),
         ("learning", "Learning curves", tried(_learning, facts, how=evaluate)),
-        ("results", "Results", results),
+        ("results", "Results", judged),
         ("calibration", "Calibration", [text(*said(subject, _CALIBRATION)), *tried(_decisions, facts)]),
         ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, how=evaluate)),
         ("images", "Worst and best images", tried(lambda _: images(subject), facts)),
@@ -92,12 +93,12 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
     )
 
 
-_CALIBRATION = (methods.calibrated_how, methods.calibration)
+_CALIBRATION = (methods.calibrated_how, results.calibration)
 
 
 def verdict(subject: Subject) -> Sentence:
     """How good it is, in one sentence; errors as `Facts.at`."""
-    accuracy, chance = subject.facts.at(*subject.scores, "accuracy"), methods.commonest(subject)
+    accuracy, chance = subject.facts.at(*subject.scores, "accuracy"), results.commonest(subject)
     is_better = (accuracy.get("low") or 0) > float(chance.text)
     return sentence(
         "Right in {share} of the {judged}, accuracy {accuracy}: {told} naming the commonest class every time "
@@ -143,7 +144,7 @@ def _roles(facts: Facts, subject: Subject) -> list[Block]:
     units = "people" if subject.has_people else "independent images"
     rows = [["role", "images", units, *names]]
     for role, of_role in frame.groupby("role", sort=False):
-        per_class = [f"{(of_role['label'] == str(k)).sum():,}" for k in range(len(names))]
+        per_class = [f"{(of_role['label'] == value).sum():,}" for value in subject.classes[: len(names)]]
         cells = [f"{len(of_role):,}", f"{of_role['unit'].nunique():,}", *per_class]
         rows.append([str(role), *(Cited(cell, f"splits.csv: rows of role {role}") for cell in cells)])
     return [Table(rows)]
@@ -163,7 +164,7 @@ def _test(facts: Facts, subject: Subject) -> list[Block]:
     if facts.get("metrics.json", TEST) is None:
         return []
     rows = [["labelled test images", "value [interval]"]]
-    rows += [[name, facts.interval("metrics.json", TEST, key)] for key, name in methods.SHOWN.items()]
+    rows += [[name, facts.interval("metrics.json", TEST, key)] for key, name in results.SHOWN.items()]
     return [Table(rows), *of_both.there(subject, "roc_test", "confusion_matrix_test")]
 
 

@@ -13,7 +13,7 @@ from fpclass.errors import printable
 from fpclass.report.blocks import Block, Code, Folded, Listing, Table, text
 from fpclass.report.facts import Cited, Facts, Sentence, listed, sentence
 from fpclass.report.markdown import sections_of
-from fpclass.run.report import methods
+from fpclass.run.report import methods, results
 from fpclass.run.report.reproduce import config_file
 from fpclass.run.report.sections import describe, figure
 from fpclass.run.report.subject import Subject, as_json, counted
@@ -197,7 +197,7 @@ METHODS = {
     "Statistics": (estimated, calibrated_how, methods.intervals),
     "Software": (methods.software, methods.digests),
 }
-PAPER_RESULTS = {"Comparison": (differences, choice), **methods.RESULTS}
+PAPER_RESULTS = {"Comparison": (differences, choice), **results.RESULTS}
 
 
 # --- sections -------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def verdict(subject: Subject) -> Sentence:
         of_table=Cited(of_table, "study.csv: verdict"),
         accuracy=subject.score("accuracy"),
         judged=judged,
-        chance=methods.commonest(subject),
+        chance=results.commonest(subject),
     )
 
 

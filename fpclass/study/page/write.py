@@ -12,7 +12,7 @@ from fpclass.report.blocks import Block, Folded, text, tried
 from fpclass.report.facts import Sentence
 from fpclass.report.html import Page
 from fpclass.run.prepare import note_of
-from fpclass.run.report import methods
+from fpclass.run.report import results
 from fpclass.run.report import sections as of_both
 from fpclass.run.report import write as of_run
 from fpclass.run.report.subject import Subject, said
@@ -40,12 +40,12 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
     """The page of a study."""
     facts, anew = subject.facts, f"`{program()} evaluate {subject.facts.folder}` makes it anew"
     calibration = [
-        text(*said(subject, (sections.calibrated_how, methods.calibration))),
+        text(*said(subject, (sections.calibrated_how, results.calibration))),
         *of_both.there(subject, "reliability"),
         Folded("What abstention brings", of_both.there(subject, "risk_coverage")),
     ]
-    results = [
-        text(*said(subject, [*methods.RESULTS["Performance"], sections.ensemble])),
+    judged = [
+        text(*said(subject, [*results.RESULTS["Performance"], sections.ensemble])),
         *tried(lambda _: of_both.scores_table(subject), facts, how=anew),
         *tried(lambda _: of_both.units_table(subject), facts),
         *of_both.there(subject, "roc"),
@@ -57,7 +57,7 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
         ("split", "Split", [text(*said(subject, sections.METHODS["Design"]))]),
         ("model", "Model", [text(*said(subject, sections.METHODS["Model"])), *tried(sections.configs, facts)]),
         ("learning", "Learning curves", of_both.there(subject, "learning_curves")),
-        ("results", "Results", results),
+        ("results", "Results", judged),
         (
             "comparison",
             "Comparison with the baseline",

@@ -1,4 +1,4 @@
-"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, predict, validate.
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, report, predict, validate.
 
 Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fpclass.console import complain, say
 from fpclass.errors import ConfigError, DataError, RunError
-from fpclass.flags import Command, add_trained_flag, path
+from fpclass.flags import Command, add_trained_flag, path, refuse
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
@@ -46,18 +46,21 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     there = find_study(args.workdir, overrides)
     if there:
         from fpclass.study.conclude import conclude
+        from fpclass.study.page.write import write_report
         from fpclass.study.report import LEFT_OUT
         from fpclass.study.trained.conclusions import SAID, conclude_once, untrained
 
         failures = untrained(there)
         there.path(SAID).unlink(missing_ok=True)  # anew, whatever was said before
         say(conclude_once(there, failures, conclude))
+        say(write_report(there.folder))
         return 0 if all(reason.startswith(LEFT_OUT) for reason in failures.values()) else 1
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.folder import Run
     from fpclass.run.prepare import prepare
     from fpclass.run.refit import NOTE
+    from fpclass.run.report.write import write_run_report
     from fpclass.run.stages import EVALUATE, Stages
 
     run = Run.open(args.workdir, overrides)
@@ -72,6 +75,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     for name in ("classification_report.txt", "classification_report_test.txt"):
         if run.path(name).is_file():
             say(("\ntest images\n" if "_test" in name else "") + run.path(name).read_text(encoding="utf-8").rstrip())
+    write_run_report(run.folder)
     say(summarise(run, metrics))
     return 0
 
@@ -81,6 +85,8 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
 
     Of a study it is the mean of the maps of the members that never saw the image.
     """
+    from fpclass.study.page.write import write_report
+
     there = find_study(args.workdir, overrides)
     if there:
         from fpclass.study.trained.explain import FIGURE, MAPS, explain_study
@@ -104,6 +110,19 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
         Stages(folder).done(EXPLAIN)
     written = [str(folder.path(name)) for name in (*figures, maps) if folder.path(name).exists()]
     say(f"written: {', '.join(written) or 'nothing'}")
+    say(write_report(folder.folder))
+    return 0
+
+
+def report(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Writes report.html and methods.md of a run or a study: all that is in its folder, on one page, and for a paper.
+
+    From the files of the folder alone; what is missing or damaged is named in its place.
+    """
+    from fpclass.study.page.write import write_report
+
+    refuse(overrides, "report")
+    say(write_report(pathlib.Path(args.workdir)))
     return 0
 
 
@@ -147,6 +166,7 @@ def validate(args: argparse.Namespace, overrides: list[str]) -> int:
     out. Into validation/NAME of its folder.
     """
     from fpclass.config import split_overrides
+    from fpclass.study.page.write import write_report
     from fpclass.study.trained.frozen import Frozen
     from fpclass.study.trained.validate import validate
 
@@ -164,6 +184,7 @@ def validate(args: argparse.Namespace, overrides: list[str]) -> int:
 
         frozen = Frozen.of_run(Run.open(args.workdir, rest))
     say(validate(frozen, args.root, of_data, args.name, new_people=args.new_people))
+    say(write_report(pathlib.Path(args.workdir)))
     return 0
 
 
@@ -201,6 +222,7 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
     Command("explain", explain, add_trained_flag),
+    Command("report", report, add_trained_flag),
     Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
     Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )
