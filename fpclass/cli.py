@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fpclass import __version__
+from fpclass.api import commands as api
 from fpclass.compilation import prepare_libraries
 from fpclass.console import complain, program, say
 from fpclass.data.collect import commands as collect
@@ -27,7 +28,7 @@ from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
-MODULES = (run, search, study, trained, tune, eda, collect, tidy, synthetic, pretrained)
+MODULES = (run, search, study, trained, api, tune, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 

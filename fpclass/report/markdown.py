@@ -1,4 +1,4 @@
-"""Pages that this project wrote as Markdown, study.md and checklist.md, as blocks; and a text with footnotes as Markdown."""
+"""What this project wrote as Markdown, study.md and checklist.md, as blocks; and a text with footnotes as Markdown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Opens a page in headless Chromium, at a desk and on a phone, light and dark: what a parser cannot see.
 
-It fails where the console complains, an image does not load, anything is asked of the network, or the page is wider than the
-window; and it leaves screenshots and a PDF to be looked at.
+It fails where the console complains, an image does not load, anything is asked of the network, or the page is wider
+than the window; and it leaves screenshots and a PDF to be looked at.
 
 Run: python tests/support/browser.py runs/photos/report.html screenshots
 """
@@ -150,7 +150,7 @@ def main() -> int:
         print(f"no browser found; one of {', '.join(NAMES)} is needed")
         return 2
     found = look(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]), program)
-    print("\n".join(found) or "nothing is wrong")
+    print("\n".join(dict.fromkeys(found)) or "nothing is wrong")
     return 1 if found else 0
 
 

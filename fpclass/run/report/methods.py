@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 
 from fpclass.data.splits import SELECTION, TEST, TRAIN, VALIDATION
 from fpclass.errors import printable
 from fpclass.report.facts import Cited, Piece, Sentence, listed, sentence
-from fpclass.run.report.subject import Subject, counted
+from fpclass.run.report.subject import Subject, counted, of_units
 
 AUDIT, ENVIRONMENT = "audit.json", "environment.json"
 COPIES = ("byte_identical", "pixel_identical", "near_duplicate")
@@ -62,17 +63,17 @@ def people_per_class(subject: Subject) -> Sentence | None:
         return None
     rows = labelled_rows(subject)
     named = subject.class_names[:MAX_CLASSES]
+    numbers = [len(set(rows["group"][rows["label"] == str(k)])) for k in range(len(named))]
     each = [
-        sentence("{n} of {c}", n=Cited(f"{of_class['group'].nunique():,}", f"table.csv: groups of label {k}"), c=name)
-        for k, name in enumerate(named)
-        for of_class in [rows[rows["label"] == str(k)]]
+        sentence("{n} of {c}", n=Cited(f"{number:,}", f"table.csv: groups of label {k}"), c=named[k])
+        for k, number in enumerate(numbers)
     ]
     return sentence("People with labelled images, by class: {each}.", each=listed(each))
 
 
 def labelled_rows(subject: Subject) -> pd.DataFrame:
     """The rows of table.csv that can be trained on or judged."""
-    rows = subject.facts.frame("table.csv")
+    rows: Any = subject.facts.frame("table.csv")
     return rows[(rows["quarantine"] == "") & ~rows["label"].isin(["-1", "-2", ""])]
 
 
@@ -159,7 +160,7 @@ def split(subject: Subject) -> Sentence:
         rows = frame[frame["role"] == role]
         if len(rows):
             number = Cited(f"{len(rows):,}", f"splits.csv: rows of role {role}")
-            units = Cited(f"{rows['unit'].nunique():,}", f"splits.csv: units of role {role}")
+            units = Cited(f"{len(set(rows['unit'])):,}", f"splits.csv: units of role {role}")
             parts.append(sentence("{images} {what}", images=of_units(subject, number, units, "images"), what=what))
     return sentence("{parts}.", parts=listed(parts, "; "))
 

@@ -27,8 +27,8 @@ def performance(subject: Subject) -> Sentence:
         for key, name in SHOWN.items()
         if facts.at(*subject.scores, key).get("value") is not None
     ]
-    numbers = [facts.count(*subject.scores, f"num_{what}") for what in ("images", "groups")]
-    counts = of_units(subject, *numbers, subject.judged)
+    images, units = (facts.count(*subject.scores, f"num_{what}") for what in ("images", "groups"))
+    counts = of_units(subject, images, units, subject.judged)
     return sentence("Per image, on {n}: {scores}.", n=counts, scores=listed(scores))
 
 

@@ -85,8 +85,8 @@ def question(subject: Subject) -> list[Block]:
     """What is asked."""
     names = subject.class_names
     of = "of people" if subject.has_people else "of images"
-    asked = f"Can {' and '.join(names) if len(names) == 2 else some_of(names)} be told apart by the image alone, {of} that the "
-    return [text(f"{asked}model has never seen? And how sure is that?")]
+    asked = f"Can {' and '.join(names) if len(names) == 2 else some_of(names)} be told apart by the image alone, {of} "
+    return [text(f"{asked}that the model has never seen? And how sure is that?")]
 
 
 def data(subject: Subject) -> list[Block]:
@@ -110,7 +110,7 @@ def class_table(facts: Facts, subject: Subject) -> list[Block]:
     for k, (value, name) in enumerate(zip(per_class, subject.class_names, strict=False)):
         row: list[Any] = [name, facts.count("audit.json", "summary", "images_per_class", value)]
         if rows is not None:
-            people = rows[rows["label"] == str(k)]["group"].nunique()
+            people = len(set(rows["group"][rows["label"] == str(k)]))
             row.append(Cited(f"{people:,}", f"table.csv: groups of label {k}"))
         table.append(row)
     blocks: list[Block] = [Table(table)]
@@ -139,7 +139,7 @@ def scores_table(subject: Subject) -> list[Block]:
     """All scores with their intervals, and precision, recall and F1 of each class."""
     rows: list[list[Any]] = [["score", "value [interval]"]]
     rows += [[name, subject.score(key)] for key, name in results.SHOWN.items()]
-    classes = [["class", "precision", "recall", "F1", "images"]]
+    classes: list[list[Any]] = [["class", "precision", "recall", "F1", "images"]]
     for name in subject.facts.at(*subject.scores, "per_class"):
         of_class: list[Any] = [subject.score("per_class", name, key) for key in ("precision", "recall", "f1")]
         support = subject.facts.count(*subject.scores, "per_class", name, "support")

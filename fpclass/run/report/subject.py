@@ -9,7 +9,7 @@ from typing import Any
 
 from fpclass.config import base_config, flatten
 from fpclass.errors import printable
-from fpclass.report.facts import Cited, Facts, Sentence, why
+from fpclass.report.facts import Cited, Facts, Sentence, sentence, why
 
 Keys = tuple[str, ...]
 """A file, and the keys of a value in it."""

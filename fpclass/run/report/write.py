@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fpclass import files
 from fpclass.console import program
@@ -45,10 +46,10 @@ def write(subject: Subject, page: Page, parts: Sequence[tuple[str, Sequence[Sent
 
 def paper(subject: Subject, *parts: dict[str, Sequence]) -> list[tuple[str, list[Sentence]]]:
     """Methods, then Results, by their headings."""
-    made = []
+    made: list[tuple[str, list[Sentence]]] = []
     for name, of_part in zip(("Methods", "Results"), parts, strict=True):
         made += [(f"{name}: {title.lower()}", said(subject, makers)) for title, makers in of_part.items()]
-    checks = [
+    checks: list[Sentence] = [
         (Cited(str(line), f"{name}: report.sentences"),)
         for name in of_both.PIECES
         for line in subject.facts.get(name, "report", "sentences", default=[])
@@ -121,7 +122,8 @@ def verdict_of(subject: Subject, make: Callable[[Subject], Sentence]) -> Sentenc
 
 def numbers(subject: Subject) -> list[tuple[str, Cited]]:
     """The few numbers on top, those that are there."""
-    facts, found = subject.facts, []
+    facts = subject.facts
+    found: list[tuple[str, Cited]] = []
     wanted = (
         ("labelled images", lambda: facts.count("audit.json", "summary", "num_labelled")),
         ("people", lambda: facts.count("audit.json", "summary", "num_people")),
@@ -142,7 +144,7 @@ def _roles(facts: Facts, subject: Subject) -> list[Block]:
     """Images, people and classes of every role."""
     frame, names = facts.frame("splits.csv"), subject.class_names[: methods.MAX_CLASSES]
     units = "people" if subject.has_people else "independent images"
-    rows = [["role", "images", units, *names]]
+    rows: list[list[Any]] = [["role", "images", units, *names]]
     for role, of_role in frame.groupby("role", sort=False):
         per_class = [f"{(of_role['label'] == value).sum():,}" for value in subject.classes[: len(names)]]
         cells = [f"{len(of_role):,}", f"{of_role['unit'].nunique():,}", *per_class]
@@ -163,7 +165,7 @@ def _learning(facts: Facts) -> list[Block]:
 def _test(facts: Facts, subject: Subject) -> list[Block]:
     if facts.get("metrics.json", TEST) is None:
         return []
-    rows = [["labelled test images", "value [interval]"]]
+    rows: list[list[Any]] = [["labelled test images", "value [interval]"]]
     rows += [[name, facts.interval("metrics.json", TEST, key)] for key, name in results.SHOWN.items()]
     return [Table(rows), *of_both.there(subject, "roc_test", "confusion_matrix_test")]
 
@@ -174,7 +176,7 @@ def _decisions(facts: Facts) -> list[Block]:
     cited = [(Cited(" ".join(str(line).split()), "metrics.json: calibration.summary"),) for line in lines]
     fitted = facts.get("metrics.json", "calibration", VALIDATION, "thresholds") or {}
     of = ("metrics.json", "calibration", VALIDATION, "thresholds")
-    rows: list[list] = [["threshold for", "threshold", "score by it", "score at one half", "gain"]]
+    rows: list[list[Any]] = [["threshold for", "threshold", "score by it", "score at one half", "gain"]]
     for name in fitted:
         row = [facts.interval(*of, name, key) for key in ("score", "score_at_half")]
         gain = facts.interval(*of, name, "gain", sign="+")
