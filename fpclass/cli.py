@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fpclass import __version__
+from fpclass.api import commands as api
 from fpclass.compilation import prepare_libraries
 from fpclass.console import complain, program, say
 from fpclass.data.collect import commands as collect
@@ -31,7 +32,7 @@ from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
 MODULES = (
-    run, search, study, trained, maps, altered, deploy, tune, eda, collect, tidy, synthetic, pretrained,
+    run, search, study, trained, maps, altered, api, deploy, tune, eda, collect, tidy, synthetic, pretrained,
 )  # fmt: skip
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 

@@ -1,4 +1,4 @@
-"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, validate.
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, report, validate.
 
 Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fpclass.console import say
 from fpclass.errors import ConfigError, RunError
-from fpclass.flags import Command, add_trained_flag, at_least, path
+from fpclass.flags import Command, add_trained_flag, at_least, path, refuse
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
@@ -42,18 +42,21 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     there = find_study(args.workdir, overrides)
     if there:
         from fpclass.study.conclude import conclude
+        from fpclass.study.page.write import write_report
         from fpclass.study.report import LEFT_OUT
         from fpclass.study.trained.conclusions import SAID, conclude_once, untrained
 
         failures = untrained(there)
         there.path(SAID).unlink(missing_ok=True)  # anew, whatever was said before
         say(conclude_once(there, failures, conclude))
+        say(write_report(there.folder))
         return 0 if all(reason.startswith(LEFT_OUT) for reason in failures.values()) else 1
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.folder import Run
     from fpclass.run.prepare import prepare
     from fpclass.run.refit import NOTE
+    from fpclass.run.report.write import write_run_report
     from fpclass.run.stages import EVALUATE, Stages
 
     run = Run.open(args.workdir, overrides)
@@ -68,6 +71,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     for name in ("classification_report.txt", "classification_report_test.txt"):
         if run.path(name).is_file():
             say(("\ntest images\n" if "_test" in name else "") + run.path(name).read_text(encoding="utf-8").rstrip())
+    write_run_report(run.folder)
     say(summarise(run, metrics))
     return 0
 
@@ -79,6 +83,7 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     explain.json with all sheets of the folder.
     """
     from fpclass.explain.request import DEFAULT, FILES, Request
+    from fpclass.study.page.write import write_report
 
     request = Request.of(args.which, method=args.method, target=args.target, scale=args.scale, baseline=args.baseline)
     for key, value in (("stage", args.stage), ("num_images", args.num)):
@@ -107,6 +112,19 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
         if request == DEFAULT:
             Stages(folder).done(EXPLAIN)
     say(f"written: {', '.join(str(folder.path(name)) for name in written) or 'nothing'}")
+    say(write_report(folder.folder))
+    return 0
+
+
+def report(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Writes report.html and methods.md of a run or a study: all that is in its folder, on one page, and for a paper.
+
+    From the files of the folder alone; what is missing or damaged is named in its place.
+    """
+    from fpclass.study.page.write import write_report
+
+    refuse(overrides, "report")
+    say(write_report(pathlib.Path(args.workdir)))
     return 0
 
 
@@ -117,6 +135,7 @@ def validate(args: argparse.Namespace, overrides: list[str]) -> int:
     out. Into validation/NAME of its folder.
     """
     from fpclass.config import split_overrides
+    from fpclass.study.page.write import write_report
     from fpclass.study.trained.frozen import Frozen
     from fpclass.study.trained.validate import validate
 
@@ -134,6 +153,7 @@ def validate(args: argparse.Namespace, overrides: list[str]) -> int:
 
         frozen = Frozen.of_run(Run.open(args.workdir, rest))
     say(validate(frozen, args.root, of_data, args.name, new_people=args.new_people))
+    say(write_report(pathlib.Path(args.workdir)))
     return 0
 
 
@@ -185,5 +205,6 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
     Command("explain", explain, _add_explain_flags, EXPLAIN_EPILOG),
+    Command("report", report, add_trained_flag),
     Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )
