@@ -95,9 +95,11 @@ async def _of_form(request: Request, settings: Settings) -> list[GivenImage]:
         raise HTTPException(400, f"the form cannot be read: {printable(error.message)}") from None
     except (KeyError, UnicodeDecodeError, ValueError) as error:  # no boundary, or names that are no text
         raise HTTPException(400, f"the form cannot be read ({printable(one_line(error))})") from None
-    async with form:
+    try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         return [GivenImage(shown(file.filename or ""), await file.read()) for file in files]
+    finally:
+        await form.close()
 
 
 def _of_json(body: bytes) -> list[GivenImage]:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.responses import JSONResponse
 
 from fpclass.errors import printable
 
@@ -56,20 +57,25 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, is_begun = time.perf_counter(), 500, False
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "log": {}}
 
         async def observed_send(message: Any) -> None:
-            nonlocal status
+            nonlocal status, is_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_begun = message["status"], True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, observed_send)
+        except Exception as error:
+            log_defect(request_id, error)
+            if not is_begun:
+                reason = {"error": f"a defect of this server; its log says more under {request_id}"}
+                await JSONResponse(reason, 500)(scope, receive, observed_send)
         finally:
             seconds = time.perf_counter() - started
             path = scope["path"] if scope["path"] in self._paths else "other"

@@ -149,7 +149,7 @@ def _of_study(folder: pathlib.Path) -> Served:
     study = Study.open(folder)
     predictor = predictor_of_study(study)
     results = files.read_object(folder / "results.json", ensemble=dict)
-    metrics = {"out of fold": results["ensemble"].get("scores", {})}
+    metrics = {"out of fold": _plain(results["ensemble"].get("scores", {}))}
     members = [best.run.path("checkpoints/best") for bests in predictor.members.values() for best in bests]
     version = digest_of([*members, study.path("ensemble.json")])
     training = _range_of(Run(folder, predictor.config))
@@ -174,7 +174,13 @@ def _metrics_of_run(run: Run) -> dict[str, Any]:
     if not run.path("metrics.json").is_file():
         return {}
     scores = files.read_object(run.path("metrics.json"))
-    return {role: scores[role] for role in ("validation", "test") if isinstance(scores.get(role), dict)}
+    return {role: _plain(scores[role]) for role in ("validation", "test") if isinstance(scores.get(role), dict)}
+
+
+def _plain(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the scores on some images those that are a value with an interval, and what they are about."""
+    shown = {name: value for name, value in scores.items() if isinstance(value, dict) and "low" in value}
+    return shown | {name: scores[name] for name in ("num_images", "num_groups", "interval") if name in scores}
 
 
 def _range_of(run: Run) -> ImageRange | None:
