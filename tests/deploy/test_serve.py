@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 import fpclass
 
 RAW = {"content-type": "application/octet-stream"}
+FORM = {"content-type": "multipart/form-data; boundary=x"}
 BOMB = png(50_000, 50_000, 8, 0, [b""])
 """A file of 70 bytes that claims 2,500 million pixels."""
 
@@ -30,7 +31,7 @@ def client(photo_run: pathlib.Path) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def photo(photos: pathlib.Path) -> bytes:
-    return sorted(photos.rglob("*.jpg"))[0].read_bytes()
+    return sorted(photos.glob("cat/*"))[0].read_bytes()
 
 
 def answer(response: Any) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def test_bytes_forms_and_base64_are_answered_as_python_does(client, photo_run, p
 
 
 def test_several_images_are_answered_in_order_also_where_one_is_none(client, photos, photo_run):
-    cat, dog = (sorted((photos).rglob(f"{name}/*.jpg"))[0].read_bytes() for name in ("cat", "dog"))
+    cat, dog = (sorted(photos.glob(f"{name}/*"))[0].read_bytes() for name in ("cat", "dog"))
     files = [("file", ("a.png", cat)), ("file", ("../../b\u202e.png", b"text")), ("file", ("c.png", dog))]
     first, second, third = client.post("/predict", files=files).json()["predictions"]
     run = fpclass.load(photo_run)
@@ -77,7 +78,8 @@ def test_refusals_say_why(client, photo):
         (415, "content type", {"content": photo}),
         (415, "text/plain", {"content": photo, "headers": {"content-type": "text/plain"}}),
         (400, "no image", {"content": b"", "headers": RAW}),
-        (400, "no image", {"files": {}, "data": {"a": "b"}, "headers": {"content-type": "multipart/form-data; boundary=x"}}),
+        (400, "no image", {"content": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n', "headers": FORM}),
+        (400, "cannot be read", {"content": b"a=b", "headers": FORM}),
         (400, "boundary", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
         (400, "no JSON", {"content": b"{", "headers": {"content-type": "application/json"}}),
         (400, "no JSON", {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}),
