@@ -16,6 +16,7 @@ from fpclass.console import complain, program, say
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
+from fpclass.deploy import commands as deploy
 from fpclass.deploy.serve import commands as serve
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
@@ -28,7 +29,7 @@ from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
-MODULES = (run, search, study, trained, serve, tune, eda, collect, tidy, synthetic, pretrained)
+MODULES = (run, search, study, trained, deploy, serve, tune, eda, collect, tidy, synthetic, pretrained)
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 

@@ -271,9 +271,7 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
         return b"", f"cannot be read: {error.strerror or one_line(error)}"
 
 
-def _decoded(
-    data: bytes, decoding: Decoding, max_pixels: int = MAX_PIXELS
-) -> tuple[Decoded, Image.Image, Box | None]:
+def _decoded(data: bytes, decoding: Decoding, max_pixels: int = MAX_PIXELS) -> tuple[Decoded, Image.Image, Box | None]:
     """An image with the facts that no digest is needed for; its picture, and the part of it that counts."""
     picture, facts, box = _picture(_opened(data), _enough_for(decoding), max_pixels)
     image, content = resize_picture(picture, decoding, box)

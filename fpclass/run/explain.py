@@ -29,7 +29,7 @@ FEATURE_MAPS = "figures/feature_maps.png"
 def explain(best: BestModel, prepared: Prepared) -> None:
     """Grad-CAM of the validation images with the highest loss, also as grad_cam.npz; feature maps of the worst one."""
     from fpclass.explain.figures import grad_cam_grid
-    from fpclass.explain.grad_cam import scale_maps
+    from fpclass.explain.maps import scale_maps
     from fpclass.report import charts as figures
 
     run, config, table = best.run, best.run.config, prepared.table
@@ -76,7 +76,7 @@ def maps_of(
     Raises:
       ConfigError: as `grad_cam`.
     """
-    from fpclass.explain.grad_cam import grad_cam
+    from fpclass.explain.cam import grad_cam
 
     model, inputs = explained(best, images)
     stage = stage or default_stage(model, inputs)

@@ -64,7 +64,10 @@ def test_several_images_are_answered_in_order_also_where_one_is_none(client, pho
     files = [("file", ("a.png", cat)), ("file", ("../../b\u202e.png", b"text")), ("file", ("c.png", dog))]
     first, second, third = client.post("/predict", files=files).json()["predictions"]
     run = fpclass.load(photo_run)
-    assert [first["probabilities"], third["probabilities"]] == [run.predict(cat).probabilities, run.predict(dog).probabilities]
+    assert [first["probabilities"], third["probabilities"]] == [
+        run.predict(cat).probabilities,
+        run.predict(dog).probabilities,
+    ]
     assert "not an image" in second["error"]
     assert second["filename"] == "../../b\\u202e.png", "only repeated, and not by what turns writing round"
     response = client.post("/predict", files=files[1:2])
@@ -188,10 +191,15 @@ def test_training_takes_the_token_and_a_config_that_is_allowed(photo_run, tmp_pa
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    body=st.binary(max_size=300) | st.sampled_from([b'{"image":', b"--x\r\n", b"\x89PNG\r\n\x1a\n", b"GIF89a"]).map(lambda b: b * 3),
-    kind=st.sampled_from(["application/json", "multipart/form-data; boundary=x", "image/png", "application/octet-stream"])
+    body=st.binary(max_size=300)
+    | st.sampled_from([b'{"image":', b"--x\r\n", b"\x89PNG\r\n\x1a\n", b"GIF89a"]).map(lambda b: b * 3),
+    kind=st.sampled_from(
+        ["application/json", "multipart/form-data; boundary=x", "image/png", "application/octet-stream"]
+    )
     | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
-    query=st.dictionaries(st.sampled_from(["explain", "stage", "label", "method", "x"]), st.text(max_size=8), max_size=2),
+    query=st.dictionaries(
+        st.sampled_from(["explain", "stage", "label", "method", "x"]), st.text(max_size=8), max_size=2
+    ),
 )
 def test_nothing_that_is_sent_is_a_defect(client, photo, body, kind, query):
     for content in (body, photo[:40] + body):

@@ -18,8 +18,8 @@ MIN_TOKEN = 16
 """Letters of it."""
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")
 EPILOG = f"""
-It needs the extra `serve`: pip install 'fpclass[serve]'. docs/deploy.md says how to put it behind a proxy, into a container
-and on the usual clouds.
+It needs the extra `serve`: pip install 'fpclass[serve]'. docs/deploy.md has proxies,
+containers and clouds.
 
   fpclass serve runs/photos                                              on this machine alone: http://127.0.0.1:8000
   fpclass serve runs/study --host=0.0.0.0 --port=80                      for everybody who can reach it

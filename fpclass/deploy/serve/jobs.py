@@ -1,4 +1,4 @@
-"""Trainings that a client may start: from configs that the owner allowed, one at a time, each in a process of its own."""
+"""Trainings that a client may start: from configs that the owner allowed, one at a time, in processes of their own."""
 
 from __future__ import annotations
 

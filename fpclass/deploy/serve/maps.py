@@ -6,18 +6,26 @@ import base64
 import dataclasses
 import io
 import threading
+from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from fpclass.augment.intensity import normalise
+from fpclass.data.resize import Decoding
 from fpclass.deploy.serve.served import NewPicture, Served
 from fpclass.explain.figures import resize_map
+from fpclass.explain.maps import scale_maps
+from fpclass.explain.methods import METHODS
 from fpclass.explain.stages import default_stage, find_stages, has_places
-from fpclass.run.best import BestModel
-from fpclass.run.explain import explained, has_stages, maps_of
+from fpclass.models.build import explainable_form
+from fpclass.train.task import build_network
+from fpclass.train.trained import TrainedNetwork
 
-METHODS = ("grad_cam",)
 STRENGTH = 0.5
 """Of the map over the image, unless somebody chooses another: 0 is the image alone, 1 the map alone."""
 
@@ -55,36 +63,42 @@ class HeatMap:
 
 
 class Explainer:
-    """Makes maps by the members of the first config whose network has stages to look at; one image at a time."""
+    """Makes maps of one image at a time, by the members of the config that weighs most and has stages to look at."""
 
     def __init__(self, served: Served):
         self._lock = threading.Lock()
-        num_classes = len(served.predictor.classes)
-        self._members: list[BestModel] = next(
-            (list(ms) for ms in served.predictor.members.values() if has_stages(ms[0].run.config, num_classes)), []
-        )
-        self.stages, self.default = self._find_stages()
+        predictor = served.predictor
+        by_weight = sorted(predictor.members, key=lambda name: -predictor.combine.weights.get(name, 0.0))
+        self._members: list[TrainedNetwork] = []
+        self.stages: tuple[str, ...] = ()
+        self.default = ""
+        for name in by_weight:
+            members = list(predictor.members[name])
+            self._model, self._data = _explainable(members[0]), members[0].config.data
+            blank: Any = jax.ShapeDtypeStruct((1, *self._data.image_size, self._data.channels), np.float32)
+            stages = find_stages(self._model, blank)
+            self.stages = tuple(stage for stage in stages if has_places(self._model, stages[stage]))
+            if self.stages:
+                self._members, self.default = members, default_stage(self._model, blank)
+                break
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Ways of making a map; none where the network names no stages."""
-        return METHODS if self._members else ()
+        """Names of the ways of making a map, the usual one first; none where no network names a stage."""
+        return tuple(METHODS) if self._members else ()
 
-    def explain(self, picture: NewPicture, class_index: int, method: str, stage: str) -> HeatMap:
-        """The map of an image for a class; stage "" is the default one."""
-        from fpclass.data.resize import Decoding
-
-        image = picture.image.pixels[Decoding.of(self._members[0].run.config.data)]
+    def explain(self, picture: NewPicture, class_index: int, method: str = "", stage: str = "") -> HeatMap:
+        """The map of an image for a class; "" stands for the usual method and stage."""
+        chosen = METHODS[method or self.methods[0]]
+        stage = (stage or self.default) if chosen.needs_stage else ""
+        image = picture.image.pixels[Decoding.of(self._data)]
+        inputs = normalise(jnp.asarray(image[None]), self._data.mean, self._data.std)
         classes = np.array([class_index])
         with self._lock:
-            raw = [maps_of(best, image[None], classes, stage or self.default)[0][0] for best in self._members]
-        scaled = [one / one.max() if one.max() > 0 else one for one in raw]
-        return HeatMap(method, stage or self.default, np.mean(scaled, axis=0), image)
+            raw = [chosen.bind(self._model, member.variables, stage)(inputs, classes)[0] for member in self._members]
+        return HeatMap(chosen.name, stage, scale_maps(np.stack(raw)).mean(axis=0), image)
 
-    def _find_stages(self) -> tuple[tuple[str, ...], str]:
-        if not self._members:
-            return (), ""
-        data = self._members[0].run.config.data
-        model, inputs = explained(self._members[0], np.zeros((1, *data.image_size, data.channels), np.uint8))
-        stages = find_stages(model, inputs)
-        return tuple(name for name in stages if has_places(model, stages[name])), default_stage(model, inputs)
+
+def _explainable(network: TrainedNetwork) -> nn.Module:
+    """The network in the form whose stages can be looked at."""
+    return build_network(network.config, network.num_classes, explainable_form(network.config.model))

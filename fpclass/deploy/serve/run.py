@@ -82,7 +82,7 @@ def _listening(host: str, port: int) -> socket.socket:
     return listening
 
 
-class _ending_quietly:  # noqa: N801
+class _ending_quietly:
     """Within it a signal that uvicorn has honoured, and raises again afterwards, ends nothing more."""
 
     def __enter__(self) -> None:

@@ -1,27 +1,31 @@
-"""What is served: a run or a study, opened once, with what its users are told about it."""
+"""What is served: a run, a study or a bundle, opened once, with what its users are told about it."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from fpclass import __version__, files
+from fpclass import __version__
 from fpclass.config import Config
 from fpclass.data.decode import decode_and_describe
 from fpclass.data.quality import ImageRange, Note, notes_of
-from fpclass.errors import RunError
-from fpclass.run.folder import Run
-from fpclass.run.predictor import DecodedImage, Predictor, predictor_of_run
+from fpclass.deploy.bundle import DIGEST, Bundle
+from fpclass.deploy.card import model_card
+from fpclass.deploy.source import open_source, predictor_of
+from fpclass.deploy.write import describe, metrics_of
+from fpclass.run.predictor import DecodedImage, Predictor
 from fpclass.stats.decisions.promises import BETWEEN
+from fpclass.train.trained import TrainedNetwork, size_of
 
 VERSION_LETTERS = 12
 """Of the digest that tells one model from another."""
-TABLE_COLUMNS = ("width", "height", "mean", "std")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Served:
       name: of its config.
       version: changes with every change of its weights or of its calibration.
       kind: run, study or bundle.
-      metrics: what is known of how good it is, for people, by what it was judged on.
+      metrics: how good it is, with intervals, and on which images.
       training: the images that it learnt from; None where that is not known.
       card: what it is for and what it was measured at, Markdown.
     """
@@ -95,7 +99,6 @@ class Served:
             "image_size": list(data.image_size),
             "channels": data.channels,
             "network": str(self.config.model.name),
-            "weights": str(self.config.model.weights),
             "members": sum(map(len, self.predictor.members.values())),
             "probabilities": self.predictor.words,
             "metrics": dict(self.metrics),
@@ -126,81 +129,36 @@ class Served:
 
 
 def open_served(folder: pathlib.Path) -> Served:
-    """Opens a run or a study for serving.
+    """Opens a run, a study or a bundle for serving, with all of its weights.
 
     Raises:
-      FpclassError: it is neither, is not finished, or a file of it is missing or damaged.
+      FpclassError: it is none of them, is not finished, or a file of it is missing or damaged.
     """
-    if (folder / "study.json").is_file():
-        return _of_study(folder)
-    run = Run.open(folder)
-    predictor = predictor_of_run(run)
-    metrics = _metrics_of_run(run)
-    training = _range_of(run)
-    version = digest_of([run.path("checkpoints/best"), run.path("calibration.json"), run.path("config.json")])
-    name = str(run.config.name)
-    return Served(predictor, name, version, "run", metrics, training, _card(name, predictor, metrics, training))
+    source = open_source(folder)
+    predictor = predictor_of(source)
+    if isinstance(source, Bundle):
+        facts, metrics, card, version = source.facts, source.metrics, source.card, source.facts[DIGEST]
+    else:
+        facts, metrics = describe(source, predictor), metrics_of(source)
+        networks = [network for of_config in predictor.members.values() for network in of_config]
+        card = model_card(facts, metrics, sum(size_of(network.variables) for network in networks))
+        version = _digest_of(facts, networks)
+    training = facts.get("training_images")
+    return Served(
+        predictor=predictor,
+        name=str(facts["name"]),
+        version=version[:VERSION_LETTERS],
+        kind="bundle" if isinstance(source, Bundle) else facts["kind"],
+        metrics={key: metrics.get(key) for key in ("images", "scores", "num_images", "interval", "test")},
+        training=ImageRange.from_json(training) if training else None,
+        card=card,
+    )
 
 
-def _of_study(folder: pathlib.Path) -> Served:
-    from fpclass.study.study import Study
-    from fpclass.study.trained.ensemble import predictor_of_study
-
-    study = Study.open(folder)
-    predictor = predictor_of_study(study)
-    results = files.read_object(folder / "results.json", ensemble=dict)
-    metrics = {"out of fold": _plain(results["ensemble"].get("scores", {}))}
-    members = [best.run.path("checkpoints/best") for bests in predictor.members.values() for best in bests]
-    version = digest_of([*members, study.path("ensemble.json")])
-    training = _range_of(Run(folder, predictor.config))
-    card = _card(folder.name, predictor, metrics, training)
-    return Served(predictor, folder.name, version, "study", metrics, training, card)
-
-
-def digest_of(paths: Iterable[pathlib.Path]) -> str:
-    """The first letters of a SHA-256 of files, and of all files in folders, which have to be there to count."""
-    digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.name.encode())
-                with file.open("rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:VERSION_LETTERS]
-
-
-def _metrics_of_run(run: Run) -> dict[str, Any]:
-    """Scores of a run with their intervals; none of a network that learnt from all labelled images."""
-    if not run.path("metrics.json").is_file():
-        return {}
-    scores = files.read_object(run.path("metrics.json"))
-    return {role: _plain(scores[role]) for role in ("validation", "test") if isinstance(scores.get(role), dict)}
-
-
-def _plain(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the scores on some images those that are a value with an interval, and what they are about."""
-    shown = {name: value for name, value in scores.items() if isinstance(value, dict) and "low" in value}
-    return shown | {name: scores[name] for name in ("num_images", "num_groups", "interval") if name in scores}
-
-
-def _range_of(run: Run) -> ImageRange | None:
-    if not run.path("table.csv").is_file():
-        return None
-    try:
-        rows = run.read_csv("table.csv", ("label", *TABLE_COLUMNS))
-    except RunError:
-        return None
-    return ImageRange.of_rows(rows[~rows["label"].str.startswith("-")])  # -1 and -2: without a class
-
-
-def _card(name: str, predictor: Predictor, metrics: Mapping[str, Any], training: ImageRange | None) -> str:
-    """The model in words."""
-    lines = [f"# {name}", "", f"Tells {', '.join(predictor.class_names)} apart. {predictor.words}."]
-    for judged_on, scores in metrics.items():
-        accuracy = scores.get("accuracy")
-        if isinstance(accuracy, dict) and {"value", "low", "high"} <= accuracy.keys():
-            value = f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-            lines += ["", f"Accuracy ({judged_on}): {value}."]
-    if training:
-        lines += ["", f"It learnt from {training.num_images} images; of others like them it knows nothing."]
-    return "\n".join(lines)
+def _digest_of(facts: Mapping[str, Any], networks: Sequence[TrainedNetwork]) -> str:
+    """What tells a model from any other: a SHA-256 of its description and of all its weights."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for network in networks:
+        for leaf in jax.tree.leaves(network.variables):
+            digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

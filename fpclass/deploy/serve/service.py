@@ -16,8 +16,8 @@ from fpclass.deploy.serve.observe import Metrics, log
 from fpclass.deploy.serve.served import NewPicture, Served
 from fpclass.deploy.serve.settings import Settings
 from fpclass.errors import DecodeError
-from fpclass.run.best import BATCH_GROWTH
 from fpclass.threads import UNSTOPPABLE
+from fpclass.train.trained import BATCH_GROWTH
 
 Result = TypeVar("Result")
 
@@ -89,7 +89,7 @@ class Service:
                 break
             size *= BATCH_GROWTH
         if self.explainer.methods:
-            self.explainer.explain(blank, 0, self.explainer.methods[0], "")
+            self.explainer.explain(blank, 0)
 
     async def answer(self, images: Sequence[GivenImage]) -> list[Answered]:
         """The answers for the images of a request, in order.
@@ -109,7 +109,9 @@ class Service:
             is_fine = isinstance(picture, NewPicture)
             answer = next(predicted) if is_fine else {"error": picture}
             answered.append(Answered(picture if is_fine else None, {"filename": image.name, **answer}))
-            self.metrics.images.labels("abstained" if answer.get("abstain") else "decided" if is_fine else "unread").inc()
+            self.metrics.images.labels(
+                "abstained" if answer.get("abstain") else "decided" if is_fine else "unread"
+            ).inc()
         return answered
 
     async def explain(self, answered: Answered, method: str, stage: str, label: str = "") -> HeatMap:

@@ -1,4 +1,4 @@
-"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, predict, validate.
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, validate.
 
 Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
 """
@@ -7,28 +7,14 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 from typing import TYPE_CHECKING
 
-from fpclass.console import complain, say
-from fpclass.errors import ConfigError, DataError, RunError
+from fpclass.console import say
+from fpclass.errors import ConfigError, RunError
 from fpclass.flags import Command, add_trained_flag, path
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
-
-PREDICT_EPILOG = """
-  fpclass predict print.png more/ --workdir=runs/exp04                    of one training
-  fpclass predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
-  fpclass predict more/ --workdir=runs/study --config.submit.threshold_for=f1
-                                                       the class by the threshold for F1, not the most probable one
-  fpclass predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
-                                                       one answer for all images of a person
-
-Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
-`calibration` and `decision` say how, and where there was nothing to fit them on, why not.
-"""
-
 
 VALIDATE_EPILOG = """
 Keys of `data` say where the other images are; how they are decoded is what it was trained with.
@@ -107,39 +93,6 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def predict(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts image files or folders to a CSV, by a run or a study's ensemble, calibrated.
-
-    Files that cannot be read are named; exit code 1.
-    """
-    from fpclass import files
-
-    inputs, output = [pathlib.Path(p) for p in args.inputs], pathlib.Path(args.output)
-    is_printed = args.output == "-" or files.own_descriptor(output) == 1
-    if not is_printed:
-        files.check_writable(output)
-    there = find_study(args.workdir, overrides)
-    from fpclass.run.decisions.whose import Whose
-    from fpclass.run.folder import Run
-    from fpclass.run.predictor import predict_files, predictor_of_run
-    from fpclass.study.trained.ensemble import predictor_of_study
-
-    predictor = predictor_of_study(there) if there else predictor_of_run(Run.open(args.workdir, overrides))
-    frame = predict_files(predictor, inputs, Whose(args.group_pattern, args.groups))
-    failed = frame[frame["error"] != ""]
-    if is_printed:
-        say(frame.to_csv(index=False).rstrip())
-    else:
-        files.write_csv(output, frame)
-        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
-    print(predictor.words, file=sys.stderr)  # where it does not get into a table
-    for name, error in zip(failed["filename"], failed["error"], strict=True):
-        complain(f"{name}: {error}")
-    if len(failed) == len(frame):
-        raise DataError(f"none of the {len(frame)} files could be read; see above")
-    return 1 if len(failed) else 0
-
-
 def validate(args: argparse.Namespace, overrides: list[str]) -> int:
     """Judges a run or a study's ensemble on another labelled data set, as it stands: nothing is fitted again.
 
@@ -181,15 +134,6 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
     return Study.open(folder).changed(overrides)
 
 
-def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
-    add_trained_flag(parser, is_positional=False)
-    parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
-    add = parser.add_argument
-    add("--group-pattern", default="", metavar="REGEX", help="predict.pool: its (…) finds the person in a file's name")
-    add("--groups", type=path, default="", metavar="CSV", help="predict.pool: a table of file names and people")
-    add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
-
-
 def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser, is_positional=False)
     add = parser.add_argument
@@ -201,6 +145,5 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
     Command("explain", explain, add_trained_flag),
-    Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
     Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )
