@@ -60,10 +60,10 @@ class ImageRange:
     ranges: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of_rows(cls, rows: pd.DataFrame) -> ImageRange:
+    def of_rows(cls, rows: Any) -> ImageRange:
         """The ranges in the rows of a table of images with their facts (table.csv), those of it that decode."""
-        rows = rows[["width", "height", "mean", "std"]].apply(pd.to_numeric, errors="coerce").dropna()
-        usable = rows[rows["width"] > 0]
+        facts: Any = rows[["width", "height", "mean", "std"]].apply(pd.to_numeric, errors="coerce").dropna()
+        usable = facts[facts["width"] > 0]
         values = _values(usable)
         return cls(len(usable), {name: (float(v.min()), float(v.max())) for name, v in values.items() if len(usable)})
 

@@ -19,6 +19,7 @@ import fpclass
 
 RAW = {"content-type": "application/octet-stream"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
+FIELD = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n'
 BOMB = png(50_000, 50_000, 8, 0, [b""])
 """A file of 70 bytes that claims 2,500 million pixels."""
 
@@ -64,10 +65,8 @@ def test_several_images_are_answered_in_order_also_where_one_is_none(client, pho
     files = [("file", ("a.png", cat)), ("file", ("../../b\u202e.png", b"text")), ("file", ("c.png", dog))]
     first, second, third = client.post("/predict", files=files).json()["predictions"]
     run = fpclass.load(photo_run)
-    assert [first["probabilities"], third["probabilities"]] == [
-        run.predict(cat).probabilities,
-        run.predict(dog).probabilities,
-    ]
+    for one, image in ((first, cat), (third, dog)):
+        assert one["probabilities"] == run.predict(image).probabilities
     assert "not an image" in second["error"]
     assert second["filename"] == "../../b\\u202e.png", "only repeated, and not by what turns writing round"
     response = client.post("/predict", files=files[1:2])
@@ -81,7 +80,7 @@ def test_refusals_say_why(client, photo):
         (415, "content type", {"content": photo}),
         (415, "text/plain", {"content": photo, "headers": {"content-type": "text/plain"}}),
         (400, "no image", {"content": b"", "headers": RAW}),
-        (400, "no image", {"content": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n', "headers": FORM}),
+        (400, "no image", {"content": FIELD, "headers": FORM}),
         (400, "cannot be read", {"content": b"a=b", "headers": FORM}),
         (400, "boundary", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
         (400, "no JSON", {"content": b"{", "headers": {"content-type": "application/json"}}),
@@ -93,7 +92,8 @@ def test_refusals_say_why(client, photo):
         (422, "empty file", {"json": {"image": ""}}),
         (422, "not an image", {"content": b"hello", "headers": RAW}),
         (422, "damaged", {"content": photo[:-60], "headers": RAW}),
-        (422, "too large: 50000 x 50000", {"content": BOMB, "headers": RAW}),
+        (422, "too large: 9000 x 9000", {"content": png(9000, 9000, 8, 0, [b""]), "headers": RAW}),
+        (422, "too large: more", {"content": BOMB, "headers": RAW}),
         (413, "larger than 0.2 MB", {"content": b"a" * 200_001, "headers": RAW}),
         (413, "larger than 0.2 MB", {"content": iter([b"a" * 150_000] * 2), "headers": RAW}),
         (400, "Too many files", {"files": three_too_many}),
@@ -154,8 +154,8 @@ def test_the_server_tells_what_it_serves_and_nothing_of_its_machine(client, phot
     model = client.get("/model").json()
     assert model["classes"] == ["cat", "dog"]
     assert model["image_size"] == [24, 20]
-    assert model["metrics"]["validation"]["accuracy"]["low"] <= model["metrics"]["validation"]["accuracy"]["high"]
-    assert "learnt from" in model["card"]
+    assert model["metrics"]["scores"]["accuracy"]["low"] <= model["metrics"]["scores"]["accuracy"]["high"]
+    assert "must not be used for" in model["card"]
     metrics = client.get("/metrics").text
     assert 'fpclass_requests_total{path="/predict",status="200"}' in metrics
     assert "fpclass_ready 1.0" in metrics
@@ -192,14 +192,10 @@ def test_training_takes_the_token_and_a_config_that_is_allowed(photo_run, tmp_pa
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=300)
-    | st.sampled_from([b'{"image":', b"--x\r\n", b"\x89PNG\r\n\x1a\n", b"GIF89a"]).map(lambda b: b * 3),
-    kind=st.sampled_from(
-        ["application/json", "multipart/form-data; boundary=x", "image/png", "application/octet-stream"]
-    )
+    | st.sampled_from([b'{"image":', b"--x\r\n", b"\x89PNG\r\n\x1a\n", b"GIF89a", FIELD]).map(lambda begin: 2 * begin),
+    kind=st.sampled_from(["application/json", "image/png", *RAW.values(), *FORM.values()])
     | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
-    query=st.dictionaries(
-        st.sampled_from(["explain", "stage", "label", "method", "x"]), st.text(max_size=8), max_size=2
-    ),
+    query=st.dictionaries(st.sampled_from(["explain", "stage", "label", "method"]), st.text(max_size=8), max_size=2),
 )
 def test_nothing_that_is_sent_is_a_defect(client, photo, body, kind, query):
     for content in (body, photo[:40] + body):

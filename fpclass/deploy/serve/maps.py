@@ -93,7 +93,7 @@ class Explainer:
         stage = (stage or self.default) if chosen.needs_stage else ""
         image = picture.image.pixels[Decoding.of(self._data)]
         inputs = normalise(jnp.asarray(image[None]), self._data.mean, self._data.std)
-        classes = np.array([class_index])
+        classes = jnp.array([class_index])
         with self._lock:
             raw = [chosen.bind(self._model, member.variables, stage)(inputs, classes)[0] for member in self._members]
         return HeatMap(chosen.name, stage, scale_maps(np.stack(raw)).mean(axis=0), image)

@@ -28,7 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        named = {"registry": self.registry}
+        named: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("fpclass_requests", "Requests answered", ["path", "status"], **named)
         self.seconds = Histogram("fpclass_request_seconds", "Time of a request", ["path"], buckets=SECONDS, **named)
         self.images = Counter("fpclass_images", "Images, by what became of them", ["outcome"], **named)

@@ -109,9 +109,8 @@ class Service:
             is_fine = isinstance(picture, NewPicture)
             answer = next(predicted) if is_fine else {"error": picture}
             answered.append(Answered(picture if is_fine else None, {"filename": image.name, **answer}))
-            self.metrics.images.labels(
-                "abstained" if answer.get("abstain") else "decided" if is_fine else "unread"
-            ).inc()
+            outcome = "abstained" if answer.get("abstain") else "decided" if is_fine else "unread"
+            self.metrics.images.labels(outcome).inc()
         return answered
 
     async def explain(self, answered: Answered, method: str, stage: str, label: str = "") -> HeatMap:
