@@ -18,6 +18,7 @@ from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.deploy import commands as deploy
+from fpclass.deploy.serve import commands as serve
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
 from fpclass.flags import Command, refuse, split_keys
@@ -32,7 +33,7 @@ from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
 MODULES = (
-    run, search, study, trained, maps, altered, api, deploy, tune, eda, collect, tidy, synthetic, pretrained,
+    run, search, study, trained, maps, altered, api, deploy, serve, tune, eda, collect, tidy, synthetic, pretrained,
 )  # fmt: skip
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 

@@ -4,4 +4,5 @@
 - `write`, `card`: making one of a run or a study, with its model card.
 - `source`: whatever predicts, a run, a study or a bundle.
 - `commands`: predict, bundle.
+- `serve`: the web server: an API, and a page.
 """
