@@ -72,7 +72,15 @@ OF_RUN: dict[str, Stage] = {
         ("data.class_names", "evaluate.", "study.calibration", "study.cost", "study.metric", "predict.pool"),
         (
             *("metrics.json", "scores.json", "predictions.csv", "calibration.json", "classification_report.txt"),
-            *_figures("confusion_matrix", "roc", "learning_curves", "predictions", "confusion_matrix_test", "roc_test"),
+            *_figures(
+                "confusion_matrix",
+                "roc",
+                "learning_curves",
+                "predictions",
+                "extremes",
+                "confusion_matrix_test",
+                "roc_test",
+            ),
             "classification_report_test.txt",
         ),
         (TRAIN,),
