@@ -1,7 +1,7 @@
 """Deletion and insertion: how fast the score falls, or rises, as the pixels that a map marks go, or come.
 
-Source: Petsiuk, Das and Saenko, RISE, BMVC 2018, section 4.2. Theirs are pixels deleted to a constant, and inserted into
-  a blurred image; here the constant is each image's own median colour, of a print its paper.
+Source: Petsiuk, Das and Saenko, RISE, BMVC 2018, section 4.2. Theirs are pixels deleted to a constant, and inserted
+  into a blurred image; here the constant is each image's own median colour, of a print its paper.
 """
 
 from __future__ import annotations
