@@ -103,11 +103,12 @@ def not_covered(num_trials, num_images):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_random_maps_are_found_better_as_rarely_as_they_should():
     for num_images in (10, 30):
-        shares = not_covered(400, num_images)
-        print(f"\n{num_images} images, 400 trials: {shares}")
-        assert all(0.02 <= share <= 0.085 for share in shares.values())
+        shares = not_covered(300, num_images)
+        print(f"\n{num_images} images, 300 trials: {shares}")
+        assert all(0.01 <= share <= 0.09 for share in shares.values())
 
 
 def test_pixels_go_in_the_order_of_the_map_and_ties_by_chance():
