@@ -47,8 +47,8 @@ def retrain_run(run: Run, names: Sequence[str], filenames: Sequence[str], interr
     """
     seconds = sum(line.get("seconds", 0.0) for line in run.history())
     say(
-        f"training on {len(names)} versions: {duration(seconds * len(names))} or more, as long as the run took, and what "
-        "decoding, compiling and the features of frozen stages take"
+        f"training on {len(names)} versions: {duration(seconds * len(names))} or more, by how long the run took, and "
+        "what decoding, compiling and the features of frozen stages take"
     )
     logits = {WHOLE: _logits_of(run, filenames)}
     began = time.perf_counter()
