@@ -219,25 +219,28 @@ def sentences_of(found: Shortcuts) -> list[str]:
 
 def _retrained(found: Shortcuts, name: str) -> str:
     scores, version = found.retrained[name], VERSIONS[name]
-    shown = f"accuracy {scores.scores['accuracy']}, area under the ROC curve {scores.scores['roc_auc']}"
-    start = f"{_capital(version.words)}, trained on: {shown}"
-    if scores.is_known:
-        difference = scores.differences.get("accuracy")
-        less = f" ({difference:+} beside the whole image)" if difference else ""
-        warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
-        return f"{start}{less}: a part of what can be known is {version.means}.{warning}"
+    difference = scores.differences["accuracy"]
+    start = (
+        f"{_capital(version.words)} gives {scores.scores['accuracy']} to a network trained on it (ROC AUC "
+        f"{scores.scores['roc_auc']}; accuracy {difference:+} beside the whole image)"
+    )
     if scores.is_known is None:
         return f"{start}: too few images to say whether that is more than chance."
-    return f"{start}: no more than chance, as far as these images show; {version.means} says nothing by itself."
+    if not scores.is_known:
+        return f"{start}: no more than chance, as far as these images show."
+    warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
+    return f"{start}: a part of what can be known is {version.means}.{warning}"
 
 
 def _as_trained(found: Shortcuts, name: str) -> str:
     scores, version = found.as_trained[name], VERSIONS[name]
-    shown = f"{_capital(version.words)}, shown to the network as it was trained: accuracy {scores.scores['accuracy']}"
-    shown += f", area under the ROC curve {scores.scores['roc_auc']}"
+    start = (
+        f"{_capital(version.words)}, shown to the network as it was trained, gives {scores.scores['accuracy']} (ROC AUC "
+        f"{scores.scores['roc_auc']})"
+    )
     if scores.is_known:
-        return f"{shown}: a part of what it uses is {version.means}."
-    return f"{shown}: no more than chance; whether something can be known from it --retrain tells."
+        return f"{start}: a part of what it uses is {version.means}."
+    return f"{start}: no more than chance; whether something can be known from it --retrain tells."
 
 
 def _changed(found: Shortcuts, name: str) -> str:
