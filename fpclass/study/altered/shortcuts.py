@@ -235,8 +235,8 @@ def _retrained(found: Shortcuts, name: str) -> str:
 def _as_trained(found: Shortcuts, name: str) -> str:
     scores, version = found.as_trained[name], VERSIONS[name]
     start = (
-        f"{_capital(version.words)}, shown to the network as it was trained, gives {scores.scores['accuracy']} (ROC AUC "
-        f"{scores.scores['roc_auc']})"
+        f"{_capital(version.words)}, shown to the network as it was trained, gives {scores.scores['accuracy']} (ROC "
+        f"AUC {scores.scores['roc_auc']})"
     )
     if scores.is_known:
         return f"{start}: a part of what it uses is {version.means}."
