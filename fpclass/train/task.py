@@ -17,7 +17,7 @@ from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
-from fpclass.explain.grad_cam import find_path
+from fpclass.explain.stages import find_path
 from fpclass.extension import is_own
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
