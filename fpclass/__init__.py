@@ -4,6 +4,7 @@
     run = fpclass.train("photos")                 # or fpclass.load("runs/photos"), a run or a study
     run.predict("cat.jpg")
     fpclass.best("photos", minutes=20)            # several ways, an ensemble, what to expect of it
+    fpclass.load_bundle("bundle").predict(images)  # what `fpclass bundle` made of either, to hand on
 
 `import fpclass` imports nothing heavy: what is used is imported when it is used first. docs/python.md has all of it.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from fpclass.api.compare import compare
     from fpclass.api.figures import Figures
     from fpclass.api.prediction import Prediction
-    from fpclass.api.trained import TrainedRun, TrainedStudy, load
+    from fpclass.api.trained import LoadedBundle, TrainedRun, TrainedStudy, load, load_bundle
     from fpclass.api.training import best, study, train
     from fpclass.errors import (
         ConfigError,
@@ -41,6 +42,7 @@ __all__ = [
     "Figures",
     "FpclassError",
     "ImageClassifier",
+    "LoadedBundle",
     "Prediction",
     "RunError",
     "TrainedRun",
@@ -51,6 +53,7 @@ __all__ = [
     "best",
     "compare",
     "load",
+    "load_bundle",
     "study",
     "train",
 ]
@@ -61,7 +64,7 @@ _HOMES = {
     "fpclass.api.figures": ("Figures",),
     "fpclass.api.prediction": ("Prediction",),
     "fpclass.api.training": ("best",),
-    "fpclass.api.trained": ("TrainedRun", "TrainedStudy", "load"),
+    "fpclass.api.trained": ("LoadedBundle", "TrainedRun", "TrainedStudy", "load", "load_bundle"),
     "fpclass.errors": tuple(name for name in __all__ if name.endswith("Error")),
 }
 """Where the names live that are imported when they are asked for; `train` and `study` are below."""

@@ -23,7 +23,7 @@ from tiny_disk import tiny_disk
 from fpclass import cli
 from fpclass.augment.intensity import normalise
 from fpclass.errors import ConfigError
-from fpclass.explain.grad_cam import grad_cam
+from fpclass.explain.cam import grad_cam
 from fpclass.models.build import explainable_form
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run

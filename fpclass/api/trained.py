@@ -22,34 +22,49 @@ from fpclass.api.prediction import Prediction
 from fpclass.compilation import prepare_libraries
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION, counted
+from fpclass.deploy.bundle import Bundle
+from fpclass.deploy.source import open_source, predictor_of
 from fpclass.errors import ConfigError, DataError, DecodeError, RunError
 from fpclass.files import expanded
 from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
-from fpclass.run.predictor import Predictor, predictor_of_run
+from fpclass.run.predictor import Predictor
 from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study
-from fpclass.study.trained.ensemble import predictor_of_study
 
-Source = TypeVar("Source", Run, Study)
+Source = TypeVar("Source", Run, Study, Bundle)
 TEXT_OF_TABLE = ("config", "metric", "data", "verdict")
 """Columns of study.csv that hold no numbers."""
 
 
-def load(folder: str | os.PathLike[str], **keys: Any) -> TrainedRun | TrainedStudy:
-    """Opens the folder of a run or of a study; weights are restored when it predicts first.
+def load(folder: str | os.PathLike[str], **keys: Any) -> TrainedRun | TrainedStudy | LoadedBundle:
+    """Opens the folder of a run, of a study or of a bundle; weights are restored when it predicts first.
 
     Args:
       keys: of its config, those that may change after training: `**{"predict.pool": "mean"}`.
 
     Raises:
-      FpclassError: it is neither, or a key that would need another training.
+      FpclassError: it is none of them, or a key that would need another training.
     """
     path = expanded(folder)
     prepare_libraries()
-    if (path / "study.json").is_file():
-        return TrainedStudy(Study.open(path).changed(as_overrides(keys)))
-    return TrainedRun(Run.open(path, as_overrides(keys)))
+    source = open_source(path, as_overrides(keys))
+    if isinstance(source, Bundle):
+        return LoadedBundle(source)
+    return TrainedStudy(source) if isinstance(source, Study) else TrainedRun(source)
+
+
+def load_bundle(folder: str | os.PathLike[str], **keys: Any) -> LoadedBundle:
+    """Opens a bundle, which predicts what the run or study predicts that it was made of; executes nothing of it.
+
+    Args:
+      keys: of its config, such as `**{"submit.threshold_for": "f1"}`.
+
+    Raises:
+      FpclassError: it is none, was altered, or a key that is part of the bundle.
+    """
+    prepare_libraries()
+    return LoadedBundle(Bundle.open(expanded(folder), as_overrides(keys)))
 
 
 class _Trained(abc.ABC, Generic[Source]):
@@ -148,11 +163,8 @@ class _Trained(abc.ABC, Generic[Source]):
     def _predictor(self) -> Predictor:
         with self._lock:
             if self._cached_predictor is None:
-                self._cached_predictor = self._make_predictor()
+                self._cached_predictor = predictor_of(self._source)
             return self._cached_predictor
-
-    @abc.abstractmethod
-    def _make_predictor(self) -> Predictor: ...
 
     def _people_of(self, given: GivenImages, groups: Any, predictor: Predictor) -> np.ndarray | None:
         """The person of each image [N]; None where images are not pooled."""
@@ -232,9 +244,6 @@ class TrainedRun(_Trained[Run]):
         """
         return _read_logits(self._source, "predictions.csv")
 
-    def _make_predictor(self) -> Predictor:
-        return predictor_of_run(self._source)
-
 
 class TrainedStudy(_Trained[Study]):
     """Many trainings, and the ensemble of them that was chosen. `study` and `load` make it."""
@@ -291,8 +300,33 @@ class TrainedStudy(_Trained[Study]):
         name = self._source.predictions_file
         return _read_logits(Run(self.folder, self.config), name)
 
-    def _make_predictor(self) -> Predictor:
-        return predictor_of_study(self._source)
+
+class LoadedBundle(_Trained[Bundle]):
+    """A bundle. `load_bundle` makes it."""
+
+    @property
+    def config(self) -> Config:
+        """What it decides by; keys that only training reads have their defaults."""
+        return self._predictor.config
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What its metrics.json holds: of which images, scores with intervals, limits."""
+        return self._source.metrics
+
+    @property
+    def card(self) -> str:
+        """The model card, Markdown."""
+        return self._source.card
+
+    @property
+    def verdict(self) -> str:
+        """Its accuracy with the interval, and on which images."""
+        metrics, name = self.metrics, self._source.facts["name"]
+        if "accuracy" not in metrics["scores"]:
+            return f"{name}: {metrics['note']}"
+        score = Interval.of(metrics["scores"]["accuracy"])
+        return f"{name}, accuracy {score} on {metrics['num_images']} images: {metrics['images']}"
 
 
 def _read_logits(run: Run, name: str) -> pd.DataFrame:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import threading
 from functools import cached_property
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from fpclass.console import program
 from fpclass.data.decode import Images
@@ -24,35 +22,28 @@ from fpclass.train import checkpoints
 from fpclass.train.engine import Engine
 from fpclass.train.inputs.streaming import is_streamed
 from fpclass.train.placement import engine_for
-from fpclass.train.predict import eval_batch
 from fpclass.train.probe import logits_of
-from fpclass.train.task import build_network
-
-BATCH_GROWTH = 4
-"""From one size of batches of new images to the next: 1, 4, 16, 64, …; each of them is a program to compile."""
+from fpclass.train.trained import TrainedNetwork, Variables
 
 
-class BestModel:
+class BestModel(TrainedNetwork):
     """The network of a run with its best weights."""
 
     def __init__(self, run: Run, num_classes: int):
+        super().__init__(run.config, num_classes, self._restore_best)
         self.run = run
-        self.num_classes = num_classes
-        self.model: nn.Module = build_network(run.config, num_classes)
         self._engines: dict[bool, Engine] = {}
-        self._lock = threading.Lock()  # one of several threads restores and compiles
         self._predicted: dict[str, Float[np.ndarray, "n K"]] = {}
 
     def of_member(self, run: Run) -> BestModel:
         """The same network with the weights of another training of its config: what is compiled serves both."""
         other = copy.copy(self)
-        other.run, other._predicted = run, {}
-        for restored in ("variables", "epoch"):
-            other.__dict__.pop(restored, None)
+        other.run, other._predicted, other._restore = run, {}, other._restore_best
+        other.forget()
+        other.__dict__.pop("epoch", None)
         return other
 
-    @cached_property
-    def variables(self) -> dict[str, Any]:
+    def _restore_best(self) -> Variables:
         """Params and batch_stats of the best epoch.
 
         Raises:
@@ -77,33 +68,12 @@ class BestModel:
 
     def predict(self, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
         """Logits of some rows of these images, float32."""
-        return np.asarray(self._predict(images, rows))
-
-    def launch(self, images: UInt8[np.ndarray, "n H W C"], batch_size: int | None = None) -> list[Float[Array, "b K"]]:
-        """Logits of new images, batch by batch, which the device may still be computing; `n` or a few rows more.
-
-        Batches have one of a few sizes, up to batch_size (None: what suits the size of an image), and the last one is
-        filled up: so another number of images compiles nothing, and the bits of an image are those of its batch's size.
-        """
-        size, largest = 1, batch_size or eval_batch(images.shape, images.size)
-        while size < min(len(images), largest):
-            size *= BATCH_GROWTH
-        size = min(size, largest)
-        padded = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
-        rows = np.arange(size, dtype=np.int32)
-        return [self._predict(padded[start : start + size], rows) for start in range(0, len(padded), size)]
-
-    def forget(self) -> None:
-        """Lets go of the weights; they are restored where they are asked for again."""
-        self.__dict__.pop("variables", None)
-
-    def _predict(self, images: Images, rows: Int[np.ndarray, " n"]) -> Float[Array, "n K"]:
         with self._lock:
             variables, kind = self.variables, is_streamed(images)
             if kind not in self._engines:
                 self._engines[kind] = engine_for(images, self.model, self.run.config)
             predict = self._engines[kind].predict
-        return predict(variables["params"], variables["batch_stats"], images, rows)
+        return np.asarray(predict(variables["params"], variables["batch_stats"], images, rows))
 
     def predict_once(self, prepared: Prepared, role: str) -> Float[np.ndarray, "n K"]:
         """Logits of the rows of a role, float32, which several things are fitted on: computed once."""

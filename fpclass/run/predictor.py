@@ -9,12 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
@@ -36,19 +36,30 @@ from fpclass.run.folder import Run
 from fpclass.run.prepare import read_classes
 from fpclass.stats.cohort import group_codes
 from fpclass.stats.comparison.scores import SeedLogits
+from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import LogProbabilities
+from fpclass.stats.probabilities.fold_average import Combination
 from fpclass.threads import in_threads, num_cores
+from fpclass.train.trained import Siblings, TrainedNetwork
 
-NewImage: TypeAlias = pathlib.Path | bytes | Image.Image
-"""A file, the bytes of one, or a picture."""
+
+@dataclasses.dataclass(frozen=True)
+class DecodedImage:
+    """An image that is decoded already, in each of the ways that a predictor's networks take it (`decodings`)."""
+
+    pixels: Mapping[Decoding, UInt8[np.ndarray, "H W C"]]
+
+
+NewImage: TypeAlias = pathlib.Path | bytes | Image.Image | DecodedImage
+"""A file, the bytes of one, a picture, or what was decoded of one."""
 WINDOW_BYTES = 2**28
 """Decoded images that are in memory at once, about."""
 IN_ONE_GO = 16
 """Images that a thread decodes before it takes others, at most."""
 KEPT_BYTES = 2**31
-"""Weights that stay in memory; where all members have more, each is restored whenever its turn comes."""
+"""Weights that stay in memory, about; where members have more, each is restored whenever its turn comes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +67,26 @@ class Predictor:
     """Members of one or several configs that predict together. Several threads may call it.
 
     Attributes:
-      members: with their best weights, by the name of their config, folds of the first seed before those of the next.
-      combine: makes of their logits [M, N, K], float64 by config, calibrated log-probabilities [N, K].
+      members: with their weights, by the name of their config, folds of the first seed before those of the next.
+      combine: makes calibrated log-probabilities of their logits.
       config: `submit.threshold_for` and `study.cost` say how a class is chosen.
       classes: as the source codes them.
       class_names: how figures call them.
       rule: calibration, and thresholds.
       pooling: over the images of a person.
       words: what the probabilities are.
-      promised: columns of what is promised of each image, by log-probabilities.
+      promises: of each image, abstention and sets; None where nothing is promised.
     """
 
-    members: Mapping[str, Sequence[BestModel]]
-    combine: Callable[[Mapping[str, SeedLogits]], LogProbabilities]
+    members: Mapping[str, Sequence[TrainedNetwork]]
+    combine: Combination
     config: Config
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     rule: DecisionRule
     pooling: Pooling
     words: str
-    promised: Callable[[LogProbabilities], Mapping[str, Sequence[str]]] = lambda _: {}
+    promises: Promises | None = None
 
     def predict(
         self,
@@ -104,8 +115,8 @@ class Predictor:
         named, pooled = (self.classes, self.class_names), (self.pooling, people)
         frame = predictions_frame(filenames, errors, log_probabilities, self.rule, self.config, named, pooled)
         is_fine = frame["error"] == ""
-        if self.pooling.method == "none":  # what is promised is promised of an image
-            for name, values in self.promised(log_probabilities).items():
+        if self.promises and self.pooling.method == "none":  # what is promised is promised of an image
+            for name, values in self.promises.columns(log_probabilities, self.classes).items():
                 frame.insert(len(frame.columns) - 1, name, np.where(is_fine, values, ""))
         return frame
 
@@ -121,8 +132,8 @@ class Predictor:
                 while computing:  # while these were decoded
                     fetch(*computing.popleft())
                 for name in names:
-                    for of_member, best in zip(logits[name], self.members[name], strict=True):
-                        computing.append((of_member[rows], self._launch(best, decoded, batch_size)))
+                    for which, launched in self._siblings[name].launch(decoded, batch_size):
+                        computing.append((logits[name][which, rows], launched))
         while computing:
             fetch(*computing.popleft())
         return logits, errors
@@ -133,11 +144,20 @@ class Predictor:
         return (slice(start, start + step) for start in range(0, num_images, step))
 
     @property
+    def decodings(self) -> tuple[Decoding, ...]:
+        """The ways in which images are decoded for its networks."""
+        return tuple(self._by_decoding)
+
+    @functools.cached_property
+    def _siblings(self) -> dict[str, Siblings]:
+        return {name: Siblings(members, KEPT_BYTES // len(self.members)) for name, members in self.members.items()}
+
+    @functools.cached_property
     def _by_decoding(self) -> dict[Decoding, list[str]]:
         """The configs of each way of decoding images."""
         together: dict[Decoding, list[str]] = {}
         for name, members in self.members.items():
-            together.setdefault(Decoding.of(members[0].run.config.data), []).append(name)
+            together.setdefault(Decoding.of(members[0].config.data), []).append(name)
         return together
 
     def _decode(self, images: Sequence[NewImage], decoding: Decoding) -> tuple[UInt8[np.ndarray, "n H W C"], list[str]]:
@@ -152,8 +172,8 @@ class Predictor:
                 return str(error)
             return ""
 
-        if len(images) == 1:
-            return decoded, [decode(0)]
+        if len(images) == 1 or all(isinstance(image, DecodedImage) for image in images):
+            return decoded, [decode(row) for row in range(len(images))]
         step = max(1, min(IN_ONE_GO, len(images) // num_cores()))  # to hand one over costs as much as a small image
 
         def decode_some(part: int) -> list[str]:
@@ -161,13 +181,6 @@ class Predictor:
 
         with contextlib.closing(in_threads(decode_some, math.ceil(len(images) / step))) as parts:
             return decoded, list(progress((error for part in parts for error in part), len(images)))
-
-    def _launch(self, best: BestModel, images: UInt8[np.ndarray, "n H W C"], batch_size: int | None) -> list[Any]:
-        launched = best.launch(images, batch_size)
-        num_members = sum(map(len, self.members.values()))
-        if num_members * sum(leaf.nbytes for leaf in jax.tree.leaves(best.variables)) > KEPT_BYTES:
-            best.forget()
-        return launched
 
 
 def predictor_of_run(run: Run) -> Predictor:
@@ -183,7 +196,7 @@ def predictor_of_run(run: Run) -> Predictor:
     name = run.config.name
     return Predictor(
         members={name: [best]},
-        combine=lambda logits: rule.calibration.apply(logits[name][0]),
+        combine=Combination({name: 1.0}, "probabilities", rule.calibration),
         config=run.config,
         classes=classes,
         class_names=class_names,
@@ -230,6 +243,8 @@ def decode_new(image: NewImage, decoding: Decoding, max_file_mb: float) -> UInt8
     Raises:
       DecodeError: it cannot be read or decoded.
     """
+    if isinstance(image, DecodedImage):
+        return image.pixels[decoding]
     if not isinstance(image, pathlib.Path):
         return decode_image(image, decoding)
     try:
@@ -240,8 +255,8 @@ def decode_new(image: NewImage, decoding: Decoding, max_file_mb: float) -> UInt8
 
 
 def fetch(logits: np.ndarray, batches: list[Any]) -> None:
-    """Puts the logits of batches, the last of which may be filled up, into an array for all of them."""
-    logits[:] = np.concatenate([np.asarray(batch) for batch in batches])[: len(logits)]
+    """Puts logits [M, b, K] of batches, the last of which may be filled up, into an array [M, n, K] for all of them."""
+    logits[:] = np.concatenate([np.asarray(batch) for batch in batches], axis=1)[:, : logits.shape[1]]
 
 
 def predictions_frame(

@@ -154,7 +154,7 @@ def _finish(study: Study, data: StudyData, found: Found, budget: Budget, interru
         say(f"- {sentence}")
     say(f"\nthe ensemble: `{program()} predict FILES --workdir={study.folder}`")
     if run:
-        say(beside_the_ensemble(study, run, data.of(name)))
+        say(beside_the_ensemble(study, name, run, data.of(name)))
         say(f"one network, {name} on all labelled images: `{program()} predict FILES --workdir={run.folder}`")
 
 

@@ -25,7 +25,7 @@ from fpclass.stats.decisions.thresholds import set_scores
 from fpclass.stats.evidence.person import person_report, why_no_people
 from fpclass.stats.evidence.pooling import Codes, Pooling
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, format_number
-from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening, combine_folds
+from fpclass.stats.probabilities.fold_average import UNSHARPENED, Combination, Sharpening
 from fpclass.stats.scrutiny.external import frozen_findings, judge_frozen
 from fpclass.stats.weighted_metrics import MACRO_PRECISION, of_class
 from fpclass.study.evidence.people import PERSON_TITLE, people_of, person_finding, person_markdown
@@ -246,7 +246,7 @@ def combine(
     weighted = {name: logits[name] for name in ensemble["weights"]}
     nothing = DecisionRule.nothing(next(iter(weighted.values())).shape[-1], "")
     before, combined = (
-        combine_folds(weighted, num_splits, ensemble["weights"], of_folds.calibration, ensemble["average"], scale)
+        Combination(ensemble["weights"], ensemble["average"], of_folds.calibration, num_splits, scale)(weighted)
         for of_folds, scale in ((nothing, UNSHARPENED), (rule, Sharpening.from_json(ensemble.get("sharpening"))))
     )
     return before, combined

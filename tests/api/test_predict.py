@@ -18,6 +18,7 @@ from PIL import Image
 import fpclass
 from fpclass import cli
 from fpclass.run import best
+from fpclass.train import trained
 
 READ: dict[str, Any] = {"dtype": {"predicted": str, "abstain": str, "set": str}, "keep_default_na": False}
 
@@ -127,15 +128,14 @@ def test_programs_are_compiled_for_a_few_sizes_once(photo_run):
     run.predict(rng.integers(0, 256, (40, 24, 20, 3), np.uint8), batch_size=16)
     run.predict(rng.integers(0, 256, (24, 20, 3), np.uint8))
     (member,) = run._predictor.members.values()
-    (engine,) = member[0]._engines.values()
-    known = engine.predict._cache_size()
+    known = member[0].predict_alone._cache_size()
     for count in (1, 5, 16, 17, 40, 33):
         images = rng.integers(0, 256, (count, 24, 20, 3), np.uint8)
         together = run.predict(images, batch_size=16)
         assert len(together) == count
         apart = [run.predict(image).probability for image in images[-2:]]
         assert _shares(together)[-2:].max(axis=1) == pytest.approx(apart[-count:], abs=2e-6)
-    assert engine.predict._cache_size() == known
+    assert member[0].predict_alone._cache_size() == known
 
 
 def test_several_threads_restore_and_compile_it_once(photo_run, photos, run, monkeypatch):
@@ -152,12 +152,12 @@ def test_several_threads_restore_and_compile_it_once(photo_run, photos, run, mon
         monkeypatch.setattr(owner, name, slow)
 
     counted(best.checkpoints, "restore")
-    counted(best, "engine_for")
+    counted(trained, "make_predict")
     paths = sorted(photos.rglob("*.jpeg"))
     opened = fpclass.load(photo_run)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(opened.predict, paths))
-    assert calls == {"restore": 1, "engine_for": 1}
+    assert calls == {"restore": 1, "make_predict": 1}
     assert [one.probabilities for one in found] == [run.predict(path).probabilities for path in paths]
 
 

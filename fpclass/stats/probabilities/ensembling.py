@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +25,7 @@ LogProbabilities = Float[np.ndarray, "n k"]
 """Logarithms of probabilities that sum to 1 over the classes."""
 Average = Literal["probabilities", "logits"]
 """The arithmetic mean of the probabilities, or the mean of their logarithms, normalised again."""
+AVERAGES = get_args(Average)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ def cross_fitted_ensemble(
 def _average(values: Sequence[LogProbabilities], weights: Float[np.ndarray, " m"], how: Average) -> LogProbabilities:
     from scipy import special
 
-    if how not in ("probabilities", "logits"):
+    if how not in AVERAGES:
         raise ValueError(f"average {how!r} is neither 'probabilities' nor 'logits'")
     stacked = np.stack(values)
     if how == "logits":

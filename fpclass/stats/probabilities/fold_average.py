@@ -27,7 +27,7 @@ from fpclass.errors import DataError
 from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.metrics import Labels, Logits, log_softmax
 from fpclass.stats.probabilities.calibration import Calibration, fit_temperature
-from fpclass.stats.probabilities.ensembling import Average, LogProbabilities, average_members, predict_by_fold
+from fpclass.stats.probabilities.ensembling import AVERAGES, Average, LogProbabilities, average_members, predict_by_fold
 
 LARGEST = 20.0
 """Bound of the sharpening: folds that agree on nothing give no best one."""
@@ -112,19 +112,53 @@ def fit_sharpening(of_folds: Float[np.ndarray, "f n k"], how: Average) -> float:
     return math.exp(found)
 
 
-def combine_folds(
-    logits: Mapping[str, SeedLogits],
-    num_folds: int,
-    weights: Mapping[str, float],
-    calibration: Calibration,
-    how: Average,
-    sharpening: Sharpening,
-) -> LogProbabilities:
-    """The ensemble's calibrated log-probabilities [N, K] of images that no fold holds.
+@dataclasses.dataclass(frozen=True)
+class Combination:
+    """How the logits of all members become calibrated log-probabilities of images that no fold holds.
 
-    Arguments as `predict_by_fold`, whose calibrated probabilities are averaged over the folds and sharpened.
+    Attributes:
+      weights: of the configs, above 0 and summing to 1.
+      average: how members and configs are averaged.
+      calibration: of each fold's average.
+      num_folds: 1 where there are none.
+      sharpening: of the average over folds.
     """
-    return sharpening.apply(average_members(predict_by_fold(logits, num_folds, weights, calibration, how), how))
+
+    weights: Mapping[str, float]
+    average: Average
+    calibration: Calibration
+    num_folds: int = 1
+    sharpening: Sharpening = UNSHARPENED
+
+    def __call__(self, logits: Mapping[str, SeedLogits]) -> LogProbabilities:
+        """Log-probabilities [N, K] by the logits [M, N, K] of each config, as `predict_by_fold` takes them."""
+        if sum(map(len, logits.values())) == 1:
+            return self.sharpening.apply(self.calibration.apply(next(iter(logits.values()))[0]))
+        of_folds = predict_by_fold(logits, self.num_folds, self.weights, self.calibration, self.average)
+        return self.sharpening.apply(average_members(of_folds, self.average))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that JSON can hold, for `from_json`."""
+        fitted = {"calibration": self.calibration.to_json(), "sharpening": self.sharpening.to_json()}
+        return {**dataclasses.asdict(self), "weights": dict(self.weights), **fitted}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Combination:
+        """What `to_json` wrote.
+
+        Raises:
+          DataError: a key is missing or of another kind, or the weights make no average.
+        """
+        try:
+            weights = {str(name): float(weight) for name, weight in values["weights"].items()}
+            average, num_folds = values["average"], values["num_folds"]
+            is_average = min(weights.values()) > 0 and abs(sum(weights.values()) - 1) < 1e-6
+            if not is_average or average not in AVERAGES or not isinstance(num_folds, int) or num_folds < 1:
+                raise ValueError(f"weights {weights}, average {average!r} and {num_folds} folds")
+            fitted = Calibration.from_json(values["calibration"]), num_folds, Sharpening.from_json(values["sharpening"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the combination of members cannot be read ({error!r}); make it anew") from error
+        return cls(weights, average, *fitted)
 
 
 def extrapolate_sharpening(of_seeds: Float[np.ndarray, "s n k"], labels: Labels, num_folds: int, how: Average) -> float:

@@ -1,4 +1,4 @@
-"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, report, predict, validate.
+"""The commands of what is trained, a run folder or a study folder alike: evaluate, explain, report, validate.
 
 Of a study they are about its chosen ensemble, the one that `submit --ensemble` hands in.
 """
@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 from typing import TYPE_CHECKING
 
-from fpclass.console import complain, say
-from fpclass.errors import ConfigError, DataError, RunError
-from fpclass.flags import Command, add_trained_flag, path, refuse
+from fpclass.console import say
+from fpclass.errors import ConfigError, RunError
+from fpclass.flags import Command, add_trained_flag, at_least, path, refuse
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study
 
-PREDICT_EPILOG = """
-  fpclass predict print.png more/ --workdir=runs/exp04                    of one training
-  fpclass predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
-  fpclass predict more/ --workdir=runs/study --config.submit.threshold_for=f1
-                                                       the class by the threshold for F1, not the most probable one
-  fpclass predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
-                                                       one answer for all images of a person
+EXPLAIN_EPILOG = """
+  fpclass explain runs/photos                                              Grad-CAM of the highest losses
+  fpclass explain runs/photos --method=layer_cam --which=best --num=9      another method, other images
+  fpclass explain runs/photos --method=occlusion --target=loss             what misled it
+  fpclass explain runs/photos --which one.jpg two.jpg --target=cats,dogs   new images: cats rather than dogs
+  fpclass explain runs/study --which=most_uncertain                        the mean of the members of a study
 
-Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
-`calibration` and `decision` say how, and where there was nothing to fit them on, why not.
+What each method is, and when to use it: docs/explain.md.
 """
-
 
 VALIDATE_EPILOG = """
 Keys of `data` say where the other images are; how they are decoded is what it was trained with.
@@ -81,35 +77,41 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by Grad-CAM and feature maps what a run or a study saw where it was most wrong.
+    """Shows by maps over images what a run or a study sees in them; unless told otherwise, where it was most wrong.
 
-    Of a study it is the mean of the maps of the members that never saw the image.
+    Of a study it is the mean of the maps of the members that never saw the image. A sheet, the maps as arrays, and
+    explain.json with all sheets of the folder.
     """
+    from fpclass.explain.request import DEFAULT, FILES, Request
     from fpclass.study.page.write import write_report
 
+    request = Request.of(args.which, method=args.method, target=args.target, scale=args.scale, baseline=args.baseline)
+    for key, value in (("stage", args.stage), ("num_images", args.num)):
+        overrides = [*overrides, f"--config.explain.{key}={value}"] if value else overrides
     there = find_study(args.workdir, overrides)
     if there:
-        from fpclass.study.trained.explain import FIGURE, MAPS, explain_study
+        from fpclass.study.trained.explain import explain_study
 
-        for line in explain_study(there):
+        folder = there
+        lines, written = explain_study(there, request)
+        for line in lines:
             say(line)
-        folder, figures, maps = there, (FIGURE, "figures/feature_maps.png"), MAPS
     else:
         from fpclass.run.best import BestModel
         from fpclass.run.explain import explain
         from fpclass.run.folder import Run
-        from fpclass.run.prepare import prepare
+        from fpclass.run.prepare import prepare, read_classes
         from fpclass.run.stages import EXPLAIN, Stages
         from fpclass.train.task import check_network
 
-        folder, maps = Run.open(args.workdir, overrides), "grad_cam.npz"
+        folder = Run.open(args.workdir, overrides)
         check_network(folder.config)
-        figures = ("figures/grad_cam_worst.png", "figures/feature_maps.png")
-        prepared = prepare(folder.config)
-        explain(BestModel(folder, prepared.table.num_classes), prepared)
-        Stages(folder).done(EXPLAIN)
-    written = [str(folder.path(name)) for name in (*figures, maps) if folder.path(name).exists()]
-    say(f"written: {', '.join(written) or 'nothing'}")
+        prepared = None if request.which == FILES else prepare(folder.config)
+        num_classes = prepared.table.num_classes if prepared else len(read_classes(folder)[0])
+        written = explain(BestModel(folder, num_classes), prepared, request)
+        if request == DEFAULT:
+            Stages(folder).done(EXPLAIN)
+    say(f"written: {', '.join(str(folder.path(name)) for name in written) or 'nothing'}")
     say(write_report(folder.folder))
     return 0
 
@@ -124,39 +126,6 @@ def report(args: argparse.Namespace, overrides: list[str]) -> int:
     refuse(overrides, "report")
     say(write_report(pathlib.Path(args.workdir)))
     return 0
-
-
-def predict(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts image files or folders to a CSV, by a run or a study's ensemble, calibrated.
-
-    Files that cannot be read are named; exit code 1.
-    """
-    from fpclass import files
-
-    inputs, output = [pathlib.Path(p) for p in args.inputs], pathlib.Path(args.output)
-    is_printed = args.output == "-" or files.own_descriptor(output) == 1
-    if not is_printed:
-        files.check_writable(output)
-    there = find_study(args.workdir, overrides)
-    from fpclass.run.decisions.whose import Whose
-    from fpclass.run.folder import Run
-    from fpclass.run.predictor import predict_files, predictor_of_run
-    from fpclass.study.trained.ensemble import predictor_of_study
-
-    predictor = predictor_of_study(there) if there else predictor_of_run(Run.open(args.workdir, overrides))
-    frame = predict_files(predictor, inputs, Whose(args.group_pattern, args.groups))
-    failed = frame[frame["error"] != ""]
-    if is_printed:
-        say(frame.to_csv(index=False).rstrip())
-    else:
-        files.write_csv(output, frame)
-        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
-    print(predictor.words, file=sys.stderr)  # where it does not get into a table
-    for name, error in zip(failed["filename"], failed["error"], strict=True):
-        complain(f"{name}: {error}")
-    if len(failed) == len(frame):
-        raise DataError(f"none of the {len(frame)} files could be read; see above")
-    return 1 if len(failed) else 0
 
 
 def validate(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -202,13 +171,27 @@ def find_study(workdir: str, overrides: list[str]) -> Study | None:
     return Study.open(folder).changed(overrides)
 
 
-def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
-    add_trained_flag(parser, is_positional=False)
-    parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
+def _add_explain_flags(parser: argparse.ArgumentParser) -> None:
+    from fpclass.explain.methods import METHODS
+    from fpclass.explain.request import BASELINES, DEFAULT, SCALES, TARGETS, WHICH
+
+    add_trained_flag(parser)
     add = parser.add_argument
-    add("--group-pattern", default="", metavar="REGEX", help="predict.pool: its (…) finds the person in a file's name")
-    add("--groups", type=path, default="", metavar="CSV", help="predict.pool: a table of file names and people")
-    add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
+    names = "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
+    add(
+        "--method", choices=tuple(METHODS), default=DEFAULT.method, metavar="NAME", help=f"default %(default)s. {names}"
+    )
+    which = f"{', '.join(WHICH)} of the validation images; or image files, also new ones; default {DEFAULT.which}"
+    add("--which", nargs="+", default=[DEFAULT.which], metavar="WHICH", help=which)
+    target = f"what the maps are about: {', '.join(TARGETS)}, a class, or two: CLASS,OTHER; default %(default)s"
+    add("--target", default=DEFAULT.target, metavar="WHAT", help=target)
+    stage = "of the network; default: the last with at least 7 x 7 places (explain.stage)"
+    add("--stage", default="", metavar="NAME", help=stage)
+    add("--num", type=at_least(1), default=0, metavar="N", help="images of the sheet (explain.num_images)")
+    scale = "each map by its own largest value, or all by the largest; default %(default)s"
+    add("--scale", choices=SCALES, default=DEFAULT.scale, help=scale)
+    baseline = "what covers pixels, and what integrated_gradients start from; default %(default)s colour"
+    add("--baseline", choices=BASELINES, default=DEFAULT.baseline, help=baseline)
 
 
 def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
@@ -221,8 +204,7 @@ def _add_validate_flags(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = (
     Command("evaluate", evaluate, add_trained_flag),
-    Command("explain", explain, add_trained_flag),
+    Command("explain", explain, _add_explain_flags, EXPLAIN_EPILOG),
     Command("report", report, add_trained_flag),
-    Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
     Command("validate", validate, _add_validate_flags, VALIDATE_EPILOG),
 )

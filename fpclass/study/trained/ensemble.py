@@ -26,7 +26,7 @@ from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import Average, LogProbabilities
-from fpclass.stats.probabilities.fold_average import UNSHARPENED, Sharpening, combine_folds
+from fpclass.stats.probabilities.fold_average import UNSHARPENED, Combination, Sharpening
 from fpclass.study.out_of_fold import collect_test
 from fpclass.study.study import Study, StudyMember
 
@@ -109,8 +109,12 @@ class ChosenEnsemble:
         )
 
     def combine(self, logits: Mapping[str, SeedLogits], num_folds: int) -> LogProbabilities:
-        """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated: `combine_folds`."""
-        return combine_folds(logits, num_folds, self.weights, self.rule.calibration, self.average, self.sharpening)
+        """Log-probabilities [N, K] of images that no fold holds, weighted and calibrated."""
+        return self.combination(num_folds)(logits)
+
+    def combination(self, num_folds: int) -> Combination:
+        """How members' logits become calibrated log-probabilities; `num_folds` is 1 where there are none."""
+        return Combination(self.weights, self.average, self.rule.calibration, num_folds, self.sharpening)
 
     def promised(self, log_probabilities: LogProbabilities) -> dict[str, list[str]]:
         """Columns `abstain` and `set` of a table of predictions; none where nothing was fitted."""
@@ -170,14 +174,14 @@ def predictor_of_study(study: Study) -> Predictor:
         words = describe_probabilities(ensemble.rule, pooling)
     return Predictor(
         members=members,
-        combine=lambda logits: ensemble.combine(logits, study.num_splits),
+        combine=ensemble.combination(study.num_splits),
         config=study.configs[study.baseline],
         classes=ensemble.classes,
         class_names=ensemble.class_names,
         rule=ensemble.rule,
         pooling=pooling,
         words=f"ensemble of {sum(map(len, members.values()))} members ({ensemble.words}); {words}",
-        promised=ensemble.promised,
+        promises=ensemble.promises,
     )
 
 

@@ -148,7 +148,7 @@ def agreement(maps: Float[np.ndarray, "m n h w"]) -> Float[np.ndarray, " n"]:
 
 def scaled(maps: np.ndarray) -> np.ndarray:
     """Each map divided by its own maximum."""
-    from fpclass.explain.grad_cam import scale_maps
+    from fpclass.explain.maps import scale_maps
 
     return np.asarray(scale_maps(jnp.asarray(maps)))
 

@@ -19,8 +19,8 @@ from fpclass.stats.probabilities.ensembling import average_members, predict_by_f
 from fpclass.stats.probabilities.fold_average import (
     LARGEST,
     UNSHARPENED,
+    Combination,
     Sharpening,
-    combine_folds,
     extrapolate_sharpening,
     fit_sharpening,
 )
@@ -129,7 +129,7 @@ def test_it_goes_through_json_and_an_old_study_has_none():
     logits = {"a": np.random.default_rng(0).normal(size=(2, 5, 3))}
     calibration = fit_calibration(np.eye(3)[np.arange(9) % 3], np.arange(9) % 3, "none")
     plain, sharp = (
-        combine_folds(logits, 2, WEIGHTS, calibration, "logits", given) for given in (UNSHARPENED, sharpening)
+        Combination(WEIGHTS, "logits", calibration, 2, given)(logits) for given in (UNSHARPENED, sharpening)
     )
     np.testing.assert_array_equal(plain, average_members(logits["a"], "logits"))
     np.testing.assert_allclose(sharp, log_softmax(1.4 * plain))

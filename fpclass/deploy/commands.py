@@ -1,0 +1,105 @@
+"""The commands of what is handed on: predict, bundle."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from fpclass.console import complain, program, say
+from fpclass.errors import DataError
+from fpclass.flags import Command, add_trained_flag, path
+
+PREDICT_EPILOG = """
+  fpclass predict print.png more/ --workdir=runs/exp04                    of one training
+  fpclass predict more/ --workdir=runs/study --output=predictions.csv     of a study's ensemble
+  fpclass predict more/ --workdir=runs/study/bundle                       of a bundle that was made of either
+  fpclass predict more/ --workdir=runs/study --config.submit.threshold_for=f1
+                                                       the class by the threshold for F1, not the most probable one
+  fpclass predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
+                                                       one answer for all images of a person
+
+Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
+`calibration` and `decision` say how, and where there was nothing to fit them on, why not.
+"""
+
+BUNDLE_EPILOG = """
+  fpclass bundle runs/study                              into runs/study/bundle
+  fpclass bundle runs/exp04 --output=prints.bundle
+  fpclass bundle runs/study --config.predict.pool=calibrated
+                                                         one answer for all images of a person; evaluated with it before
+  fpclass predict IMAGE --workdir=prints.bundle
+  python3 -c 'import fpclass; print(fpclass.load_bundle("prints.bundle").predict("print.png"))'
+
+A bundle needs neither the data nor the run folder, and nothing in it is executed when it is opened: docs/deploy.md.
+"""
+
+
+def predict(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Predicts image files or folders to a CSV, by a run, a study's ensemble or a bundle, calibrated.
+
+    Files that cannot be read are named; exit code 1.
+    """
+    from fpclass import files
+
+    inputs, output = [pathlib.Path(p) for p in args.inputs], pathlib.Path(args.output)
+    is_printed = args.output == "-" or files.own_descriptor(output) == 1
+    if not is_printed:
+        files.check_writable(output)
+    from fpclass.deploy.source import open_source, predictor_of
+    from fpclass.run.decisions.whose import Whose
+    from fpclass.run.predictor import predict_files
+
+    predictor = predictor_of(open_source(pathlib.Path(args.workdir), overrides))
+    frame = predict_files(predictor, inputs, Whose(args.group_pattern, args.groups))
+    failed = frame[frame["error"] != ""]
+    if is_printed:
+        say(frame.to_csv(index=False).rstrip())
+    else:
+        files.write_csv(output, frame)
+        say(f"written: {args.output}, {len(frame) - len(failed)} predictions")
+    print(predictor.words, file=sys.stderr)  # where it does not get into a table
+    for name, error in zip(failed["filename"], failed["error"], strict=True):
+        complain(f"{name}: {error}")
+    if len(failed) == len(frame):
+        raise DataError(f"none of the {len(frame)} files could be read; see above")
+    return 1 if len(failed) else 0
+
+
+def bundle(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Writes one folder that predicts: weights, preprocessing, classes, calibration, metrics, a model card.
+
+    Of a run, or of a study's ensemble. It gives the same predictions as the folder that it is made of.
+    """
+    from fpclass.deploy.source import open_source
+    from fpclass.deploy.write import write_bundle
+
+    source = open_source(pathlib.Path(args.workdir), overrides)
+    output = pathlib.Path(args.output) if args.output else source.folder / "bundle"
+    written = write_bundle(source, output)
+    num_bytes = sum(file.stat().st_size for file in written.folder.iterdir())
+    say(f"written: {written.folder}, {num_bytes / 1e6:.1f} MB; its model card is {written.folder / 'README.md'}")
+    say(f"try it: `{program()} predict IMAGE --workdir={written.folder}`")
+    return 0
+
+
+def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
+    add_trained_flag(parser, is_positional=False)
+    parser.add_argument("inputs", nargs="+", type=path, metavar="IMAGE", help="image files or folders")
+    add = parser.add_argument
+    add("--group-pattern", default="", metavar="REGEX", help="predict.pool: its (…) finds the person in a file's name")
+    add("--groups", type=path, default="", metavar="CSV", help="predict.pool: a table of file names and people")
+    add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
+
+
+def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
+    add_trained_flag(parser)
+    parser.add_argument(
+        "--output", type=path, default="", metavar="DIR", help="where to; default: bundle in its folder"
+    )
+
+
+COMMANDS = (
+    Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
+    Command("bundle", bundle, _add_bundle_flags, BUNDLE_EPILOG),
+)

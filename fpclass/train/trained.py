@@ -1,0 +1,158 @@
+"""Trained networks that predict new images: one, or several of one config, which share what they have in common."""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from fpclass.config import Config
+from fpclass.models.network import HEAD
+from fpclass.models.parts import eval_batch
+from fpclass.train.predict import Predict, make_predict
+from fpclass.train.task import build_network
+
+BATCH_GROWTH = 4
+"""From one size of batches of new images to the next: 1, 4, 16, 64, …; each of them is a program to compile."""
+Variables = dict[str, Any]
+"""Trees of arrays: params and batch_stats."""
+
+
+class TrainedNetwork:
+    """A network with weights, which are restored when they are asked for first. Several threads may use one.
+
+    Attributes:
+      config: describes the network, how images are normalised, and the views that a prediction averages.
+      model: the network.
+    """
+
+    def __init__(self, config: Config, num_classes: int, restore: Callable[[], Variables]):
+        self.config, self.num_classes = config, num_classes
+        self.model: nn.Module = build_network(config, num_classes)
+        predict = make_predict(self.model, config)
+        self.predict_alone: Predict = jax.jit(predict)
+        self.predict_heads: Predict = jax.jit(of_heads(predict))
+        self._restore, self._lock = restore, threading.RLock()  # one of several threads restores and compiles
+
+    def with_weights(self, restore: Callable[[], Variables]) -> Self:
+        """The same network with other weights: what is compiled serves both."""
+        other = copy.copy(self)
+        other._restore = restore
+        other.forget()
+        return other
+
+    @cached_property
+    def variables(self) -> Variables:
+        """Params and batch_stats; raises what `restore` does."""
+        with self._lock:
+            return self.__dict__.get("variables") or self._restore()
+
+    def forget(self) -> None:
+        """Lets go of the weights; they are restored where they are asked for again."""
+        self.__dict__.pop("variables", None)
+
+
+class Siblings:
+    """Networks of one config that predict the same images: as one program where they differ in their heads alone.
+
+    Such are probes of a network that stays as it was published, for which all but the heads is computed once. Others
+    follow one another, by one program that serves all.
+
+    Attributes:
+      kept_bytes: of weights that stay in memory; where all have more, each is restored when its turn comes.
+    """
+
+    def __init__(self, networks: Sequence[TrainedNetwork], kept_bytes: float = math.inf):
+        self.networks, self.kept_bytes = networks, kept_bytes
+        self._lock = threading.Lock()
+
+    def launch(
+        self, images: UInt8[np.ndarray, "n H W C"], batch_size: int | None = None
+    ) -> Iterator[tuple[slice, list[Float[Array, "m b K"]]]]:
+        """Logits of new images, batch by batch, which the device may still be computing; `n` or a few rows more.
+
+        Batches have one of a few sizes, up to batch_size (None: what suits the size of an image), and the last one is
+        filled up: so another number of images compiles nothing, and the bits of an image are those of its batch's size.
+
+        Returns:
+          Which members, and their batches, until all members had their turn.
+        """
+        size, largest = 1, batch_size or eval_batch(images.shape, images.size)
+        while size < min(len(images), largest):
+            size *= BATCH_GROWTH
+        size = min(size, largest)
+        padded = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
+        batches = [padded[start : start + size] for start in range(0, len(padded), size)]
+        rows = np.arange(size, dtype=np.int32)
+        with self._lock:  # one of several threads restores
+            joined = self._joined
+        if joined:
+            predict = self.networks[0].predict_heads
+            yield slice(None), [predict(*joined, batch, rows) for batch in batches]
+            return
+        for i, network in enumerate(self.networks):
+            kept = network.variables
+            weights = kept["params"], kept["batch_stats"]
+            yield slice(i, i + 1), [network.predict_alone(*weights, batch, rows)[None] for batch in batches]
+            if len(self.networks) * size_of(kept) > self.kept_bytes:
+                network.forget()
+
+    @cached_property
+    def _joined(self) -> tuple[Variables, Variables] | None:
+        """What all have in common, and their heads one behind the other; None where they differ in more."""
+        if len(self.networks) == 1:
+            return None
+        rest, first = split_head(self.networks[0].variables)
+        heads = [first]
+        for network in self.networks[1:]:
+            others, head = split_head(network.variables)
+            if size_of(rest) == 0 or not are_equal(rest, others):
+                return None
+            heads.append(head)
+            network.forget()
+        return rest, jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def of_heads(predict: Predict) -> Predict:
+    """Makes of what predicts by one network what predicts by several that differ in their heads alone.
+
+    Returns:
+      (rest, heads, images, rows [n]) -> logits [M, n, K]; `rest` are the variables without the head, `heads` those of
+      the heads, each array with the members as its first axis. Nothing but the heads is computed for each member.
+    """
+
+    def predict_heads(rest: PyTree, heads: PyTree, images: Any, rows: Any) -> Array:
+        def of_head(head: PyTree) -> Array:
+            whole = {kind: {**rest[kind], **head[kind]} for kind in rest}
+            return predict(whole["params"], whole["batch_stats"], images, rows)
+
+        return jax.vmap(of_head)(heads)
+
+    return predict_heads
+
+
+def split_head(variables: Variables) -> tuple[Variables, Variables]:
+    """Divides variables into those of all stages and those of the head."""
+    head = {kind: {name: tree[name] for name in (HEAD,) if name in tree} for kind, tree in variables.items()}
+    rest = {kind: {name: part for name, part in tree.items() if name != HEAD} for kind, tree in variables.items()}
+    return rest, head
+
+
+def are_equal(one: PyTree, other: PyTree) -> bool:
+    """Whether the arrays of two trees of the same structure are the same, bit for bit."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(a is b or np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+
+
+def size_of(variables: PyTree) -> int:
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
