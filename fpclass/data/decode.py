@@ -22,10 +22,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fpclass.data import cache
+from fpclass.data.altered.versions import WHOLE
 from fpclass.data.cache import StoredImages
 from fpclass.data.eight_bits import eight_bits, grey_if_all_is
+from fpclass.data.foreground import Box
 from fpclass.data.perceptual import fingerprint
-from fpclass.data.resize import Box, Decoding, reduce_jpeg, resize_picture, upright_box
+from fpclass.data.resize import Decoding, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Progress, Table
 from fpclass.errors import DecodeError, one_line
 from fpclass.threads import in_threads
@@ -232,7 +234,8 @@ def _cache_settings(decoding: Decoding) -> str:
     # The keys of the defaults are older than the choices: sets that were kept then are still found.
     settings += "" if decoding.resize == "stretch" else f" {decoding.resize} {decoding.pad_value}"
     settings += "" if decoding.crop == "none" else f" crop={decoding.crop}"
-    return settings + ("" if decoding.equalise == "none" else f" equalise={decoding.equalise}")
+    settings += "" if decoding.equalise == "none" else f" equalise={decoding.equalise}"
+    return settings + ("" if decoding.keep == WHOLE else f" keep={decoding.keep}")
 
 
 def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float
 
 RawMaps = Float[np.ndarray, "n h w"]
-OWN, SHARED = "own", "shared"
 
 
 def what_is_wrong(maps: RawMaps) -> list[str]:
@@ -22,7 +21,7 @@ def what_is_wrong(maps: RawMaps) -> list[str]:
     return [of(heat) for heat in maps]
 
 
-def scale_maps(maps: RawMaps, scale: str = OWN) -> Float[np.ndarray, "n h w"]:
+def scale_maps(maps: RawMaps, scale: str = "own") -> Float[np.ndarray, "n h w"]:
     """What is positive of each map, from 0 to 1; a map with nothing positive, or that is not finite, is zeros.
 
     Args:
@@ -33,5 +32,5 @@ def scale_maps(maps: RawMaps, scale: str = OWN) -> Float[np.ndarray, "n h w"]:
     finite = np.isfinite(maps).all(axis=(1, 2), keepdims=True)
     positive = np.maximum(np.where(finite, maps, 0), 0)
     top = positive.max(axis=(1, 2), keepdims=True)
-    top = top.max(axis=0, keepdims=True) if scale == SHARED and len(top) else top
+    top = top.max(axis=0, keepdims=True) if scale == "shared" and len(top) else top
     return positive / np.where(top > 0, top, 1)

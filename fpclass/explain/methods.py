@@ -10,8 +10,6 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fpclass.errors import ConfigError
-
 if TYPE_CHECKING:
     import flax.linen as nn
     import numpy as np
@@ -119,15 +117,3 @@ _METHODS = (
     ),
 )  # fmt: skip
 METHODS = {method.name: method for method in _METHODS}
-
-
-def method_of(name: str) -> Method:
-    """The method of a name, in which dashes stand for underscores.
-
-    Raises:
-      ConfigError: there is none; lists those that exist.
-    """
-    found = METHODS.get(name.replace("-", "_"))
-    if found is None:
-        raise ConfigError(f"method is {name!r}: expected one of {', '.join(METHODS)}")
-    return found

@@ -16,6 +16,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save
 
+from fpclass.augment.intensity import normalise
 from fpclass.cli import main
 from fpclass.config import flatten
 from fpclass.console import Interruption
@@ -204,13 +205,8 @@ def test_the_whole_command_on_cached_features(blobs, tmp_path, capsys):
     capsys.readouterr()
     assert main(["train", f"--config={BASELINE}", f"--workdir={folder}", *flags(blobs, **GRADUAL)]) == 0
     assert "features" not in capsys.readouterr().out.replace("feature_maps", "")
-    other = GRADUAL | {
-        "seed": 1,
-        "split__num_folds": 2,
-        "split__fold": 1,
-        "model__head": "gap",
-        "model__dense_features": "(4,)",
-    }
+    other = GRADUAL | {"seed": 1, "split__num_folds": 2, "split__fold": 1}
+    other |= {"model__head": "gap", "model__dense_features": "(4,)"}
     command = ["train", f"--config={BASELINE}", f"--workdir={tmp_path / 'other'}", "--until=train"]
     assert main([*command, *flags(blobs, **other)]) == 0
     assert "features of 38 images x 3 views behind layer2_0, 0.00 GB: from the cache" in capsys.readouterr().out
@@ -330,6 +326,23 @@ def test_views_that_are_not_cached_are_those_that_are(blobs):
     np.testing.assert_array_equal(again, drawn[0], err_msg="the same views for every member")
     plain = load_config(BASELINE, flags(blobs, finetune__freeze_before="head"))
     assert not np.allclose(image_inputs(plain).draw(members[0], 0, dataset, rows), drawn[0])
+
+
+def test_a_probe_is_trained_on_behind_cached_features(blobs):
+    changes = {"model__head": "probe", "model__probe_stages": "('layer2','layer3')", "finetune__from_probe": True}
+    changes |= {"finetune__freeze_before": "layer3", "finetune__cache_views": 2}
+    config = load_config(BASELINE, flags(blobs, **changes))
+    prepared = prepare(config)
+    task, whole = make_task(config, prepared.table, prepared.images), build_network(config, 2)
+    images = normalise(prepared.images[:4], config.data.mean, config.data.std)
+    drawn = whole.init(jax.random.key(0), images, train=False)
+    rest = {kind: {k: v for k, v in drawn[kind].items() if k in ("layer3_0", "head")} for kind in task.frozen}
+    expected = whole.apply(task.whole(rest), images, train=False)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(task.model.apply(rest, task.dataset.images[:4, 0], train=False), expected, atol=1e-5)
+    config = load_config(BASELINE, flags(blobs, **changes | {"model__probe_stages": "('layer1','layer3')"}))
+    with pytest.raises(ConfigError, match="behind layer2_0, whose features are cached, a probe cannot read layer1_0"):
+        make_task(config, prepared.table, prepared.images)
 
 
 @pytest.mark.promise
