@@ -101,7 +101,7 @@ def _looks_of(study: Study, name: str, method: str, drawn: Drawn, classes: Int[n
     maps: dict[object, Float[np.ndarray, "m h w"]] = {}
     stage = ""
     for seed, fold, best in models_of(study, name, prepared.table.num_classes):
-        wanted = {seed: np.flatnonzero(drawn.folds == fold)}
+        wanted: dict[object, np.ndarray] = {seed: np.flatnonzero(drawn.folds == fold)}
         if study.num_seeds == 1 and num_folds > 1:
             wanted["next fold"] = np.flatnonzero((drawn.folds + 1) % num_folds == fold)
         for training, own in wanted.items():
