@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from fpclass import files
-from fpclass.console import say
+from fpclass.console import progress, say
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps
@@ -72,11 +72,10 @@ def check_images(
 ) -> dict[str, Checked]:
     """What the checks find of some rows, by the name of the way in which maps are made."""
     subject, ways = subject_of(best, prepared, rows, methods)
-    found = {}
-    for way in ways:
-        say(f"checking {way.title}: {len(rows)} images")
-        found[way.title] = check_maps(way.make_maps, subject, needs_network=way.needs_network)
-    return found
+    return {
+        way.title: check_maps(way.make_maps, subject, needs_network=way.needs_network)
+        for way in progress(ways, len(ways), f"checks of the maps of {len(rows)} images")
+    }
 
 
 def subject_of(
