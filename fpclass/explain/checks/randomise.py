@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fpclass.explain.checks.maps import in_batches, is_blank, rank_correlation
+from fpclass.explain.checks.maps import BATCH_SIZE, in_batches, is_blank, rank_correlation
 from fpclass.models.network import Network
 
 MAX_STEPS = 8
@@ -58,7 +58,7 @@ def cascade(
     images: Float[np.ndarray, "n h w c"],
     classes: Int[np.ndarray, " n"],
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> Cascade:
     """Maps of ever more random networks against those of the trained one.
 
@@ -108,8 +108,7 @@ class Randomiser:
         """Takes the trained variables, and normalised images from which batch norms take their statistics."""
         self._variables, self._seed = variables, seed
         self._images = jnp.asarray(images[:BATCH])
-        learning = model.clone(batch_norm="train_all") if isinstance(model, Network) else model
-        self._updated = jax.jit(partial(learning.apply, train=True, mutable=["batch_stats"]))
+        self._learning = model.clone(batch_norm="train_all") if isinstance(model, Network) else model
 
     def __call__(self, stages: Sequence[str], draw: int) -> dict[str, Any]:
         """The variables with fresh parameters below some stages; a draw gives a stage the same ones whatever others."""
@@ -126,14 +125,20 @@ class Randomiser:
 
         def step_from(value: float) -> Any:
             start = jax.tree.map(lambda x: jnp.full_like(x, value), variables["batch_stats"])
-            rngs = {"dropout": jax.random.key(self._seed)}
-            return self._updated({**variables, "batch_stats": start}, self._images, rngs=rngs)[1]["batch_stats"]
+            return _updated(self._learning, {**variables, "batch_stats": start}, self._images)
 
         def solve(from_0: Array, from_1: Array, trained: Array) -> Array:
             momentum = 1 - (from_1 - from_0)
             return jnp.where(momentum > 0, from_0 / jnp.where(momentum > 0, momentum, 1), trained)
 
         return jax.tree.map(solve, step_from(0.0), step_from(1.0), variables["batch_stats"])
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _updated(model: nn.Module, variables: dict[str, Any], images: Array) -> Any:
+    """The statistics of batch norms after a step of training."""
+    dropout = {"dropout": jax.random.key(0)}
+    return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=dropout)[1]["batch_stats"]
 
 
 def _fresh(params: Any, seed: list[int]) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,6 @@ from fpclass.run.explain import explained
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, describe_intervals
-from fpclass.train.predict import eval_batch
 
 FILE, FIGURE = "map_checks.json", "figures/map_checks.png"
 MIN_IMAGES = 5
@@ -87,12 +88,8 @@ def subject_of(
     model, inputs = explained(best, images)
     ways = ways_of(model, inputs, methods, config)
 
-    @jax.jit
-    def probabilities(variables: dict[str, Any], x: Array) -> Array:
-        return jax.nn.softmax(model.apply(variables, x, train=False))
-
     def score(x: Array, classes: Array) -> Array:
-        return jnp.take_along_axis(probabilities(best.variables, x), classes[:, None], axis=1)[:, 0]
+        return jnp.take_along_axis(_probabilities(model, best.variables, x), classes[:, None], axis=1)[:, 0]
 
     subject = Subject(
         score=score,
@@ -103,9 +100,14 @@ def subject_of(
         classes=best.predict(prepared.images, rows).argmax(axis=1),
         noise=[NOISE / std for std in np.ravel(config.data.std).tolist()],
         masks=masks_of(config, prepared, rows, images),
-        batch_size=eval_batch(inputs.shape, len(rows)),
     )
     return subject, ways
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _probabilities(model: nn.Module, variables: dict[str, Any], images: Array) -> Array:
+    logits: Any = model.apply(variables, images, train=False)
+    return jax.nn.softmax(logits)
 
 
 def write_checks(
