@@ -38,7 +38,7 @@ class Way:
     """A way to a model: a config file and what is set in it, by key; `about` is for a table.
 
     Attributes:
-      freezes: whether the stages through the first that a probe reads are frozen, whatever they are called.
+      freezes: whether the first half of the stages that a probe reads is frozen, whatever they are called.
     """
 
     name: str
@@ -121,12 +121,15 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
 
 
 def _frozen(config: Config) -> Config:
-    """The same config with the stages through the first that its probe reads frozen."""
-    network: Any = build_network(config, 2)
-    behind = network.stage_names.index(network.head.stages[0]) + 1
+    """The same config with a probe of all stages but the first that one reads, and all frozen through the next."""
     frozen = ConfigDict(config.to_dict())
-    frozen.finetune.freeze_before = network.stage_names[behind]
-    return frozen.lock()
+    frozen.model.probe_stages = ()
+    network: Any = build_network(frozen.lock(), 2)
+    _, *read = network.head.stages
+    with frozen.unlocked():
+        frozen.model.probe_stages = tuple(read)
+        frozen.finetune.freeze_before = network.stage_names[network.stage_names.index(read[0]) + 1]
+    return frozen
 
 
 def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:

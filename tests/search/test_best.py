@@ -84,7 +84,7 @@ def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp
     study = Study.open(folder)
     assert study.names == ["probe", "tuned_probe"]
     assert {"probe@people-0250", "probe@people-0500", "probe@people-0750"} < set(study.configs)
-    assert study.configs["tuned_probe"].finetune.freeze_before == "layer1_0", "behind the first stage that is read"
+    assert study.configs["tuned_probe"].finetune.freeze_before == "layer2_0", "behind the second stage that is read"
     assert "- more people? " in said
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
     chosen = max(weights, key=lambda name: weights[name])
@@ -191,7 +191,7 @@ def test_every_way_fits_the_network(noisy, monkeypatch, model):
     portfolio = make_portfolio([f"--config.data.root={noisy}", "--config.data.label_column=SEX"], Short(model=model))
     configs = load_ways(portfolio)
     assert list(configs) == ["probe", "tuned_probe"]
-    assert configs["tuned_probe"].finetune.freeze_before in {"layer2_0", "block_7"}
+    assert configs["tuned_probe"].finetune.freeze_before in {"layer3_0", "block_9"}
 
 
 def test_a_given_size_is_that_of_all_ways(noisy, monkeypatch):
