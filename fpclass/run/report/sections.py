@@ -9,7 +9,19 @@ from typing import Any
 from fpclass.console import program
 from fpclass.data.files import some_of
 from fpclass.errors import RunError, printable
-from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Picture, Section, Table, text, tried
+from fpclass.report.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Listing,
+    Picture,
+    Section,
+    Table,
+    pictures_in,
+    text,
+    tried,
+)
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence
 from fpclass.report.markdown import sections_of
 from fpclass.run.report import methods, results
@@ -29,6 +41,9 @@ SHOWN = {
     "predictions": "Judged images drawn at random, with what is predicted of them; right in green, wrong in red",
     "extremes": "Judged images with the lowest and with the highest loss, with what is predicted of them",
     "grad_cam_worst": "The images with the highest loss beside Grad-CAM: where evidence for the predicted class lay",
+    "nearest": "Validation images beside the training images that are nearest in the network's features",
+    "embedding": "All images by the network's features, drawn in two dimensions",
+    "filters": "Filters of the network's first layer",
     "feature_maps": "What each stage of the network makes of the image with the highest loss",
     "reliability": "Reliability diagram: how often predictions are right against how sure they are",
     "risk_coverage": "Error rate of the images that are decided, by the share of them that is",
@@ -40,10 +55,11 @@ SHOWN = {
     "original_classes": "Errors by the classes that were put together",
 }
 """What figures show, by their names; others are described by theirs."""
+SHEETS = "explain.json"
+"""What `explain` has drawn."""
 PIECES = {
-    "explain.json": ("Maps of what it looks at", "explain"),
-    "map_checks.json": ("Do the maps mean anything", "explain --check"),
-    "map_agreement.json": ("Do equally good networks look at the same thing", "explain --agreement"),
+    "map_checks.json": ("Do the maps mean anything", "check-maps"),
+    "map_agreement.json": ("Do equally good networks look at the same thing", "check-maps"),
     "shortcuts.json": ("What the model uses: shortcut tests", "shortcuts"),
     "robustness.json": ("Robustness", "robustness"),
 }
@@ -226,6 +242,14 @@ def pieces(subject: Subject) -> list[Block]:
     return blocks
 
 
+def other_figures(facts: Facts, shown: Sequence[Block]) -> list[Block]:
+    """The figures of the folder that no section shows, folded."""
+    known = {picture.name for picture in pictures_in(shown)}
+    names = [f"figures/{path.name}" for path in sorted(facts.path("figures").glob("*.png"))]
+    others = [Picture(name, describe(name)) for name in names if name not in known]
+    return [Folded("All other figures of the folder", others)] if others else []
+
+
 def validations(facts: Facts) -> list[Block]:
     """Judgements on other data sets: their figures, and what they say in short."""
     found = sorted(facts.folder.glob("validation/*/metrics.json"))
@@ -304,6 +328,8 @@ def checklist(facts: Facts) -> list[Block]:
     ]
 
 
-def sections(parts: Sequence[tuple[str, str, Sequence[Block]]]) -> list[Section]:
-    """Sections of their anchors, titles and blocks; those without any are left out."""
-    return [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks]
+def sections(parts: Sequence[tuple[str, str, Sequence[Block]]], facts: Facts) -> list[Section]:
+    """Sections of their anchors, titles and blocks, those without any left out; last the figures that none shows."""
+    shown = [block for _, _, blocks in parts for block in blocks]
+    others = ("figures", "Other figures", other_figures(facts, shown))
+    return [Section(anchor, title, blocks) for anchor, title, blocks in [*parts, others] if blocks]

@@ -10,8 +10,8 @@ from typing import Any
 from fpclass import files
 from fpclass.console import program
 from fpclass.data.splits import TEST, VALIDATION
-from fpclass.report.blocks import Block, Code, Folded, Listing, Paste, Table, text, tried
-from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence, why
+from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Paste, Table, text, tried
+from fpclass.report.facts import Cited, Facts, Sentence, sentence, why
 from fpclass.report.html import Page, render_page
 from fpclass.report.markdown import with_footnotes
 from fpclass.run.prepare import note_of
@@ -90,7 +90,7 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
         verdict=verdict_of(subject, verdict),
         note=note_of(bool(facts.get("audit.json", "is_synthetic"))),
         numbers=numbers(subject),
-        sections=of_both.sections(content),
+        sections=of_both.sections(content, facts),
     )
 
 
@@ -186,11 +186,13 @@ def _decisions(facts: Facts) -> list[Block]:
 
 def images(subject: Subject) -> list[Block]:
     """Images that it is most wrong and most right about, and what it looked at."""
-    shown = of_both.there(subject, "extremes", "grad_cam_worst")
+    facts = subject.facts
+    shown: list[Block] = [*of_both.there(subject, "extremes"), Heading("What it looks at")]
     more = of_both.there(subject, "predictions", "feature_maps", "errors_by_original_class", "hardest_pair")
-    if not subject.facts.is_there("figures/grad_cam_worst.png"):
-        command = Typed(f"{program()} explain {subject.facts.folder}")
-        shown = [*shown, text(("No maps yet of the images it is most wrong about: ", command, "."), style="missing")]
+    if facts.is_there("figures/grad_cam_worst.png") and not facts.is_there(of_both.SHEETS):
+        shown += of_both.there(subject, "grad_cam_worst")
+    else:
+        shown += tried(of_both.piece, facts, of_both.SHEETS, "explain")
     return [*shown, *([Folded("More images, and what each stage makes of one", more)] if more else [])]
 
 

@@ -80,7 +80,7 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
         verdict=of_run.verdict_of(subject, sections.verdict),
         note=note_of(bool(facts.get("audit.json", "is_synthetic"))),
         numbers=of_run.numbers(subject),
-        sections=of_both.sections(content),
+        sections=of_both.sections(content, facts),
     )
 
 
