@@ -116,10 +116,7 @@ def data(subject: Subject) -> list[Block]:
         *there(subject, "class_balance", "image_sizes"),
         Heading("Faults, exclusions, copies"),
         text(*said(subject, methods.DATA[3:])),
-        *tried(
-            findings,
-            subject.facts,
-        ),
+        *tried(findings, subject.facts),
         Folded("What the images look like", there(subject, "mean_images", "sample_grid")),
     ]
 
