@@ -44,6 +44,10 @@ def get_config() -> ConfigDict:
     data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
     data.crop = "none"                        # none | foreground: to what differs from the background, such as paper
     data.equalise = "none"                    # none | histogram | clahe (part by part): brightness over all levels
+    data.keep = "all"                         # all | size | outline | texture | frame | inverted | background |
+                                              # centre | grey | low_pass | high_pass | mirrored | scale_90 |
+                                              # scale_95 | scale_105 | scale_110; for shortcut tests one thing alone
+                                              # of every image (docs/robustness.md)
     data.near_duplicates = 0.99               # correlation of thumbnails that makes two images copies, which stay
                                               # together when splitting; 0: only identical pixels do
     data.mean = (0.5,)                        # subtracted from intensities in [0, 1], by colour or one for all …

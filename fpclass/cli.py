@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fpclass import __version__
+from fpclass.api import commands as api
 from fpclass.compilation import prepare_libraries
 from fpclass.console import complain, program, say
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
 from fpclass.deploy import commands as deploy
+from fpclass.deploy.serve import commands as serve
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
 from fpclass.flags import Command, refuse, split_keys
@@ -24,11 +26,15 @@ from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.search import commands as search
 from fpclass.study import commands as study
+from fpclass.study.altered import commands as altered
+from fpclass.study.maps import commands as maps
 from fpclass.study.trained import commands as trained
 from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
-MODULES = (run, search, study, trained, deploy, tune, eda, collect, tidy, synthetic, pretrained)
+MODULES = (
+    run, search, study, trained, maps, altered, api, deploy, serve, tune, eda, collect, tidy, synthetic, pretrained,
+)  # fmt: skip
 COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for command in module.COMMANDS}
 
 

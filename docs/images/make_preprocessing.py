@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from fpclass.data.files import image_files
-from fpclass.data.resize import Decoding, foreground_box, resize_picture
+from fpclass.data.foreground import foreground_box
+from fpclass.data.resize import Decoding, resize_picture
 from fpclass.data.synthetic.dataset import draw_dataset
 from fpclass.report.style import new_figure, save_figure, show_image, styled
 

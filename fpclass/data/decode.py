@@ -22,10 +22,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fpclass.data import cache
+from fpclass.data.altered.versions import WHOLE
 from fpclass.data.cache import StoredImages
 from fpclass.data.eight_bits import eight_bits, grey_if_all_is
+from fpclass.data.foreground import Box
 from fpclass.data.perceptual import fingerprint
-from fpclass.data.resize import Box, Decoding, reduce_jpeg, resize_picture, upright_box
+from fpclass.data.resize import Decoding, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Progress, Table
 from fpclass.errors import DecodeError, one_line
 from fpclass.threads import in_threads
@@ -98,19 +100,27 @@ def decode_bytes(data: bytes, decoding: Decoding) -> Decoded:
       DecodeError: empty, damaged, truncated, too large or not an image; the message is a short reason.
     """
     with _as_decode_error(data):
-        picture, facts, box = _picture(_opened(data), _enough_for(decoding))
-        pixels = pixel_digest(picture)
-        image, content = resize_picture(picture, decoding, box)
-        grey = np.asarray(content.convert("L"), np.float64)
-        facts |= fingerprint(picture, box)
-    measured = {
-        "num_bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "pixel_sha256": pixels,
-        "mean": float(grey.mean()),
-        "std": float(grey.std()),
-    }
-    return Decoded(image, facts | measured)
+        decoded, picture, box = _decoded(data, decoding)
+        digests = {
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "pixel_sha256": pixel_digest(picture),
+            **fingerprint(picture, box),
+        }
+    return Decoded(decoded.image, decoded.facts | digests)
+
+
+def decode_and_describe(data: bytes, decoding: Decoding, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """What `decode_bytes` gives, to the bit, without the digests that copies are found by; and whether it `is_grey`.
+
+    Args:
+      max_pixels: width times height from which a file is refused before any pixel of it is decoded.
+
+    Raises:
+      DecodeError: as `decode_bytes`.
+    """
+    with _as_decode_error(data):
+        decoded, picture, _ = _decoded(data, decoding, max_pixels)
+    return Decoded(decoded.image, decoded.facts | {"is_grey": picture.mode == "L"})
 
 
 def decode_image(image: bytes | Image.Image, decoding: Decoding) -> UInt8[np.ndarray, "H W C"]:
@@ -224,7 +234,8 @@ def _cache_settings(decoding: Decoding) -> str:
     # The keys of the defaults are older than the choices: sets that were kept then are still found.
     settings += "" if decoding.resize == "stretch" else f" {decoding.resize} {decoding.pad_value}"
     settings += "" if decoding.crop == "none" else f" crop={decoding.crop}"
-    return settings + ("" if decoding.equalise == "none" else f" equalise={decoding.equalise}")
+    settings += "" if decoding.equalise == "none" else f" equalise={decoding.equalise}"
+    return settings + ("" if decoding.keep == WHOLE else f" keep={decoding.keep}")
 
 
 def _decode_row(table: Table, row: int, decoding: Decoding, images: Images) -> dict[str, Any]:
@@ -263,6 +274,15 @@ def _read(table: Table, row: int) -> tuple[bytes, str]:
         return b"", f"cannot be read: {error.strerror or one_line(error)}"
 
 
+def _decoded(data: bytes, decoding: Decoding, max_pixels: int = MAX_PIXELS) -> tuple[Decoded, Image.Image, Box | None]:
+    """An image with the facts that no digest is needed for; its picture, and the part of it that counts."""
+    picture, facts, box = _picture(_opened(data), _enough_for(decoding), max_pixels)
+    image, content = resize_picture(picture, decoding, box)
+    grey = np.asarray(content.convert("L"), np.float64)
+    measured = {"num_bytes": len(data), "mean": float(grey.mean()), "std": float(grey.std())}
+    return Decoded(image, facts | measured), picture, box
+
+
 def _opened(data: bytes) -> Image.Image:
     """The image in a file, of which no pixel is decoded yet."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
@@ -274,7 +294,7 @@ def _enough_for(decoding: Decoding) -> tuple[int, int] | None:
 
 
 def _picture(
-    image: Image.Image, enough_for: tuple[int, int] | None = None
+    image: Image.Image, enough_for: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, dict[str, Any], Box | None]:
     """The picture in a file, mode L if all its pixels are grey, else RGB; what the file was; the part that counts.
 
@@ -282,8 +302,8 @@ def _picture(
     """
     notes = []
     full_size = image.size
-    if image.width * image.height > MAX_PIXELS:
-        raise DecodeError(_too_large(f"{image.width} x {image.height} pixels"))
+    if image.width * image.height > max_pixels:
+        raise DecodeError(_too_large(f"{image.width} x {image.height} pixels", max_pixels))
     box = reduce_jpeg(image, enough_for) if enough_for else None
     num_frames = getattr(image, "n_frames", 1)
     facts = {"mode": image.mode, "format": image.format, "num_frames": num_frames}
@@ -341,8 +361,8 @@ def _reason(error: Exception, data: bytes | None) -> str:
     return f"damaged or truncated: {one_line(error)}"
 
 
-def _too_large(what: str) -> str:
-    return f"too large: {what}; the limit is {MAX_PIXELS:,} in all"
+def _too_large(what: str, max_pixels: int = MAX_PIXELS) -> str:
+    return f"too large: {what}; the limit is {max_pixels:,} in all"
 
 
 class _Quiet:

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float16, Int, UInt8, UInt64
 from PIL import Image
 
-from fpclass.data.resize import Box
+from fpclass.data.foreground import Box
 
 THUMBNAIL_PX = 32
 MAX_DISTANCE = 8

@@ -1,13 +1,16 @@
-"""From a picture to what a model sees: cropped, resized, equalised."""
+"""From a picture to what a model sees: cropped, resized, equalised, and for shortcut tests only one thing of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
+
+from fpclass.data.altered.versions import WHOLE, make_version
+from fpclass.data.foreground import Box, foreground_box
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -28,9 +31,6 @@ REDUCING_GAP = 3
 MIN_WANTED_PX = 32
 """Side that is wanted in any case: that of the thumbnails which copies are found by."""
 
-Box: TypeAlias = tuple[float, float, float, float]
-"""Left, upper, right and lower border of a part of a picture, pixels."""
-
 
 @dataclass(frozen=True)
 class Decoding:
@@ -45,6 +45,7 @@ class Decoding:
         below or on the right.
       crop: one of `CROP`; happens before resizing.
       equalise: one of `EQUALISE`; happens after resizing, without what "pad" fills.
+      keep: one of `fpclass.data.altered.versions.KEEP`; happens last.
     """
 
     image_size: tuple[int, int]
@@ -54,6 +55,7 @@ class Decoding:
     pad_value: int = 255
     crop: str = "none"
     equalise: str = "none"
+    keep: str = WHOLE
 
     @classmethod
     def of(cls, data_config: Any) -> Decoding:
@@ -66,6 +68,7 @@ class Decoding:
             data_config.pad_value,
             data_config.crop,
             data_config.equalise,
+            data_config.keep,
         )
 
     @property
@@ -102,9 +105,9 @@ def upright_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
 def resize_picture(
     picture: Image.Image, decoding: Decoding, box: Box | None = None
 ) -> tuple[UInt8[np.ndarray, "H W C"], Image.Image]:
-    """Crops, resizes and equalises a picture of mode L or RGB, or its part in `box`.
+    """Crops, resizes and equalises a picture of mode L or RGB, or its part in `box`, and keeps what the decoding says.
 
-    Gives the image, and the content without padding and as bright as it was.
+    Gives the image, and the content without padding, as bright as it was, and whole.
     """
     height, width, channels = decoding.shape
     mode = {1: "L", 3: "RGB"}[channels]
@@ -120,78 +123,13 @@ def resize_picture(
         filled = Image.new(mode, (width, height), (decoding.pad_value,) * channels)
         filled.paste(image, ((width - size[0]) // 2, (height - size[1]) // 2))
         image = filled
-    return np.array(image).reshape(height, width, channels), content
+    return make_version(np.array(image).reshape(height, width, channels), decoding.keep), content
 
 
 def _largest_inside(size: tuple[float, float], frame: tuple[int, int]) -> tuple[int, int]:
     """The largest (width, height) of this aspect ratio that fits into the frame, each at least one pixel."""
     factor = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-# --- what is on the paper -------------------------------------------------------------------------
-
-_LOOKED_AT_PX = 256
-"""The foreground is looked for in a picture of at most this side."""
-_MARGIN = 0.05
-"""Of the larger side of what was found: so much stays around it."""
-
-
-def foreground_box(picture: Image.Image) -> Box | None:
-    """The part of a picture that differs from its background, with some margin; None if that is all, or nothing is.
-
-    The background is the grey level that is most frequent, such as paper; what differs by more than Otsu's threshold
-    is in front of it. Lines and bars along the sides (the frame of a scanner, the edge of the paper) and dust are no
-    part of it. Photographs have no such background: there this takes nothing away, or something at random.
-    """
-    from scipy import ndimage
-
-    small = picture.convert("L")
-    small.thumbnail((_LOOKED_AT_PX, _LOOKED_AT_PX), Image.Resampling.BOX)
-    grey = np.asarray(small, np.float64)
-    levels = np.bincount(grey.astype(int).ravel() // 16, minlength=16)
-    differs = np.abs(grey - np.median(grey[grey // 16 == levels.argmax()]))
-    is_front = differs > max(_otsu(differs), 16)
-    frame = _frame(is_front)
-    inside = np.zeros_like(is_front)
-    inside[frame] = is_front[frame]
-    labelled: Any = ndimage.label(inside, np.ones((3, 3)))
-    parts = labelled[0]
-    is_large = np.bincount(parts.ravel()) >= max(4, grey.size / 2000)
-    is_large[0] = False
-    rows, columns = (np.flatnonzero(is_large[parts].any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    margin = _MARGIN * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
-    (top, bottom), (left, right) = (
-        (max(found[0] - margin, side.start), min(found[-1] + 1 + margin, side.stop))
-        for found, side in zip((rows, columns), frame, strict=True)
-    )
-    if (bottom - top) * (right - left) > 0.95 * grey.size:
-        return None
-    by_x, by_y = picture.width / small.width, picture.height / small.height
-    return left * by_x, top * by_y, right * by_x, bottom * by_y
-
-
-def _frame(is_front: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns between the innermost lines that are foreground nearly from end to end, in the outer tenths."""
-    sides = []
-    for axis in (1, 0):
-        share = is_front.mean(axis)
-        outer = len(share) // 10
-        first, last = (np.flatnonzero(part > 0.8) for part in (share[:outer], share[::-1][:outer]))
-        sides.append(slice(first[-1] + 1 if len(first) else 0, len(share) - (last[-1] + 1 if len(last) else 0)))
-    return sides[0], sides[1]
-
-
-def _otsu(values: np.ndarray) -> float:
-    """The threshold, of whole numbers, that leaves least variance on both of its sides (Otsu 1979)."""
-    counts = np.bincount(values.astype(int).ravel(), minlength=256).astype(np.float64)
-    below, sums = counts.cumsum(), (counts * np.arange(len(counts))).cumsum()
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(np.nan_to_num(between).argmax())
 
 
 def equalised(image: Image.Image, how: str) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fpclass import files
 from fpclass.config import folder_format
+from fpclass.data.quality import ImageRange
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.deploy.bundle import BUNDLE, CARD, DIGEST, FORMAT, METRICS, WEIGHTS, Bundle, digest_of, is_bundle, portable
 from fpclass.deploy.card import model_card
@@ -83,10 +84,20 @@ def describe(source: Run | Study, predictor: Predictor) -> dict[str, Any]:
         "promises": predictor.promises and predictor.promises.to_json(),
         "words": predictor.words,
         "pretrained": [pretrained(name) for name in sorted({c.model.weights for c in configs.values()} - {""})],
+        "training_images": ranges_of(source),
         "data_sha256": environment["data_sha256"],
         "versions": {"python": environment.get("python"), **environment.get("versions", {})},
         "git_commit": environment.get("git_commit"),
     }
+
+
+def ranges_of(source: Run | Study) -> dict[str, Any] | None:
+    """What images it learnt from, by which those that are unlike them are told; None where that is not known."""
+    folder = source if isinstance(source, Run) else Run(source.folder, source.configs[source.baseline])
+    if not folder.path("table.csv").is_file():
+        return None
+    rows = folder.read_csv("table.csv", ("label", "width", "height", "mean", "std"))
+    return ImageRange.of_rows(rows[~rows["label"].str.startswith("-")]).to_json()  # -1, -2: without a class
 
 
 def pretrained(name: str) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import importlib.resources
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,8 +16,10 @@ from fpclass.data.table import FATAL, QUARANTINE, Finding
 from fpclass.eda import figures as figures_eda
 from fpclass.eda.explore import Exploration, printable
 from fpclass.eda.outliers import MAX_Z, METHOD
-from fpclass.eda.thumbnails import PIXELATED_PX, array_uri, make_thumbnails
+from fpclass.eda.thumbnails import make_thumbnails
 from fpclass.report.grids import mean_image
+from fpclass.report.html import render as render_template
+from fpclass.report.pictures import PIXELATED_PX, array_uri, uri_of
 from fpclass.report.style import MAX_CLASS_ROWS
 from fpclass.run.prepare import note_of
 
@@ -39,13 +39,7 @@ _Card = dict[str, Any]
 
 def render(exploration: Exploration) -> str:
     """The page as HTML: no script, no other file, every text of the data set escaped."""
-    import jinja2
-
-    text = importlib.resources.files("fpclass.eda").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text).render(_Page(exploration).context())
+    return render_template("eda/page.html", _Page(exploration).context())
 
 
 class _Page:
@@ -361,4 +355,4 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _svg_uri(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(figures_eda.to_svg(figure).encode()).decode()
+    return uri_of("svg+xml", figures_eda.to_svg(figure).encode())

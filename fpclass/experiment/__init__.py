@@ -31,6 +31,7 @@ from fpclass.config import (
     read_config_file,
     read_format,
 )
+from fpclass.data.altered.versions import KEEP
 from fpclass.data.resize import CROP, EQUALISE, RESAMPLING, RESIZE
 from fpclass.data.sources import SOURCES
 from fpclass.data.sources.columns import SEPARATORS
@@ -61,6 +62,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.resize": RESIZE,
     "data.crop": CROP,
     "data.equalise": EQUALISE,
+    "data.keep": KEEP,
     "split.selection": ("inner", "validation"),
     "augment.fill_mode": FILL_MODES,
     "augment.interpolation": INTERPOLATION_CHOICES,
@@ -330,7 +332,10 @@ def _data_conditions(config: Any) -> Conditions:
         "data.separator": (data.separator in ("", *SEPARATORS), "one of , ; | and a tab, or nothing"),
         "data.merge": (all(map(_is_merged_class, data.merge)), '(("name", ("class", "class")), …)'),
         "data.sha256": (bool(re.fullmatch("([0-9a-fA-F]{64})?", data.sha256)), "64 hex digits, or nothing"),
-        "data.copies": (not data.copies or data.crop == data.equalise == "none", "none with data.crop, data.equalise"),
+        "data.copies": (
+            not data.copies or (data.crop == data.equalise == "none" and data.keep == KEEP[0]),
+            "none with data.crop, data.equalise, data.keep",
+        ),
         "data.class_names": (
             all(isinstance(name, str) and name.strip() for name in data.class_names)
             and len(set(data.class_names)) == len(data.class_names)

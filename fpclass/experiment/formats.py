@@ -31,8 +31,8 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {
 
 ADDED: tuple[str, ...] = (
     *("augment.custom", "augment.fixed_views", "code_folders"),
-    *("data.copies", "data.crop", "data.equalise", "data.exclude", "data.max_file_mb", "data.missing"),
-    *("data.separator", "data.sha256"),
+    *("data.copies", "data.crop", "data.equalise", "data.exclude", "data.keep", "data.max_file_mb"),
+    *("data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
     *("finetune.from_probe", "model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
     *("submit.refit", "train.max_minutes"),

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file, suggest_key
 from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
-from fpclass.errors import ConfigError, WeightsError
+from fpclass.errors import ConfigError, WeightsError, did_you_mean
 from fpclass.experiment.unread import find_unread
 from fpclass.extension import is_own
 from fpclass.files import expanded
@@ -222,8 +222,9 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
-            known = ", ".join([*ARCHITECTURES, *MANIFEST])
-            raise ConfigError(f"--model={model}: no such network; expected one of {known}")
+            known = [*ARCHITECTURES, *MANIFEST]
+            meant = did_you_mean(model, known)
+            raise ConfigError(f"--model={model}: no such network{meant or ';'} expected one of {', '.join(known)}")
         return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (_from_random_weights(model),)
     entry = MANIFEST.get(model) or _weights_of(model) or MANIFEST[WEIGHTS]
     if weights:

@@ -1,7 +1,8 @@
-"""Figures of Grad-CAM and of feature maps."""
+"""Figures of maps over images, and of feature maps."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from fpclass.explain.feature_maps import MAX_CHANNELS, FeatureMaps
 from fpclass.report.style import (
     GREY,
     HEAT_COLOURS,
+    INK,
     RIGHT,
     WRONG,
     Images,
@@ -39,40 +41,45 @@ CAPTION = (
 
 
 @styled
-def grad_cam_grid(
+def map_sheet(
     images: Images,
     maps: Float[np.ndarray, "n mh mw"],
     titles: Sequence[str],
-    is_right: Sequence[bool],
+    is_right: Sequence[bool | None],
+    *,
+    title: str,
+    captions: Sequence[str] = (),
+    label: str = "",
     note: str = "",
     shapes: Shapes | None = None,
 ) -> Figure:
-    """The images with the highest loss, each beside itself under its map, with a title above.
+    """Images, each beside itself under its map, with a title above and a caption below the map.
 
     Args:
       maps: in [0, 1] and of any height and width.
-      is_right: whether each is predicted right; the highest loss may be that of one that is.
+      is_right: whether each is predicted right; None where nobody knows.
+      label: of the colour scale.
       shapes: (height, width) of each image in its file, in which it is shown; None: as the arrays are.
     """
     width, height = cell_size(images, 1.9, shapes)
     num_columns = max(1, min(len(images), 3))
     num_rows = max(1, math.ceil(len(images) / num_columns))
-    size = (max(5.2, num_columns * (2 * width + 0.4) + 0.9), max(2.6, num_rows * (height + 0.6) + 0.8))
-    num_right = sum(map(bool, is_right))
-    how_many = f"{len(images) - num_right} predicted wrong" + (f", {num_right} right" if num_right else "")
-    title = f"Where the network looked (Grad-CAM) in the images with the highest loss: {how_many}"
+    size = (max(5.2, num_columns * (2 * width + 0.4) + 0.9), max(2.6, num_rows * (height + 0.75) + 1.0))
     figure = new_figure(*size, title, note)
     grid, side = figure.subfigures(1, 2, squeeze=False, width_ratios=(size[0] - 0.8, 0.8))[0]
     pairs = grid.subfigures(num_rows, num_columns, squeeze=False).ravel()
     for i, (pair, image, heat) in enumerate(zip(pairs, images, maps, strict=False)):
         lines = [wrap(line, int(2 * width * 13)) for line in titles[i].split("\n")]
-        pair.suptitle("\n".join(lines), fontsize=9, color=RIGHT if is_right[i] else WRONG)
+        colour = {True: RIGHT, False: WRONG, None: INK}[is_right[i]]
+        pair.suptitle("\n".join(lines), fontsize=9, color=colour)
         plain, overlaid = pair.subplots(1, 2, subplot_kw={"anchor": "N"})
         show_image(plain, image, shape_at(shapes, i))
         show_image(overlaid, overlay(image, heat), shape_at(shapes, i))
+        if captions:
+            overlaid.set_xlabel(wrap(captions[i], max(12, int(width * 15))), fontsize=7, color=GREY, labelpad=2)
     scale = ScalarMappable(cmap=HEAT_COLOURS)
     bar_height = min(2.4, 0.7 * size[1]) / size[1]
-    figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label="Grad-CAM (scaled)")
+    figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label=label)
     return figure
 
 
@@ -81,6 +88,18 @@ def overlay(image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"])
     grey = image.mean(axis=-1, keepdims=True) / 255
     colours = matplotlib.colormaps[HEAT_COLOURS](resize_map(heat, image.shape[:2]))[..., :3]
     return 127.5 * (grey + colours)
+
+
+def overlay_png(
+    image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"], size: tuple[int, int] | None = None
+) -> bytes:
+    """`overlay` as the bytes of a PNG file, stretched to (height, width) where these are given."""
+    picture = Image.fromarray(np.rint(overlay(image, heat)).astype(np.uint8))
+    if size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def resize_map(heat: Float[np.ndarray, "mh mw"], image_size: tuple[int, int]) -> Float[np.ndarray, "h w"]:

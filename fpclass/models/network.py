@@ -91,6 +91,7 @@ class Network(nn.Module):
       min_size, patch_size, prefix_tokens, stem_kernel: as in `Backbone`.
       cam_stage: the stage that Grad-CAM looks at unless told otherwise; "" where there is none.
       stem_of_images: makes this kernel of normalised training images, so that it is not drawn; None: it is drawn.
+      input_stage: of a part of a network, the stage whose output it takes, which its head may read too.
 
     Stages: the names of `stages`.
     """
@@ -108,6 +109,7 @@ class Network(nn.Module):
     cam_stage: str = ""
     stem_kernel: Path = ()
     stem_of_images: Callable[[Array], Array] | None = None
+    input_stage: str = ""
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -132,6 +134,8 @@ class Network(nn.Module):
         frozen_mode = mode if is_everywhere else dataclasses.replace(mode, train=False)
         apply = nn.remat(_apply) if self.remat else _apply
         read: dict[str, Any] = dict.fromkeys(getattr(self.head, "stages", ()))
+        if self.input_stage in read:
+            read[self.input_stage] = x
         for i, module in enumerate(self.stages):
             x = apply(module, x, frozen_mode if i < self.num_frozen else mode)
             x = stage(self, f"{module.name}{OUTPUT}", x)
@@ -147,7 +151,9 @@ class Network(nn.Module):
 
     def suffix(self, num_stages: int) -> Network:
         """What comes after the first stages, as a network that takes their output."""
-        return self.clone(stages=self.stages[num_stages:], num_frozen=max(0, self.num_frozen - num_stages))
+        input_stage = self.stage_names[num_stages - 1] if num_stages else self.input_stage
+        num_frozen = max(0, self.num_frozen - num_stages)
+        return self.clone(stages=self.stages[num_stages:], num_frozen=num_frozen, input_stage=input_stage)
 
 
 def _apply(module: nn.Module, x: Array, mode: Mode) -> Array:

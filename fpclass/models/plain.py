@@ -1,6 +1,6 @@
-"""Whether networks are written with the operations that every runtime has, or with those that XLA on a CPU is fast at.
+"""Whether networks are written in operations that every runtime has, or in those that XLA on a CPU is fast at.
 
-Here a depthwise convolution is a sum of shifted images. Another runtime has a kernel for it, which knows it by its name.
+Here a depthwise convolution is a sum of shifted images. Other runtimes have a kernel for it, by its name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, did_you_mean
 from fpclass.extension import EXPECTED, is_own
 from fpclass.models import own
 from fpclass.models.architecture import Architecture, Published
@@ -44,7 +44,8 @@ def declaration(name: str) -> Architecture | Published:
     if is_own(name):
         return own.declaration(name)
     if name not in ARCHITECTURES:
-        raise ConfigError(f"model.name is {name!r}: expected one of {', '.join(ARCHITECTURES)}, {EXPECTED}")
+        meant = did_you_mean(name, ARCHITECTURES).removeprefix(",")
+        raise ConfigError(f"model.name is {name!r}:{meant} expected one of {', '.join(ARCHITECTURES)}, {EXPECTED}")
     return ARCHITECTURES[name]
 
 

@@ -94,6 +94,7 @@ def train_run(
     """
     from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
+    from fpclass.run.report.write import REPORT, write_run_report
     from fpclass.run.stages import AfterTraining, RunData, Stages
     from fpclass.train.task import check_network, require_weights
 
@@ -125,9 +126,10 @@ def train_run(
         after = AfterTraining(stages, data)
         metrics = after.evaluate()
         if until == "evaluate":
+            write_run_report(run.folder)
             say(summarise(run, metrics))
-            return _ended(run, "metrics.json", "scores.json", "figures")
-        problems = [_tried(after.submit), _tried(after.explain)]
+            return _ended(run, "metrics.json", "scores.json", "figures", REPORT)
+        problems = [_tried(after.submit), _tried(after.explain), _tried(lambda: write_run_report(run.folder))]
     say(summarise(run, metrics, seconds=time.perf_counter() - started))
     for problem in filter(None, problems):
         raise problem
@@ -202,7 +204,7 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def _tried(step: Callable[[], None]) -> FpclassError | None:
+def _tried(step: Callable[[], object]) -> FpclassError | None:
     """Does a step whose failure must not cost the others anything; gives the reason why it failed, for after them."""
     try:
         step()

@@ -33,6 +33,7 @@ def show_errors(run: Run, prepared: Prepared, predictions: Predictions) -> list[
     title = "Validation images drawn at random: right in green, wrong in red"
     rows = prepared.splits.rows(VALIDATION)
     draw_predictions(run.folder, prepared, rows, on_validation.logits, title, seed=run.config.seed)
+    draw_extremes(run.folder, prepared, rows, on_validation.logits, "validation images")
     if not prepared.table.originals:
         return []
     classes, pairs, findings = _count_by_original_class(run, prepared, on_validation, VALIDATION)
@@ -68,6 +69,36 @@ def draw_predictions(
         shapes=prepared.table.shapes(rows[chosen]),
     )
     save_figure(figure, folder / "figures/predictions.png")
+
+
+def draw_extremes(
+    folder: pathlib.Path, prepared: Prepared, rows: Int[np.ndarray, " n"], logits: Logits, of: str
+) -> None:
+    """Writes figures/extremes.png: the images with the lowest and those with the highest loss; arguments as above.
+
+    Args:
+      of: what the images are called.
+    """
+    from fpclass.report import grids
+    from fpclass.report.style import save_figure
+
+    labels = prepared.table.labels[rows]
+    losses = -log_softmax(logits)[np.arange(len(labels)), labels]
+    order = np.argsort(losses, kind="stable")
+    shown = {"lowest loss": order[:NUM_PER_CLASS], "highest loss": order[::-1][:NUM_PER_CLASS]}
+    chosen = np.unique(np.concatenate([*shown.values()]))  # no others are read: they may be on disk
+    titles, is_right = _describe(prepared, logits[chosen], labels[chosen])
+    figure = grids.error_gallery(
+        prepared.images[rows[chosen]],
+        {name: np.searchsorted(chosen, of_name) for name, of_name in shown.items()},
+        titles,
+        is_right.tolist(),
+        f"Best and worst {of}: the lowest loss and the highest",
+        NUM_PER_CLASS,
+        note=prepared.note,
+        shapes=prepared.table.shapes(rows[chosen]),
+    )
+    save_figure(figure, folder / "figures/extremes.png")
 
 
 def _count_by_original_class(

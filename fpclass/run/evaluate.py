@@ -126,6 +126,7 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
     seen = "Grad-CAM of the highest losses, " * run.path("figures/grad_cam_worst.png").is_file()
     about = {
+        "report.html": "all of it on one page, and a text for a paper",
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
         "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",

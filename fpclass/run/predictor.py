@@ -44,8 +44,16 @@ from fpclass.stats.probabilities.fold_average import Combination
 from fpclass.threads import in_threads, num_cores
 from fpclass.train.trained import Siblings, TrainedNetwork
 
-NewImage: TypeAlias = pathlib.Path | bytes | Image.Image
-"""A file, the bytes of one, or a picture."""
+
+@dataclasses.dataclass(frozen=True)
+class DecodedImage:
+    """An image that is decoded already, in each of the ways that a predictor's networks take it (`decodings`)."""
+
+    pixels: Mapping[Decoding, UInt8[np.ndarray, "H W C"]]
+
+
+NewImage: TypeAlias = pathlib.Path | bytes | Image.Image | DecodedImage
+"""A file, the bytes of one, a picture, or what was decoded of one."""
 WINDOW_BYTES = 2**28
 """Decoded images that are in memory at once, about."""
 IN_ONE_GO = 16
@@ -135,8 +143,14 @@ class Predictor:
         step = max(1, WINDOW_BYTES // largest)
         return (slice(start, start + step) for start in range(0, num_images, step))
 
+    @property
+    def decodings(self) -> tuple[Decoding, ...]:
+        """The ways in which images are decoded for its networks."""
+        return tuple(self._by_decoding)
+
     @functools.cached_property
     def siblings(self) -> dict[str, Siblings]:
+        """The members of each config, as they predict together."""
         return {name: Siblings(members, KEPT_BYTES // len(self.members)) for name, members in self.members.items()}
 
     @functools.cached_property
@@ -159,8 +173,8 @@ class Predictor:
                 return str(error)
             return ""
 
-        if len(images) == 1:
-            return decoded, [decode(0)]
+        if len(images) == 1 or all(isinstance(image, DecodedImage) for image in images):
+            return decoded, [decode(row) for row in range(len(images))]
         step = max(1, min(IN_ONE_GO, len(images) // num_cores()))  # to hand one over costs as much as a small image
 
         def decode_some(part: int) -> list[str]:
@@ -230,6 +244,8 @@ def decode_new(image: NewImage, decoding: Decoding, max_file_mb: float) -> UInt8
     Raises:
       DecodeError: it cannot be read or decoded.
     """
+    if isinstance(image, DecodedImage):
+        return image.pixels[decoding]
     if not isinstance(image, pathlib.Path):
         return decode_image(image, decoding)
     try:

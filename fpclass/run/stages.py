@@ -22,13 +22,15 @@ from fpclass.data.splits import VALIDATION
 from fpclass.data.table import Table
 from fpclass.errors import FpclassError, RunError
 from fpclass.experiment import AFTER_TRAINING
+from fpclass.explain.request import DEFAULT
 from fpclass.parallel import num_processes
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.submission import submit
 from fpclass.run.evaluate import evaluate
-from fpclass.run.explain import explain
+from fpclass.run.explain import FEATURE_MAPS, explain
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, check_same_data, describe_model, prepare
+from fpclass.run.sheets.sheet import FILE as SHEETS
 from fpclass.run.warnings import warn_of_data
 
 INGEST, PREPARE, TRAIN, EVALUATE, SUBMIT, EXPLAIN = "ingest", "prepare", "train", "evaluate", "submit", "explain"
@@ -70,15 +72,21 @@ OF_RUN: dict[str, Stage] = {
         ("data.class_names", "evaluate.", "study.calibration", "study.cost", "study.metric", "predict.pool"),
         (
             *("metrics.json", "scores.json", "predictions.csv", "calibration.json", "classification_report.txt"),
-            *_figures("confusion_matrix", "roc", "learning_curves", "predictions", "confusion_matrix_test", "roc_test"),
+            *_figures(
+                "confusion_matrix",
+                "roc",
+                "learning_curves",
+                "predictions",
+                "extremes",
+                "confusion_matrix_test",
+                "roc_test",
+            ),
             "classification_report_test.txt",
         ),
         (TRAIN,),
     ),
     SUBMIT: Stage(("submit.", "study."), ("submission.csv", "test_predictions.csv"), (TRAIN, EVALUATE)),
-    EXPLAIN: Stage(
-        ("data.class_names", "explain."), ("grad_cam.npz", *_figures("grad_cam_worst", "feature_maps")), (TRAIN,)
-    ),
+    EXPLAIN: Stage(("data.class_names", "explain."), (DEFAULT.arrays, DEFAULT.figure, FEATURE_MAPS, SHEETS), (TRAIN,)),
 }
 OF_STUDY = {INGEST: Stage(("data.",), ("audit.json", "table.csv"))}
 """Of a study folder the data alone: whether members are trained is asked of each, and conclusions are cheap to ask."""
@@ -254,7 +262,7 @@ class AfterTraining:
         if self._data.prepared.table.to_predict_mask.any():
             submit(self.best, self._data.prepared)
 
-    def _once(self, name: str, step: Callable[[], None]) -> None:
+    def _once(self, name: str, step: Callable[[], object]) -> None:
         if self._stages.is_done(name):
             say(self._stages.skipped(name))
             return

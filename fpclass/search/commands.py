@@ -112,6 +112,7 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
     from fpclass.search.summary import summarise
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
+    from fpclass.study.page.write import write_report
     from fpclass.study.trained.conclusions import REASONS, conclude_once
     from fpclass.study.trained.ensemble import submit_ensemble
 
@@ -131,6 +132,7 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
             say(f"submission  {submit_ensemble(study)}")
         if not interruption.signal_number:
             _finish(study, data, found, budget, interruption)
+        say(write_report(study.folder))
     return 0
 
 
@@ -152,7 +154,7 @@ def _finish(study: Study, data: StudyData, found: Found, budget: Budget, interru
         say(f"- {sentence}")
     say(f"\nthe ensemble: `{program()} predict FILES --workdir={study.folder}`")
     if run:
-        say(beside_the_ensemble(study, run, data.of(name)))
+        say(beside_the_ensemble(study, name, run, data.of(name)))
         say(f"one network, {name} on all labelled images: `{program()} predict FILES --workdir={run.folder}`")
 
 

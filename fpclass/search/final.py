@@ -16,16 +16,21 @@ from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, describe_model, read_model
 from fpclass.run.refit import final_config, is_refitted, refit_into
 from fpclass.search.halving import judged_images
-from fpclass.stats.comparison.scores import resample_configs
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison.scores import SeedLogits, resample_configs
 from fpclass.stats.comparison.verdicts import compare_all
 from fpclass.stats.decisions.rule import DecisionRule, fit_rule
-from fpclass.study.conclude import bootstrap_of
+from fpclass.stats.probabilities.calibration import cross_fitted_calibration
+from fpclass.stats.probabilities.ensembling import average_members, cross_fitted_ensemble
+from fpclass.study.conclude import bootstrap_of, judged_are
 from fpclass.study.metric import metric_of, name_of
+from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
 from fpclass.study.test_set import collect_labelled_test, combine
 from fpclass.train import checkpoints
 
 FOLDER = "final"
+ENSEMBLE = "ensemble"
 
 
 def chosen_of(study: Study) -> str:
@@ -54,8 +59,8 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     if not is_refitted(run, prepared) and not refit_into(run, divided, interruption):
         return None
     images, log_probabilities = judged_images(study, name, range(study.num_splits))
-    labels, judged_are = images["label"].to_numpy(np.int64), "out of fold" if study.num_folds else "of validation"
-    fitted_on = f"the members of {name}, {len(labels)} images {judged_are}"
+    labels, where = images["label"].to_numpy(np.int64), "out of fold" if study.num_folds else "of validation"
+    fitted_on = f"the members of {name}, {len(labels)} images {where}"
     settings = config.study
     rule = fit_rule(log_probabilities, labels, fitted_on, method=settings.calibration, cost=settings.cost)
     epoch = checkpoints.latest_step(run.path("checkpoints/best"))
@@ -65,26 +70,53 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     return run
 
 
-def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
-    """A sentence about which predicts labelled test images better, the final network or the ensemble of the folds.
+def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -> str:
+    """A sentence about which predicts better, the ensemble of the folds or the final network of a config.
 
-    Of other images nobody can tell: all of them were learnt from by the one or the other.
+    By labelled test images, which neither learns from, where there are some; or else by what the folds' members
+    predict, which tells what the other configs of the ensemble bring, and no more.
     """
     described = read_model(run)
-    record = files.read_object(study.path("ensemble.json"), weights=dict, average=str)
-    aside = collect_labelled_test(study, record["weights"], described["class_names"])
+    metric = metric_of(run.config, described["classes"], described["class_names"])
+    called = name_of(metric, described["class_names"]).replace("_", " ")
+    judged, cohort, where, caveat = _on_test_images(study, run, prepared) or _by_members(study, name)
+    alone = next(each for each in judged if each != ENSEMBLE)
+    resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
+    difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
+    shown = ", ".join(f"{each} {resampled[each].score.mean}" for each in judged)
+    return f"{where}, {called}: {shown}; {difference:+} by the one{caveat}"
+
+
+Judged = tuple[dict[str, SeedLogits], Cohort, str, str]
+"""Log-probabilities of the ensemble and of one network; of which images; where that is, and what it leaves open."""
+
+
+def _on_test_images(study: Study, run: Run, prepared: Prepared) -> Judged | None:
+    """The final network itself beside the ensemble; None where there are no labelled test images."""
+    record = files.read_object(study.path("ensemble.json"), weights=dict, average=str, class_names=list)
+    aside = collect_labelled_test(study, record["weights"], record["class_names"])
     if aside is None:
-        return "which of the two predicts better is not known: it takes labelled test images, which neither learns from"
+        return None
     rule = DecisionRule.from_json(record, "ensemble.json")
     _, ensemble = combine(aside.logits, study.num_splits, record, rule)
     best = BestModel(run, prepared.table.num_classes)
     rows = pd.Series(np.arange(len(prepared.table)), index=prepared.table.rows["filename"])
     logits = best.predict(prepared.images, rows.loc[aside.filenames].to_numpy(np.int32))
-    final = read_rule(best, prepared.table.num_classes).calibration.apply(logits)
-    metric = metric_of(run.config, described["classes"], described["class_names"])
-    both = {"ensemble": ensemble[None], FOLDER: np.asarray(final, np.float64)[None]}
-    resampled = resample_configs(both, aside.cohort, metric, bootstrap_of(run.config))
-    difference = compare_all(resampled, "ensemble", margin=run.config.study.margin)[FOLDER].difference
-    shown = ", ".join(f"{name} {resampled[name].score.mean}" for name in both)
-    called = name_of(metric, described["class_names"]).replace("_", " ")
-    return f"on {len(aside.filenames)} labelled test images, {called}: {shown}; {difference:+} by the one network"
+    final = np.asarray(read_rule(best, prepared.table.num_classes).calibration.apply(logits), np.float64)
+    judged = {ENSEMBLE: ensemble[None], FOLDER: final[None]}
+    return judged, aside.cohort, f"on {len(aside.filenames)} labelled test images", ""
+
+
+def _by_members(study: Study, name: str) -> Judged:
+    """The members of one config beside the ensemble, both calibrated, and the one weighted, by other images."""
+    settings = study.configs[study.baseline]
+    trained = files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
+    found, average = collect(study, trained), settings.predict.averaging
+    both = {
+        ENSEMBLE: cross_fitted_ensemble(found.logits, found.cross_fitted, average=average).log_probabilities,
+        name: average_members(found.logits[name], average),
+    }
+    method = settings.study.calibration
+    judged = {each: cross_fitted_calibration(of, found.cross_fitted, method)[0][None] for each, of in both.items()}
+    caveat = "; what all images add to the one, and the average over folds to the other, it does not say"
+    return judged, found.cohort, judged_are(study), caveat

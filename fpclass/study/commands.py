@@ -106,6 +106,7 @@ def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> in
     """
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
+    from fpclass.study.page.write import write_report
     from fpclass.study.plan import describe_plan
     from fpclass.study.trained.conclusions import conclude_once
 
@@ -119,6 +120,7 @@ def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> in
             return interruption.exit_code
         if is_first:
             say(conclude_once(plan, failures, functools.partial(conclude, prepared=data.at_hand)))
+            say(write_report(plan.folder))
     return 1 if failures else 0
 
 
@@ -128,6 +130,7 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
     from fpclass.study.freeze_sweep import conclude_sweep, plan_sweep
+    from fpclass.study.page.write import write_report
     from fpclass.study.trained.conclusions import conclude_once
 
     parallel.use_all_cores()
@@ -142,6 +145,7 @@ def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
             return interruption.exit_code
         with_images = functools.partial(conclude, prepared=data.at_hand)
         say(conclude_once(plan, failures, with_images, conclude_sweep))
+        say(write_report(folder))
     return 1 if failures else 0
 
 

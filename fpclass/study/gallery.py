@@ -10,7 +10,7 @@ from fpclass.console import say
 from fpclass.errors import FpclassError
 from fpclass.report import side_by_side
 from fpclass.report.style import save_figure
-from fpclass.run.error_analysis import draw_predictions
+from fpclass.run.error_analysis import draw_extremes, draw_predictions
 from fpclass.run.prepare import Prepared, check_same_data, prepare
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits
@@ -54,7 +54,7 @@ def draw_gallery(
 def draw_grid(
     study: Study, predictions: OutOfFold, ensemble: LogProbabilities, of: str, prepared: Prepared | None
 ) -> list[str]:
-    """Writes a grid of images with what the ensemble predicts of them, and returns its name; or says why not.
+    """Writes grids of images with what the ensemble predicts of them, and returns their names; or says why not.
 
     Arguments as `draw_gallery`; `prepared` are data of the baseline, whose images are shown, None: not at hand.
     """
@@ -70,7 +70,8 @@ def draw_grid(
     rows = np.array([position[name] for name in predictions.filenames])
     title = f"The ensemble, {of}, drawn at random: right in green, wrong in red"
     draw_predictions(study.folder, prepared, rows, ensemble, title, seed=study.configs[study.baseline].seed)
-    return ["predictions"]
+    draw_extremes(study.folder, prepared, rows, ensemble, f"images of the ensemble, {of}")
+    return ["predictions", "extremes"]
 
 
 def _confusion(logits: Mapping[str, SeedLogits], cohort: Cohort) -> dict[str, np.ndarray]:

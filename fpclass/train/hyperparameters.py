@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from fpclass.config import Config, flatten
 
 OUTSIDE = (
-    *("name", "seed", "split.", "study.", "evaluate.", "explain.", "submit.", "hardware."),
+    *("name", "seed", "data.keep", "split.", "study.", "evaluate.", "explain.", "submit.", "hardware."),
     *("train.eval_every_epochs", "train.checkpoint_seconds", "train.max_minutes", "train.class_weights"),
 )
 """What the keys begin with that no program depends on: what they say comes in with members, or is for the host."""

@@ -140,7 +140,7 @@ def make_gradients(
     ) -> tuple[Array, Array, PyTree, list[Any]]:  # fmt: skip
         total, key = jnp.sum(weights), address(member.seed, DROPOUT, state.step)
         has_batch_norm = bool(jax.tree.leaves(state.batch_stats))
-        num_parts = max(config.train.accumulate, parts_in_cache(config, inputs, len(images), has_batch_norm))
+        num_parts = max(config.train.accumulate, parts_in_cache(model, config, inputs, len(images), has_batch_norm))
         if num_parts == 1:
             batch = (images, targets, weights, total, hyper, key, 1)
             (loss, (logits, batch_stats)), gradients = differentiate(groups, resting, state.batch_stats, *batch)
@@ -164,7 +164,7 @@ def make_gradients(
     return gradients_of
 
 
-def parts_in_cache(config: Config, inputs: Inputs, batch_size: int, has_batch_norm: bool) -> int:
+def parts_in_cache(model: nn.Module, config: Config, inputs: Inputs, batch_size: int, has_batch_norm: bool) -> int:
     """In how many parts a batch goes through a network on a CPU, whose cache does not hold all of its activations.
 
     Of 4 to 8 images. 1 elsewhere, and where batch norm needs the whole batch, devices share it already, or there is
@@ -172,7 +172,8 @@ def parts_in_cache(config: Config, inputs: Inputs, batch_size: int, has_batch_no
     """
     needs_all = has_batch_norm and batch_norm_mode(config) in ("train", "train_all")
     is_one_device = jax.default_backend() == "cpu" and inputs.num_devices == 1
-    if not is_one_device or not inputs.are_images or needs_all or has_matrix_form(config.model):
+    is_head = not inputs.are_images and not getattr(model, "stages", ())
+    if not is_one_device or is_head or needs_all or has_matrix_form(config.model):
         return 1
     return next((batch_size // size for size in IMAGES_IN_CACHE if batch_size % size == 0), 1)
 

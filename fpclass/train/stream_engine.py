@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from fpclass.config import Config
+from fpclass.models.parts import eval_batch
 from fpclass.parallel import fetch, put
 from fpclass.train.device_engine import (
     compile_train_parts,
@@ -29,7 +30,7 @@ from fpclass.train.device_engine import (
 from fpclass.train.engine import Engine, Pace
 from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.inputs.streaming import Window, num_parts, read_windows, with_images
-from fpclass.train.predict import Predict, eval_batch
+from fpclass.train.predict import Predict
 from fpclass.train.state import Dataset, Member, TrainState
 
 

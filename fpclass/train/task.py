@@ -17,7 +17,7 @@ from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
-from fpclass.explain.grad_cam import find_path
+from fpclass.explain.stages import find_path
 from fpclass.extension import is_own
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
@@ -75,7 +75,7 @@ def make_task(config: Config, table: Table, images: Images, model_config: Config
     pretrained = pretrained_variables(config, model)
     if not config.finetune.cache_views:
         return Task(model, 0, on_host(images, pretrained), {})
-    _check_cache(config, plan)
+    _check_cache(config, model, plan)
     num_cached = plan.num_frozen[-1]
     if not is_cached(model.prefix(num_cached), config, len(images)):
         size = size_gb(model.prefix(num_cached), config, len(images))
@@ -107,22 +107,29 @@ def check_network(config: Config) -> None:
     if is_own(config.model.name):
         check_own(model, config.model.name, classes or 2, image_shape)
     check_custom(config.augment, image_shape)
-    _check_cache(config, make_plan(model, config))
+    _check_cache(config, model, make_plan(model, config))
     make_optimizer(config.optim)
     if config.explain.stage:
         form = build_network(config, classes or 2, explainable_form(config.model))
         find_path(form, image_shape, config.explain.stage)
 
 
-def _check_cache(config: Config, plan: Plan) -> None:
+def _check_cache(config: Config, model: nn.Module, plan: Plan) -> None:
     """Raises ConfigError where features are to be cached and cannot be."""
-    if config.finetune.from_probe and config.finetune.cache_views:
-        raise ConfigError("finetune.cache_views: with finetune.from_probe nothing is cached; set it to 0")
     num_views = config.finetune.cache_views
-    if num_views and not (plan.num_frozen[-1] and config.model.weights):
+    if not num_views:
+        return
+    if not (plan.num_frozen[-1] and config.model.weights):
         is_random = not config.model.weights
         reason = "random weights differ from member to member" if is_random else "no stage stays frozen to the end"
         raise ConfigError(f"finetune.cache_views is {num_views}: {reason}, so nothing can be cached")
+    *hidden, last = plan.stages[: plan.num_frozen[-1]]
+    read = getattr(model.head, "stages", ()) if isinstance(model, Network) else ()
+    if unseen := [name for name in read if name in hidden]:
+        raise ConfigError(
+            f"finetune.cache_views is {num_views}: behind {last}, whose features are cached, a probe cannot read "
+            f"{', '.join(unseen)}; freeze fewer stages, name later ones in model.probe_stages, or set it to 0"
+        )
 
 
 def build_network(config: Config, num_classes: int, model_config: Config | None = None) -> nn.Module:

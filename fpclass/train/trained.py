@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from fpclass.config import Config
 from fpclass.models.network import HEAD
-from fpclass.train.predict import Predict, eval_batch, make_predict
+from fpclass.models.parts import eval_batch
+from fpclass.train.predict import Predict, make_predict
 from fpclass.train.task import build_network
 
 BATCH_GROWTH = 4

@@ -10,7 +10,8 @@ from PIL import Image
 
 from fpclass.data import decode
 from fpclass.data.decode import decode_bytes, decode_table
-from fpclass.data.resize import Decoding, equalised, foreground_box, resize_picture
+from fpclass.data.foreground import foreground_box
+from fpclass.data.resize import Decoding, equalised, resize_picture
 from fpclass.data.table import Table, make_rows
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fpclass.errors import ConfigError
 from fpclass.experiment import load_config
-from fpclass.explain.grad_cam import grad_cam
+from fpclass.explain.cam import grad_cam
 from fpclass.models.architecture import Published
 from fpclass.models.architectures.airbench import identity_first, whitening_kernel
 from fpclass.models.build import build_model

@@ -44,7 +44,9 @@ def test_forms(name, form, as_matrix, explainable):
 
 @pytest.mark.parametrize("ask", [has_matrix_form, matrix_form, explainable_form])
 def test_an_unknown_name_is_refused(ask):
-    with pytest.raises(ConfigError, match=r"model\.name is 'resnet19': expected one of cnn, blocks, airbench"):
+    with pytest.raises(
+        ConfigError, match=r"model\.name is 'resnet19': did you mean resnet18\? expected one of cnn, blocks"
+    ):
         ask(model_config("resnet19"))
 
 

@@ -219,10 +219,12 @@ def test_remat_changes_nothing_but_memory():
 )
 def test_a_batch_goes_in_small_parts_on_a_cpu(batch_size, changes, has_batch_norm, expected):
     config = config_of(**{"model__name": "blocks"} | changes)
-    inputs = image_inputs(config)
-    assert parts_in_cache(config, inputs, batch_size, has_batch_norm) == expected
-    assert parts_in_cache(config, feature_inputs(), batch_size, has_batch_norm) == 1
-    assert parts_in_cache(config, dataclasses.replace(inputs, num_devices=2), batch_size, has_batch_norm) == 1
+    inputs, asked = image_inputs(config), (batch_size, has_batch_norm)
+    model, head = network(), network().suffix(4)
+    assert parts_in_cache(model, config, inputs, *asked) == expected
+    assert parts_in_cache(model, config, feature_inputs(), *asked) == expected
+    assert parts_in_cache(head, config, feature_inputs(), *asked) == 1
+    assert parts_in_cache(model, config, dataclasses.replace(inputs, num_devices=2), *asked) == 1
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32():

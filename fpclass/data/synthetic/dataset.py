@@ -76,15 +76,20 @@ def plan_people(num_images: int, seed: int) -> list[Person]:
     return [people[k] for k in order]
 
 
-def draw_person_print(
-    person: Person, k: int, *, image_size: tuple[int, int], seed: int
-) -> tuple[np.ndarray, anatomy.PrintParameters]:
-    """Grey levels, uint8 [H, W], and parameters of print k of a person (1: the other foot), by the arguments alone."""
+def print_parameters(person: Person, k: int, *, seed: int) -> tuple[np.random.Generator, anatomy.PrintParameters]:
+    """Parameters of print k of a person (1: the other foot), and the generator that goes on to draw it."""
     rng = np.random.default_rng([seed, person.sex, person.number, 0])
     measurements = anatomy.sample_people(rng, person.sex, 1)[0]
     side = _SIDES[(rng.integers(2) + k) % 2]
     rng = np.random.default_rng([seed, person.sex, person.number, 1 + k])
-    parameters = anatomy.sample_parameters(rng, measurements, side)
+    return rng, anatomy.sample_parameters(rng, measurements, side)
+
+
+def draw_person_print(
+    person: Person, k: int, *, image_size: tuple[int, int], seed: int
+) -> tuple[np.ndarray, anatomy.PrintParameters]:
+    """Grey levels, uint8 [H, W], and parameters of print k of a person (1: the other foot), by the arguments alone."""
+    rng, parameters = print_parameters(person, k, seed=seed)
     return drawing.draw_print(rng, parameters, image_size), parameters
 
 

@@ -57,7 +57,7 @@ def make_grain(image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return (edge / edge.std()).astype(np.float32), (ink / ink.std()).astype(np.float32)
 
 
-class _Page:
+class Page:
     """The page as a grid of square cells: places outlines of a foot on it, in millimetres, and fills them."""
 
     def __init__(self, print_: PrintParameters, length_mm: float, image_size: tuple[int, int], cell_mm: float):
@@ -98,6 +98,7 @@ class _Page:
         return np.asarray(canvas, np.float32) / 255
 
     def noise(self, rng: np.random.Generator, blob_mm: float) -> np.ndarray:
+        """Smooth noise with blobs of about this size, float32 on the grid."""
         return _smooth(rng, self.grid, blob_mm / self.cell_mm)
 
     def enlarge(self, field: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ class _Page:
         return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def _contact(rng: np.random.Generator, touching: list[np.ndarray], shape: Shape, page: _Page) -> np.ndarray:
+def _contact(rng: np.random.Generator, touching: list[np.ndarray], shape: Shape, page: Page) -> np.ndarray:
     """Contact of sole and paper: 1 inside, 0 outside, 1/2 at the edge, ragged at the arch; float32 on the grid."""
     u, v = page.foot_axes()
     u0, v0 = shape.isthmus_mm
@@ -117,7 +118,7 @@ def _contact(rng: np.random.Generator, touching: list[np.ndarray], shape: Shape,
     return page.fill(touching, 0.9) + rng.uniform(0.1, 0.4) * at_arch * page.noise(rng, 2.5)
 
 
-def _pressure(rng: np.random.Generator, print_: PrintParameters, shape: Shape, page: _Page) -> np.ndarray:
+def _pressure(rng: np.random.Generator, print_: PrintParameters, shape: Shape, page: Page) -> np.ndarray:
     """Darkness of the ink wherever the sole touches, 1 is black, float32 on the page's grid."""
     u, v = page.foot_axes()
     tone = print_.ink * rng.normal(0.93, 0.04) * np.ones(page.grid, np.float32)
@@ -144,7 +145,7 @@ def _pressure(rng: np.random.Generator, print_: PrintParameters, shape: Shape, p
     return tone
 
 
-def _pale_touches(rng: np.random.Generator, print_: PrintParameters, shape: Shape, page: _Page) -> np.ndarray:
+def _pale_touches(rng: np.random.Generator, print_: PrintParameters, shape: Shape, page: Page) -> np.ndarray:
     """Darkness outside the firm print: a low arch that just touches, smudges, a second heel; float32 on the grid."""
     touch = min(max(rng.normal(-0.12, 0.2) + 0.9 * max(print_["arch_index"] - 0.2, 0.0), 0.0), 0.45)
     pale = touch * page.fill([shape.arch * (0.75, 1.0) + (0.05 * shape.length_mm, 0.0)], 8.0)
@@ -179,7 +180,7 @@ def _creases(rng: np.random.Generator, shape: Shape) -> list[np.ndarray]:
     return lines
 
 
-def _draw_details(rng: np.random.Generator, shape: Shape, page: _Page, levels: np.ndarray) -> np.ndarray:
+def _draw_details(rng: np.random.Generator, shape: Shape, page: Page, levels: np.ndarray) -> np.ndarray:
     """Creases, dust and the scanner's two lines, drawn into level numbers uint8 [H, W]; returns the new ones."""
     height, width = page.image_size
     px = 1 / mm_per_px(page.image_size)
@@ -202,13 +203,13 @@ def _draw_details(rng: np.random.Generator, shape: Shape, page: _Page, levels: n
 def draw_print(rng: np.random.Generator, print_: PrintParameters, image_size: tuple[int, int]) -> np.ndarray:
     """Draws a print: grey levels, each of `LEVELS`, uint8 [H, W]. Details of outline and ink are left to `rng`."""
     shape = footprint_shape.make_shape(rng, print_)
-    page = _Page(print_, shape.length_mm, image_size, _CONTACT_CELL_MM)
+    page = Page(print_, shape.length_mm, image_size, _CONTACT_CELL_MM)
     touching = [shape.sole]
     touching += [pad for toe, pad in zip(TOES, shape.toes, strict=True) if f"missing_{toe}" not in print_.defects]
     if rng.random() < 0.45 and "missing_big_toe" not in print_.defects:
         touching.append(shape.neck)
     contact = page.enlarge(_contact(rng, touching, shape, page))
-    page = _Page(print_, shape.length_mm, image_size, _TONE_CELL_MM)
+    page = Page(print_, shape.length_mm, image_size, _TONE_CELL_MM)
     tone = page.enlarge(_pressure(rng, print_, shape, page))
     pale = page.enlarge(_pale_touches(rng, print_, shape, page))
 

@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 EPILOG = """
   fpclass weights list
   fpclass weights fetch resnet18
+  fpclass weights add FILE DIR                         published files that you have, into the cache
   fpclass weights verify resnet18                      the file in the cache; or any file
   fpclass weights convert FILE.pth --as resnet18       as safetensors, into the cache; says how to use it
 
 A machine without a network: FPCLASS_OFFLINE=1 says what to download from where; copy it over, and give it by
---config.model.weights=FILE or put it into the cache folder, whose place `weights list` shows.
+--config.model.weights=FILE or to `weights add`.
 """
 
 
 def weights(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Lists, fetches, verifies and converts pretrained weights."""
+    """Lists, fetches, adds, verifies and converts pretrained weights."""
     refuse(overrides, f"weights {args.action}")
     if args.action == "list":
         say(list_text())
     elif args.action == "fetch":
         say(fetch_text(_entry(args.name)))
+    elif args.action == "add":
+        say(add_text([expanded(path) for path in args.paths]))
     elif args.action == "verify":
         say(verify_text(args.name))
     else:
@@ -77,6 +80,23 @@ def fetch_text(entry: Weights) -> str:
 
     path = fetch.fetch(entry)
     return f"{path}\nsha256 {fetch.file_digest(path)}, as published ({entry.digest}); licence {entry.terms}"
+
+
+def add_text(paths: list[pathlib.Path]) -> str:
+    """Puts published files into the cache, and says which.
+
+    Raises:
+      WeightsError: there is none among what was given.
+    """
+    from fpclass.models.pretrained import source
+
+    added = {name: at for path in paths for name, at in source.add(path).items()}
+    if not added:
+        raise WeightsError(
+            f"{', '.join(map(str, paths))}: no published file of `{program()} weights list` (by digest); another file "
+            "with the same numbers is taken by `weights convert`, or by --config.model.weights=FILE"
+        )
+    return "\n".join(f"{name}: {path}" for name, path in added.items())
 
 
 def verify_text(name_or_file: str) -> str:
@@ -162,11 +182,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="every set of weights, and whether it is in the cache", allow_abbrev=False)
     fetch = actions.add_parser("fetch", help="download into the cache; goes on where it broke off", allow_abbrev=False)
+    add = actions.add_parser("add", help="take published files that you have into the cache", allow_abbrev=False)
     verify = actions.add_parser("verify", help="compare a file with its published digest", allow_abbrev=False)
     convert = actions.add_parser(
         "convert", help="write .pth, .h5, .npz … as safetensors, after trying it on the network", allow_abbrev=False
     )
     fetch.add_argument("name", metavar="NAME", help="a name of `weights list`")
+    add.add_argument("paths", nargs="+", metavar="FILE|DIR", help="files, known by their digests, or folders of them")
     verify.add_argument("name", metavar="NAME|FILE", help="a name of `weights list`, or a file")
     convert.add_argument("file", metavar="FILE", help="safetensors, .pth, .h5 or .npz")
     convert.add_argument("--as", dest="name", metavar="NAME", required=True, help="which set of weights it is")

@@ -6,13 +6,14 @@ import difflib
 import functools
 import hashlib
 import pathlib
+import shutil
 from collections.abc import Mapping
 
 import numpy as np
 
 from fpclass.console import program, say
 from fpclass.errors import WeightsError
-from fpclass.files import expanded
+from fpclass.files import expanded, replacing
 from fpclass.models.pretrained.fetch import (
     cached_path,
     fetch,
@@ -195,6 +196,27 @@ def known_entry(path: pathlib.Path) -> Weights | None:
     """The entry whose published file this is, by digest."""
     digests = {f"{kind}:{remembered_digest(path, kind)}" for kind in ("sha256", "md5")}
     return next((e for e in MANIFEST.values() if any(digest.startswith(e.digest) for digest in digests)), None)
+
+
+def add(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Copies published files into the cache, where their names find them: a file, or all below a folder.
+
+    Returns:
+      Where each now is, by its name; nothing for files that are not as published, whatever they are called.
+
+    Raises:
+      WeightsError: no such file or folder, or a disk that is full.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file or folder")
+    added, endings = {}, {pathlib.PurePath(entry.filename).suffix for entry in MANIFEST.values()}
+    for found in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if found.suffix in endings and found.is_file() and (entry := known_entry(found)) is not None:
+            added[entry.name] = there = cached_path(entry)
+            if not there.is_file() or not matches(there, entry.digest):
+                with replacing(there) as temporary:
+                    shutil.copyfile(found, temporary)
+    return added
 
 
 def _entry_of(path: pathlib.Path) -> Weights | None:

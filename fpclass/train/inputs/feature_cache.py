@@ -33,11 +33,11 @@ from fpclass.data.decode import Images
 from fpclass.errors import ConfigError
 from fpclass.files import cache_dir
 from fpclass.models.network import Network
+from fpclass.models.parts import part_size
 from fpclass.threads import in_threads
 from fpclass.train.checkpoints import digest
 from fpclass.train.finetune import compute_in
 from fpclass.train.keys import view_keys
-from fpclass.train.predict import part_size
 
 BATCH = 32
 """Images that go through the frozen stages at once."""

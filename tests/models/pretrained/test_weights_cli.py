@@ -77,6 +77,24 @@ def test_fetch_list_verify(capsys, server, tmp_path):
     fails(capsys, ["verify", str(path)], str(path), "neither safetensors")
 
 
+def test_add_takes_published_files_by_their_digests(capsys, server, tmp_path, monkeypatch):
+    folder = tmp_path / "attached" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "of another name.pth").write_bytes(DATA)
+    (folder / "resnet18-f37072fd.pth").write_bytes(DATA[:-1])  # called so, and is not
+    (folder / "notes.txt").write_bytes(DATA)
+    path = tmp_path / "cache" / "weights" / "tiny-0.pth"
+    assert said(capsys, "add", str(tmp_path / "attached")) == f"resnet18: {path}\n"
+    assert path.read_bytes() == DATA
+    monkeypatch.setenv("FPCLASS_OFFLINE", "1")
+    assert str(path) in said(capsys, "fetch", "resnet18")
+    path.write_bytes(DATA[:-1])  # damaged since: made good
+    assert said(capsys, "add", str(folder / "of another name.pth")).startswith("resnet18: ")
+    assert path.read_bytes() == DATA
+    fails(capsys, ["add", str(folder / "resnet18-f37072fd.pth")], "no published file", "weights convert")
+    fails(capsys, ["add", str(tmp_path / "nothing")], "no such file or folder")
+
+
 def test_convert_and_verify(capsys, tmp_path, monkeypatch):
     """With arrays of a real network of the list, drawn."""
     import jax

@@ -1,0 +1,11 @@
+"""A web server around a trained model.
+
+commands  the command `serve`
+run       the process: uvicorn, signals
+app       the paths and their answers; schema documents them
+limits    how much and how many; observe: metrics, log lines
+inputs    the images in a request
+service   decoded in threads, predicted in batches (batching), explained (maps); served: the model
+jobs      trainings that a client may start
+settings  what the owner decides
+"""

@@ -1,0 +1,102 @@
+"""The process of a server: uvicorn around the application, from the first signal to the last answer."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import Any
+
+import uvicorn
+
+from fpclass.console import complain, say
+from fpclass.deploy.serve.app import add_documents_as_root, make_app
+from fpclass.deploy.serve.observe import write_logs_to_stderr
+from fpclass.deploy.serve.served import Served
+from fpclass.deploy.serve.service import Service
+from fpclass.deploy.serve.settings import Settings
+from fpclass.errors import FpclassError, RunError
+
+KEEP_ALIVE_SECONDS = 30
+"""That a connection stays open without a request."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says where it listens."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers if self.started else []:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def serve(served: Served, settings: Settings, host: str, port: int, *, with_page: bool) -> int:
+    """Serves until somebody ends it with Ctrl-C or SIGTERM; what was taken is answered.
+
+    Returns:
+      Exit code 0.
+
+    Raises:
+      RunError: the address is taken, or not of this machine.
+      FpclassError: the model cannot be loaded.
+    """
+    failures: list[BaseException] = []
+
+    def on_failure(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    service = Service(served, settings)
+    app = make_app(service, on_failure)
+    if with_page:
+        from fpclass.deploy.serve.page import add_page
+
+        app = add_page(app, service)
+    else:
+        add_documents_as_root(app)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(2 * settings.seconds),
+    )
+    server = _Server(config)
+    write_logs_to_stderr()
+    say(f"{served.name}, version {served.version}, of {', '.join(served.predictor.class_names)}; Ctrl-C ends it")
+    with _listening(host, port) as listening, _ending_quietly():
+        server.run([listening])
+    if failures:
+        if isinstance(failures[0], FpclassError):
+            raise failures[0]
+        complain(f"serve: {failures[0]!r}")
+        return 1
+    return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"serve: cannot listen on {host}, port {port}: {reason}; choose another --port") from error
+    return listening
+
+
+class _ending_quietly:
+    """Within it a signal that uvicorn has honoured, and raises again afterwards, ends nothing more."""
+
+    def __enter__(self) -> None:
+        def honoured(*_: Any) -> None:
+            pass
+
+        self._before = {number: signal.signal(number, honoured) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,124 @@
+"""What the checks found, in plain words and as a table: the piece of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fpclass.explain.checks.summary import LITTLE, MUCH
+from fpclass.stats.intervals import Interval
+
+CONTROL = "edges of the picture (no network)"
+"""The name of the map that knows nothing of the network."""
+TITLE = "Do the maps mean anything?"
+
+
+def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) -> dict[str, Any]:
+    """The piece of the report: title, sentences, table, figures, note.
+
+    Args:
+      methods: as `summarise` gives them, by the name that a reader is told.
+      about: on which images, and what the intervals are.
+      figure: its path in the folder.
+    """
+    sentences = [f"{name}: {'; '.join(clauses_of(found))}." for name, found in methods.items() if name != CONTROL]
+    if CONTROL in methods:
+        sentences.append(f"For comparison, {CONTROL}: {_removal(methods[CONTROL])}.")
+    note = (
+        f"{about}. Deletion and insertion: how much smaller, or larger, the area under the curve of the class's "
+        "probability is than with the same map mirrored and moved to a random place (Petsiuk et al. 2018). Head or all "
+        "random: rank correlation with the maps of the trained network (Adebayo et al. 2018). Stability: with maps of "
+        "the same images with a little noise. A map that passes shows where the network looks, not that it is right to."
+    )
+    return {
+        "title": TITLE,
+        "sentences": sentences,
+        "table": table_of(methods),
+        "figures": [figure],
+        "note": note,
+    }
+
+
+def clauses_of(found: dict[str, Any]) -> list[str]:
+    """What the checks say of one way of making maps."""
+    clauses = [_removal(found)]
+    if found["randomised"]:
+        clauses.append(_randomised(found["randomised"]))
+    clauses.append(f"with a little noise on the image it correlates by {_of(found['stability'])} with itself")
+    for part, shares in found["on"].items():
+        if shares["share"]["value"] is not None:
+            share, area = (100 * shares[name]["value"] for name in ("share", "area"))
+            clauses.append(
+                f"{share:.0f} % of it lies on the {part}, which is {area:.0f} % of the image "
+                f"(difference {Interval.of(shares['excess']):+})"
+            )
+    if found["blank"]:
+        clauses.append(f"of {found['blank']} images the map is the same everywhere and shows nothing")
+    return clauses
+
+
+def table_of(methods: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """A row per way of making maps, a column per check; the first row is the header."""
+    parts = list(next(iter(methods.values()))["on"]) if methods else []
+    header = [
+        *("map", "size", "deletion, better by", "insertion, better by", "head random", "all random", "stability"),
+        *(f"on {part}{_area(methods, part)}" for part in parts),
+    ]
+    rows = [header]
+    for name, found in methods.items():
+        steps = found["randomised"]
+        ends = [_of(steps[i]["correlation"]) if steps else "-" for i in (0, -1)]
+        better = [f"{Interval.of(found[check]['better']):+}" for check in ("deletion", "insertion")]
+        on = [_of(found["on"][part]["share"]) for part in parts]
+        rows.append([name, " x ".join(map(str, found["size"])), *better, *ends, _of(found["stability"]), *on])
+    return rows
+
+
+def is_better(found: dict[str, Any], check: str) -> bool:
+    """Whether the interval of how much better a map is than a random one lies above 0."""
+    low = found[check]["better"]["low"]
+    return low is not None and low > 0
+
+
+def _removal(found: dict[str, Any]) -> str:
+    better = {check: f"{Interval.of(found[check]['better']):+}" for check in ("deletion", "insertion")}
+    passed = [check for check in better if is_better(found, check)]
+    numbers = (
+        f"better than the same map in a random place by {better['deletion']} in deletion, {better['insertion']} in "
+        "insertion"
+    )
+    if len(passed) == 2:
+        said = "it finds pixels that the network uses: removing them first makes the class less probable sooner"
+    elif passed:
+        other = next(check for check in better if check not in passed)
+        said = f"by {passed[0]} it finds pixels that the network uses, by {other} that is not shown"
+    else:
+        said = "it is not shown to find pixels that the network uses"
+    return f"{said} ({numbers})"
+
+
+def _randomised(steps: list[dict[str, Any]]) -> str:
+    first, last = steps[0], steps[-1]
+    end = Interval.of(last["correlation"])
+    if end.value is None:
+        return "once all weights are random nothing is left of it, so it shows what was learnt"
+    if end.value < LITTLE:
+        verdict = "so it shows what was learnt"
+    elif end.value > MUCH:
+        verdict = "so it hardly changes: it shows the picture, such as its edges, and not what was learnt"
+    else:
+        verdict = "so a part of it is the picture's or the layout's, not learnt"
+    head = f"by {_of(first['correlation'])} once {first['stage']} alone is random, and " if len(steps) > 1 else ""
+    left = f" (of the {1 - last['blank']:.0%} of maps that show anything)" if last["blank"] else ""
+    return f"it correlates with the trained network's {head}by {end} once all weights are{left}, {verdict}"
+
+
+def _area(methods: Mapping[str, dict[str, Any]], part: str) -> str:
+    """The share of the image that a part is, the same for all maps that show anything."""
+    areas = [found["on"][part]["area"]["value"] for found in methods.values()]
+    known = [area for area in areas if area is not None]
+    return f" ({known[-1]:.0%} of image)" if known else ""
+
+
+def _of(values: dict[str, Any]) -> str:
+    return str(Interval.of(values))

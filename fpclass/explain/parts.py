@@ -1,0 +1,43 @@
+"""Maps of many images, or of many versions of one, in parts that memory and cache hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from fpclass.explain.targets import Target
+from fpclass.models.parts import EVAL_BATCH, eval_batch, part_size
+
+
+def in_parts(function: Callable[[Any], Array], rows: PyTree, size: int) -> Array:
+    """A function of rows, applied to so many of them at once; the result is that of all rows.
+
+    Args:
+      rows: arrays with the same first axis [n, …]; the last part is filled up with the first rows.
+    """
+    num_rows = len(jax.tree.leaves(rows)[0])
+    size = min(size, num_rows)
+    order = jnp.arange(num_rows + -num_rows % size) % num_rows
+    parts = jax.tree.map(lambda x: x[order].reshape(-1, size, *x.shape[1:]), rows)
+    result = lax.map(function, parts)
+    return result.reshape(-1, *result.shape[2:])[:num_rows]
+
+
+def at_once(image_shape: tuple[int, ...], variables: dict[str, Any]) -> int:
+    """Images [h, w, c] that go through a network at once."""
+    shape = (1, *image_shape)
+    return part_size(eval_batch(shape, EVAL_BATCH), shape, variables["params"])
+
+
+def scores(
+    model: nn.Module, variables: dict[str, Any], images: Float[Array, "n h w c"], target: Target
+) -> Float[Array, " n"]:
+    """What the network says of images, by a target of each, or by one for all of them."""
+    logits: Any = model.apply(variables, images, train=False)
+    return target.of(logits)

@@ -1,0 +1,1 @@
+"""Whether the maps of a run mean anything, and what its features are like."""

@@ -1,0 +1,133 @@
+"""Scores of altered copies of the same images, and their differences from the images as they are, drawn together.
+
+All copies of an image belong to its person, and every score comes of the same resamples of people, so that differences
+are paired. They are about a network, or an ensemble, as it stands: trained once more it would be another one, of which
+the intervals know nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.intervals import (
+    NEGLIGIBLE,
+    UNDEFINED,
+    Bootstrap,
+    Interval,
+    is_within_classes,
+    resampled_bounds,
+    scale_of,
+    support_of,
+    wilson_bounds,
+)
+from fpclass.stats.metrics import Logits, log_softmax
+from fpclass.stats.weighted_metrics import make_weighted_metrics
+
+METRICS = ("accuracy", "roc_auc", "log_loss")
+SAME = 1e-4
+"""Log-probabilities that differ by less are those of another order of additions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyScores:
+    """What a model scores on copies of the images.
+
+    Attributes:
+      scores: by metric, with intervals.
+      differences: from the images as they are, paired; none of these themselves.
+      is_lower: whether the accuracy is lower, with an interval that holds for all copies at once that are looked at.
+      is_known: whether the classes are told apart better than by chance, likewise: the area under the ROC curve, which
+        chance alone makes 0.5, whatever the classes weigh and wherever the threshold is. None: cannot be said.
+      is_same: whether no answer has changed at all, as of a network that averages views and their mirror images.
+    """
+
+    scores: dict[str, Interval]
+    differences: dict[str, Interval]
+    is_lower: bool
+    is_known: bool | None
+    is_same: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that JSON can hold."""
+        return {
+            **{name: score.to_json() for name, score in self.scores.items()},
+            "differences": {name: difference.to_json() for name, difference in self.differences.items()},
+            "is_lower": self.is_lower,
+            "is_known": self.is_known,
+            "is_same": self.is_same,
+        }
+
+
+class PairedScores:
+    """Scores of copies of the images that a model was judged on, beside those of the images as they are."""
+
+    def __init__(self, logits: Logits, cohort: Cohort, bootstrap: Bootstrap):
+        """Takes logits [N, K] of the images as they are."""
+        self._logits, self._cohort, self._bootstrap = log_softmax(np.asarray(logits, np.float64)), cohort, bootstrap
+        self._plain = self._resample(logits)
+        self.plain = self._judge(self._plain, {}, 1)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of always saying the class that most images have."""
+        return float(np.bincount(self._cohort.labels).max() / len(self._cohort))
+
+    def of(self, logits: Logits, num_copies: int = 1) -> CopyScores:
+        """The scores of copies by their logits [N, K]; of so many copies things are said together (Bonferroni)."""
+        if np.allclose(log_softmax(np.asarray(logits, np.float64)), self._logits, atol=SAME):
+            same = Interval(0.0, 0.0, 0.0)
+            return dataclasses.replace(self.plain, differences=dict.fromkeys(METRICS, same), is_same=True)
+        values = self._resample(logits)
+        differences = {
+            name: (value - self._plain[name][0], drawn - self._plain[name][1])
+            for name, (value, drawn) in values.items()
+        }
+        return self._judge(values, differences, num_copies)
+
+    def _judge(self, values: dict[str, Any], differences: dict[str, Any], num_copies: int) -> CopyScores:
+        confidence = self._bootstrap.confidence
+        all_at_once = 1 - (1 - confidence) / num_copies
+        worse = self._interval("accuracy", *differences["accuracy"], all_at_once, True) if differences else None
+        known = self._interval("roc_auc", *values["roc_auc"], all_at_once)
+        return CopyScores(
+            {name: self._interval(name, *of, confidence) for name, of in values.items()},
+            {name: self._interval(name, *of, confidence, True) for name, of in differences.items()},
+            is_lower=bool(worse and worse.high is not None and worse.high < 0),
+            is_known=None if known.low is None else known.low > 0.5,
+        )
+
+    def _resample(self, logits: Logits) -> dict[str, tuple[float, Float[np.ndarray, " b"]]]:
+        """Value and resampled values of every metric."""
+        cohort, found = self._cohort, {}
+        logits = cohort.check(logits)
+        for metric in METRICS:
+            evaluate = make_weighted_metrics(logits, cohort.labels, [metric])
+            value = float(evaluate(np.ones((1, len(cohort))))[metric][0])
+            drawn = self._bootstrap.resample(
+                lambda weights, evaluate=evaluate, metric=metric: evaluate(weights)[metric],
+                cohort,
+                within_classes=is_within_classes(metric),
+            )
+            found[metric] = value, drawn
+        return found
+
+    def _interval(
+        self, metric: str, value: float, drawn: np.ndarray, confidence: float, is_difference: bool = False
+    ) -> Interval:
+        if math.isnan(value):
+            return UNDEFINED
+        support = support_of(metric, self._cohort)
+        is_same = not len(drawn) or np.ptp(drawn) < NEGLIGIBLE
+        if is_difference and is_same:  # no answer has changed; Wilson's interval says how many may
+            if metric != "accuracy" or support.groups < 2 or not len(drawn):
+                return Interval(value)
+            changed = wilson_bounds(0, support.groups, confidence)[1]
+            return Interval(value, value - changed, value + changed)
+        scale = "difference" if is_difference else scale_of(metric)
+        return Interval(value, *resampled_bounds(value, drawn, confidence, support, scale))

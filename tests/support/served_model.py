@@ -1,0 +1,29 @@
+"""A server's application in this process, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from fpclass.deploy.serve.app import make_app
+from fpclass.deploy.serve.served import open_served
+from fpclass.deploy.serve.service import Service
+from fpclass.deploy.serve.settings import Settings
+
+
+@contextlib.contextmanager
+def client_of(folder: pathlib.Path, **settings: Any) -> Iterator[TestClient]:
+    """A client of a server that is ready."""
+    failures: list[BaseException] = []
+    app = make_app(Service(open_served(folder), Settings(**settings)), failures.append)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        deadline = time.monotonic() + 120
+        while client.get("/ready").status_code == 503 and time.monotonic() < deadline and not failures:
+            time.sleep(0.05)
+        assert not failures
+        yield client
