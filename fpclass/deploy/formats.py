@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,6 +77,8 @@ def write_onnx(predictor: Predictor, path: pathlib.Path) -> None:
     Raises:
       ConfigError: jax2onnx is not installed.
     """
+    for name in ("jax2onnx", "onnx_ir"):  # they tell of every example of theirs that cannot be imported
+        logging.getLogger(name).setLevel(logging.ERROR)
     jax2onnx, onnx = _import("jax2onnx", "onnx"), _import("onnx", "onnx")
     names = [input_name(decoding) for decoding in predictor.by_decoding]
     with plain_operations():
