@@ -29,7 +29,7 @@ EXPORT_EPILOG = """
   fpclass export prints.bundle --to=onnx --images=photos a bundle has no images of its own to compare on
 
 From uint8 pixels at the network's size to calibrated probabilities; preprocessing.json says what comes before. Every
-export is run on real images and compared with the bundle; one that says something else is not written: docs/deploy.md.
+export is run on real images and compared with the bundle; one that says something else is not written: docs/bundles.md.
 """
 
 BUNDLE_EPILOG = """
@@ -40,7 +40,7 @@ BUNDLE_EPILOG = """
   fpclass predict IMAGE --workdir=prints.bundle
   python3 -c 'import fpclass; print(fpclass.load_bundle("prints.bundle").predict("print.png"))'
 
-A bundle needs neither the data nor the run folder, and nothing in it is executed when it is opened: docs/deploy.md.
+A bundle needs neither the data nor the run folder, and nothing in it is executed when it is opened: docs/bundles.md.
 """
 
 

@@ -111,7 +111,7 @@ def _import(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"{program()} export --to={extra} needs the package {name} ({error}): see docs/deploy.md"
+            f"{program()} export --to={extra} needs the package {name} ({error}): see docs/bundles.md"
         ) from None
 
 
