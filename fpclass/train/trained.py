@@ -94,7 +94,7 @@ class Siblings:
         batches = [padded[start : start + size] for start in range(0, len(padded), size)]
         rows = np.arange(size, dtype=np.int32)
         with self._lock:  # one of several threads restores
-            joined = self._joined
+            joined = self.joined
         if joined:
             predict = self.networks[0].predict_heads
             yield slice(None), [predict(*joined, batch, rows) for batch in batches]
@@ -107,7 +107,7 @@ class Siblings:
                 network.forget()
 
     @cached_property
-    def _joined(self) -> tuple[Variables, Variables] | None:
+    def joined(self) -> tuple[Variables, Variables] | None:
         """What all have in common, and their heads one behind the other; None where they differ in more."""
         if len(self.networks) == 1:
             return None
