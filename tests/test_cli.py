@@ -44,7 +44,7 @@ EXP04 = "--config=configs/footprints/exp04_early_stopping_dropout.py"
 WRITTEN = (
     "config.json", "environment.json", "model.json", "table.csv", "audit.json", "splits.csv", "log.jsonl",
     "predictions.csv", "test_predictions.csv", "metrics.json", "classification_report.txt",
-    "submission.csv", "grad_cam.npz",
+    "submission.csv", "grad_cam_worst.npz",
     *(f"figures/{name}.png" for name in (
         "class_balance", "image_sizes", "mean_images", "sample_grid", "confusion_matrix", "roc", "learning_curves",
         "grad_cam_worst", "feature_maps",
@@ -119,7 +119,7 @@ def test_intervals_are_of_people(run):
 
 
 def test_the_worst_images_are_explained_for_the_class_that_they_were_taken_for(run):
-    explained = np.load(run / "grad_cam.npz")
+    explained = np.load(run / "grad_cam_worst.npz")
     said = pd.read_csv(run / "predictions.csv")
     logits = said[["logit_0", "logit_1"]].to_numpy()
     losses = np.logaddexp(*logits.T) - logits[np.arange(len(said)), said["label"]]
@@ -157,7 +157,7 @@ def test_an_explanation_that_fails_costs_no_submission(own_run, blobs, capsys, m
     def explain(*_):
         raise ConfigError("explain.stage is 'conv9'")
 
-    for name in ("submission.csv", "metrics.json", "grad_cam.npz"):
+    for name in ("submission.csv", "metrics.json", "grad_cam_worst.npz"):
         (own_run / name).unlink()
     monkeypatch.setattr("fpclass.run.stages.explain", explain)
     assert cli.main(train_args(blobs, own_run)) == 2
@@ -263,20 +263,22 @@ def test_a_finished_run_notices_that_its_data_have_changed(own_run, blobs, tmp_p
 
 
 def test_commands_alone_give_what_the_training_gave(run, own_run):
-    for name in ("submission.csv", "metrics.json", "predictions.csv", "grad_cam.npz"):
+    for name in ("submission.csv", "metrics.json", "predictions.csv", "grad_cam_worst.npz"):
         (own_run / name).unlink()
     for command in ("evaluate", "explain", "submit"):
         assert cli.main([command, f"--workdir={own_run}"]) == 0
     for name in ("submission.csv", "metrics.json", "predictions.csv"):
         assert (own_run / name).read_bytes() == (run / name).read_bytes(), name
-    np.testing.assert_array_equal(np.load(own_run / "grad_cam.npz")["raw"], np.load(run / "grad_cam.npz")["raw"])
+    np.testing.assert_array_equal(
+        np.load(own_run / "grad_cam_worst.npz")["raw"], np.load(run / "grad_cam_worst.npz")["raw"]
+    )
 
 
 def test_what_comes_after_training_may_be_chosen_again(own_run):
     assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_resamples=20"]) == 0
     assert "20 resamples" in json.loads((own_run / "metrics.json").read_text())["validation"]["interval"]
     assert cli.main(["explain", f"--workdir={own_run}", "--config.explain.stage=conv1/pool"]) == 0
-    assert np.load(own_run / "grad_cam.npz")["raw"].shape == (2, 28, 18)
+    assert np.load(own_run / "grad_cam_worst.npz")["raw"].shape == (2, 28, 18)
 
 
 def test_predict_agrees_with_the_submission(run, blobs, tmp_path, capsys):

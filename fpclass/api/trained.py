@@ -8,7 +8,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,9 @@ from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor
 from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study
+
+if TYPE_CHECKING:
+    from fpclass.run.overlay import Explanation
 
 Source = TypeVar("Source", Run, Study, Bundle)
 TEXT_OF_TABLE = ("config", "metric", "data", "verdict")
@@ -158,6 +161,27 @@ class _Trained(abc.ABC, Generic[Source]):
         if error := frame["error"].iloc[0]:
             raise DecodeError(f"{given.names[0]}: {error}")
         return Prediction.of(frame, predictor.classes, predictor.class_names)
+
+    def explain(self, x: Any, method: str = "grad_cam", target: str = "", stage: str = "") -> Explanation:
+        """What speaks for a class in one image: a map, and the image under it, which a notebook shows.
+
+        Args:
+          x: one image, as `predict` takes it.
+          method: one of those of docs/explain.md, by the name that the command `explain` knows it by.
+          target: a class, or "CLASS,OTHER" for the one rather than the other; "": the class that is predicted.
+          stage: of the network; "": the last whose maps are no blob.
+
+        Raises:
+          DataError: several images, or no image.
+          DecodeError: it cannot be read.
+          ConfigError: no such method, class or stage.
+        """
+        from fpclass.run.overlay import explain_image
+
+        given = read_given(x)
+        if not given.is_single:
+            raise DataError(f"{len(given.images)} images: a map is of one; give them one by one")
+        return explain_image(self._predictor, given.images[0], method, target, stage)
 
     @property
     def _predictor(self) -> Predictor:

@@ -7,8 +7,6 @@ import pathlib
 import shutil
 from typing import Any
 
-import jax
-
 from fpclass import files
 from fpclass.config import folder_format
 from fpclass.data.quality import ImageRange
@@ -90,7 +88,6 @@ def describe(source: Run | Study, predictor: Predictor) -> dict[str, Any]:
         "data_sha256": environment["data_sha256"],
         "versions": {"python": environment.get("python"), **environment.get("versions", {})},
         "git_commit": environment.get("git_commit"),
-        "devices": [f"{device.platform}" for device in jax.devices()[:1]],
     }
 
 

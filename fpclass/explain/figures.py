@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
@@ -87,6 +88,18 @@ def overlay(image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"])
     grey = image.mean(axis=-1, keepdims=True) / 255
     colours = matplotlib.colormaps[HEAT_COLOURS](resize_map(heat, image.shape[:2]))[..., :3]
     return 127.5 * (grey + colours)
+
+
+def overlay_png(
+    image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"], size: tuple[int, int] | None = None
+) -> bytes:
+    """`overlay` as the bytes of a PNG file, stretched to (height, width) where these are given."""
+    picture = Image.fromarray(np.rint(overlay(image, heat)).astype(np.uint8))
+    if size:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def resize_map(heat: Float[np.ndarray, "mh mw"], image_size: tuple[int, int]) -> Float[np.ndarray, "h w"]:

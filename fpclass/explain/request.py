@@ -49,11 +49,11 @@ class Request:
     baseline: str = BASELINES[0]
 
     @classmethod
-    def of(cls, which: Sequence[str], **others: str) -> Request:
+    def of(cls, which: Sequence[str], method: str, target: str, scale: str, baseline: str) -> Request:
         """A request whose images are named by one of `WHICH`, or are files."""
-        if len(which) == 1 and which[0].replace("-", "_") in WHICH:
-            return cls(which=which[0].replace("-", "_"), **others)
-        return cls(which=FILES, files=tuple(which), **others)
+        is_ranked = len(which) == 1 and which[0] in WHICH
+        chosen, named = (which[0], ()) if is_ranked else (FILES, tuple(which))
+        return cls(method, chosen, named, target, scale, baseline)
 
     @property
     def of_method(self) -> Method:

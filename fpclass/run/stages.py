@@ -262,7 +262,7 @@ class AfterTraining:
         if self._data.prepared.table.to_predict_mask.any():
             submit(self.best, self._data.prepared)
 
-    def _once(self, name: str, step: Callable[[], None]) -> None:
+    def _once(self, name: str, step: Callable[[], object]) -> None:
         if self._stages.is_done(name):
             say(self._stages.skipped(name))
             return

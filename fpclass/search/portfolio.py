@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from fpclass.config import SHIPPED, Config, apply_overrides, base_config, given_keys
 from fpclass.console import say
 from fpclass.data.recognise import Recognised, recognise
@@ -102,11 +104,12 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
       ConfigError: the first way cannot be had like that, or a key is read by none of them.
     """
     ways = portfolio.ways
-    named = [as_flags(way.values | _frozen(way, portfolio) | {"name": way.name}) for way in ways]
+    named = [as_flags(way.values | {"name": way.name}) for way in ways]
     configs = load_configs([way.file for way in ways], portfolio.flags, named)
     fitting: dict[str, Config] = {}
     for way, config in zip(ways, configs, strict=True):
         try:
+            config = _frozen(config) if way.freezes else config
             check_network(config)
         except ConfigError as error:
             if way is ways[0]:
@@ -117,14 +120,13 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
     return fitting
 
 
-def _frozen(way: Way, portfolio: Portfolio) -> dict[str, Any]:
-    """What freezes a network through the first stage that its probe reads."""
-    if not way.freezes:
-        return {}
-    (config,) = load_configs([PRETRAINED], portfolio.flags, [as_flags(way.values)])
+def _frozen(config: Config) -> Config:
+    """The same config with the stages through the first that its probe reads frozen."""
     network: Any = build_network(config, 2)
     behind = network.stage_names.index(network.head.stages[0]) + 1
-    return {"finetune.freeze_before": network.stage_names[behind]}
+    frozen = ConfigDict(config.to_dict())
+    frozen.finetune.freeze_before = network.stage_names[behind]
+    return frozen.lock()
 
 
 def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:

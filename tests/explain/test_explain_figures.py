@@ -106,13 +106,16 @@ def test_feature_maps_have_the_shape_of_the_file():
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (30, 90)])
-def test_grad_cam_grid_has_each_image_beside_its_map(shape):
+def test_a_sheet_has_each_image_beside_its_map(shape):
     images = np.random.default_rng(0).integers(0, 256, (4, 60, 40, 1), np.uint8)
     maps = np.zeros((4, 6, 4))
     maps[np.arange(4), np.arange(4), 0] = 1
     titles, shapes = [f"title {i}" for i in range(4)], None if shape == (60, 40) else np.array([shape] * 4)
-    figure = figures.grad_cam_grid(images, maps, titles, [False, True, False, False], shapes=shapes)
-    assert " ".join(figure.get_suptitle().split()).endswith("with the highest loss: 3 predicted wrong, 1 right")
+    captions = [f"largest value {i}" for i in range(4)]
+    figure = figures.map_sheet(
+        images, maps, titles, [False, True, False, False], title="A sheet", captions=captions, shapes=shapes
+    )
+    assert figure.get_suptitle() == "A sheet"
     figure.draw_without_rendering()
     pairs = np.array(figure.axes[:8]).reshape(4, 2)
     for i, (plain, overlaid) in enumerate(pairs):
@@ -125,6 +128,7 @@ def test_grad_cam_grid_has_each_image_beside_its_map(shape):
         # The aspect of the array, 60 high and 40 wide, or that of the file.
         assert left.height / left.width == pytest.approx(shape[0] / shape[1], rel=0.02)
         assert plain.figure.get_suptitle() == f"title {i}"
+        assert overlaid.get_xlabel() == captions[i]
         (title,) = (text for text in plain.figure.findobj(Text) if text.get_text() == f"title {i}")
         red, green, _ = to_rgb(title.get_color())
         assert (green > red) == (i == 1)

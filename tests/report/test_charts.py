@@ -68,7 +68,12 @@ def draw_every_figure(channels, class_names, size):
     yield "confusion_matrix", figures.confusion_matrix(matrix, class_names, note=NOTE)
     yield "roc_curves", figures.roc_curves(logits, true, class_names, Interval(0.8, 0.7, 0.9), note=NOTE)
     yield "learning_curves", figures.learning_curves(make_history(), 6, note=NOTE)
-    yield "grad_cam_grid", explain_figures.grad_cam_grid(images[:5], maps, titles, [False] * 5, note=NOTE)
+    yield (
+        "map_sheet",
+        explain_figures.map_sheet(
+            images[:5], maps, titles, [False, True, None, True, False], title=titles[0], captions=titles, note=NOTE
+        ),
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
@@ -67,6 +72,44 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
         row = pd.read_csv(tmp_path / "new.csv").iloc[0]
         assert row["probability_0"] + row["probability_1"] == pytest.approx(1, abs=1e-5)
         assert "fitted on" in row["calibration"]
+
+
+@pytest.mark.promise
+def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp_path, monkeypatch, capsys):
+    list_tiny(tmp_path / "cache", monkeypatch)
+    folder = tmp_path / "best"
+    small = ("--model=tiny", "--size=32", "--config.train.num_epochs=1")
+    assert cli.main(["best", str(noisy), "--minutes=10", *FLAGS, *small, f"--workdir={folder}"]) == 0
+    said = capsys.readouterr().out
+    study = Study.open(folder)
+    assert study.names == ["probe", "tuned_probe"]
+    assert {"probe@people-0250", "probe@people-0500", "probe@people-0750"} < set(study.configs)
+    assert study.configs["tuned_probe"].finetune.freeze_before == "layer1_0", "behind the first stage that is read"
+    assert "- more people? " in said
+    weights = json.loads((folder / "ensemble.json").read_text())["weights"]
+    chosen = max(weights, key=lambda name: weights[name])
+    assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+ \[.*\], {chosen} 0\.\d+ \[", said)
+
+
+@pytest.mark.promise
+def test_ctrl_c_ends_the_program_with_what_is_trained(noisy, tmp_path):
+    """The real program: the first way is trained, and the second one has begun."""
+    folder = tmp_path / "best"
+    args = ["best", str(noisy), "--minutes=30", *FLAGS, *SMALL[:2], "--config.train.num_epochs=40"]
+    command = [sys.executable, "-m", "fpclass", *args, f"--workdir={folder}"]
+    nothing = {"FPCLASS_CACHE": str(tmp_path / "cache"), "FPCLASS_OFFLINE": "1"}
+    lines = []
+    with subprocess.Popen(command, env={**os.environ, **nothing}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            if re.search(r"\] scratch +2 members", line):
+                process.send_signal(signal.SIGINT)
+    said = "".join(lines)
+    assert process.returncode == 0, said
+    assert re.search("scratch_wide +- +left out: stopped before its end; the same command goes on", said)
+    assert json.loads((folder / "ensemble.json").read_text())["weights"] == {"scratch": 1.0}
+    assert not (folder / "final").exists(), "nothing more is begun"
 
 
 @pytest.mark.promise

@@ -129,13 +129,13 @@ def test_a_study_is_explained_by_the_members_that_never_saw_the_image(study, tmp
     (folder / "ensemble.json").write_text(json.dumps(ensemble))
     looked, maps_of = [], study_explain.maps_of
 
-    def spy(best, images, classes, stage):
+    def spy(best, images, *others):
         looked.extend([best.run.folder] * len(images))
-        return maps_of(best, images, classes, stage)
+        return maps_of(best, images, *others)
 
     monkeypatch.setattr(study_explain, "maps_of", spy)
     assert cli.main(["explain", f"--workdir={folder}", "--config.explain.num_images=4"]) == 0
-    found = np.load(folder / "grad_cam.npz")
+    found = np.load(folder / "grad_cam_worst.npz")
     assert found["maps"].shape == (4, 4, 24, 20), "2 configs x 2 seeds, each image by the members of its fold"
     assert len(looked) == 4 * 4
     for name, fold in zip(found["filename"], found["fold"], strict=True):

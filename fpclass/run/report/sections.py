@@ -30,6 +30,11 @@ SHOWN = {
     "extremes": "Judged images with the lowest and with the highest loss, with what is predicted of them",
     "grad_cam_worst": "The images with the highest loss beside Grad-CAM: where evidence for the predicted class lay",
     "feature_maps": "What each stage of the network makes of the image with the highest loss",
+    "map_checks": "Deletion, insertion and randomised-weights curves of each kind of map, and a table of all checks",
+    "map_agreement": "Rank correlations of the maps of each pair of configs; on the diagonal of two trainings of one",
+    "nearest_training": "Validation images, worst first, each beside the training images with the nearest features",
+    "embedding": "All images in the plane by their features, by class; validation images that are wrong as crosses",
+    "filters": "The filters of the first convolution as pictures",
     "reliability": "Reliability diagram: how often predictions are right against how sure they are",
     "risk_coverage": "Error rate of the images that are decided, by the share of them that is",
     "study": "Score of each config with its interval, and its difference from the baseline",
@@ -42,13 +47,14 @@ SHOWN = {
 """What figures show, by their names; others are described by theirs."""
 PIECES = {
     "explain.json": ("Maps of what it looks at", "explain"),
-    "map_checks.json": ("Do the maps mean anything", "explain --check"),
-    "map_agreement.json": ("Do equally good networks look at the same thing", "explain --agreement"),
+    "map_checks.json": ("Do the maps mean anything", "check-maps"),
+    "map_agreement.json": ("Do equally good networks look at the same thing", "check-maps"),
+    "features.json": ("What the network takes for alike", "features"),
     "shortcuts.json": ("What the model uses: shortcut tests", "shortcuts"),
     "robustness.json": ("Robustness", "robustness"),
 }
 """What other commands leave in a folder: a file, what it is about, and the command that writes it."""
-OF_STUDIES = ("map_agreement.json",)
+OF_STUDIES, OF_RUNS = ("map_agreement.json",), ("features.json",)
 NUM_FINDINGS, NUM_FILES = 12, 4
 
 LIMITS = (
@@ -220,7 +226,7 @@ def pieces(subject: Subject) -> list[Block]:
     """What all other commands have left, or what is to be run."""
     blocks: list[Block] = []
     for name, (about, command) in PIECES.items():
-        if subject.is_study or name not in OF_STUDIES:
+        if name not in (OF_RUNS if subject.is_study else OF_STUDIES):
             title = subject.facts.get(name, "report", "title", default="")
             blocks += [Heading(printable(str(title)) or about), *tried(piece, subject.facts, name, command)]
     return blocks

@@ -142,7 +142,7 @@ def numbers(subject: Subject) -> list[tuple[str, Cited]]:
 
 def _roles(facts: Facts, subject: Subject) -> list[Block]:
     """Images, people and classes of every role."""
-    frame, names = facts.frame("splits.csv"), subject.class_names[: methods.MAX_CLASSES]
+    frame, names = facts.frame("splits.csv", "role", "unit", "label"), subject.class_names[: methods.MAX_CLASSES]
     units = "people" if subject.has_people else "independent images"
     rows: list[list[Any]] = [["role", "images", units, *names]]
     for role, of_role in frame.groupby("role", sort=False):

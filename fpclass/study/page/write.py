@@ -30,9 +30,7 @@ def write_report(folder: pathlib.Path) -> str:
         parts = of_run.paper(subject, sections.METHODS, sections.PAPER_RESULTS)
         return of_run.write(subject, study_page(subject, parts), parts, started)
     if not any((folder / name).is_file() for name in ("config.json", "metrics.json", "environment.json")):
-        raise RunError(
-            f"{folder}: neither a run folder nor a study folder; give the --workdir of a training or a study"
-        )
+        raise RunError(f"{folder}: neither a run nor a study folder; give the --workdir of a training or a study")
     return of_run.write_run_report(folder)
 
 

@@ -85,7 +85,7 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.explain.request import DEFAULT, FILES, Request
     from fpclass.study.page.write import write_report
 
-    request = Request.of(args.which, method=args.method, target=args.target, scale=args.scale, baseline=args.baseline)
+    request = Request.of(args.which, args.method, args.target, args.scale, args.baseline)
     for key, value in (("stage", args.stage), ("num_images", args.num)):
         overrides = [*overrides, f"--config.explain.{key}={value}"] if value else overrides
     there = find_study(args.workdir, overrides)
