@@ -10,7 +10,7 @@ cp -R fpclass configs docker constraints.txt pyproject.toml setup.py LICENSE "$s
 cp README.md "$space/PROJECT.md"
 cp -R "$bundle" "$space/bundle"
 sed -e 's/^ARG EXTRAS=serve$/ARG EXTRAS=page/' -e '/^USER 10001$/i COPY bundle /bundle' -e 's/PORT=8000/PORT=7860/' \
-  -e 's/^EXPOSE 8000$/EXPOSE 7860/' -e 's/^COPY \. \.$/COPY . .\nRUN mv PROJECT.md README.md/' Dockerfile >"$space/Dockerfile"
+  -e 's/^EXPOSE 8000$/EXPOSE 7860/' -e 's/^RUN sh/RUN mv PROJECT.md README.md \&\& sh/' Dockerfile >"$space/Dockerfile"
 cat >"$space/README.md" <<END
 ---
 title: $(basename "$(dirname "$bundle")")

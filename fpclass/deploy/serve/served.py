@@ -97,7 +97,7 @@ class Served:
             "version": self.version,
             "kind": self.kind,
             "classes": list(self.predictor.class_names),
-            "image_size": list(data.image_size),
+            "image_size": list(self.predictor.decodings[0].image_size),
             "channels": data.channels,
             "network": str(self.config.model.name),
             "members": sum(map(len, self.predictor.members.values())),
