@@ -32,48 +32,54 @@ import numpy as np
 CLIENTS = 16
 
 
-class Client(asyncio.Protocol):
-    """A connection that sends one request after the other, and connects again where the server hangs up."""
+class Connection(asyncio.Protocol):
+    """A connection on which one request waits for its answer at a time."""
 
-    def __init__(self, address: tuple[str, int], requests: Sequence[bytes]):
-        self._address, self._requests = address, requests
-        self._transport: asyncio.Transport | None = None
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.is_over = False
         self._buffer = b""
-        self._answer: asyncio.Future[bytes] | None = None
-        self._is_over = False
+        self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    async def post(self, number: int) -> bytes:
+    async def post(self, request: bytes) -> bytes:
         """The body of the answer to a request."""
-        loop = asyncio.get_running_loop()
-        if self._transport is None or self._transport.is_closing() or self._is_over:
-            self._is_over = False
-            await loop.create_connection(lambda: self, *self._address)
-        self._buffer, self._answer = b"", loop.create_future()
-        assert self._transport is not None
-        self._transport.write(self._requests[number % len(self._requests)])
+        self._buffer, self._answer = b"", asyncio.get_running_loop().create_future()
+        self.transport.write(request)
         return await self._answer
 
     def connection_made(self, transport: Any) -> None:
-        self._transport = transport
+        self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
-        if self._answer and not self._answer.done():
+        self.is_over = True
+        if not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server hung up"))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
-        if not end:
-            return
         headers = head.lower()
-        length = int(headers.split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(body) >= length and self._answer and not self._answer.done():
-            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
-                self._answer.set_exception(RuntimeError(self._buffer[:500].decode(errors="replace")))
-                return
-            self._is_over = head.startswith(b"HTTP/1.0") or b"connection: close" in headers
+        if not end or self._answer.done() or len(body) < int(headers.split(b"content-length:")[1].split(b"\r\n")[0]):
+            return
+        self.is_over = head.startswith(b"HTTP/1.0") or b"connection: close" in headers
+        if b" 200 " in head[:13]:
             self._answer.set_result(body)
+        else:
+            self._answer.set_exception(RuntimeError(self._buffer[:500].decode(errors="replace")))
+
+
+class Client:
+    """Sends one request after the other, and connects again where the server hangs up."""
+
+    def __init__(self, address: tuple[str, int], requests: Sequence[bytes]):
+        self._address, self._requests = address, requests
+        self._connection: Connection | None = None
+
+    async def post(self, number: int) -> bytes:
+        """The body of the answer to a request."""
+        if self._connection is None or self._connection.is_over:
+            _, self._connection = await asyncio.get_running_loop().create_connection(Connection, *self._address)
+        return await self._connection.post(self._requests[number % len(self._requests)])
 
 
 async def one_after_the_other(client: Client, count: int) -> list[float]:

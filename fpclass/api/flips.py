@@ -105,8 +105,8 @@ def _of_flips(flips: pd.DataFrame, compared: Compared, name: str) -> list[str]:
     has_seeds = any(len(compared.experiments[one]) > 1 for one in (compared.baseline, name))
     averaged = ", by the averages over seeds" if has_seeds else ""
     lines = [
-        f"flipped     {len(flips)} of {len(labels)} images{averaged}: {num[LOST]} right there and wrong here, {num[GAINED]} the "
-        f"other way; right in both {both}, wrong in both {neither}"
+        f"flipped     {len(flips)} of {len(labels)} images{averaged}: {num[LOST]} right there and wrong here, "
+        f"{num[GAINED]} the other way; right in both {both}, wrong in both {neither}"
     ]
     for flip in (LOST, GAINED):
         rows = flips[flips["flip"] == flip].to_dict("records")

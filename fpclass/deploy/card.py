@@ -35,8 +35,9 @@ def model_card(facts: Mapping[str, Any], metrics: Mapping[str, Any], num_bytes: 
 
 USE = """```python
 import fpclass
+
 model = fpclass.load_bundle("bundle")  # this folder
-model.predict("image.jpg")             # a path, bytes, a picture or an array; or many
+model.predict("image.jpg")  # a path, bytes, a picture or an array; or many
 ```
 
 From the command line: `fpclass predict IMAGE --workdir=bundle`. Nothing in this folder is executed: it is JSON and
@@ -54,7 +55,7 @@ def _what(facts: Mapping[str, Any], num_bytes: int) -> str:
     drawn = "**SYNTHETIC: it was trained on drawn images, and says nothing about real ones.** " * facts["is_synthetic"]
     return (
         f"{drawn}{kind} that classifies images as {_listed(facts['class_names'])}: {networks}; "
-        f"{num_bytes / 1e6:.1f} MB of weights. Trained on: {facts['trained_on']}."
+        f"{num_bytes / 1e6:.3g} MB of weights. Trained on: {facts['trained_on']}."
     )
 
 

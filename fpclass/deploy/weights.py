@@ -78,13 +78,11 @@ def unpack(data: bytes, shapes: Mapping[str, Sequence[Variables]], where: str) -
             placed[name] = jax.device_put(met)
         return placed[name]
 
-    found = {
-        name: [
-            unflatten_dict({path: find(f"{name}/{i}", path, shape) for path, shape in flatten_dict(tree).items()})
-            for i, tree in enumerate(trees)
-        ]
-        for name, trees in shapes.items()
-    }
+    def member(name: str, tree: Variables) -> Variables:
+        leaves = {path: find(name, path, shape) for path, shape in flatten_dict(tree).items()}
+        return {kind: {} for kind in tree} | unflatten_dict(leaves)
+
+    found = {name: [member(f"{name}/{i}", tree) for i, tree in enumerate(trees)] for name, trees in shapes.items()}
     if unknown := arrays.keys() - placed.keys():
         raise RunError(f"{where}: holds {len(unknown)} arrays of no member, for example {min(unknown)}; get it again")
     return found

@@ -7,8 +7,6 @@ import pathlib
 import shutil
 from typing import Any
 
-import jax
-
 from fpclass import files
 from fpclass.config import folder_format
 from fpclass.data.quality import ImageRange
@@ -90,7 +88,6 @@ def describe(source: Run | Study, predictor: Predictor) -> dict[str, Any]:
         "data_sha256": environment["data_sha256"],
         "versions": {"python": environment.get("python"), **environment.get("versions", {})},
         "git_commit": environment.get("git_commit"),
-        "devices": [f"{device.platform}" for device in jax.devices()[:1]],
     }
 
 
@@ -99,7 +96,7 @@ def ranges_of(source: Run | Study) -> dict[str, Any] | None:
     folder = source if isinstance(source, Run) else Run(source.folder, source.configs[source.baseline])
     if not folder.path("table.csv").is_file():
         return None
-    rows = folder.read_csv("table.csv", ("label", "width", "height", "mean", "std"))
+    rows = folder.read_csv("table.csv", ("label", "mode", "width", "height", "mean", "std"))
     return ImageRange.of_rows(rows[~rows["label"].str.startswith("-")]).to_json()  # -1, -2: without a class
 
 

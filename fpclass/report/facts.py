@@ -86,13 +86,20 @@ class Facts:
         """
         return _known(self._objects, file, lambda: files.read_object(self.path(file)))
 
-    def frame(self, file: str) -> pd.DataFrame:
+    def frame(self, file: str, *columns: str) -> pd.DataFrame:
         """A CSV table, all of it text.
+
+        Args:
+          columns: that have to be there.
 
         Raises:
           RunError: missing or damaged.
         """
-        return _known(self._frames, file, lambda: self._read_frame(file))
+        frame = _known(self._frames, file, lambda: self._read_frame(file))
+        for column in columns:
+            if column not in frame:
+                raise RunError(f"{file}: has no column {column}; it was changed or damaged")
+        return frame
 
     def text_of(self, file: str) -> str:
         """A text file.

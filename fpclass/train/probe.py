@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
 from fpclass.config import Config
@@ -174,6 +174,7 @@ def fit_probe(
     widths: Sequence[int] = (),
     weights: Float[np.ndarray, " n"] | None = None,
     sublabels: Int[np.ndarray, " n"] | None = None,
+    trusted: Bool[np.ndarray, " n"] | None = None,
 ) -> Probe:
     """Fits a probe to some images.
 
@@ -184,6 +185,7 @@ def fit_probe(
       widths: how many features each stage has, as `models.probe.widths` says; (): they are of one.
       weights: of each image in the loss; None: all the same.
       sublabels: subclass of each, where `head.subclasses` are learnt.
+      trusted: whose labels may judge in the inner cross-validation; the others always train. None: all.
 
     Raises:
       DataError: images of one class only.
@@ -195,7 +197,9 @@ def fit_probe(
     with threadpool_limits(1 if features.size < THREADED else None):
         mean, scale = _standardising(features)
         standard = (features.astype(np.float64) - mean) * scale
-        parts, num_parts = inner_parts(labels, groups, head.num_classes, seed)
+        trusted = np.ones(len(labels), bool) if trusted is None else trusted
+        parts = np.full(len(labels), -1)
+        parts[trusted], num_parts = inner_parts(labels[trusted], groups[trusted], head.num_classes, seed)
         task = _Task(labels, learnt, weights, parts, num_parts)
         balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
         searches = [_search(head, task, standard, widths, balance) for balance in balances]

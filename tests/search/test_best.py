@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
@@ -25,6 +30,9 @@ from fpclass.study.study import Study
 
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
+
+SMALL_IMAGES = ["probe", "probe_enlarged", "tuned_probe"]
+"""The ways of a named network for images that are smaller than those of its weights."""
 
 
 @pytest.fixture
@@ -67,6 +75,44 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
         row = pd.read_csv(tmp_path / "new.csv").iloc[0]
         assert row["probability_0"] + row["probability_1"] == pytest.approx(1, abs=1e-5)
         assert "fitted on" in row["calibration"]
+
+
+@pytest.mark.promise
+def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp_path, monkeypatch, capsys):
+    list_tiny(tmp_path / "cache", monkeypatch)
+    folder = tmp_path / "best"
+    small = ("--model=tiny", "--size=32", "--config.train.num_epochs=1")
+    assert cli.main(["best", str(noisy), "--minutes=10", *FLAGS, *small, f"--workdir={folder}"]) == 0
+    said = capsys.readouterr().out
+    study = Study.open(folder)
+    assert study.names == ["probe", "tuned_probe"]
+    assert {"probe@people-0250", "probe@people-0500", "probe@people-0750"} < set(study.configs)
+    assert study.configs["tuned_probe"].finetune.freeze_before == "layer2_0", "behind the second stage that is read"
+    assert "- more people? " in said
+    weights = json.loads((folder / "ensemble.json").read_text())["weights"]
+    chosen = max(weights, key=lambda name: weights[name])
+    assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+ \[.*\], {chosen} 0\.\d+ \[", said)
+
+
+@pytest.mark.promise
+def test_ctrl_c_ends_the_program_with_what_is_trained(noisy, tmp_path):
+    """The real program: the first way is trained, and the second one has begun."""
+    folder = tmp_path / "best"
+    args = ["best", str(noisy), "--minutes=30", *FLAGS, *SMALL[:2], "--config.train.num_epochs=40"]
+    command = [sys.executable, "-m", "fpclass", *args, f"--workdir={folder}"]
+    nothing = {"FPCLASS_CACHE": str(tmp_path / "cache"), "FPCLASS_OFFLINE": "1"}
+    lines = []
+    with subprocess.Popen(command, env={**os.environ, **nothing}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            if re.search(r"\] scratch +2 members", line):
+                process.send_signal(signal.SIGINT)
+    said = "".join(lines)
+    assert process.returncode == 0, said
+    assert re.search("scratch_wide +- +left out: stopped before its end; the same command goes on", said)
+    assert json.loads((folder / "ensemble.json").read_text())["weights"] == {"scratch": 1.0}
+    assert not (folder / "final").exists(), "nothing more is begun"
 
 
 @pytest.mark.promise
@@ -139,7 +185,7 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].file == PRETRAINED
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
-    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == ["probe", "tuned_probe"]
+    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
@@ -147,14 +193,15 @@ def test_every_way_fits_the_network(noisy, monkeypatch, model):
     monkeypatch.setattr(source, "require", lambda name: None)
     portfolio = make_portfolio([f"--config.data.root={noisy}", "--config.data.label_column=SEX"], Short(model=model))
     configs = load_ways(portfolio)
-    assert list(configs) == ["probe", "tuned_probe"]
-    assert configs["tuned_probe"].finetune.freeze_before in {"layer2_0", "block_7"}
+    assert list(configs) == SMALL_IMAGES
+    assert configs["probe"].data.image_size < configs["probe_enlarged"].data.image_size == (224, 224)
+    assert configs["tuned_probe"].finetune.freeze_before in {"layer3_0", "block_9"}
 
 
 def test_a_given_size_is_that_of_all_ways(noisy, monkeypatch):
     monkeypatch.setattr(source, "require", lambda name: None)
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
-    assert "probe_larger" not in [way.name for way in make_portfolio(flags, Short(size="64")).ways]
+    assert not {"probe_larger", "probe_enlarged"} & {way.name for way in make_portfolio(flags, Short(size="64")).ways}
 
 
 def test_who_is_clearly_worse_is_a_matter_of_people():

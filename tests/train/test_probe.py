@@ -57,6 +57,16 @@ def test_it_is_the_regression_of_a_plain_pipeline(num_features, num_classes):
     assert chosen.loss == min(trial.loss for trial in probe.trials)
 
 
+def test_labels_that_are_not_trusted_judge_nothing():
+    features, labels, people = drawn()
+    trusted = np.arange(len(labels)) < 60
+    made_up = np.where(trusted, labels, 1 - labels)
+    probe = fit_probe(HEAD, features, made_up, people, seed="0", trusted=trusted)
+    assert set(probe.inner) == set(np.flatnonzero(trusted))
+    alone = fit_probe(HEAD, features[:60], labels[:60], people[:60], seed="0")
+    assert probe.best.loss > alone.best.loss, "but they are learnt from"
+
+
 def test_nobody_is_on_both_sides_of_the_inner_cross_validation():
     """Both images of a person are the same and labels are tossed: whoever saw the one would know the other."""
     rng = np.random.default_rng(1)

@@ -69,11 +69,6 @@ def make_version(image: Pixels, name: str) -> Pixels:
     return version.make(image, found)
 
 
-def is_made_of(image: Pixels, name: str) -> bool:
-    """Whether an image has what this version is made of."""
-    return name == WHOLE or not VERSIONS[name].needs_print or find_print(image) is not None
-
-
 def kind_of(images: Sequence[Pixels] | np.ndarray) -> Kind:
     """Prints where most of the images have something on plain paper; of many, 100 are looked at."""
     shown = images[:: max(1, len(images) // NUM_LOOKED_AT)]

@@ -98,6 +98,7 @@ class Page:
         return np.asarray(canvas, np.float32) / 255
 
     def noise(self, rng: np.random.Generator, blob_mm: float) -> np.ndarray:
+        """Smooth noise with blobs of about this size, float32 on the grid."""
         return _smooth(rng, self.grid, blob_mm / self.cell_mm)
 
     def enlarge(self, field: np.ndarray) -> np.ndarray:

@@ -41,7 +41,16 @@ def serve(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.deploy.serve.run import serve
     from fpclass.deploy.serve.served import open_served
 
-    return serve(open_served(pathlib.Path(folder)), _settings(args), args.host, args.port)
+    served = open_served(pathlib.Path(folder))
+    return serve(served, _settings(args), args.host, args.port, with_page=_has_page(args.page))
+
+
+def _has_page(wanted: str) -> bool:
+    """Whether there is a page: where it is not said, if Gradio is installed."""
+    is_installed = importlib.util.find_spec("gradio") is not None
+    if wanted == "yes" and not is_installed:
+        raise ConfigError("--page=yes needs Gradio, which is not installed: pip install 'fpclass[page]'")
+    return wanted == "yes" or (wanted == "auto" and is_installed)
 
 
 def _settings(args: argparse.Namespace) -> Any:
@@ -88,6 +97,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     train = f"a config that POST /train may start, once for each; needs {TOKEN} in the environment"
     add("--allow-train", action="append", default=[], type=path, metavar="FILE", help=train)
     add("--jobs", default="runs/jobs", type=path, metavar="DIR", help="of these trainings; default %(default)s")
+    page = "the page at /, by Gradio; auto: where it is installed"
+    add("--page", default="auto", choices=("auto", "yes", "no"), help=page)
     add("--examples", default="", type=path, metavar="DIR", help="images that the page offers to try")
 
 

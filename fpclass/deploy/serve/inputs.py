@@ -66,8 +66,6 @@ async def read_images(request: Request, settings: Settings) -> list[GivenImage]:
         raise HTTPException(400, "the client went away before the request was whole") from None
     if not images:
         raise HTTPException(400, f"there is no image in the request: {EXPECTED}")
-    if len(images) > settings.max_images:
-        raise HTTPException(413, f"{len(images)} images in one request: at most {settings.max_images}")
     return images
 
 
@@ -76,7 +74,7 @@ async def _read(request: Request, settings: Settings) -> list[GivenImage]:
     if kind == FORM:
         return await _of_form(request, settings)
     if kind == JSON:
-        return _of_json(await request.body())
+        return _of_json(await request.body(), settings.max_images)
     if kind.startswith(RAW):
         body = await request.body()
         return [GivenImage("", body)] if body else []
@@ -102,7 +100,7 @@ async def _of_form(request: Request, settings: Settings) -> list[GivenImage]:
         await form.close()
 
 
-def _of_json(body: bytes) -> list[GivenImage]:
+def _of_json(body: bytes, max_images: int) -> list[GivenImage]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -112,6 +110,8 @@ def _of_json(body: bytes) -> list[GivenImage]:
     texts = value["images"] if "images" in value else [value["image"]]
     if not isinstance(texts, list):
         raise HTTPException(400, f"images: expected a list, met {_kind(texts)}")
+    if len(texts) > max_images:
+        raise HTTPException(413, f"{len(texts)} images in one request: at most {max_images}")
     return [GivenImage("", _decoded(text, number)) for number, text in enumerate(texts)]
 
 

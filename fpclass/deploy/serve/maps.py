@@ -44,8 +44,8 @@ class HeatMap:
     heat: Float[np.ndarray, "mh mw"]
     image: UInt8[np.ndarray, "h w c"]
 
-    def png(self, strength: float = STRENGTH) -> bytes:
-        """The map over the image."""
+    def picture(self, strength: float = STRENGTH, at_least: int = 0) -> UInt8[np.ndarray, "H W 3"]:
+        """The map over the image, enlarged so that its shorter side has so many pixels."""
         from matplotlib import colormaps
 
         from fpclass.report.style import HEAT_COLOURS
@@ -53,8 +53,15 @@ class HeatMap:
         grey = np.repeat(self.image.mean(axis=-1, keepdims=True), 3, axis=-1)
         colours = 255 * colormaps[HEAT_COLOURS](resize_map(self.heat, self.image.shape[:2]))[..., :3]
         mixed = (1 - strength) * grey + strength * colours
+        drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
+        factor = max(1.0, at_least / min(drawn.size))
+        size = round(drawn.width * factor), round(drawn.height * factor)
+        return np.asarray(drawn if factor == 1 else drawn.resize(size, Image.Resampling.BICUBIC))
+
+    def png(self, strength: float = STRENGTH) -> bytes:
+        """The map over the image."""
         out = io.BytesIO()
-        Image.fromarray(np.rint(mixed).astype(np.uint8)).save(out, "PNG")
+        Image.fromarray(self.picture(strength)).save(out, "PNG")
         return out.getvalue()
 
     def data_url(self, strength: float = STRENGTH) -> str:

@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
                 say(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def serve(served: Served, settings: Settings, host: str, port: int) -> int:
+def serve(served: Served, settings: Settings, host: str, port: int, *, with_page: bool) -> int:
     """Serves until somebody ends it with Ctrl-C or SIGTERM; what was taken is answered.
 
     Returns:
@@ -47,8 +47,14 @@ def serve(served: Served, settings: Settings, host: str, port: int) -> int:
         failures.append(error)
         server.should_exit = True
 
-    app = make_app(Service(served, settings), on_failure)
-    add_documents_as_root(app)
+    service = Service(served, settings)
+    app = make_app(service, on_failure)
+    if with_page:
+        from fpclass.deploy.serve.page import add_page
+
+        app = add_page(app, service)
+    else:
+        add_documents_as_root(app)
     config = uvicorn.Config(
         app,
         log_config=None,

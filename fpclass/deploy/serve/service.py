@@ -101,7 +101,7 @@ class Service:
         assert self._batcher is not None, "start comes first"
         async with asyncio.timeout(self.settings.seconds):
             with self._batcher.room_for(len(images)) as answers:
-                looked = await asyncio.gather(*(self._in(self._decoders, self._look_at, image) for image in images))
+                looked = await asyncio.gather(*(self._in(self._decoders, self.look_at, image) for image in images))
                 pictures = [picture for picture in looked if isinstance(picture, NewPicture)]
                 predicted = iter(await answers(pictures) if pictures else ())
         answered = []
@@ -123,7 +123,8 @@ class Service:
         async with asyncio.timeout(self.settings.seconds):
             return await self._in(self._explaining, self.explainer.explain, answered.picture, index, method, stage)
 
-    def _look_at(self, image: GivenImage) -> NewPicture | str:
+    def look_at(self, image: GivenImage) -> NewPicture | str:
+        """An image, decoded, or why it cannot be."""
         try:
             return self.served.look_at(image.data, self.settings.max_pixels)
         except DecodeError as error:

@@ -93,11 +93,15 @@ def agreement_report(compared: Mapping[str, Any], title: str, note: str, figure:
     sentences += [f"{title} {_sentence(pair)}." for pair in told]
     header = ["configs", "maps of the same image", "of different images", "less than two trainings of one"]
     rows = [
-        [f"{pair['first']}, {pair['second']}", *(str(Interval.of(pair[key])) for key in ("correlation", "different")), f"{Interval.of(pair['less']):+}"]
+        [f"{pair['first']}, {pair['second']}", *_cells(pair), f"{Interval.of(pair['less']):+}"]
         for pair in pairs[:MAX_ROWS]
-    ]  # fmt: skip
+    ]
     rows += [[f"{name}, trained twice", str(Interval.of(of)), "-", "-"] for name, of in list(within.items())[:MAX_ROWS]]
     return {"title": TITLE, "sentences": sentences, "table": [header, *rows], "figures": [figure], "note": note}
+
+
+def _cells(pair: Mapping[str, Any]) -> list[str]:
+    return [str(Interval.of(pair[key])) for key in ("correlation", "different")]
 
 
 def _sentence(pair: Mapping[str, Any]) -> str:

@@ -97,12 +97,18 @@ def draw_agreement(compared: Mapping[str, Any], title: str, note: str = "") -> F
     for pair in compared["pairs"]:
         i, j = names.index(pair["first"]), names.index(pair["second"])
         matrix[i, j] = matrix[j, i] = _number(pair["correlation"])
-    side = max(2.2, 0.62 * len(names))
-    figure = new_figure(side + 4.4, side + 2.0, f"Do the networks look at the same thing? {title}", note)
+    different = [_number(pair["different"]) for pair in compared["pairs"]]
+    below = f"; of different images: {np.nanmean(different):.2f}" if np.isfinite(different).any() else ""
+    about = f"Rank correlation of the maps of an image. Bold: of two trainings of one config{below}. {note}"
+    side = max(2.2, 0.6 * len(names))
+    longest = min(60, max(map(len, names)))
+    title = f"Do the networks look at the same thing? {title}"
+    figure = new_figure(max(7.0, side + 0.09 * longest + 1), side + 1.7, title, about)
     axes = figure.subplots()
-    image = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
+    axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
+    numbers = [str(i + 1) for i in range(len(names))]
+    axes.set_xticks(range(len(names)), numbers)
+    axes.set_yticks(range(len(names)), [f"{name}  {i}" for name, i in zip(names, numbers, strict=True)])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     for i, j in np.ndindex(matrix.shape):
@@ -110,10 +116,6 @@ def draw_agreement(compared: Mapping[str, Any], title: str, note: str = "") -> F
             colour = "white" if matrix[i, j] < 0.6 else INK
             weight = "bold" if i == j else "normal"
             axes.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", color=colour, fontweight=weight)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="rank correlation of the maps of an image")
-    different = [_number(pair["different"]) for pair in compared["pairs"]]
-    below = f"; maps of different images: {np.nanmean(different):.2f}" if np.isfinite(different).any() else ""
-    axes.set_title(f"bold: two trainings of one config{below}", fontsize=9, color=GREY)
     return figure
 
 

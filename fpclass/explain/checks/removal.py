@@ -1,7 +1,7 @@
 """Deletion and insertion: how fast the score falls, or rises, as the pixels that a map marks go, or come.
 
-Source: Petsiuk, Das and Saenko, RISE, BMVC 2018, section 4.2. Theirs are pixels deleted to a constant, and inserted into
-  a blurred image; here the constant is each image's own median colour, of a print its paper.
+Source: Petsiuk, Das and Saenko, RISE, BMVC 2018, section 4.2. Theirs are pixels deleted to a constant, and inserted
+  into a blurred image; here the constant is each image's own median colour, of a print its paper.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fpclass.explain.checks.maps import Function, in_batches, resized
+from fpclass.explain.checks.maps import BATCH_SIZE, Function, in_batches, resized
 
 NUM_STEPS = 16
 """Steps in which all pixels go."""
@@ -42,7 +42,7 @@ def removal_curves(
     *,
     seed: int,
     num_steps: int = NUM_STEPS,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> Curves:
     """Deletes and inserts the pixels of images in the order of their maps, largest first.
 
@@ -53,11 +53,7 @@ def removal_curves(
     order = pixel_order(maps, images.shape[1:3], seed)
     empty = np.broadcast_to(np.median(images, axis=(1, 2), keepdims=True), images.shape)
 
-    @jax.jit
-    def replaced(come: Array, stay: Array, order: Array, share: Array) -> Array:
-        return jnp.where((order < share[:, None, None])[..., None], come, stay)
-
-    compute = in_batches(lambda *arrays: score(replaced(*arrays[:4]), arrays[4]), batch_size)
+    compute = in_batches(lambda *arrays: score(_replaced(*arrays[:4]), arrays[4]), batch_size)
 
     def curve(come: np.ndarray, stay: np.ndarray) -> np.ndarray:
         shares = [np.full(len(images), share, np.float32) for share in np.linspace(0, 1, num_steps + 1)]
@@ -80,6 +76,12 @@ def pixel_order(
     for i in range(len(maps)):
         turns[i, np.lexsort((keys[0][i], keys[1][i]))] = places
     return turns.reshape(-1, *image_size)
+
+
+@jax.jit
+def _replaced(come: Array, stay: Array, order: Array, share: Array) -> Array:
+    """Images whose first pixels are those of other images, by a share of all pixels of each."""
+    return jnp.where((order < share[:, None, None])[..., None], come, stay)
 
 
 def _blurred(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n h w c"]:

@@ -36,8 +36,8 @@ def summarise(found: Checked, cohort: Cohort, bootstrap: Bootstrap) -> dict[str,
     Returns:
       size; blank (number of maps that are the same everywhere); deletion and insertion, each {area, random, better,
       curve, random_curve}: areas under the curves, of maps moved at random, and by how much the map is better (paired,
-      positive is better); randomised, a list of {stage, correlation, blank (share of maps)}; stability; on, by part {share, area,
-      excess}. Every value is {value, low, high}.
+      positive is better); randomised, a list of {stage, correlation, blank (share of maps)}; stability; on, by part
+      {share, area, excess}. Every value is {value, low, high}.
     """
 
     def mean(values: np.ndarray) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def people_per_class(subject: Subject) -> Sentence | None:
 
 def labelled_rows(subject: Subject) -> pd.DataFrame:
     """The rows of table.csv that can be trained on or judged."""
-    rows: Any = subject.facts.frame("table.csv")
+    rows: Any = subject.facts.frame("table.csv", "label", "group", "quarantine")
     return rows[(rows["quarantine"] == "") & ~rows["label"].isin(["-1", "-2", ""])]
 
 
@@ -154,7 +154,7 @@ ROLES = {
 
 def split(subject: Subject) -> Sentence:
     """Who trained, chose, and judged."""
-    frame = subject.facts.frame("splits.csv")
+    frame = subject.facts.frame("splits.csv", "role", "unit")
     parts = []
     for role, what in ROLES.items():
         rows = frame[frame["role"] == role]

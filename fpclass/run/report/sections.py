@@ -9,7 +9,19 @@ from typing import Any
 from fpclass.console import program
 from fpclass.data.files import some_of
 from fpclass.errors import RunError, printable
-from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Picture, Section, Table, text, tried
+from fpclass.report.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Listing,
+    Picture,
+    Section,
+    Table,
+    pictures_in,
+    text,
+    tried,
+)
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence
 from fpclass.report.markdown import sections_of
 from fpclass.run.report import methods, results
@@ -30,6 +42,11 @@ SHOWN = {
     "extremes": "Judged images with the lowest and with the highest loss, with what is predicted of them",
     "grad_cam_worst": "The images with the highest loss beside Grad-CAM: where evidence for the predicted class lay",
     "feature_maps": "What each stage of the network makes of the image with the highest loss",
+    "map_checks": "Deletion, insertion and randomised-weights curves of each kind of map, and a table of all checks",
+    "map_agreement": "Rank correlations of the maps of each pair of configs; on the diagonal of two trainings of one",
+    "nearest_training": "Validation images, worst first, each beside the training images with the nearest features",
+    "embedding": "All images in the plane by their features, by class; validation images that are wrong as crosses",
+    "filters": "The filters of the first convolution as pictures",
     "reliability": "Reliability diagram: how often predictions are right against how sure they are",
     "risk_coverage": "Error rate of the images that are decided, by the share of them that is",
     "study": "Score of each config with its interval, and its difference from the baseline",
@@ -37,18 +54,22 @@ SHOWN = {
     "empirical_cross_entropy": "Empirical cross-entropy by prior odds: of the ratios, calibrated, and of none",
     "decision_curve": "Decision curve: net benefit by the threshold from which one would act",
     "subgroups": "Score of each level of each column, with its interval",
+    "robustness": "Accuracy on corrupted copies, by the strength of each corruption",
+    "shortcuts": "Accuracy on versions that keep one thing alone, beside what each looks like",
     "original_classes": "Errors by the classes that were put together",
 }
 """What figures show, by their names; others are described by theirs."""
+SHEETS = "explain.json"
+"""What `explain` has drawn."""
 PIECES = {
-    "explain.json": ("Maps of what it looks at", "explain"),
-    "map_checks.json": ("Do the maps mean anything", "explain --check"),
-    "map_agreement.json": ("Do equally good networks look at the same thing", "explain --agreement"),
+    "map_checks.json": ("Do the maps mean anything", "check-maps"),
+    "map_agreement.json": ("Do equally good networks look at the same thing", "check-maps"),
+    "features.json": ("What the network takes for alike", "features"),
     "shortcuts.json": ("What the model uses: shortcut tests", "shortcuts"),
     "robustness.json": ("Robustness", "robustness"),
 }
 """What other commands leave in a folder: a file, what it is about, and the command that writes it."""
-OF_STUDIES = ("map_agreement.json",)
+OF_STUDIES, OF_RUNS = ("map_agreement.json",), ("features.json",)
 NUM_FINDINGS, NUM_FILES = 12, 4
 
 LIMITS = (
@@ -97,7 +118,7 @@ def data(subject: Subject) -> list[Block]:
         *there(subject, "class_balance", "image_sizes"),
         Heading("Faults, exclusions, copies"),
         text(*said(subject, methods.DATA[3:])),
-        *tried(findings, subject.facts, how=f"`{program()} audit` lists them"),
+        *tried(findings, subject.facts),
         Folded("What the images look like", there(subject, "mean_images", "sample_grid")),
     ]
 
@@ -220,10 +241,18 @@ def pieces(subject: Subject) -> list[Block]:
     """What all other commands have left, or what is to be run."""
     blocks: list[Block] = []
     for name, (about, command) in PIECES.items():
-        if subject.is_study or name not in OF_STUDIES:
+        if name not in (OF_RUNS if subject.is_study else OF_STUDIES):
             title = subject.facts.get(name, "report", "title", default="")
             blocks += [Heading(printable(str(title)) or about), *tried(piece, subject.facts, name, command)]
     return blocks
+
+
+def other_figures(facts: Facts, shown: Sequence[Block]) -> list[Block]:
+    """The figures of the folder that no section shows, folded."""
+    known = {picture.name for picture in pictures_in(shown)}
+    names = [f"figures/{path.name}" for path in sorted(facts.path("figures").glob("*.png"))]
+    others = [Picture(name, describe(name)) for name in names if name not in known]
+    return [Folded("All other figures of the folder", others)] if others else []
 
 
 def validations(facts: Facts) -> list[Block]:
@@ -304,6 +333,8 @@ def checklist(facts: Facts) -> list[Block]:
     ]
 
 
-def sections(parts: Sequence[tuple[str, str, Sequence[Block]]]) -> list[Section]:
-    """Sections of their anchors, titles and blocks; those without any are left out."""
-    return [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks]
+def sections(parts: Sequence[tuple[str, str, Sequence[Block]]], facts: Facts) -> list[Section]:
+    """Sections of their anchors, titles and blocks, those without any left out; last the figures that none shows."""
+    shown = [block for _, _, blocks in parts for block in blocks]
+    others = ("figures", "Other figures", other_figures(facts, shown))
+    return [Section(anchor, title, blocks) for anchor, title, blocks in [*parts, others] if blocks]

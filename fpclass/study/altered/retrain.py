@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,9 +46,13 @@ def retrain_run(run: Run, names: Sequence[str], filenames: Sequence[str], interr
       FpclassError: as a training.
     """
     seconds = sum(line.get("seconds", 0.0) for line in run.history())
-    say(f"training on {len(names)} versions: about {duration(seconds * len(names))}, and what decoding takes")
+    say(
+        f"training on {len(names)} versions: {duration(seconds * len(names))} or more, by how long the run took, and "
+        "what decoding, compiling and the features of frozen stages take"
+    )
     logits = {WHOLE: _logits_of(run, filenames)}
-    for name in names:
+    began = time.perf_counter()
+    for number, name in enumerate(names, start=1):
         if interruption.signal_number:
             break
         folder = run.folder / FOLDER / name
@@ -57,7 +62,9 @@ def retrain_run(run: Run, names: Sequence[str], filenames: Sequence[str], interr
             interruption.signal_number = interruption.signal_number or code - 128
             break
         logits[name] = _logits_of(Run.open(folder), filenames)
-        say(f"trained on {VERSIONS[name].words}: {folder}")
+        remaining = (time.perf_counter() - began) / number * (len(names) - number)
+        more = f"; about {duration(remaining)} more" if number < len(names) else ""
+        say(f"trained on {VERSIONS[name].words}: {folder}{more}")
     return logits
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from fpclass import files
 from fpclass.console import Interruption, is_watched, make_bar
-from fpclass.data.altered.versions import VERSIONS, WHOLE, Kind, is_made_of, kind_of, make_version, versions_of
+from fpclass.data.altered.prints import find_print
+from fpclass.data.altered.versions import VERSIONS, WHOLE, Kind, kind_of, make_version, versions_of
 from fpclass.errors import ConfigError
 from fpclass.report.style import save_figure
 from fpclass.report.text_tables import align_columns
@@ -43,6 +44,7 @@ class Shortcuts:
       unseen: the model and the images.
       kind: what the images are.
       without: file names of images in which there is no print, of prints.
+      num_light: prints that are lighter than their paper.
       chance: accuracy of always saying the most frequent class.
       as_trained: scores of the model by version, "all" first.
       retrained: scores of networks trained on a version, "all" first; {} where none were.
@@ -53,6 +55,7 @@ class Shortcuts:
     unseen: Unseen
     kind: Kind
     without: list[str]
+    num_light: int
     chance: float
     as_trained: dict[str, CopyScores]
     retrained: dict[str, CopyScores]
@@ -100,19 +103,21 @@ def measure_versions(unseen: Unseen, kind: Kind, names: Sequence[str], interrupt
         alike = sum(VERSIONS[other].is_reduced == VERSIONS[name].is_reduced for other in names)
         as_trained[name] = paired.of(unseen.predict(functools.partial(_version, name=name)), alike)
     bar.close()
-    without = _without_print(unseen) if kind == "prints" else []
+    without, num_light = _look_for_prints(unseen) if kind == "prints" else ([], 0)
     is_finished = len(as_trained) == 1 + len(names)
-    return Shortcuts(unseen, kind, without, paired.chance, as_trained, {}, is_finished=is_finished)
+    return Shortcuts(unseen, kind, without, num_light, paired.chance, as_trained, {}, is_finished=is_finished)
 
 
 def _version(image: Any, filename: str, *, name: str) -> Any:
     return make_version(image, name)
 
 
-def _without_print(unseen: Unseen) -> list[str]:
+def _look_for_prints(unseen: Unseen) -> tuple[list[str], int]:
+    """File names of images without a print, and how many prints are light on dark."""
     images, rows = unseen.first_images
-    has_print = in_threads(lambda i: is_made_of(np.asarray(images[rows[i]]), "size"), len(unseen))
-    return [name for name, found in zip(unseen.filenames, has_print, strict=True) if not found]
+    found = list(in_threads(lambda i: find_print(np.asarray(images[rows[i]])), len(unseen)))
+    without = [name for name, one in zip(unseen.filenames, found, strict=True) if one is None]
+    return without, sum(one is not None and not one.is_dark for one in found)
 
 
 def conclude_shortcuts(found: Shortcuts) -> str:
@@ -126,6 +131,7 @@ def conclude_shortcuts(found: Shortcuts) -> str:
         "num_images": len(found.unseen),
         "num_groups": found.unseen.cohort.num_groups,
         "without_print": found.without,
+        "num_light": found.num_light,
         "interval": found.interval,
         "is_finished": found.is_finished,
         "chance": found.chance,
@@ -202,30 +208,39 @@ def sentences_of(found: Shortcuts) -> list[str]:
             f"In {len(found.without)} of {number} images no print was found ({shown}): as size, outline and texture "
             "they are empty paper, and as paper and frame what they were."
         )
+    num_prints = number - len(found.without)
+    if found.kind == "prints" and MIXED * num_prints < found.num_light < (1 - MIXED) * num_prints:
+        sentences.append(
+            f"{found.num_light} of {num_prints} prints are light on dark, the others dark on light: size and outline "
+            "are drawn likewise, so that this can be known from them as well."
+        )
     return sentences
 
 
 def _retrained(found: Shortcuts, name: str) -> str:
     scores, version = found.retrained[name], VERSIONS[name]
-    shown = f"accuracy {scores.scores['accuracy']}, area under the ROC curve {scores.scores['roc_auc']}"
-    start = f"{_capital(version.words)}, trained on: {shown}"
-    if scores.is_known:
-        difference = scores.differences.get("accuracy")
-        less = f" ({difference:+} beside the whole image)" if difference else ""
-        warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
-        return f"{start}{less}: a part of what can be known is {version.means}.{warning}"
+    difference = scores.differences["accuracy"]
+    start = (
+        f"{_capital(version.words)} gives {scores.scores['accuracy']} to a network trained on it (ROC AUC "
+        f"{scores.scores['roc_auc']}; accuracy {difference:+} beside the whole image)"
+    )
     if scores.is_known is None:
         return f"{start}: too few images to say whether that is more than chance."
-    return f"{start}: no more than chance, as far as these images show; {version.means} says nothing by itself."
+    if not scores.is_known:
+        return f"{start}: no more than chance, as far as these images show."
+    warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
+    return f"{start}: a part of what can be known is {version.means}.{warning}"
 
 
 def _as_trained(found: Shortcuts, name: str) -> str:
     scores, version = found.as_trained[name], VERSIONS[name]
-    shown = f"{_capital(version.words)}, shown to the network as it was trained: accuracy {scores.scores['accuracy']}"
-    shown += f", area under the ROC curve {scores.scores['roc_auc']}"
+    start = (
+        f"{_capital(version.words)}, shown to the network as it was trained, gives {scores.scores['accuracy']} (ROC "
+        f"AUC {scores.scores['roc_auc']})"
+    )
     if scores.is_known:
-        return f"{shown}: a part of what it uses is {version.means}."
-    return f"{shown}: no more than chance; whether something can be known from it --retrain tells."
+        return f"{start}: a part of what it uses is {version.means}."
+    return f"{start}: no more than chance; whether something can be known from it --retrain tells."
 
 
 def _changed(found: Shortcuts, name: str) -> str:

@@ -10,7 +10,6 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -33,6 +32,7 @@ from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
 from fpclass.threads import in_threads
+from fpclass.train.trained import Siblings, size_of
 
 MIN_IMAGES = 5
 """Fewer say nothing."""
@@ -201,9 +201,10 @@ class Unseen:
                 for member in members:
                     own = np.flatnonzero(np.isin(at, member.at))
                     if len(own):
-                        of_member = np.zeros((len(own), shape[-1]), np.float32)
-                        fetch(of_member, member.best.launch(copies[own]))
-                        logits[member.config][member.seed, at[own]] = of_member
+                        of_member = np.zeros((1, len(own), shape[-1]), np.float32)
+                        for _, batches in Siblings([member.best]).launch(copies[own]):
+                            fetch(of_member, batches)
+                        logits[member.config][member.seed, at[own]] = of_member[0]
                         self._make_room(member)
         averaged = {name: average_members(of_config, self.average) for name, of_config in logits.items()}
         return self.calibration.apply(weighted_average(averaged, self.weights, self.average))
@@ -226,8 +227,7 @@ class Unseen:
 
     def _make_room(self, member: Member) -> None:
         """Lets go of a member's weights where all members have more than is kept."""
-        num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(member.best.variables))
-        if len(self.members) * num_bytes > KEPT_BYTES:
+        if len(self.members) * size_of(member.best.variables) > KEPT_BYTES:
             member.best.forget()
 
 

@@ -119,9 +119,8 @@ def calibrated_how(subject: Subject) -> Sentence:
 
 def rows_of(facts: Facts) -> list[dict[str, Any]]:
     """The rows of study.csv, numbers as numbers, None where there are none; errors as `Facts.frame`."""
-    return [
-        {key: _value(key, cell) for key, cell in row.items()} for row in facts.frame("study.csv").to_dict("records")
-    ]
+    rows = facts.frame("study.csv", "config", "verdict").to_dict("records")
+    return [{str(key): _value(key, cell) for key, cell in row.items()} for row in rows]
 
 
 def _value(key: Any, cell: Any) -> Any:

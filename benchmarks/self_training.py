@@ -1,0 +1,209 @@
+r"""Self-training of probes: do images without a label help? TRANSDUCTIVE: it learns from images that it predicts.
+
+A probe is fitted to the labelled images of a fold, labels images that have none where it is sure, and is fitted again
+to both. How sure it is says a temperature that is fitted to its own predictions out of fold (`train.probe`); a person's
+images may answer together. Without a label are the rows to predict and, of the labelled people of a fold, all but a
+share, whose labels are then not used. What is judged are the other folds' images, on folds of people; their pixels are
+learnt from with `--see-judged` only, their labels never.
+
+The strength of the regression is chosen by labelled images alone, before and after the labels were made up.
+Differences are from the probe without, with 1.96 standard errors over people and overlapping training sets.
+docs/results.md has what came out: nothing that would pay, which is why no command does this.
+
+Run: python benchmarks/self_training.py --shares 1 0.5 0.2 -- --config.data.source=csv --config.data.root=fingerprints \
+       --config.data.label_column=SEX --config.data.group_column=ID --config.data.image_size='(128,128)'
+     python benchmarks/self_training.py --shares 0.2 0.05 -- --config.data.root=photos
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fpclass.data.splits import partition
+from fpclass.experiment import load_config
+from fpclass.models.probe import widths
+from fpclass.run.prepare import Prepared, prepare
+from fpclass.run.probe import features_of_all
+from fpclass.stats.comparison.scores import overlap_of
+from fpclass.stats.metrics import image_log_losses, log_softmax
+from fpclass.stats.probabilities.calibration import fit_temperature
+from fpclass.train.probe import Probe, fit_probe, logits_of
+from fpclass.train.task import build_network, pretrained_variables
+
+CONFIG = "configs/transfer/probe.py"
+FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How images without a label take part.
+
+    Attributes:
+      least: confidence from which on a made-up label is believed; 0: all take part.
+      by_person: a person's images get one label, of the mean of their log-probabilities.
+      is_soft: every image takes part once for each class, weighted by its probability.
+    """
+
+    least: float = 0.0
+    by_person: bool = False
+    is_soft: bool = False
+
+
+WAYS = {
+    "sure of the image, 0.9": Way(0.9),
+    "sure of the person, 0.8": Way(0.8, by_person=True),
+    "people, weighted": Way(by_person=True, is_soft=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """All images: what a probe reads of them, labels (-1: none), who is in them, and the network."""
+
+    features: Float[np.ndarray, "N d"]
+    labels: Int[np.ndarray, " N"]
+    groups: np.ndarray
+    network: Any
+
+    def fit(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, trusted: np.ndarray, seed: str) -> Probe:
+        return fit_probe(
+            self.network.head,
+            self.features[rows],
+            labels,
+            self.groups[rows],
+            seed=seed,
+            widths=widths(self.network),
+            weights=weights,
+            trusted=trusted,
+        )
+
+    def logits(self, probe: Probe, rows: np.ndarray) -> Float[np.ndarray, "n K"]:
+        return logits_of(self.network.head, probe.params, self.features[rows]).astype(np.float64)
+
+
+def load(overrides: Sequence[str]) -> tuple[Data, Prepared]:
+    config = load_config(CONFIG, overrides)
+    prepared = prepare(config)
+    network: Any = build_network(config, prepared.table.num_classes)
+    features = features_of_all(prepared, network, pretrained_variables(config, network), config)
+    table = prepared.table
+    usable = table.usable_mask & (table.labelled_mask | table.to_predict_mask)
+    labels = np.where(table.labelled_mask, table.labels, -1)[usable]
+    units = prepared.splits.frame["unit"].to_numpy(str)
+    people = table.rows["group"].to_numpy(str)
+    groups = np.where(table.labelled_mask | (people == ""), units, people)[usable]
+    return Data(features[usable], labels, groups, network), prepared
+
+
+def person_means(log_p: Float[np.ndarray, "n K"], groups: np.ndarray) -> Float[np.ndarray, "n K"]:
+    """The mean over each person's images, for each of them."""
+    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), log_p.shape[1]))
+    np.add.at(sums, codes, log_p)
+    return log_softmax(sums / counts[:, None])[codes]
+
+
+def confidence(data: Data, probe: Probe, known: np.ndarray, rows: np.ndarray, way: Way) -> Float[np.ndarray, "n K"]:
+    """Calibrated probabilities of some rows, by a temperature of the labelled rows out of fold."""
+    inner, of_rows = log_softmax(probe.inner_logits.astype(np.float64)), log_softmax(data.logits(probe, rows))
+    judged = known[probe.inner]
+    labels = data.labels[judged]
+    if way.by_person:
+        inner, of_rows = (person_means(x, data.groups[of]) for x, of in ((inner, judged), (of_rows, rows)))
+        _, first = np.unique(data.groups[judged], return_index=True)
+        inner, labels = inner[first], labels[first]
+    return np.exp(log_softmax(of_rows / fit_temperature(inner, labels)))
+
+
+def self_trained(data: Data, probe: Probe, known: np.ndarray, unknown: np.ndarray, way: Way, seed: str) -> Probe:
+    """A probe of labelled rows, of which the given one is, and of others by a way."""
+    p = confidence(data, probe, known, unknown, way)
+    if way.is_soft:
+        num_classes = p.shape[1]
+        rows, labels, weights = np.repeat(unknown, num_classes), np.tile(np.arange(num_classes), len(p)), p.ravel()
+    else:
+        sure = p.max(axis=1) >= way.least
+        rows, labels, weights = unknown[sure], p.argmax(axis=1)[sure], np.ones(int(sure.sum()))
+    both, labels = np.concatenate([known, rows]), np.concatenate([data.labels[known], labels])
+    weights, trusted = np.concatenate([np.ones(len(known)), weights]), np.arange(len(both)) < len(known)
+    return data.fit(both, labels, weights, trusted, seed)
+
+
+def folds_of(data: Data, seed: int) -> Int[np.ndarray, " N"]:
+    """Fold of each labelled image, of whole people, -1 of the others."""
+    labelled = np.flatnonzero(data.labels >= 0)
+    folds = np.full(len(data.labels), -1)
+    groups, labels, names = data.groups[labelled], data.labels[labelled], tuple(map(str, range(data.labels.max() + 1)))
+    folds[labelled] = partition(groups, labels, [1 / FOLDS] * FOLDS, f"{seed}/fold", names)
+    return folds
+
+
+def judge(data: Data, share: float, seeds: int, *, sees_judged: bool) -> None:
+    """Prints a line for each way: log loss and accuracy, and how they differ from the probe's, over people."""
+    losses: dict[str, Any] = {name: np.zeros(len(data.labels)) for name in ("probe", *WAYS)}
+    correct = {name: np.zeros(len(data.labels)) for name in losses}
+    for seed in range(seeds):
+        folds = folds_of(data, seed)
+        for fold in range(FOLDS):
+            train, judged = np.flatnonzero((folds >= 0) & (folds != fold)), np.flatnonzero(folds == fold)
+            keep = part_of(data, train, share, seed)
+            unknown = np.concatenate([train[~keep], np.flatnonzero(folds < 0), judged if sees_judged else judged[:0]])
+            known, ones, named = train[keep], np.ones(int(keep.sum())), f"{seed}/{fold}"
+            probes = {"probe": data.fit(known, data.labels[known], ones, ones > 0, named)}
+            probes |= {name: self_trained(data, probes["probe"], known, unknown, WAYS[name], named) for name in WAYS}
+            for name, probe in probes.items():
+                logits = data.logits(probe, judged)
+                losses[name][judged] += image_log_losses(logits, data.labels[judged]) / seeds
+                correct[name][judged] += (logits.argmax(axis=1) == data.labels[judged]) / seeds
+    rows = data.labels >= 0
+    print(f"\n{share:g} of the people of a fold have labels; {seeds} divisions into {FOLDS} folds", flush=True)
+    print("| way | log loss | difference | accuracy | difference |\n|---|---|---|---|---|")
+    for name in losses:
+        cells = []
+        for values in (losses, correct):
+            difference, error = over_people((values[name] - values["probe"])[rows], data.groups[rows])
+            shown = f"{difference:+.3f} ± {1.96 * error:.3f}" if name in WAYS else ""
+            cells += [f"{values[name][rows].mean():.3f}", shown]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def part_of(data: Data, rows: np.ndarray, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Which rows have a label: those of a share of the people, of every class alike."""
+    keep = np.zeros(len(rows), bool)
+    for label in range(data.labels.max() + 1):
+        groups = np.unique(data.groups[rows][data.labels[rows] == label])
+        drawn = np.random.default_rng(seed).permutation(groups)[: max(round(share * len(groups)), 2)]
+        keep |= np.isin(data.groups[rows], drawn)
+    return keep
+
+
+def over_people(differences: Float[np.ndarray, " n"], groups: np.ndarray) -> tuple[float, float]:
+    """The mean, and its standard error over people and overlapping training sets (Nadeau and Bengio)."""
+    _, codes = np.unique(groups, return_inverse=True)
+    sums = np.bincount(codes, weights=differences - differences.mean())
+    return differences.mean(), math.sqrt(overlap_of(FOLDS) * np.sum(sums**2)) / len(codes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--shares", type=float, nargs="+", default=[1.0], help="of the people of a fold that have labels")
+    add("--seeds", type=int, default=3, help="divisions into folds")
+    add("--see-judged", action="store_true", help="learn from the pixels of the images that are judged")
+    add("overrides", nargs="*", help="after --: of " + CONFIG)
+    args = parser.parse_args()
+    data, _ = load(args.overrides)
+    print(f"{np.sum(data.labels >= 0)} images with and {np.sum(data.labels < 0)} without a label; TRANSDUCTIVE")
+    for share in args.shares:
+        judge(data, share, args.seeds, sees_judged=args.see_judged)
+
+
+if __name__ == "__main__":
+    main()

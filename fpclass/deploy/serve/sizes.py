@@ -1,0 +1,69 @@
+"""The same weights on images of another size than they learnt from, where the network takes them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+
+import jax
+
+from fpclass.config import Config
+from fpclass.deploy.bundle import shapes_of
+from fpclass.deploy.serve.served import Served
+from fpclass.errors import FpclassError
+from fpclass.train.trained import TrainedNetwork
+
+STEP_PX = 32
+"""From one size to the next."""
+SMALLEST, LARGEST = 0.5, 2.0
+"""Sides, in terms of those that the network learnt from."""
+KEPT = 4
+"""Sizes whose programs stay in memory."""
+
+
+class Sizes:
+    """A model on images of any height, in the shape that it learnt from."""
+
+    def __init__(self, served: Served):
+        self._served = served
+        self.height = served.predictor.decodings[0].image_size[0]
+        first = max(STEP_PX, round(SMALLEST * self.height / STEP_PX) * STEP_PX)
+        self.heights = tuple(range(first, int(LARGEST * self.height) + 1, STEP_PX))
+        self.at = functools.lru_cache(KEPT)(self._at)
+        self.are_possible = bool(self.heights) and self._fits(self.heights[0]) and self._fits(self.heights[-1])
+
+    def _at(self, height: int) -> Served:
+        """The model at a height, pixels: another program, the same weights."""
+        if height == self.height:
+            return self._served
+        predictor = self._served.predictor
+        members = {name: self._resized(list(networks), height) for name, networks in predictor.members.items()}
+        return dataclasses.replace(self._served, predictor=dataclasses.replace(predictor, members=members))
+
+    def _resized(self, networks: list[TrainedNetwork], height: int) -> list[TrainedNetwork]:
+        first = TrainedNetwork(_scaled(networks[0].config, height / self.height), networks[0].num_classes, dict)
+        return [first.with_weights(functools.partial(getattr, network, "variables")) for network in networks]
+
+    def _fits(self, height: int) -> bool:
+        """Whether the weights of every network are of the shapes that images of this height ask for."""
+        try:
+            for networks in self._served.predictor.members.values():
+                (resized,) = self._resized([networks[0]], height)
+                if _shapes(shapes_of(resized)) != _shapes(shapes_of(networks[0])):
+                    return False
+        except (FpclassError, ValueError):
+            return False
+        return True
+
+
+def _shapes(tree: object) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def _scaled(config: Config, factor: float) -> Config:
+    """A copy of a config for images of other sides."""
+    other = copy.deepcopy(config)
+    with other.unlocked():
+        other.data.image_size = tuple(max(1, round(factor * side)) for side in config.data.image_size)
+    return other
