@@ -48,7 +48,7 @@ def robustness(args: argparse.Namespace, overrides: list[str]) -> int:
             unseen = _open(folder, overrides).some(args.images)
             measured.append(measure(unseen, pathlib.Path(folder).resolve().name, interruption, args.seed))
             say(conclude_robustness(measured[-1]))
-            say(write_report(measured[-1].unseen.folder))
+            say(write_report(pathlib.Path(folder)))
     if len(measured) > 1:
         say(compare_models(measured))
     return interruption.exit_code if interruption.signal_number else 0
@@ -87,7 +87,7 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
             if logits and is_same:
                 found = with_retrained(found, logits, unseen, chosen, is_finished=len(logits) == 1 + len(wanted))
     say(conclude_shortcuts(found))
-    say(write_report(unseen.folder))
+    say(write_report(pathlib.Path(args.workdir)))
     if interruption.signal_number:
         say("stopped; the same command goes on from there")
     return interruption.exit_code if interruption.signal_number else 0
