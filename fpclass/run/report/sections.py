@@ -54,6 +54,8 @@ SHOWN = {
     "empirical_cross_entropy": "Empirical cross-entropy by prior odds: of the ratios, calibrated, and of none",
     "decision_curve": "Decision curve: net benefit by the threshold from which one would act",
     "subgroups": "Score of each level of each column, with its interval",
+    "robustness": "Accuracy on corrupted copies, by the strength of each corruption",
+    "shortcuts": "Accuracy on versions that keep one thing alone, beside what each looks like",
     "original_classes": "Errors by the classes that were put together",
 }
 """What figures show, by their names; others are described by theirs."""
