@@ -28,6 +28,8 @@ FACTS = {
     "std": ("flat", "harsh", "standard deviation of the grey levels {:.0f} of 255"),
 }
 """Facts that are compared: what is below the range, what is above it, and in words."""
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "F")
+"""Pillow's names of pixel formats without colour."""
 HARMLESS = ("large",)
 """Kinds that a network does not notice: images are made smaller anyway."""
 
@@ -54,18 +56,22 @@ class ImageRange:
     Attributes:
       num_images: how many they were.
       ranges: smallest and largest value of each of `FACTS`.
+      are_grey: whether some of their files hold grey pictures.
     """
 
     num_images: int
     ranges: Mapping[str, tuple[float, float]]
+    are_grey: bool = True
 
     @classmethod
     def of_rows(cls, rows: Any) -> ImageRange:
         """The ranges in the rows of a table of images with their facts (table.csv), those of it that decode."""
+        are_grey = bool(rows["mode"].isin(GREY_MODES).any())
         facts: Any = rows[["width", "height", "mean", "std"]].apply(pd.to_numeric, errors="coerce").dropna()
         usable = facts[facts["width"] > 0]
         values = _values(usable)
-        return cls(len(usable), {name: (float(v.min()), float(v.max())) for name, v in values.items() if len(usable)})
+        ranges = {name: (float(v.min()), float(v.max())) for name, v in values.items() if len(usable)}
+        return cls(len(usable), ranges, are_grey)
 
     @classmethod
     def from_json(cls, value: Any) -> ImageRange:
@@ -76,13 +82,14 @@ class ImageRange:
         """
         try:
             ranges = {str(name): (float(low), float(high)) for name, (low, high) in value["ranges"].items()}
-            return cls(int(value["num_images"]), ranges)
+            return cls(int(value["num_images"]), ranges, bool(value["are_grey"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"ranges of the training images: expected num_images and ranges, met {value!r}") from error
 
     def to_json(self) -> dict[str, Any]:
         """JSON-serialisable."""
-        return {"num_images": self.num_images, "ranges": {name: list(ends) for name, ends in self.ranges.items()}}
+        ranges = {name: list(ends) for name, ends in self.ranges.items()}
+        return {"num_images": self.num_images, "ranges": ranges, "are_grey": self.are_grey}
 
     def notes(self, facts: Mapping[str, Any]) -> list[Note]:
         """What is beyond the ranges of training by more than `MARGIN`."""
@@ -118,6 +125,9 @@ def notes_of(facts: Mapping[str, Any], decoding: Decoding, training: ImageRange 
     if training is not None:
         kinds = {note.kind for note in found} | ({"small"} if any(note.kind == "tiny" for note in found) else set())
         found += [note for note in training.notes(facts) if note.kind not in kinds]
+    if decoding.channels == 3 and facts["is_grey"] and training is not None and not training.are_grey:
+        seen = f"none of the {training.num_images} images it learnt from has a grey file"
+        found.append(Note("grey", f"without any colour; {seen}", True))
     if decoding.channels == 1 and not facts["is_grey"]:
         found.append(Note("coloured", "in colour; the model reads it as grey", False))
     if facts["note"]:

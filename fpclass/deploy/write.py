@@ -96,7 +96,7 @@ def ranges_of(source: Run | Study) -> dict[str, Any] | None:
     folder = source if isinstance(source, Run) else Run(source.folder, source.configs[source.baseline])
     if not folder.path("table.csv").is_file():
         return None
-    rows = folder.read_csv("table.csv", ("label", "width", "height", "mean", "std"))
+    rows = folder.read_csv("table.csv", ("label", "mode", "width", "height", "mean", "std"))
     return ImageRange.of_rows(rows[~rows["label"].str.startswith("-")]).to_json()  # -1, -2: without a class
 
 

@@ -104,21 +104,35 @@ class Predictor:
           batch_size: images that go through the network at once, at most; None: what suits their size.
 
         Returns:
-          As `predictions_frame`, and where images are not pooled what is promised of each, before the error.
+          One row per image, with the columns of `predict_columns`.
 
         Raises:
           RunError: a checkpoint is missing or damaged.
           ConfigError: a threshold that was not fitted.
         """
+        return pd.DataFrame(self.predict_columns(images, filenames, people, batch_size))
+
+    def predict_columns(
+        self,
+        images: Sequence[NewImage],
+        filenames: Sequence[str],
+        people: np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, Any]:
+        """Predicts new images as `predict` does, without the milliseconds that a data frame takes.
+
+        Returns:
+          As `prediction_columns`, and where images are not pooled what is promised of each; last the error.
+        """
         logits, errors = self._logits(images, batch_size)
         log_probabilities = self.combine({name: of_config.astype(np.float64) for name, of_config in logits.items()})
         named, pooled = (self.classes, self.class_names), (self.pooling, people)
-        frame = predictions_frame(filenames, errors, log_probabilities, self.rule, self.config, named, pooled)
-        is_fine = frame["error"] == ""
+        columns = prediction_columns(filenames, errors, log_probabilities, self.rule, self.config, named, pooled)
+        of_images = columns.pop("error")
         if self.promises and self.pooling.method == "none":  # what is promised is promised of an image
             for name, values in self.promises.columns(log_probabilities, self.classes).items():
-                frame.insert(len(frame.columns) - 1, name, np.where(is_fine, values, ""))
-        return frame
+                columns[name] = np.where(np.array(errors) == "", np.array(values, object), "")
+        return columns | {"error": of_images}
 
     def _logits(self, images: Sequence[NewImage], batch_size: int | None) -> tuple[dict[str, SeedLogits], list[str]]:
         """Logits [M, N, K] by config, float32, and of each image why it could not be decoded, or ""."""
@@ -260,7 +274,7 @@ def fetch(logits: np.ndarray, batches: list[Any]) -> None:
     logits[:] = np.concatenate([np.asarray(batch) for batch in batches], axis=1)[:, : logits.shape[1]]
 
 
-def predictions_frame(
+def prediction_columns(
     filenames: Sequence[str],
     errors: Sequence[str],
     log_probabilities: LogProbabilities,
@@ -268,8 +282,8 @@ def predictions_frame(
     config: Config,
     named: tuple[Sequence[str], Sequence[str]],
     pooled: tuple[Pooling, np.ndarray | None],
-) -> pd.DataFrame:
-    """The table of predicted images.
+) -> dict[str, Any]:
+    """The columns of the table of predicted images.
 
     Args:
       errors: of each image, why it could not be decoded, or "".
@@ -279,7 +293,7 @@ def predictions_frame(
       pooled: how images are pooled, and the person of each image [N], or None.
 
     Returns:
-      One row per image: filename, predicted (the source's coding), name, probability_<class> …, calibration (how the
+      A value per image: filename, predicted (the source's coding), name, probability_<class> …, calibration (how the
       probabilities were calibrated, and by which images), decision (how the class was chosen), error ("" if
       predicted, otherwise why not, and then all others are empty). Pooled ones also have person and pooling.
 
@@ -296,20 +310,20 @@ def predictions_frame(
         log_probabilities[readable] = pooling.apply(log_probabilities[readable], group_codes(people[readable]))
         rule = with_people_thresholds(rule, pooling)
     predicted = rule.decide(log_probabilities, objective, config.study.cost)
-    frame = pd.DataFrame({"filename": [printable(name) for name in filenames]})
-    if people is not None:
-        frame["person"] = people
-    frame["predicted"] = np.where(is_fine, np.array(classes, object)[predicted], "")
-    frame["name"] = np.where(is_fine, np.array(class_names, object)[predicted], "")
-    probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan)
-    for k, value in enumerate(classes):
-        frame[f"probability_{value}"] = probabilities[:, k].round(6)
-    frame["calibration"] = np.where(is_fine, rule.short, "")
-    if people is not None:
-        frame["pooling"] = np.where(is_fine, pooling.short, "")
-    frame["decision"] = np.where(is_fine, rule.describe_decision(objective, classes[-1]), "")
-    frame["error"] = list(errors)
-    return frame
+    probabilities = np.where(is_fine[:, None], np.exp(log_probabilities), np.nan).round(6)
+    of_class = {f"probability_{value}": probabilities[:, k] for k, value in enumerate(classes)}
+    is_pooled = people is not None
+    return {
+        "filename": [printable(name) for name in filenames],
+        **({"person": people} if is_pooled else {}),
+        "predicted": np.where(is_fine, np.array(classes, object)[predicted], ""),
+        "name": np.where(is_fine, np.array(class_names, object)[predicted], ""),
+        **of_class,
+        "calibration": np.where(is_fine, rule.short, ""),
+        **({"pooling": np.where(is_fine, pooling.short, "")} if is_pooled else {}),
+        "decision": np.where(is_fine, rule.describe_decision(objective, classes[-1]), ""),
+        "error": list(errors),
+    }
 
 
 def describe_probabilities(rule: DecisionRule, pooling: Pooling) -> str:

@@ -80,29 +80,27 @@ class Siblings:
     ) -> Iterator[tuple[slice, list[Float[Array, "m b K"]]]]:
         """Logits of new images, batch by batch, which the device may still be computing; `n` or a few rows more.
 
-        Batches have one of a few sizes, up to batch_size (None: what suits the size of an image), and the last one is
-        filled up: so another number of images compiles nothing, and the bits of an image are those of its batch's size.
+        Batches have one of a few sizes, up to batch_size (None: what suits the size of an image), and the last one may
+        be filled up: so another number of images compiles little, and the bits of an image are those of its batch's
+        size.
 
         Returns:
           Which members, and their batches, until all members had their turn.
         """
-        size, largest = 1, batch_size or eval_batch(images.shape, images.size)
-        while size < min(len(images), largest):
-            size *= BATCH_GROWTH
-        size = min(size, largest)
-        padded = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
-        batches = [padded[start : start + size] for start in range(0, len(padded), size)]
-        rows = np.arange(size, dtype=np.int32)
+        sizes = batch_sizes(len(images), batch_size or eval_batch(images.shape, images.size))
+        padded = np.concatenate([images, np.zeros((sum(sizes) - len(images), *images.shape[1:]), np.uint8)])
+        batches = np.split(padded, np.cumsum(sizes)[:-1]) if sizes else []
+        rows = {size: np.arange(size, dtype=np.int32) for size in sizes}
         with self._lock:  # one of several threads restores
             joined = self.joined
         if joined:
             predict = self.networks[0].predict_heads
-            yield slice(None), [predict(*joined, batch, rows) for batch in batches]
+            yield slice(None), [predict(*joined, batch, rows[len(batch)]) for batch in batches]
             return
         for i, network in enumerate(self.networks):
             kept = network.variables
             weights = kept["params"], kept["batch_stats"]
-            yield slice(i, i + 1), [network.predict_alone(*weights, batch, rows)[None] for batch in batches]
+            yield slice(i, i + 1), [network.predict_alone(*weights, batch, rows[len(batch)])[None] for batch in batches]
             if len(self.networks) * size_of(kept) > self.kept_bytes:
                 network.forget()
 
@@ -120,6 +118,24 @@ class Siblings:
             heads.append(head)
             network.forget()
         return rest, jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def batch_sizes(num_images: int, largest: int) -> list[int]:
+    """The sizes of batches for so many images: 1, 4, 16, … or the largest, together as many images or a few more.
+
+    What is left is filled up where that is less than as much again; else it goes in smaller batches.
+    """
+    sizes = [1]
+    while sizes[-1] < largest:
+        sizes.append(min(sizes[-1] * BATCH_GROWTH, largest))
+    found = [largest] * (num_images // largest)
+    left = num_images % largest
+    while left > 0:
+        found.append(next(size for size in sizes if size >= left))
+        if found[-1] >= 2 * left:
+            found[-1] = max(size for size in sizes if size <= left)
+        left -= found[-1]
+    return found
 
 
 def of_heads(predict: Predict) -> Predict:

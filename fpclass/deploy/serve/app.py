@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -98,22 +98,18 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         tags=["images"],
         response_model=schema.Predictions,
         responses={200: {"content": {"image/png": {}}}, **schema.problems(400, 408, 413, 415, 422, 429, 503)},
-        openapi_extra=schema.PREDICT_BODY,
+        openapi_extra=schema.PREDICT,
     )
-    async def predict(
-        request: Request,
-        explain: Annotated[schema.EXPLAIN, Query(description="a map of where the model looked")] = "none",
-        method: Annotated[str, Query(description="of the map; GET /model lists them")] = "",
-        stage: Annotated[str, Query(description="of the network; GET /model lists them")] = "",
-        label: Annotated[str, Query(description="the class that the map speaks for; default: the answer")] = "",
-    ) -> Response:
+    async def predict(request: Request) -> Response:
         """Says which class each image shows.
 
         Send the bytes of an image, files of a form, or base64 in JSON. The answer is a label with calibrated
         probabilities for each; `abstain` says that it is not to be relied on, and why.
         """
         _require_ready(service)
-        if explain != "none":
+        explain, method, stage, label = (request.query_params.get(name, "") for name in schema.MAP_PARAMETERS)
+        _check_choice("explain", explain, schema.EXPLAIN)
+        if is_explained := explain in ("base64", "png"):
             _check_choice("method", method, explainer.methods)
             _check_choice("stage", stage, explainer.stages)
             _check_choice("label", label, classes)
@@ -125,8 +121,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         if all(one.picture is None for one in answered):
             reasons = "; ".join(_named(one) for one in answered[:5])
             raise HTTPException(422, reasons)
-        if explain != "none":
-            method = method or explainer.methods[0]
+        if is_explained:
             for one in answered:
                 if one.picture is None:
                     continue

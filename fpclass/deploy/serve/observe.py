@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -51,6 +52,7 @@ class Observed:
 
     def __init__(self, app: Any, metrics: Metrics, paths: frozenset[str]):
         self._app, self._metrics, self._paths = app, metrics, paths
+        self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """One request."""
@@ -59,7 +61,7 @@ class Observed:
             return
         started, status, is_begun = time.perf_counter(), 500, False
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+        request_id = sent if REQUEST_ID.fullmatch(sent) else f"{self._prefix}-{next(self._numbers)}"
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "log": {}}
 
         async def observed_send(message: Any) -> None:

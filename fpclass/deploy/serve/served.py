@@ -79,9 +79,10 @@ class Served:
         """The answers for pictures, as JSON; `people` tells whose they are where the images of a person are pooled."""
         whose = None if self.predictor.pooling.method == "none" else np.array([str(p) for p in people], object)
         names = [str(i) for i in range(len(pictures))]
-        frame = self.predictor.predict([picture.image for picture in pictures], names, whose, batch)
-        rows = frame.to_dict("records")
-        return [self._answer(row, picture) for row, picture in zip(rows, pictures, strict=True)]
+        columns = self.predictor.predict_columns([picture.image for picture in pictures], names, whose, batch)
+        rows = zip(*(np.asarray(values, object).tolist() for values in columns.values()), strict=True)
+        named = (dict(zip(columns, row, strict=True)) for row in rows)
+        return [self._answer(row, picture) for row, picture in zip(named, pictures, strict=True)]
 
     def blank(self) -> NewPicture:
         """A picture of zeros, to compile for."""
@@ -96,7 +97,7 @@ class Served:
             "version": self.version,
             "kind": self.kind,
             "classes": list(self.predictor.class_names),
-            "image_size": list(data.image_size),
+            "image_size": list(self.predictor.decodings[0].image_size),
             "channels": data.channels,
             "network": str(self.config.model.name),
             "members": sum(map(len, self.predictor.members.values())),

@@ -27,7 +27,7 @@ class Sizes:
 
     def __init__(self, served: Served):
         self._served = served
-        self.height = served.config.data.image_size[0]
+        self.height = served.predictor.decodings[0].image_size[0]
         first = max(STEP_PX, round(SMALLEST * self.height / STEP_PX) * STEP_PX)
         self.heights = tuple(range(first, int(LARGEST * self.height) + 1, STEP_PX))
         self.at = functools.lru_cache(KEPT)(self._at)
@@ -39,11 +39,10 @@ class Sizes:
             return self._served
         predictor = self._served.predictor
         members = {name: self._resized(list(networks), height) for name, networks in predictor.members.items()}
-        resized = dataclasses.replace(predictor, members=members, config=_with_height(predictor.config, height))
-        return dataclasses.replace(self._served, predictor=resized)
+        return dataclasses.replace(self._served, predictor=dataclasses.replace(predictor, members=members))
 
     def _resized(self, networks: list[TrainedNetwork], height: int) -> list[TrainedNetwork]:
-        first = TrainedNetwork(_with_height(networks[0].config, height), networks[0].num_classes, dict)
+        first = TrainedNetwork(_scaled(networks[0].config, height / self.height), networks[0].num_classes, dict)
         return [first.with_weights(functools.partial(getattr, network, "variables")) for network in networks]
 
     def _fits(self, height: int) -> bool:
@@ -62,10 +61,9 @@ def _shapes(tree: object) -> list[tuple[int, ...]]:
     return [leaf.shape for leaf in jax.tree.leaves(tree)]
 
 
-def _with_height(config: Config, height: int) -> Config:
-    """A copy of a config for images of a height, whose width goes with it."""
+def _scaled(config: Config, factor: float) -> Config:
+    """A copy of a config for images of other sides."""
     other = copy.deepcopy(config)
-    old_height, old_width = config.data.image_size
     with other.unlocked():
-        other.data.image_size = (height, max(1, round(old_width * height / old_height)))
+        other.data.image_size = tuple(max(1, round(factor * side)) for side in config.data.image_size)
     return other

@@ -1,0 +1,199 @@
+"""A server as a process: what it does with bad clients, with too many, when it is ended, and with trainings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import SMALLEST
+from tiny_disk import tiny_disk
+
+from fpclass import cli
+
+pytestmark = pytest.mark.promise
+TOKEN = "a token of many letters"
+
+
+class Process:
+    """A server that is ready."""
+
+    def __init__(self, folder: pathlib.Path, log: pathlib.Path, *flags: str):
+        self.log = log
+        command = [sys.executable, "-m", "fpclass", "serve", str(folder), "--port=0", "--page=no", *flags]
+        environment = {**os.environ, "FPCLASS_TRAIN_TOKEN": TOKEN}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        self.port = int(self.wait_for(r"listening on http://127.0.0.1:(\d+)"))
+        self.wait_for('"(ready)"')
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def wait_for(self, pattern: str) -> str:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if found := re.search(pattern, self.log.read_text()):
+                return found[1]
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+
+@contextlib.contextmanager
+def serving(folder: pathlib.Path, log: pathlib.Path, *flags: str) -> Iterator[Process]:
+    server = Process(folder, log, *flags)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def request_of(photo: bytes) -> bytes:
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
+    return head.encode() + photo
+
+
+async def send(port: int, data: bytes, then: Any = None) -> bytes:
+    """What the server answers to some bytes; `then` may do something before the answer is waited for."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    await writer.drain()
+    if then:
+        await then()
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # pyright: ignore
+        return head + await reader.readexactly(length)
+    finally:
+        writer.close()
+
+
+def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_signal(photo_run, photos, tmp_path):
+    photo = sorted(photos.glob("cat/*"))[0].read_bytes()
+    whole = request_of(photo)
+    with serving(photo_run, tmp_path / "log", "--seconds=2") as server:
+
+        async def half_and_away() -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(whole[: len(whole) // 2])
+            await writer.drain()
+            writer.close()
+
+        async def bad_clients() -> list[bytes]:
+            for _ in range(5):
+                await half_and_away()
+            return await asyncio.gather(send(server.port, whole[:-10]), send(server.port, whole))
+
+        slow, fine = asyncio.run(bad_clients())
+        assert slow.startswith(b"HTTP/1.1 408")
+        assert fine.startswith(b"HTTP/1.1 200")
+
+        async def crowd() -> list[bytes]:
+            return await asyncio.gather(*(send(server.port, whole) for _ in range(300)))
+
+        answers = asyncio.run(crowd())
+        codes = [int(answer[9:12]) for answer in answers]
+        assert set(codes) <= {200, 429}
+        assert codes.count(200) >= 100
+        assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] == b"429")
+
+        async def end() -> None:
+            await asyncio.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+
+        async def last() -> list[bytes]:
+            return await asyncio.gather(*(send(server.port, whole, end) for _ in range(20)))
+
+        assert {answer[:12] for answer in asyncio.run(last())} == {b"HTTP/1.1 200"}
+        assert server.process.wait(60) == 0
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        assert lines[-1]["event"] == "stopped"
+        assert not [line for line in lines if line["event"] == "defect"]
+        assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 400, 408, 429}
+
+
+def test_a_thousand_connections(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log") as server:
+
+        async def crowd() -> list[Any]:
+            rooms = asyncio.Semaphore(400)  # of this process's own descriptors
+
+            async def one() -> bytes:
+                async with rooms:
+                    return await send(server.port, whole)
+
+            return await asyncio.gather(*(one() for _ in range(1000)))
+
+        codes = {answer[:12] for answer in asyncio.run(crowd())}
+        assert b"HTTP/1.1 200" in codes
+        assert codes <= {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert httpx2.get(f"{server.address}/health").status_code == 200
+
+
+def test_a_training_on_request_is_one_at_a_time_and_says_why_it_failed(photo_run, photos, tmp_path):
+    config = tmp_path / "mine.py"
+    keys = {
+        **SMALLEST,
+        "data.root": str(photos),
+        "data.source": "folder",
+        "data.image_size": (24, 20),
+        "data.channels": 3,
+    }
+    lines = [f"    config.{key} = {value!r}" for key, value in keys.items()]
+    config.write_text(
+        "from configs import base\n\n\ndef get_config():\n    config = base.get_config()\n" + "\n".join(lines)
+    )
+    config.write_text(config.read_text() + "\n    return config\n")
+    with tiny_disk(tmp_path / "disk", 300) as jobs:
+        flags = (f"--allow-train={config}", f"--jobs={jobs}")
+        with serving(photo_run, tmp_path / "log", *flags) as server:
+            client = httpx2.Client(base_url=server.address, headers={"authorization": f"Bearer {TOKEN}"})
+            started = client.post("/train", json={"config": "mine"})
+            assert started.status_code == 202, started.text
+            assert client.post("/train", json={"config": "mine"}).status_code == 409
+            path = f"/jobs/{started.json()['id']}"
+            (child,) = (int(line) for line in _children(server.process.pid))
+            os.kill(child, signal.SIGKILL)
+            assert _end_of(client, path)["error"] == "killed by signal 9 (SIGKILL)"
+            full = client.post("/train", json={"config": "mine"}).json()
+            told = _end_of(client, f"/jobs/{full['id']}")
+            assert told["status"] == "failed"
+            assert "No space left" in told["error"], told
+            assert str(tmp_path) not in json.dumps(told)
+
+
+def test_an_altered_bundle_is_not_served(photo_run, tmp_path, capsys):
+    assert cli.main(["bundle", str(photo_run), f"--output={tmp_path / 'bundle'}"]) == 0
+    weights = tmp_path / "bundle" / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert cli.main(["serve", f"--bundle={tmp_path / 'bundle'}"]) == 2
+    said = capsys.readouterr().err
+    assert "was altered: sha256" in said
+    assert said.count("\n") == 1
+
+
+def _children(process: int) -> list[str]:
+    return pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def _end_of(client: httpx2.Client, path: str) -> dict[str, Any]:
+    for _ in range(600):
+        told = client.get(path).json()
+        if told["status"] != "running":
+            return told
+        time.sleep(0.1)
+    raise AssertionError(told)
