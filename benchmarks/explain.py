@@ -23,10 +23,12 @@ import numpy as np
 import torch
 from torch import nn
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "support"))
+TESTS = pathlib.Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "models")]
 
-from backbone_cases import CASES, shapes_of, variables_of
-from reference_networks import build_torch, import_torchvision
+from backbone_cases import CASES  # noqa: E402
+from reference_networks import build_torch, import_torchvision  # noqa: E402
+from test_parity import shapes_of, variables_of  # noqa: E402
 
 import_torchvision()
 from pytorch_grad_cam import GradCAM  # noqa: E402

@@ -28,6 +28,8 @@ def test_no_folder_hides_the_configs_of_an_installed_wheel(blobs: pathlib.Path, 
     subprocess.run([*pip, "install", "--no-deps", f"--target={site}", str(wheel)], check=True, timeout=250)
     assert not (site / "configs").exists()
     assert (site / "fpclass/configs/climbing/queries.yaml").is_file()
+    for name in ("eda/page.html", "report/report.html", "report/page.js"):
+        assert (site / "fpclass" / name).is_file()
 
     here = tmp_path / "here"
     (here / "configs/mine").mkdir(parents=True)

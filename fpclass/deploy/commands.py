@@ -1,4 +1,4 @@
-"""The commands of what is handed on: predict, bundle."""
+"""The commands of what is handed on: predict, bundle, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from fpclass.console import complain, program, say
 from fpclass.errors import DataError
-from fpclass.flags import Command, add_trained_flag, path
+from fpclass.flags import Command, add_trained_flag, at_least, path
 
 PREDICT_EPILOG = """
   fpclass predict print.png more/ --workdir=runs/exp04                    of one training
@@ -23,6 +23,15 @@ Probabilities are calibrated: by the out-of-fold predictions of a study, by the 
 `calibration` and `decision` say how, and where there was nothing to fit them on, why not.
 """
 
+EXPORT_EPILOG = """
+  fpclass export runs/study --to=stablehlo               into runs/study/exports
+  fpclass export runs/study --to=stablehlo,onnx --output=prints.exports
+  fpclass export prints.bundle --to=onnx --images=photos a bundle has no images of its own to compare on
+
+From uint8 pixels at the network's size to calibrated probabilities; preprocessing.json says what comes before. Every
+export is run on real images and compared with the bundle; one that says something else is not written: docs/bundles.md.
+"""
+
 BUNDLE_EPILOG = """
   fpclass bundle runs/study                              into runs/study/bundle
   fpclass bundle runs/exp04 --output=prints.bundle
@@ -31,7 +40,7 @@ BUNDLE_EPILOG = """
   fpclass predict IMAGE --workdir=prints.bundle
   python3 -c 'import fpclass; print(fpclass.load_bundle("prints.bundle").predict("print.png"))'
 
-A bundle needs neither the data nor the run folder, and nothing in it is executed when it is opened: docs/deploy.md.
+A bundle needs neither the data nor the run folder, and nothing in it is executed when it is opened: docs/bundles.md.
 """
 
 
@@ -92,6 +101,18 @@ def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
     add("--output", type=path, default="-", metavar="CSV", help="where to; default: the terminal")
 
 
+def export(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Writes a run, a study's ensemble or a bundle in formats of other runtimes, compared with it on real images."""
+    from fpclass.deploy.export import export
+    from fpclass.deploy.source import open_source
+
+    source = open_source(pathlib.Path(args.workdir), overrides)
+    output = pathlib.Path(args.output) if args.output else source.folder / "exports"
+    images = pathlib.Path(args.images) if args.images else None
+    export(source, args.to.split(","), output, images, args.num_images, args.allow_drop)
+    return 0
+
+
 def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser)
     parser.add_argument(
@@ -99,7 +120,18 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_export_flags(parser: argparse.ArgumentParser) -> None:
+    add_trained_flag(parser)
+    add = parser.add_argument
+    add("--to", required=True, metavar="FORMAT,…", help="stablehlo, onnx")
+    add("--output", type=path, default="", metavar="DIR", help="where to; default: exports in its folder")
+    add("--images", type=path, default="", metavar="DIR", help="compare on these; default: those it was made with")
+    add("--num-images", type=at_least(1), default=200, metavar="N", help="that are compared, at most; default 200")
+    add("--allow-drop", type=at_least(0.0), default=0.01, metavar="SHARE", help="of accuracy; default 0.01")
+
+
 COMMANDS = (
     Command("predict", predict, _add_predict_flags, PREDICT_EPILOG),
     Command("bundle", bundle, _add_bundle_flags, BUNDLE_EPILOG),
+    Command("export", export, _add_export_flags, EXPORT_EPILOG),
 )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from fpclass.models.convolution import ORDER, convolution
 from fpclass.models.depthwise import Padding, depthwise
 from fpclass.models.normalisation import batch_normalised
+from fpclass.models.plain import is_plain
 from fpclass.models.polyphase import conv_relu_pool
 from fpclass.models.pooling import max_pool
 from fpclass.models.products import matmul
@@ -99,7 +100,9 @@ class Conv(nn.Module):
         (top, bottom), (left, right) = padding
         is_padded = any((top, bottom, left, right))
         is_depthwise = self.groups > 1 and self.groups == x.shape[-1] == self.features
-        if self.kernel_size == (1, 1) and self.groups == 1 and not is_padded:
+        if is_plain():
+            y = conv(x, kernel, self.strides, ((top, bottom), (left, right)), self.groups)
+        elif self.kernel_size == (1, 1) and self.groups == 1 and not is_padded:
             y = matmul(x[:, :: self.strides, :: self.strides], kernel[0, 0])
         elif self.kernel_size == steps and self.groups == 1 and not is_padded:
             y = matmul(patches(x, self.strides), kernel.reshape(-1, self.features))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from fpclass.report.facts import Piece, Sentence, why
+from fpclass.report.facts import Piece, Sentence, Typed, why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,18 +104,19 @@ def text(*sentences: Sentence | str, style: str = "") -> Paragraph:
     return Paragraph(tuple(pieces), style)
 
 
-def tried(make: Callable[..., Sequence[Block]], facts: Any, *args: Any, how: str = "") -> list[Block]:
+def tried(make: Callable[..., Sequence[Block]], facts: Any, *args: Any, command: str = "") -> list[Block]:
     """The blocks that a function makes of a folder; the reason in their place where it cannot.
 
     Whatever it raises: a folder may hold anything, and the other parts of a report are worth having without this one.
 
     Args:
-      how: what can be done about it, in words.
+      command: makes the part anew.
     """
     try:
         return list(make(facts, *args))
     except Exception as error:
-        return [text(f"Missing here: {why(error, facts.folder)}{f'; {how}' if how else ''}.", style="missing")]
+        mends = ("; ", Typed(command), " makes it anew") if command else ()
+        return [text((f"Missing here: {why(error, facts.folder)}", *mends, "."), style="missing")]
 
 
 def pictures_in(blocks: Sequence[Block]) -> list[Picture]:

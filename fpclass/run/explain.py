@@ -31,6 +31,7 @@ from fpclass.run.sheets.chosen import Chosen, decode_named, file_shapes, find_na
 from fpclass.run.sheets.sheet import Drawn, write_sheet
 from fpclass.stats.metrics import log_softmax
 from fpclass.train.task import build_network
+from fpclass.train.trained import TrainedNetwork
 
 FEATURE_MAPS = "figures/feature_maps.png"
 INTENSITIES = {"mean": None, "black": 0, "white": 255}
@@ -102,7 +103,7 @@ def stage_notes(config: Config, num_classes: int, stage: str) -> list[str]:
 
 
 def maps_of(
-    best: BestModel,
+    network: TrainedNetwork,
     images: UInt8[np.ndarray, "n h w c"],
     target: AnyTarget,
     stage: str,
@@ -118,17 +119,17 @@ def maps_of(
     Raises:
       ConfigError: no such stage, or one without places.
     """
-    model, inputs = explained(best, images)
+    model, inputs = explained(network, images)
     way = METHODS[method]
     stage = (stage or default_stage(model, inputs)) if way.needs_stage else ""
-    settings = {"baseline": _plain(best.run.config, baseline)} if way.has_baseline else {}
-    return way.bind(model, best.variables, stage, **settings)(inputs, target), stage
+    settings = {"baseline": _plain(network.config, baseline)} if way.has_baseline else {}
+    return way.bind(model, network.variables, stage, **settings)(inputs, target), stage
 
 
-def explained(best: BestModel, images: UInt8[np.ndarray, "n h w c"]) -> tuple[Any, Array]:
-    """The network of a run in the form whose stages can be looked at, and what it takes of decoded images."""
-    config = best.run.config
-    model = build_network(config, best.num_classes, explainable_form(config.model))
+def explained(network: TrainedNetwork, images: UInt8[np.ndarray, "n h w c"]) -> tuple[Any, Array]:
+    """A trained network in the form whose stages can be looked at, and what it takes of decoded images."""
+    config = network.config
+    model = build_network(config, network.num_classes, explainable_form(config.model))
     return model, normalise(jnp.asarray(images), config.data.mean, config.data.std)
 
 
@@ -192,7 +193,7 @@ def _named(best: BestModel, request: Request) -> Chosen:
     run, config = best.run, best.run.config
     named = find_named(run, request.files)
     images = decode_named(named, config)
-    logits = np.concatenate([np.asarray(part) for part in best.launch(images)])[: len(images)]
+    logits = best.predict(images, np.arange(len(images), dtype=np.int32))
     return Chosen(
         np.array([image.name for image in named], object),
         images,

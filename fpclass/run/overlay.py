@@ -58,7 +58,7 @@ class Explanation:
 def explain_image(
     predictor: Predictor, image: NewImage, method: str = "grad_cam", target: str = "", stage: str = ""
 ) -> Explanation:
-    """The map of one image: of the members of the first config whose network can be looked at, their mean.
+    """The map of one image: of the config that weighs most and can be looked at, the mean of its members.
 
     What is compiled for one image serves all that come after it.
 
@@ -74,11 +74,12 @@ def explain_image(
         raise ConfigError(f"method is {method!r}: expected one of {', '.join(METHODS)}")
     classes = _classes(predictor, image, target)
     num_classes, needs_stage = len(predictor.classes), METHODS[method].needs_stage
-    configs = [members for members in predictor.members.values() if members]
-    seen = [of for of in configs if not needs_stage or has_stages(of[0].run.config, num_classes)]
+    by_weight = sorted(predictor.members, key=lambda name: -predictor.combine.weights.get(name, 0.0))
+    configs = [predictor.members[name] for name in by_weight]
+    seen = [of for of in configs if not needs_stage or has_stages(of[0].config, num_classes)]
     if not seen:
-        raise ConfigError(no_stages(configs[0][0].run.config))
-    config = seen[0][0].run.config
+        raise ConfigError(no_stages(configs[0][0].config))
+    config = seen[0][0].config
     decoded = decode_new(image, Decoding.of(config.data), config.data.max_file_mb)
     own, other = (jnp.array([place]) for place in (classes[0], classes[-1]))
     about = Target(own, other, MARGIN) if len(classes) > 1 else Target(own, other)

@@ -141,19 +141,19 @@ class Predictor:
         errors = [""] * len(images)
         computing: collections.deque[tuple[np.ndarray, list[Any]]] = collections.deque()
         for rows in self._windows(len(images)):
-            for decoding, names in self._by_decoding.items():
+            for decoding, names in self.by_decoding.items():
                 decoded, errors[rows] = self._decode(images[rows], decoding)
                 while computing:  # while these were decoded
                     fetch(*computing.popleft())
                 for name in names:
-                    for which, launched in self._siblings[name].launch(decoded, batch_size):
+                    for which, launched in self.siblings[name].launch(decoded, batch_size):
                         computing.append((logits[name][which, rows], launched))
         while computing:
             fetch(*computing.popleft())
         return logits, errors
 
     def _windows(self, num_images: int) -> Iterator[slice]:
-        largest = max(math.prod(decoding.shape) for decoding in self._by_decoding)
+        largest = max(math.prod(decoding.shape) for decoding in self.by_decoding)
         step = max(1, WINDOW_BYTES // largest)
         return (slice(start, start + step) for start in range(0, num_images, step))
 
@@ -163,11 +163,12 @@ class Predictor:
         return tuple(self._by_decoding)
 
     @functools.cached_property
-    def _siblings(self) -> dict[str, Siblings]:
+    def siblings(self) -> dict[str, Siblings]:
+        """The members of each config, as they predict together."""
         return {name: Siblings(members, KEPT_BYTES // len(self.members)) for name, members in self.members.items()}
 
     @functools.cached_property
-    def _by_decoding(self) -> dict[Decoding, list[str]]:
+    def by_decoding(self) -> dict[Decoding, list[str]]:
         """The configs of each way of decoding images."""
         together: dict[Decoding, list[str]] = {}
         for name, members in self.members.items():

@@ -99,7 +99,12 @@ class _Search:
     def seconds(self, name: str, folds: Collection[int]) -> float:
         """How long some folds of a config take, about, without those that are trained."""
         members = [m for m in self.study.members(name) if m.fold in folds and not m.is_done]
-        return self.predicted.get(name, 0.0) * self.pace * len(members)
+        return self.of_member(name) * len(members)
+
+    def of_member(self, name: str) -> float:
+        """Seconds that a member of a config takes, about."""
+        pace = self.pace if is_trained(self.study.configs[name]) else 1.0  # of trainings, which compile for long
+        return self.predicted.get(name, 0.0) * pace
 
     def is_stopped(self) -> bool:
         """Whether somebody asked to stop, or the time is over."""
@@ -186,7 +191,7 @@ def search(
         _train_rest(state, [name for name in todo if name not in quick and name not in reasons])
         for name in set(study.configs) - trained_configs(study) - reasons.keys():
             reasons[name] = state.no_time(name)
-    return Found(reasons, {name: seconds * state.pace for name, seconds in predicted.items()})
+    return Found(reasons, {name: state.of_member(name) for name in predicted})
 
 
 def describe_ways(

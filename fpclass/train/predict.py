@@ -35,24 +35,12 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
       (params, batch_stats, images uint8 [N, H, W, C], rows [n]) -> logits [n, K]. Averaged probabilities come back
       as their logarithms.
     """
-    views = make_views(config.predict)
-    averages_logits = config.predict.averaging == "logits" or config.model.head == PROBE
     mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
     goes_in_parts = (inputs is None or inputs.are_images) and not has_matrix_form(config.model)
+    logits_of = make_logits(model, config)
 
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
         return normalise(images[rows], mean, std)
-
-    def apply(variables: PyTree, taken: Array) -> Float[Array, "b k"]:
-        return cast(Array, model.apply(variables, taken, train=False)).astype(jnp.float32)
-
-    def logits_of(variables: PyTree, taken: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        each = [apply(variables, view(taken)) for view in views]
-        if len(each) == 1:
-            return each[0]
-        if averages_logits:
-            return jnp.mean(jnp.stack(each), axis=0)
-        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
 
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
@@ -67,6 +55,25 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict
+
+
+def make_logits(model: nn.Module, config: Config) -> Callable[[PyTree, Array], Array]:
+    """Makes the function (variables, normalised images [b, h, w, c]) -> logits [b, K], averaged over the views."""
+    views = make_views(config.predict)
+    averages_logits = config.predict.averaging == "logits" or config.model.head == PROBE
+
+    def apply(variables: PyTree, taken: Array) -> Float[Array, "b k"]:
+        return cast(Array, model.apply(variables, taken, train=False)).astype(jnp.float32)
+
+    def logits_of(variables: PyTree, taken: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        each = [apply(variables, view(taken)) for view in views]
+        if len(each) == 1:
+            return each[0]
+        if averages_logits:
+            return jnp.mean(jnp.stack(each), axis=0)
+        return jax.nn.logsumexp(jax.nn.log_softmax(jnp.stack(each)), axis=0) - jnp.log(len(each))
+
+    return logits_of
 
 
 def make_views(predict_config: Config) -> list[Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]]:

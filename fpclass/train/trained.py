@@ -92,7 +92,7 @@ class Siblings:
         batches = np.split(padded, np.cumsum(sizes)[:-1]) if sizes else []
         rows = {size: np.arange(size, dtype=np.int32) for size in sizes}
         with self._lock:  # one of several threads restores
-            joined = self._joined
+            joined = self.joined
         if joined:
             predict = self.networks[0].predict_heads
             yield slice(None), [predict(*joined, batch, rows[len(batch)]) for batch in batches]
@@ -105,7 +105,7 @@ class Siblings:
                 network.forget()
 
     @cached_property
-    def _joined(self) -> tuple[Variables, Variables] | None:
+    def joined(self) -> tuple[Variables, Variables] | None:
         """What all have in common, and their heads one behind the other; None where they differ in more."""
         if len(self.networks) == 1:
             return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shutil
 
 import pandas as pd
 import pytest
 
 import fpclass
 from fpclass import cli
+
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 
 
 def right(folder: pathlib.Path) -> pd.Series:
@@ -42,6 +45,23 @@ def test_it_says_what_flipped_and_for_whom(
     if len(flips):
         person = flips["person"].value_counts().index[0]
         assert f"{person} (" in said
+
+
+def test_the_commands_of_the_page_run(
+    study: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [folder / "fold-0-seed-0" for folder in sorted((study / "members").iterdir())]
+    for name, folder in zip(("photos", "other", "study"), (*members, study), strict=True):
+        hidden = ("members", "figures", "tensorboard", "checkpoints")
+        shutil.copytree(folder, tmp_path / "runs" / name, ignore=shutil.ignore_patterns(*hidden))
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^fpclass (\w+ [^ \n]+(?: runs/other)?(?: --\S+)?)", PAGE, flags=re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        assert cli.main(command.split()) == 0, command
+    assert (tmp_path / "flips.csv").is_file()
+    assert (tmp_path / "runs/photos/report.html").is_file()
+    assert "the baseline" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_refused_in_a_line(study: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

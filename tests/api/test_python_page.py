@@ -36,7 +36,7 @@ def names(photos, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_block_of_the_page_runs(names, study, blobs, tmp_path):
-    for title in ("From Python", "What came out", "Predicting", "scikit-learn", "Training"):
+    for title in ("From Python", "What came out", "Predicting", "Why", "scikit-learn", "Training"):
         exec(BLOCKS[title], names)
     assert names["one"].label in ("cat", "dog")
     assert len(names["table"]) == 28
@@ -52,7 +52,7 @@ def test_the_three_lines_are_those_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert THREE_LINES in readme
     assert readme.index(THREE_LINES) < readme.index("\n## Your data")
-    assert set(BLOCKS) == {"From Python", "Training", "What came out", "Predicting", "Studies", "scikit-learn"}
+    assert set(BLOCKS) == {"From Python", "Training", "What came out", "Predicting", "Why", "Studies", "scikit-learn"}
 
 
 def test_keys_and_files_of_the_page_are_there(photos, blobs, tmp_path, monkeypatch):

@@ -31,6 +31,9 @@ from fpclass.study.study import Study
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
+SMALL_IMAGES = ["probe", "probe_enlarged", "tuned_probe"]
+"""The ways of a named network for images that are smaller than those of its weights."""
+
 
 @pytest.fixture
 def no_weights(monkeypatch):
@@ -84,7 +87,7 @@ def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp
     study = Study.open(folder)
     assert study.names == ["probe", "tuned_probe"]
     assert {"probe@people-0250", "probe@people-0500", "probe@people-0750"} < set(study.configs)
-    assert study.configs["tuned_probe"].finetune.freeze_before == "layer1_0", "behind the first stage that is read"
+    assert study.configs["tuned_probe"].finetune.freeze_before == "layer2_0", "behind the second stage that is read"
     assert "- more people? " in said
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
     chosen = max(weights, key=lambda name: weights[name])
@@ -182,7 +185,7 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].file == PRETRAINED
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
-    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == ["probe", "tuned_probe"]
+    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
@@ -190,14 +193,15 @@ def test_every_way_fits_the_network(noisy, monkeypatch, model):
     monkeypatch.setattr(source, "require", lambda name: None)
     portfolio = make_portfolio([f"--config.data.root={noisy}", "--config.data.label_column=SEX"], Short(model=model))
     configs = load_ways(portfolio)
-    assert list(configs) == ["probe", "tuned_probe"]
-    assert configs["tuned_probe"].finetune.freeze_before in {"layer2_0", "block_7"}
+    assert list(configs) == SMALL_IMAGES
+    assert configs["probe"].data.image_size < configs["probe_enlarged"].data.image_size == (224, 224)
+    assert configs["tuned_probe"].finetune.freeze_before in {"layer3_0", "block_9"}
 
 
 def test_a_given_size_is_that_of_all_ways(noisy, monkeypatch):
     monkeypatch.setattr(source, "require", lambda name: None)
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
-    assert "probe_larger" not in [way.name for way in make_portfolio(flags, Short(size="64")).ways]
+    assert not {"probe_larger", "probe_enlarged"} & {way.name for way in make_portfolio(flags, Short(size="64")).ways}
 
 
 def test_who_is_clearly_worse_is_a_matter_of_people():

@@ -40,6 +40,7 @@ def check_report(record: dict, folder: pathlib.Path) -> None:
     assert all(isinstance(text, str) for text in (report["title"], report["note"], *report["sentences"]))
     assert len({len(row) for row in report["table"]}) == 1
     assert all((folder / figure).stat().st_size for figure in report["figures"])
+    assert report["title"] in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_images_as_they_are_are_predicted_as_before(photo_run: pathlib.Path) -> None:

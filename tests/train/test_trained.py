@@ -53,7 +53,7 @@ def test_probes_of_one_network_are_one_program(probe):
     np.testing.assert_allclose(found, alone, rtol=1e-5)
     assert np.ptp(found, axis=0).min() > 1e-3, "heads that differ"
     rest, _ = split_head(members[0].variables)
-    assert together._joined is not None
-    assert all(a is b for a, b in zip(jax.tree.leaves(together._joined[0]), jax.tree.leaves(rest), strict=True))
+    assert together.joined is not None
+    assert all(a is b for a, b in zip(jax.tree.leaves(together.joined[0]), jax.tree.leaves(rest), strict=True))
     members = [members[0], probe.with_weights(lambda: drawn(probe, 1, 1))]
     assert [which for which, _ in Siblings(members).launch(IMAGES)] == [slice(0, 1), slice(1, 2)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fpclass.explain.checks.maps import Function, in_batches, is_blank, moved, rank_correlation
+from fpclass.explain.checks.maps import BATCH_SIZE, Function, in_batches, is_blank, moved, rank_correlation
 from fpclass.explain.checks.objects import share_on
 from fpclass.explain.checks.randomise import Cascade, cascade
 from fpclass.explain.checks.removal import Curves, removal_curves
@@ -43,7 +43,7 @@ class Subject:
     noise: float | Sequence[float]
     masks: Masks
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = BATCH_SIZE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,20 +13,21 @@ from jaxtyping import Array, Float, Int
 MapFunction: TypeAlias = Callable[[Float[Array, "n h w c"], Int[Array, " n"]], Float[Array, "n h2 w2"]]
 """Raw maps of normalised images, for a class of each; what speaks most for the class is largest."""
 Function: TypeAlias = Callable[..., Array]
+BATCH_SIZE = 16
+"""Images at once: few enough for the images of a fold, and for any network."""
 
 
 def in_batches(function: Function, batch_size: int) -> Callable[..., np.ndarray]:
     """The same function of arrays [n, …], computed batch by batch.
 
-    The last batch is filled up with copies of its last row, so that nothing is compiled for it.
+    The last batch is filled up with copies of its last row: another number of rows compiles nothing.
     """
 
     def compute(*arrays: np.ndarray) -> np.ndarray:
         num_rows = len(arrays[0])
-        size = min(batch_size, num_rows)
         parts = []
-        for start in range(0, num_rows, size):
-            rows = np.minimum(np.arange(start, start + size), num_rows - 1)
+        for start in range(0, num_rows, batch_size):
+            rows = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
             parts.append(np.asarray(function(*(jnp.asarray(array[rows]) for array in arrays))))
         return np.concatenate(parts)[:num_rows]
 

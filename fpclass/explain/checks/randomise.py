@@ -1,6 +1,6 @@
 """The randomised-weights check: a map that shows what was learnt changes when what was learnt is destroyed.
 
-From the head down to the first stage, more and more stages get the weights with which a training would begin; after
+From the head down to the first stage, more and more stages get the weights that a training might begin with; after
 each, the maps are compared with those of the trained network.
 
 Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3 (cascading randomisation). Unlike
@@ -11,6 +11,7 @@ Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fpclass.explain.checks.maps import in_batches, is_blank, rank_correlation
+from fpclass.explain.checks.maps import BATCH_SIZE, in_batches, is_blank, rank_correlation
 from fpclass.models.network import Network
 
 MAX_STEPS = 8
@@ -57,7 +58,7 @@ def cascade(
     images: Float[np.ndarray, "n h w c"],
     classes: Int[np.ndarray, " n"],
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> Cascade:
     """Maps of ever more random networks against those of the trained one.
 
@@ -75,7 +76,7 @@ def cascade(
     ends = np.unique(np.linspace(1, len(downwards), min(MAX_STEPS, len(downwards))).round().astype(int))
     shape = len(ends), NUM_DRAWS, len(images)
     correlations, blank = np.empty(shape), np.empty(shape, bool)
-    for step, end in enumerate(ends):
+    for step, end in enumerate(ends.tolist()):
         for draw in range(NUM_DRAWS):
             maps = maps_of(randomise(downwards[:end], draw))
             blank[step, draw] = is_blank(maps)
@@ -83,7 +84,8 @@ def cascade(
             correlations[step, draw] = np.where(is_blank(maps) | is_blank(trained), np.nan, alike)
     num_compared = np.isfinite(correlations).sum(axis=1)
     means = np.where(num_compared > 0, np.nansum(correlations, axis=1) / np.maximum(num_compared, 1), np.nan)
-    return Cascade(tuple(downwards[end - 1] for end in ends), means, blank.mean(axis=1))
+    last: tuple[str, ...] = tuple(str(downwards[end - 1]) for end in ends)
+    return Cascade(last, means, blank.mean(axis=1))
 
 
 def weighted_stages(model: nn.Module, image_shape: tuple[int, ...]) -> list[str]:
@@ -92,7 +94,8 @@ def weighted_stages(model: nn.Module, image_shape: tuple[int, ...]) -> list[str]
 
     def trace(images: Array) -> None:
         # What leaves a traced function is sorted by name; in here it still is in the order in which it was made.
-        names.extend(model.init(jax.random.key(0), images, train=False).get("params", {}))
+        variables: Any = model.init(jax.random.key(0), images, train=False)
+        names.extend(variables.get("params", {}))
 
     jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     return names
@@ -105,33 +108,51 @@ class Randomiser:
         """Takes the trained variables, and normalised images from which batch norms take their statistics."""
         self._variables, self._seed = variables, seed
         self._images = jnp.asarray(images[:BATCH])
-        self._initial = jax.jit(partial(model.init, train=False))
-        learning = model.clone(batch_norm="train_all") if isinstance(model, Network) else model
-        self._updated = jax.jit(partial(learning.apply, train=True, mutable=["batch_stats"]))
-        self._drawn: tuple[int, dict[str, Any]] = -1, {}
+        self._learning = model.clone(batch_norm="train_all") if isinstance(model, Network) else model
 
     def __call__(self, stages: Sequence[str], draw: int) -> dict[str, Any]:
         """The variables with fresh parameters below some stages; a draw gives a stage the same ones whatever others."""
-        key = jax.random.fold_in(jax.random.key(self._seed), draw)
-        if self._drawn[0] != draw:
-            self._drawn = draw, dict(self._initial(key, self._images[:1]))
-        fresh = {stage: self._drawn[1]["params"][stage] for stage in stages}
+        fresh = {
+            stage: _fresh(self._variables["params"][stage], [self._seed, draw, *stage.encode()]) for stage in stages
+        }
         mixed = {**self._variables, "params": {**self._variables["params"], **fresh}}
         statistics = self._variables.get("batch_stats", {})
-        seen = self._statistics(mixed, key) if statistics.keys() & set(stages) else {}
+        seen = self._statistics(mixed) if statistics.keys() & set(stages) else {}
         return {**mixed, "batch_stats": {**statistics, **{name: seen[name] for name in stages if name in seen}}}
 
-    def _statistics(self, variables: dict[str, Any], key: Array) -> dict[str, Any]:
+    def _statistics(self, variables: dict[str, Any]) -> dict[str, Any]:
         """What batch norms meet in these images, whatever their momentum m: from s they go to (1 - m) s + m batch."""
 
         def step_from(value: float) -> Any:
             start = jax.tree.map(lambda x: jnp.full_like(x, value), variables["batch_stats"])
-            return self._updated({**variables, "batch_stats": start}, self._images, rngs={"dropout": key})[1][
-                "batch_stats"
-            ]
+            return _updated(self._learning, {**variables, "batch_stats": start}, self._images)
 
         def solve(from_0: Array, from_1: Array, trained: Array) -> Array:
             momentum = 1 - (from_1 - from_0)
             return jnp.where(momentum > 0, from_0 / jnp.where(momentum > 0, momentum, 1), trained)
 
         return jax.tree.map(solve, step_from(0.0), step_from(1.0), variables["batch_stats"])
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _updated(model: nn.Module, variables: dict[str, Any], images: Array) -> Any:
+    """The statistics of batch norms after a step of training."""
+    dropout = {"dropout": jax.random.key(0)}
+    return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=dropout)[1]["batch_stats"]
+
+
+def _fresh(params: Any, seed: list[int]) -> Any:
+    """Parameters as at the beginning: kernels drawn for layers with ReLU (He et al., ICCV 2015), biases 0, scales 1.
+
+    Not by the initialisers of the network, which take minutes to compile where there are many.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: Array) -> Array:
+        if leaf.ndim > 1:
+            deviation = np.sqrt(2 / max(1, math.prod(leaf.shape[:-1])))
+            return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
+        is_shift = any(word in str(path[-1]) for word in ("bias", "mean")) if path else False
+        return jnp.full_like(leaf, 0.0 if is_shift else 1.0)
+
+    return jax.tree_util.tree_map_with_path(draw, params)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fpclass.explain.checks.maps import Function, in_batches, resized
+from fpclass.explain.checks.maps import BATCH_SIZE, Function, in_batches, resized
 
 NUM_STEPS = 16
 """Steps in which all pixels go."""
@@ -42,7 +42,7 @@ def removal_curves(
     *,
     seed: int,
     num_steps: int = NUM_STEPS,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> Curves:
     """Deletes and inserts the pixels of images in the order of their maps, largest first.
 

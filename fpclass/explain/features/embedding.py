@@ -92,7 +92,7 @@ def first_filters(
     stem = tuple(getattr(model, "stem_kernel", ()))
     for path in (stem, *kernels):
         kernel = kernels.get(path)
-        if np.ndim(kernel) == 4 and kernel.shape[2] == num_channels and kernel.shape[0] > 1:
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[2] == num_channels and kernel.shape[0] > 1:
             return "/".join(path[:-1]), np.moveaxis(np.asarray(kernel, np.float32), -1, 0)[:MAX_FILTERS]
     return None
 

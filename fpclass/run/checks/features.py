@@ -70,14 +70,16 @@ def show_features(best: BestModel, prepared: Prepared, num_images: int) -> dict[
     return report
 
 
+_last_features = jax.jit(last_features, static_argnums=0)
+
+
 def features_of_rows(best: BestModel, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
     """What the last dense layer reads of some rows, float32."""
     model, _ = explained(best, np.asarray(images[rows[:1]]))
-    compute = jax.jit(lambda variables, x: last_features(model, variables, x))
     size = eval_batch((len(rows), *images.shape[1:]), len(rows))
 
     def of_batch(chosen: Any) -> Any:
-        return compute(best.variables, explained(best, np.asarray(images[np.asarray(chosen)]))[1])
+        return _last_features(model, best.variables, explained(best, np.asarray(images[np.asarray(chosen)]))[1])
 
     return in_batches(of_batch, size)(rows)
 

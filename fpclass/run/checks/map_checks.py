@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
 from fpclass import files
-from fpclass.console import say
+from fpclass.console import progress, say
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps
@@ -27,7 +29,6 @@ from fpclass.run.explain import explained
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, describe_intervals
-from fpclass.train.predict import eval_batch
 
 FILE, FIGURE = "map_checks.json", "figures/map_checks.png"
 MIN_IMAGES = 5
@@ -72,11 +73,10 @@ def check_images(
 ) -> dict[str, Checked]:
     """What the checks find of some rows, by the name of the way in which maps are made."""
     subject, ways = subject_of(best, prepared, rows, methods)
-    found = {}
-    for way in ways:
-        say(f"checking {way.title}: {len(rows)} images")
-        found[way.title] = check_maps(way.make_maps, subject, needs_network=way.needs_network)
-    return found
+    return {
+        way.title: check_maps(way.make_maps, subject, needs_network=way.needs_network)
+        for way in progress(ways, len(ways), f"checks of the maps of {len(rows)} images")
+    }
 
 
 def subject_of(
@@ -88,12 +88,8 @@ def subject_of(
     model, inputs = explained(best, images)
     ways = ways_of(model, inputs, methods, config)
 
-    @jax.jit
-    def probabilities(variables: dict[str, Any], x: Array) -> Array:
-        return jax.nn.softmax(model.apply(variables, x, train=False))
-
     def score(x: Array, classes: Array) -> Array:
-        return jnp.take_along_axis(probabilities(best.variables, x), classes[:, None], axis=1)[:, 0]
+        return jnp.take_along_axis(_probabilities(model, best.variables, x), classes[:, None], axis=1)[:, 0]
 
     subject = Subject(
         score=score,
@@ -104,9 +100,14 @@ def subject_of(
         classes=best.predict(prepared.images, rows).argmax(axis=1),
         noise=[NOISE / std for std in np.ravel(config.data.std).tolist()],
         masks=masks_of(config, prepared, rows, images),
-        batch_size=eval_batch(inputs.shape, len(rows)),
     )
     return subject, ways
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _probabilities(model: nn.Module, variables: dict[str, Any], images: Array) -> Array:
+    logits: Any = model.apply(variables, images, train=False)
+    return jax.nn.softmax(logits)
 
 
 def write_checks(

@@ -9,7 +9,19 @@ from typing import Any
 from fpclass.console import program
 from fpclass.data.files import some_of
 from fpclass.errors import RunError, printable
-from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Picture, Section, Table, text, tried
+from fpclass.report.blocks import (
+    Block,
+    Code,
+    Folded,
+    Heading,
+    Listing,
+    Picture,
+    Section,
+    Table,
+    pictures_in,
+    text,
+    tried,
+)
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence
 from fpclass.report.markdown import sections_of
 from fpclass.run.report import methods, results
@@ -42,11 +54,14 @@ SHOWN = {
     "empirical_cross_entropy": "Empirical cross-entropy by prior odds: of the ratios, calibrated, and of none",
     "decision_curve": "Decision curve: net benefit by the threshold from which one would act",
     "subgroups": "Score of each level of each column, with its interval",
+    "robustness": "Accuracy on corrupted copies, by the strength of each corruption",
+    "shortcuts": "Accuracy on versions that keep one thing alone, beside what each looks like",
     "original_classes": "Errors by the classes that were put together",
 }
 """What figures show, by their names; others are described by theirs."""
+SHEETS = "explain.json"
+"""What `explain` has drawn."""
 PIECES = {
-    "explain.json": ("Maps of what it looks at", "explain"),
     "map_checks.json": ("Do the maps mean anything", "check-maps"),
     "map_agreement.json": ("Do equally good networks look at the same thing", "check-maps"),
     "features.json": ("What the network takes for alike", "features"),
@@ -103,7 +118,7 @@ def data(subject: Subject) -> list[Block]:
         *there(subject, "class_balance", "image_sizes"),
         Heading("Faults, exclusions, copies"),
         text(*said(subject, methods.DATA[3:])),
-        *tried(findings, subject.facts, how=f"`{program()} audit` lists them"),
+        *tried(findings, subject.facts),
         Folded("What the images look like", there(subject, "mean_images", "sample_grid")),
     ]
 
@@ -232,6 +247,14 @@ def pieces(subject: Subject) -> list[Block]:
     return blocks
 
 
+def other_figures(facts: Facts, shown: Sequence[Block]) -> list[Block]:
+    """The figures of the folder that no section shows, folded."""
+    known = {picture.name for picture in pictures_in(shown)}
+    names = [f"figures/{path.name}" for path in sorted(facts.path("figures").glob("*.png"))]
+    others = [Picture(name, describe(name)) for name in names if name not in known]
+    return [Folded("All other figures of the folder", others)] if others else []
+
+
 def validations(facts: Facts) -> list[Block]:
     """Judgements on other data sets: their figures, and what they say in short."""
     found = sorted(facts.folder.glob("validation/*/metrics.json"))
@@ -310,6 +333,8 @@ def checklist(facts: Facts) -> list[Block]:
     ]
 
 
-def sections(parts: Sequence[tuple[str, str, Sequence[Block]]]) -> list[Section]:
-    """Sections of their anchors, titles and blocks; those without any are left out."""
-    return [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks]
+def sections(parts: Sequence[tuple[str, str, Sequence[Block]]], facts: Facts) -> list[Section]:
+    """Sections of their anchors, titles and blocks, those without any left out; last the figures that none shows."""
+    shown = [block for _, _, blocks in parts for block in blocks]
+    others = ("figures", "Other figures", other_figures(facts, shown))
+    return [Section(anchor, title, blocks) for anchor, title, blocks in [*parts, others] if blocks]

@@ -10,8 +10,9 @@ from typing import Any
 from fpclass import files
 from fpclass.console import program
 from fpclass.data.splits import TEST, VALIDATION
-from fpclass.report.blocks import Block, Code, Folded, Listing, Paste, Table, text, tried
-from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence, why
+from fpclass.errors import printable
+from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Paste, Table, text, tried
+from fpclass.report.facts import Cited, Facts, Sentence, sentence, why
 from fpclass.report.html import Page, render_page
 from fpclass.report.markdown import with_footnotes
 from fpclass.run.prepare import note_of
@@ -49,21 +50,22 @@ def paper(subject: Subject, *parts: dict[str, Sequence]) -> list[tuple[str, list
     made: list[tuple[str, list[Sentence]]] = []
     for name, of_part in zip(("Methods", "Results"), parts, strict=True):
         made += [(f"{name}: {title.lower()}", said(subject, makers)) for title, makers in of_part.items()]
+    found = {name: subject.facts.get(name, "report", "sentences") for name in of_both.PIECES}
     checks: list[Sentence] = [
-        (Cited(str(line), f"{name}: report.sentences"),)
-        for name in of_both.PIECES
-        for line in subject.facts.get(name, "report", "sentences", default=[])
+        (Cited(printable(str(line)), f"{name}: report.sentences"),)
+        for name, lines in found.items()
+        for line in (lines if isinstance(lines, list) else ())
     ]
     return [*made, *([("Results: checks", checks)] if checks else [])]
 
 
 def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) -> Page:
     """The page of a run."""
-    facts, evaluate = subject.facts, f"`{program()} evaluate {subject.facts.folder}` makes it anew"
+    facts, evaluate = subject.facts, f"{program()} evaluate {subject.facts.folder}"
     named = facts.get("config.json", *subject.config[1:], "name") or facts.folder.name
     judged = [
         text(*said(subject, results.RESULTS["Performance"])),
-        *tried(lambda _: of_both.scores_table(subject), facts, how=evaluate),
+        *tried(lambda _: of_both.scores_table(subject), facts, command=evaluate),
         *tried(lambda _: of_both.units_table(subject), facts),
         *of_both.there(subject, "roc"),
         *tried(_test, facts, subject),
@@ -73,10 +75,10 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
         ("data", "Data and their faults", of_both.data(subject)),
         ("split", "Split", [text(*said(subject, methods.METHODS["Split"])), *tried(_roles, facts, subject)]),
         ("model", "Model", [text(*said(subject, methods.METHODS["Model"])), *tried(_model, facts)]),
-        ("learning", "Learning curves", tried(_learning, facts, how=evaluate)),
+        ("learning", "Learning curves", tried(_learning, facts, command=evaluate)),
         ("results", "Results", judged),
         ("calibration", "Calibration", [text(*said(subject, _CALIBRATION)), *tried(_decisions, facts)]),
-        ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, how=evaluate)),
+        ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, command=evaluate)),
         ("images", "Worst and best images", tried(lambda _: images(subject), facts)),
         ("checks", "Checks", of_both.pieces(subject)),
         ("elsewhere", "Images of another data set", tried(of_both.validations, facts)),
@@ -90,7 +92,7 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
         verdict=verdict_of(subject, verdict),
         note=note_of(bool(facts.get("audit.json", "is_synthetic"))),
         numbers=numbers(subject),
-        sections=of_both.sections(content),
+        sections=of_both.sections(content, facts),
     )
 
 
@@ -186,11 +188,13 @@ def _decisions(facts: Facts) -> list[Block]:
 
 def images(subject: Subject) -> list[Block]:
     """Images that it is most wrong and most right about, and what it looked at."""
-    shown = of_both.there(subject, "extremes", "grad_cam_worst")
+    facts = subject.facts
+    shown: list[Block] = [*of_both.there(subject, "extremes"), Heading("What it looks at")]
     more = of_both.there(subject, "predictions", "feature_maps", "errors_by_original_class", "hardest_pair")
-    if not subject.facts.is_there("figures/grad_cam_worst.png"):
-        command = Typed(f"{program()} explain {subject.facts.folder}")
-        shown = [*shown, text(("No maps yet of the images it is most wrong about: ", command, "."), style="missing")]
+    if facts.is_there("figures/grad_cam_worst.png") and not facts.is_there(of_both.SHEETS):
+        shown += of_both.there(subject, "grad_cam_worst")
+    else:
+        shown += tried(of_both.piece, facts, of_both.SHEETS, "explain")
     return [*shown, *([Folded("More images, and what each stage makes of one", more)] if more else [])]
 
 

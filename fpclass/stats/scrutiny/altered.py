@@ -32,6 +32,8 @@ from fpclass.stats.weighted_metrics import make_weighted_metrics
 METRICS = ("accuracy", "roc_auc", "log_loss")
 SAME = 1e-4
 """Log-probabilities that differ by less are those of another order of additions."""
+Resampled = tuple[float, Float[np.ndarray, " b"]]
+"""A value, and the values of the resamples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,36 +92,35 @@ class PairedScores:
         }
         return self._judge(values, differences, num_copies)
 
-    def _judge(self, values: dict[str, Any], differences: dict[str, Any], num_copies: int) -> CopyScores:
+    def _judge(self, values: dict[str, Resampled], differences: dict[str, Resampled], num_copies: int) -> CopyScores:
         confidence = self._bootstrap.confidence
         all_at_once = 1 - (1 - confidence) / num_copies
-        worse = self._interval("accuracy", *differences["accuracy"], all_at_once, True) if differences else None
-        known = self._interval("roc_auc", *values["roc_auc"], all_at_once)
+        known = self._interval("roc_auc", values["roc_auc"], all_at_once)
+        worse = UNDEFINED
+        if differences:
+            worse = self._interval("accuracy", differences["accuracy"], all_at_once, is_difference=True)
         return CopyScores(
-            {name: self._interval(name, *of, confidence) for name, of in values.items()},
-            {name: self._interval(name, *of, confidence, True) for name, of in differences.items()},
-            is_lower=bool(worse and worse.high is not None and worse.high < 0),
+            {name: self._interval(name, of, confidence) for name, of in values.items()},
+            {name: self._interval(name, of, confidence, is_difference=True) for name, of in differences.items()},
+            is_lower=worse.high is not None and worse.high < 0,
             is_known=None if known.low is None else known.low > 0.5,
         )
 
-    def _resample(self, logits: Logits) -> dict[str, tuple[float, Float[np.ndarray, " b"]]]:
+    def _resample(self, logits: Logits) -> dict[str, Resampled]:
         """Value and resampled values of every metric."""
-        cohort, found = self._cohort, {}
+        cohort = self._cohort
+        found: dict[str, Resampled] = {}
         logits = cohort.check(logits)
         for metric in METRICS:
             evaluate = make_weighted_metrics(logits, cohort.labels, [metric])
             value = float(evaluate(np.ones((1, len(cohort))))[metric][0])
-            drawn = self._bootstrap.resample(
-                lambda weights, evaluate=evaluate, metric=metric: evaluate(weights)[metric],
-                cohort,
-                within_classes=is_within_classes(metric),
-            )
-            found[metric] = value, drawn
+            nothing = evaluate(np.empty((0, len(cohort))))[metric]
+            draws = self._bootstrap.draws(cohort, within_classes=is_within_classes(metric))
+            found[metric] = value, np.concatenate([nothing, *(evaluate(weights)[metric] for weights in draws)])
         return found
 
-    def _interval(
-        self, metric: str, value: float, drawn: np.ndarray, confidence: float, is_difference: bool = False
-    ) -> Interval:
+    def _interval(self, metric: str, of: Resampled, confidence: float, *, is_difference: bool = False) -> Interval:
+        value, drawn = of
         if math.isnan(value):
             return UNDEFINED
         support = support_of(metric, self._cohort)

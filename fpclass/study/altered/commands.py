@@ -37,6 +37,7 @@ def robustness(args: argparse.Namespace, overrides: list[str]) -> int:
     the paired loss. A study's images are each judged by the members that never saw them.
     """
     from fpclass.study.altered.robustness import compare_models, conclude_robustness, measure
+    from fpclass.study.page.write import write_report
 
     measured = []
     with interruptible() as interruption:
@@ -47,6 +48,7 @@ def robustness(args: argparse.Namespace, overrides: list[str]) -> int:
             unseen = _open(folder, overrides).some(args.images)
             measured.append(measure(unseen, pathlib.Path(folder).resolve().name, interruption, args.seed))
             say(conclude_robustness(measured[-1]))
+            say(write_report(pathlib.Path(folder)))
     if len(measured) > 1:
         say(compare_models(measured))
     return interruption.exit_code if interruption.signal_number else 0
@@ -64,6 +66,7 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.study.altered.retrain import retrain_run, retrain_study, trained_by_default
     from fpclass.study.altered.shortcuts import choose_versions, conclude_shortcuts, measure_versions, with_retrained
     from fpclass.study.altered.unseen import Unseen
+    from fpclass.study.page.write import write_report
 
     there = find_study(args.workdir, overrides)
     if there and args.retrain:
@@ -84,6 +87,7 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
             if logits and is_same:
                 found = with_retrained(found, logits, unseen, chosen, is_finished=len(logits) == 1 + len(wanted))
     say(conclude_shortcuts(found))
+    say(write_report(pathlib.Path(args.workdir)))
     if interruption.signal_number:
         say("stopped; the same command goes on from there")
     return interruption.exit_code if interruption.signal_number else 0

@@ -8,6 +8,7 @@ or, with one seed, by the member of the next fold, which was trained on the imag
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from fpclass import files
 from fpclass.console import say
 from fpclass.data.resize import Decoding
 from fpclass.explain.checks.agreement import NOTE, Looks, agreement_report, compare_looks
+from fpclass.explain.checks.maps import BATCH_SIZE, in_batches
 from fpclass.explain.methods import METHODS
 from fpclass.explain.stages import default_stage
 from fpclass.run.checks.map_checks import bootstrap_of
@@ -101,7 +103,7 @@ def _looks_of(study: Study, name: str, method: str, drawn: Drawn, classes: Int[n
     maps: dict[object, Float[np.ndarray, "m h w"]] = {}
     stage = ""
     for seed, fold, best in models_of(study, name, prepared.table.num_classes):
-        wanted = {seed: np.flatnonzero(drawn.folds == fold)}
+        wanted: dict[object, np.ndarray] = {seed: np.flatnonzero(drawn.folds == fold)}
         if study.num_seeds == 1 and num_folds > 1:
             wanted["next fold"] = np.flatnonzero((drawn.folds + 1) % num_folds == fold)
         for training, own in wanted.items():
@@ -112,7 +114,8 @@ def _looks_of(study: Study, name: str, method: str, drawn: Drawn, classes: Int[n
             if METHODS[method].needs_stage and not stage:
                 return None
             way = way_of(model, METHODS[method], stage)
-            heat = np.asarray(way.make_maps(best.variables, inputs, classes[own]), np.float32)
+            compute = in_batches(functools.partial(way.make_maps, best.variables), BATCH_SIZE)
+            heat = compute(np.asarray(inputs), classes[own])
             of_all = maps.setdefault(training, np.full((len(rows), *heat.shape[1:]), np.nan, np.float32))
             of_all[own] = heat
     return Looks(stage, list(maps.values()), is_same_data=study.num_seeds > 1)

@@ -36,6 +36,7 @@ def check_maps(args: argparse.Namespace, overrides: list[str]) -> int:
     map_agreement.json.
     """
     from fpclass.run.checks.map_checks import FIGURE, FILE, check_run, print_report
+    from fpclass.study.page.write import write_report
 
     there = find_study(args.workdir, overrides)
     methods = list(dict.fromkeys(args.method))
@@ -63,6 +64,7 @@ def check_maps(args: argparse.Namespace, overrides: list[str]) -> int:
         print_report(check_run(best, prepared, methods, args.num)["report"])
         folder, written = run.folder, [FILE, FIGURE]
     say(f"\nwritten: {', '.join(str(folder / name) for name in written)}")
+    say(write_report(folder))
     return 0
 
 
@@ -76,6 +78,7 @@ def features(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.checks.map_checks import print_report
     from fpclass.run.folder import Run
     from fpclass.run.prepare import prepare
+    from fpclass.study.page.write import write_report
     from fpclass.train.task import check_network
 
     run = Run.open(args.workdir, overrides)
@@ -84,6 +87,7 @@ def features(args: argparse.Namespace, overrides: list[str]) -> int:
     report = show_features(BestModel(run, prepared.table.num_classes), prepared, args.num)
     print_report(report)
     say(f"\nwritten: {', '.join(str(run.path(name)) for name in report['figures'])}")
+    say(write_report(run.folder))
     return 0
 
 

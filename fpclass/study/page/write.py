@@ -36,7 +36,7 @@ def write_report(folder: pathlib.Path) -> str:
 
 def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) -> Page:
     """The page of a study."""
-    facts, anew = subject.facts, f"`{program()} evaluate {subject.facts.folder}` makes it anew"
+    facts, anew = subject.facts, f"{program()} evaluate {subject.facts.folder}"
     calibration = [
         text(*said(subject, (sections.calibrated_how, results.calibration))),
         *of_both.there(subject, "reliability"),
@@ -44,10 +44,10 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
     ]
     judged = [
         text(*said(subject, [*results.RESULTS["Performance"], sections.ensemble])),
-        *tried(lambda _: of_both.scores_table(subject), facts, how=anew),
+        *tried(lambda _: of_both.scores_table(subject), facts, command=anew),
         *tried(lambda _: of_both.units_table(subject), facts),
         *of_both.there(subject, "roc"),
-        *tried(sections.findings, facts, how=anew),
+        *tried(sections.findings, facts, command=anew),
     ]
     content = [
         ("question", "Question", tried(lambda _: of_both.question(subject), facts)),
@@ -61,11 +61,11 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
             "Comparison with the baseline",
             [
                 text(*said(subject, (sections.estimated, sections.choice))),
-                *tried(sections.comparison, facts, how=anew),
+                *tried(sections.comparison, facts, command=anew),
             ],
         ),
         ("calibration", "Calibration", calibration),
-        ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, how=anew)),
+        ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, command=anew)),
         ("images", "Worst and best images", tried(lambda _: of_run.images(subject), facts)),
         *_of_study_md(subject),
         ("checks", "Checks", of_both.pieces(subject)),
@@ -80,7 +80,7 @@ def study_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]
         verdict=of_run.verdict_of(subject, sections.verdict),
         note=note_of(bool(facts.get("audit.json", "is_synthetic"))),
         numbers=of_run.numbers(subject),
-        sections=of_both.sections(content),
+        sections=of_both.sections(content, facts),
     )
 
 

@@ -1,0 +1,123 @@
+"""Exports: run on images and compared with the bundle before anything is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import fpclass
+from fpclass import cli
+from fpclass.deploy import formats
+from fpclass.deploy.parity import judge, paired_drop, why_refused
+from fpclass.stats.probabilities.calibration import Calibration
+from fpclass.stats.probabilities.fold_average import Combination, Sharpening
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "bundle_v1"
+
+
+@pytest.fixture
+def images(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Drawn images in folders of the two classes."""
+    rng = np.random.default_rng(0)
+    for name in "01":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(0, 256, (9 + i, 7), np.uint8)
+            Image.fromarray(pixels).resize((40, 60)).save(tmp_path / "images" / name / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_stablehlo_says_what_the_bundle_says(images, tmp_path, capsys):
+    output = tmp_path / "exports"
+    command = ["export", str(GOLDEN), "--to=stablehlo", f"--images={images}", f"--output={output}"]
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0, "exports are replaced"
+    assert "stablehlo" in capsys.readouterr().out
+    facts = json.loads((output / "exports.json").read_text())["formats"]["stablehlo"]
+    assert facts["num_labelled"] == 12
+    assert facts["drop"]["value"] == 0
+    known = json.loads((output / "preprocessing.json").read_text())
+    (given,) = known["inputs"]
+    height, width, channels = given["shape"][1:]
+    exported = jax.export.deserialize(bytearray((output / "model.stablehlo").read_bytes()))
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+    path = images / "1" / "3.png"
+    bands = Image.open(path).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(bands).reshape(1, height, width, channels)
+    expected = list(fpclass.load_bundle(GOLDEN).predict(path).probabilities.values())
+    assert np.asarray(exported.call(pixels))[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_export_that_says_something_else_is_not_written(images, tmp_path, monkeypatch, capsys):
+    broken = formats.FORMATS["stablehlo"]
+    load = broken.load
+    wrong = {"load": lambda path: lambda given: load(path)(given)[:, ::-1]}
+    monkeypatch.setitem(formats.FORMATS, "stablehlo", formats.dataclasses.replace(broken, **wrong))
+    output = tmp_path / "exports"
+    assert cli.main(["export", str(GOLDEN), "--to=stablehlo", f"--images={images}", f"--output={output}"]) == 2
+    assert "more than 1e-05; nothing is written" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--to=tensorflow"], "expected stablehlo, onnx"),
+        (["--to=stablehlo"], "a bundle has no images"),
+        (["--to=stablehlo", "--images=nowhere"], "no such file"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(flags, said, tmp_path, capsys):
+    assert cli.main(["export", str(GOLDEN), f"--output={tmp_path / 'x'}", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax2onnx") is not None, reason="it is installed")
+def test_a_package_that_is_missing_is_named(images, tmp_path, capsys):
+    assert cli.main(["export", str(GOLDEN), "--to=onnx", f"--images={images}", f"--output={tmp_path / 'x'}"]) == 2
+    assert "needs the package jax2onnx" in capsys.readouterr().err
+
+
+def test_onnx_says_what_the_bundle_says(images, tmp_path):
+    pytest.importorskip("jax2onnx")
+    output = tmp_path / "exports"
+    assert cli.main(["export", str(GOLDEN), "--to=onnx", f"--images={images}", f"--output={output}"]) == 0
+    assert json.loads((output / "exports.json").read_text())["formats"]["onnx"]["max_difference"] < 1e-4
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_the_combination_of_arrays_of_jax_is_that_of_numpy(average):
+    from fpclass.deploy.graph import combine
+
+    rng = np.random.default_rng(0)
+    logits = {name: 3 * rng.normal(size=(4, 9, 3)) for name in "ab"}
+    calibration = Calibration("vector", (1.2, 0.8, 1.0), (0.1, 0.0, -0.2))
+    how = Combination({"a": 0.25, "b": 0.75}, average, calibration, 2, Sharpening(1.3, "them"))
+    members = {name: [jax.numpy.asarray(each, np.float32) for each in of] for name, of in logits.items()}
+    np.testing.assert_allclose(jax.jit(lambda: combine(how, members))(), how(logits), atol=2e-5)
+    assert Combination.from_json(json.loads(json.dumps(how.to_json()))) == how
+
+
+def test_the_gate_refuses_a_difference_and_a_drop_that_its_interval_shows():
+    expected = np.full((100, 2), 0.5) + np.array([0.1, -0.1])
+    labels = np.zeros(100, np.int64)
+    same = judge(expected, expected, labels)
+    assert why_refused(same, 0.0, 0.0) == ""
+    assert same["drop"]["low"] < 0 < same["drop"]["high"]
+    other = expected.copy()
+    other[:30] = other[:30, ::-1]
+    worse = judge(expected, other, labels)
+    assert worse["drop"]["value"] == 0.3
+    assert "excludes the 0.01 that is allowed" in why_refused(worse, 1.0, 0.01)
+    assert why_refused(worse, 1.0, 0.5) == ""
+    assert "a probability differs by 0.2" in why_refused(worse, 0.1, 1.0)
+    assert why_refused(judge(expected, np.full((100, 2), np.nan), labels), 1.0, 1.0)
+    few = paired_drop(np.ones(5, bool), np.array([True] * 4 + [False]))
+    assert few.low is not None
+    assert few.low < 0.01, "one of five shows nothing"
