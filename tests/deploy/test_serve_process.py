@@ -79,10 +79,9 @@ async def send(port: int, data: bytes, then: Any = None) -> bytes:
         writer.close()
 
 
-def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_signal(photo_run, photos, tmp_path):
-    photo = sorted(photos.glob("cat/*"))[0].read_bytes()
-    whole = request_of(photo)
-    with serving(photo_run, tmp_path / "log", "--seconds=3") as server:
+def test_bad_clients_cost_nobody_anything(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log", "--seconds=5") as server:
 
         async def half_and_away() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -98,15 +97,25 @@ def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_si
         slow, fine = asyncio.run(bad_clients())
         assert slow.startswith(b"HTTP/1.1 408")
         assert fine.startswith(b"HTTP/1.1 200")
+        assert "defect" not in server.log.read_text()
+
+
+def test_a_thousand_connections_and_the_last_answer_after_the_signal(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log", "--seconds=60") as server:
 
         async def crowd() -> list[bytes]:
-            return await asyncio.gather(*(send(server.port, whole) for _ in range(300)))
+            rooms = asyncio.Semaphore(400)  # of this process's own descriptors
+
+            async def one() -> bytes:
+                async with rooms:
+                    return await send(server.port, whole)
+
+            return await asyncio.gather(*(one() for _ in range(1000)))
 
         answers = asyncio.run(crowd())
-        codes = [int(answer[9:12]) for answer in answers]
-        assert set(codes) <= {200, 429, 503}, "503: a machine so slow that an answer takes too long"
-        assert codes.count(200) >= 20
-        assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] != b"200")
+        assert {answer[:12] for answer in answers} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] == b"429")
 
         async def end() -> None:
             await asyncio.sleep(0.3)
@@ -120,26 +129,7 @@ def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_si
         lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
         assert lines[-1]["event"] == "stopped"
         assert not [line for line in lines if line["event"] == "defect"]
-        assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 400, 408, 429, 503}
-
-
-def test_a_thousand_connections(photo_run, photos, tmp_path):
-    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
-    with serving(photo_run, tmp_path / "log") as server:
-
-        async def crowd() -> list[Any]:
-            rooms = asyncio.Semaphore(400)  # of this process's own descriptors
-
-            async def one() -> bytes:
-                async with rooms:
-                    return await send(server.port, whole)
-
-            return await asyncio.gather(*(one() for _ in range(1000)))
-
-        codes = {answer[:12] for answer in asyncio.run(crowd())}
-        assert b"HTTP/1.1 200" in codes
-        assert codes <= {b"HTTP/1.1 200", b"HTTP/1.1 429"}
-        assert httpx2.get(f"{server.address}/health").status_code == 200
+        assert {line["status"] for line in lines if line["event"] == "request"} == {200, 429}
 
 
 def test_a_training_on_request_is_one_at_a_time_and_says_why_it_failed(photo_run, photos, tmp_path):
