@@ -70,7 +70,7 @@ async def send(port: int, data: bytes, then: Any = None) -> bytes:
     writer.write(data)
     await writer.drain()
     if then:
-        await then()
+        await then(writer)
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # pyright: ignore
@@ -117,12 +117,14 @@ def test_a_thousand_connections_and_the_last_answer_after_the_signal(photo_run, 
         assert {answer[:12] for answer in answers} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
         assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] == b"429")
 
-        async def end() -> None:
-            await asyncio.sleep(0.3)
+        async def end_and_send_the_rest(writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(1)  # so that the server has begun to read
             server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.2)
+            writer.write(whole[-10:])
 
         async def last() -> list[bytes]:
-            return await asyncio.gather(*(send(server.port, whole, end) for _ in range(20)))
+            return await asyncio.gather(*(send(server.port, whole[:-10], end_and_send_the_rest) for _ in range(20)))
 
         assert {answer[:12] for answer in asyncio.run(last())} == {b"HTTP/1.1 200"}
         assert server.process.wait(60) == 0
