@@ -22,7 +22,7 @@ from fpclass.api.images import GivenImages, read_given
 from fpclass.api.trained import TrainedRun, load
 from fpclass.api.training import train
 from fpclass.errors import DataError
-from fpclass.run.predictor import NewImage
+from fpclass.run.predictor import ImageSource
 
 KEPT = ("config.json", "model.json", "calibration.json", "metrics.json", "predictions.csv", "splits.csv")
 """Files of a run folder that a pickled classifier holds, beside the best weights and the figures."""
@@ -185,7 +185,7 @@ def read_many(X: Any) -> GivenImages:
     return given
 
 
-def write_data(folder: pathlib.Path, images: list[NewImage], codes: list[int], groups: Any) -> None:
+def write_data(folder: pathlib.Path, images: list[ImageSource], codes: list[int], groups: Any) -> None:
     """Writes images and a CSV of them, with the number of each one's class, as a data set."""
     (folder / "images").mkdir(parents=True)
     with (folder / "images.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -196,7 +196,7 @@ def write_data(folder: pathlib.Path, images: list[NewImage], codes: list[int], g
             table.writerow([name, code, *([] if groups is None else [groups[row]])])
 
 
-def _write_image(path: pathlib.Path, image: NewImage) -> str:
+def _write_image(path: pathlib.Path, image: ImageSource) -> str:
     """Writes an image, a file as a link where that can be had; returns the ending of its name."""
     if isinstance(image, Image.Image):
         image.save(f"{path}.png")

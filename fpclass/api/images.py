@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fpclass.errors import DataError
-from fpclass.run.predictor import NewImage, find_inputs
+from fpclass.run.predictor import ImageSource, find_inputs
 
 CHANNELS = (1, 3, 4)
 """Of the last axis of an array: grey, RGB, RGBA."""
@@ -29,7 +29,7 @@ class GivenImages:
       is_single: whether one image was given, not a list of one.
     """
 
-    images: list[NewImage]
+    images: list[ImageSource]
     names: list[str]
     folders: list[pathlib.Path]
     is_single: bool
@@ -61,7 +61,7 @@ def read_given(x: Any) -> GivenImages:
 
 
 def _several(items: Iterable[Any]) -> GivenImages:
-    images: list[NewImage] = []
+    images: list[ImageSource] = []
     names, folders = [], []
     for item in items:
         if isinstance(item, str | os.PathLike):
@@ -76,7 +76,7 @@ def _several(items: Iterable[Any]) -> GivenImages:
     return GivenImages(images, names, folders, is_single=False)
 
 
-def _image(item: Any) -> NewImage:
+def _image(item: Any) -> ImageSource:
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
     if isinstance(item, Image.Image):

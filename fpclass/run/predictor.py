@@ -52,8 +52,10 @@ class DecodedImage:
     pixels: Mapping[Decoding, UInt8[np.ndarray, "H W C"]]
 
 
-NewImage: TypeAlias = pathlib.Path | bytes | Image.Image | DecodedImage
-"""A file, the bytes of one, a picture, or what was decoded of one."""
+ImageSource: TypeAlias = pathlib.Path | bytes | Image.Image
+"""A file, the bytes of one, or a picture."""
+NewImage: TypeAlias = ImageSource | DecodedImage
+"""What an image is decoded from, or what was decoded of it."""
 WINDOW_BYTES = 2**28
 """Decoded images that are in memory at once, about."""
 IN_ONE_GO = 16
