@@ -70,7 +70,7 @@ class TorchBaseline(nn.Module):
 def baseline() -> tuple[Any, Any, Any, Any, str, tuple[int, int, int]]:
     """The network here and in PyTorch, its stage in both, and the shape of an image."""
     config = load_config("configs/footprints/baseline.py", [])
-    model = build_model(explainable_form(config.model), 2, config.data.image_size)
+    model = build_model(explainable_form(config.model, "conv2/relu"), 2, config.data.image_size)
     shape = (*config.data.image_size, config.data.channels)
     variables = jax.jit(lambda x: model.init(jax.random.key(0), x, train=False))(jnp.zeros((1, *shape)))
     variables = {"params": variables["params"]}

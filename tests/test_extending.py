@@ -202,7 +202,7 @@ def test_padding_does_not_count_in_batch_statistics(project: pathlib.Path) -> No
 
 def test_stages_that_a_network_names_are_explained(project: pathlib.Path) -> None:
     images = jnp.zeros((1, 24, 20, 1))
-    for function, expected in {"Net": "", "staged": "maps", "network": "second"}.items():
+    for function, expected in {"Net": "", "staged": "maps", "network": "first"}.items():
         setting = f"--config.model.name=mypackage.nets:{function}"
         config = load_config(str(project / "mine.py"), [setting])
         check_network(config)

@@ -82,7 +82,7 @@ class Compared:
     frame: pd.DataFrame
 
 
-def compare_runs(opened: Sequence[TrainedRun | TrainedStudy], baseline: str | None = None) -> Compared:
+def compare_runs(opened: Sequence[object], baseline: str | None = None) -> Compared:
     """Compares two runs or more; arguments and errors as `compare`."""
     runs = [one for one in opened if isinstance(one, TrainedRun)]
     if len(runs) < max(2, len(opened)):

@@ -109,7 +109,8 @@ def _of_flips(flips: pd.DataFrame, compared: Compared, name: str) -> list[str]:
         f"{num[GAINED]} the other way; right in both {both}, wrong in both {neither}"
     ]
     for flip in (LOST, GAINED):
-        rows = flips[flips["flip"] == flip].to_dict("records")
+        of_kind: Any = flips[flips["flip"] == flip]
+        rows = of_kind.to_dict("records")
         shown = [f"{row['filename']} ({row['label']}: {row['baseline']} there, {row['other']} here)" for row in rows]
         lines += [f"  {flip:<9} {some_of(shown, NUM_NAMES)}"] if shown else []
     return [*lines, *_of_people(flips)]

@@ -18,7 +18,7 @@ from fpclass.data.resize import Decoding
 from fpclass.errors import DataError
 
 MARGIN = 0.1
-"""Of the width of a range: so much beyond what was seen in training an image may still be."""
+"""Of the width of a range, or of its upper end: so much beyond what was seen in training an image may still be."""
 TINY_SHARE = 0.5
 """Of the sides that a network takes: an image of less is more invented by enlarging than seen."""
 FACTS = {
@@ -96,7 +96,7 @@ class ImageRange:
         found = []
         for name, value in _values(facts).items():
             low, high = self.ranges.get(name, (-np.inf, np.inf))
-            margin = MARGIN * (high - low) + 1e-9 if np.isfinite(high - low) else 0.0
+            margin = MARGIN * max(high - low, high) if np.isfinite(high - low) else 0.0
             if low - margin <= value <= high + margin:
                 continue
             kind = FACTS[name][0] if value < low else FACTS[name][1]

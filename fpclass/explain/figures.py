@@ -79,7 +79,7 @@ def map_sheet(
             overlaid.set_xlabel(wrap(captions[i], max(12, int(width * 15))), fontsize=7, color=GREY, labelpad=2)
     scale = ScalarMappable(cmap=HEAT_COLOURS)
     bar_height = min(2.4, 0.7 * size[1]) / size[1]
-    figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height)), label=label)
+    figure.colorbar(scale, cax=side.add_axes((0.05, 0.5 - bar_height / 2, 0.18, bar_height))).set_label(label, size=8)
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 from ml_collections import ConfigDict
 
 from fpclass.config import Config, base_config
@@ -117,9 +118,16 @@ def matrix_form(model_config: Config) -> Config:
     return _with_form(model_config, "polyphase" if is_open else model_config.conv_form)
 
 
-def explainable_form(model_config: Config) -> Config:
-    """The same network with its convolutions as stages, which can be looked at."""
-    return _with_form(model_config, "direct" if has_matrix_form(model_config) else model_config.conv_form)
+def explainable_form(model_config: Config, stage: str = "") -> Config:
+    """The same network with its convolutions as stages, which can be looked at.
+
+    Args:
+      stage: the only one that is; where it is of the last convolution, those before it stay matrix products.
+    """
+    if not has_matrix_form(model_config):
+        return model_config
+    is_last = stage.startswith(f"conv{len(model_config.conv_features)}/") and jax.default_backend() == "cpu"
+    return _with_form(model_config, "last_direct" if is_last else "direct")
 
 
 def _with_form(model_config: Config, form: str) -> Config:

@@ -7,6 +7,7 @@ where ties are of zeros, neither lets any of it through.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from fpclass.models.plain import is_plain
 def max_pool(x: Float[Array, "n h w c"], size: int, strides: int, padding: int = 0) -> Float[Array, "n h2 w2 c"]:
     """Largest value of every window; rows and columns of padding never win. All sizes are in pixels."""
     if is_plain():
-        edges = ((padding, padding), (padding, padding))
+        edges: Any = ((padding, padding), (padding, padding))
         return nn.max_pool(x, window_shape=(size, size), strides=(strides, strides), padding=edges)
     return _reduce(_pad(x, padding, -jnp.inf), size, strides, jnp.maximum)
 

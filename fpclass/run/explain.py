@@ -18,7 +18,7 @@ from fpclass.console import say
 from fpclass.data.splits import TEST, TRAIN, VALIDATION
 from fpclass.explain.methods import METHODS
 from fpclass.explain.request import DEFAULT, WHICH, Request
-from fpclass.explain.stages import default_stage, map_size, preferred_stage
+from fpclass.explain.stages import default_stage, find_path, map_size, preferred_stage
 from fpclass.explain.targets import AnyTarget
 from fpclass.extension import bare
 from fpclass.models.build import explainable_form
@@ -123,6 +123,9 @@ def maps_of(
     way = METHODS[method]
     stage = (stage or default_stage(model, inputs)) if way.needs_stage else ""
     settings = {"baseline": _plain(network.config, baseline)} if way.has_baseline else {}
+    if stage:
+        find_path(model, inputs.shape[1:], stage)  # names all stages that there are
+    model = build_network(network.config, network.num_classes, explainable_form(network.config.model, stage))
     return way.bind(model, network.variables, stage, **settings)(inputs, target), stage
 
 

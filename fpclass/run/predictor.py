@@ -160,7 +160,7 @@ class Predictor:
     @property
     def decodings(self) -> tuple[Decoding, ...]:
         """The ways in which images are decoded for its networks."""
-        return tuple(self._by_decoding)
+        return tuple(self.by_decoding)
 
     @functools.cached_property
     def siblings(self) -> dict[str, Siblings]:

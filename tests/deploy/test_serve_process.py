@@ -70,7 +70,7 @@ async def send(port: int, data: bytes, then: Any = None) -> bytes:
     writer.write(data)
     await writer.drain()
     if then:
-        await then()
+        await then(writer)
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # pyright: ignore
@@ -79,10 +79,9 @@ async def send(port: int, data: bytes, then: Any = None) -> bytes:
         writer.close()
 
 
-def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_signal(photo_run, photos, tmp_path):
-    photo = sorted(photos.glob("cat/*"))[0].read_bytes()
-    whole = request_of(photo)
-    with serving(photo_run, tmp_path / "log", "--seconds=2") as server:
+def test_bad_clients_cost_nobody_anything(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log", "--seconds=5") as server:
 
         async def half_and_away() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -98,36 +97,14 @@ def test_bad_clients_cost_nobody_anything_and_the_last_answer_comes_after_the_si
         slow, fine = asyncio.run(bad_clients())
         assert slow.startswith(b"HTTP/1.1 408")
         assert fine.startswith(b"HTTP/1.1 200")
+        assert "defect" not in server.log.read_text()
+
+
+def test_a_thousand_connections_and_the_last_answer_after_the_signal(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log", "--seconds=60") as server:
 
         async def crowd() -> list[bytes]:
-            return await asyncio.gather(*(send(server.port, whole) for _ in range(300)))
-
-        answers = asyncio.run(crowd())
-        codes = [int(answer[9:12]) for answer in answers]
-        assert set(codes) <= {200, 429}
-        assert codes.count(200) >= 100
-        assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] == b"429")
-
-        async def end() -> None:
-            await asyncio.sleep(0.3)
-            server.process.send_signal(signal.SIGTERM)
-
-        async def last() -> list[bytes]:
-            return await asyncio.gather(*(send(server.port, whole, end) for _ in range(20)))
-
-        assert {answer[:12] for answer in asyncio.run(last())} == {b"HTTP/1.1 200"}
-        assert server.process.wait(60) == 0
-        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-        assert lines[-1]["event"] == "stopped"
-        assert not [line for line in lines if line["event"] == "defect"]
-        assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 400, 408, 429}
-
-
-def test_a_thousand_connections(photo_run, photos, tmp_path):
-    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
-    with serving(photo_run, tmp_path / "log") as server:
-
-        async def crowd() -> list[Any]:
             rooms = asyncio.Semaphore(400)  # of this process's own descriptors
 
             async def one() -> bytes:
@@ -136,10 +113,25 @@ def test_a_thousand_connections(photo_run, photos, tmp_path):
 
             return await asyncio.gather(*(one() for _ in range(1000)))
 
-        codes = {answer[:12] for answer in asyncio.run(crowd())}
-        assert b"HTTP/1.1 200" in codes
-        assert codes <= {b"HTTP/1.1 200", b"HTTP/1.1 429"}
-        assert httpx2.get(f"{server.address}/health").status_code == 200
+        answers = asyncio.run(crowd())
+        assert {answer[:12] for answer in answers} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert all(b"retry-after: " in answer.lower() for answer in answers if answer[9:12] == b"429")
+
+        async def end_and_send_the_rest(writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(1)  # so that the server has begun to read
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.2)
+            writer.write(whole[-10:])
+
+        async def last() -> list[bytes]:
+            return await asyncio.gather(*(send(server.port, whole[:-10], end_and_send_the_rest) for _ in range(20)))
+
+        assert {answer[:12] for answer in asyncio.run(last())} == {b"HTTP/1.1 200"}
+        assert server.process.wait(60) == 0
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        assert lines[-1]["event"] == "stopped"
+        assert not [line for line in lines if line["event"] == "defect"]
+        assert {line["status"] for line in lines if line["event"] == "request"} == {200, 429}
 
 
 def test_a_training_on_request_is_one_at_a_time_and_says_why_it_failed(photo_run, photos, tmp_path):
@@ -158,15 +150,17 @@ def test_a_training_on_request_is_one_at_a_time_and_says_why_it_failed(photo_run
     config.write_text(config.read_text() + "\n    return config\n")
     with tiny_disk(tmp_path / "disk", 300) as jobs:
         flags = (f"--allow-train={config}", f"--jobs={jobs}")
-        with serving(photo_run, tmp_path / "log", *flags) as server:
-            client = httpx2.Client(base_url=server.address, headers={"authorization": f"Bearer {TOKEN}"})
+        with (
+            serving(photo_run, tmp_path / "log", *flags) as server,
+            httpx2.Client(base_url=server.address, headers={"authorization": f"Bearer {TOKEN}"}) as client,
+        ):
             started = client.post("/train", json={"config": "mine"})
             assert started.status_code == 202, started.text
             assert client.post("/train", json={"config": "mine"}).status_code == 409
-            path = f"/jobs/{started.json()['id']}"
-            (child,) = (int(line) for line in _children(server.process.pid))
+            (child,) = _children(server.process.pid)
             os.kill(child, signal.SIGKILL)
-            assert _end_of(client, path)["error"] == "killed by signal 9 (SIGKILL)"
+            killed = _end_of(client, f"/jobs/{started.json()['id']}")
+            assert killed["error"] == "killed by signal 9 (SIGKILL)"
             full = client.post("/train", json={"config": "mine"}).json()
             told = _end_of(client, f"/jobs/{full['id']}")
             assert told["status"] == "failed"
@@ -186,8 +180,9 @@ def test_an_altered_bundle_is_not_served(photo_run, tmp_path, capsys):
     assert said.count("\n") == 1
 
 
-def _children(process: int) -> list[str]:
-    return pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()
+def _children(process: int) -> list[int]:
+    tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def _end_of(client: httpx2.Client, path: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fpclass.explain.checks.objects import ink_masks, share_on
 from fpclass.explain.checks.randomise import Randomiser, weighted_stages
 from fpclass.explain.checks.removal import area, pixel_order
 from fpclass.explain.checks.summary import summarise
-from fpclass.explain.checks.words import report_of
+from fpclass.explain.checks.words import CONTROL, report_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
 
@@ -88,6 +88,8 @@ def test_words_say_what_the_intervals_do():
     assert passes.startswith("true: it finds pixels that the network uses: removing them first")
     assert fails.startswith("random: it is not shown to find pixels that the network uses")
     assert [row[0] for row in report["table"]] == ["map", "true", "random"]
+    compared = [report_of({CONTROL: checked(name)}, "", "x.png")["sentences"][0] for name in ("true", "edges")]
+    assert ["does not tell a map of the network from edges" in sentence for sentence in compared] == [True, False]
 
 
 def not_covered(num_trials, num_images):
@@ -190,7 +192,7 @@ def test_edges_survive_random_weights_and_gradients_do_not():
     cohort = Cohort(np.zeros(6, int))
     report = report_of({"edges": summarise(found["edges"], cohort, BOOTSTRAP)}, "6 images", "x.png")
     assert "hardly changes: it shows the picture, such as its edges, and not what was learnt" in report["sentences"][0]
-    assert "of it lies on the half, which is 50 % of the image" in report["sentences"][0]
+    assert "(50 % of the image, " in report["sentences"][0]
     both = joined([found["edges"], found["edges"]])
     assert len(both.stability) == both.cascade.correlations.shape[1] == len(both.on["half"][0]) == 12
 

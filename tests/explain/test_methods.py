@@ -88,6 +88,12 @@ def test_what_is_wrong_with_a_map_is_said_and_nothing_is_divided_by_zero():
     assert not own[1:4].any()
 
 
+def test_the_last_convolution_is_looked_at_in_the_faster_form_too():
+    case = OF["cnn"]
+    faster = METHODS["grad_cam"].bind(case.model.clone(conv_form="last_direct"), case.variables(), case.stage)
+    np.testing.assert_allclose(faster(case.images(), CLASSES), made("cnn", "grad_cam", "class"), rtol=1e-4, atol=1e-7)
+
+
 def test_many_images_in_parts_are_as_each_alone():
     case = OF["cnn"]
     images = np.concatenate([case.images()] * 3)[:7]

@@ -29,7 +29,7 @@ def folder(photo_run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def test_sheets_of_ranked_named_and_new_images(folder, photos, tmp_path, capsys):
-    explain = ["explain", f"--workdir={folder}", "--stage=conv1/pool"]
+    explain = ["explain", f"--workdir={folder}", "--stage=block1"]
     assert cli.main([*explain, "--method=hires_cam", "--which=best", "--num=2", "--target=cat,dog"]) == 0
     frame = fpclass.load(folder).predictions
     validation = frame.loc[frame["split"] == "validation"]
@@ -37,7 +37,7 @@ def test_sheets_of_ranked_named_and_new_images(folder, photos, tmp_path, capsys)
     losses = np.logaddexp(*logits.T) - logits[np.arange(len(logits)), validation["label"]]
     best = np.load(folder / "hires_cam_best_cat-dog.npz")
     assert best["filename"].tolist() == validation["filename"].iloc[np.argsort(losses)[:2]].tolist()
-    assert (str(best["stage"]), best["raw"].shape) == ("conv1/pool", (2, 10, 8))
+    assert (str(best["stage"]), best["raw"].shape) == ("block1", (2, 12, 10))
     new = tmp_path / "new.png"
     Image.new("LA", (33, 77), 90).save(new)  # of another size and mode
     known = sorted(validation["filename"])[0]

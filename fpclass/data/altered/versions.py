@@ -215,7 +215,7 @@ VERSIONS: dict[str, Version] = {
         means="what its inside looks like, whatever its size and outline",
     ),
     "frame": Version(
-        _PRINTS, "paper and frame alone", _frame, needs_print=True,
+        _PRINTS, "frame alone", _frame, needs_print=True,
         means="the paper, the scanner or the cut of the picture, and not the print",
     ),
     "inverted": Version(_PRINTS, "ink inverted", _inverted, is_reduced=False),

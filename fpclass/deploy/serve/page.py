@@ -25,7 +25,7 @@ from fpclass.explain.methods import METHODS
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports]
 
 MAX_EXAMPLES = 12
 KEEP_SECONDS = 3600

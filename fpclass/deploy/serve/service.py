@@ -117,10 +117,10 @@ class Service:
         """Where the model looked in an image for a class, by default the one it chose.
 
         Raises:
-          TimeoutError: as `answer`.
+          TimeoutError: it took longer than `Settings.map_seconds`.
         """
         index = self.served.predictor.class_names.index(label or answered.answer["label"])
-        async with asyncio.timeout(self.settings.seconds):
+        async with asyncio.timeout(self.settings.map_seconds):
             return await self._in(self._explaining, self.explainer.explain, answered.picture, index, method, stage)
 
     def look_at(self, image: GivenImage) -> NewPicture | str:

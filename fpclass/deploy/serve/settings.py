@@ -19,6 +19,7 @@ class Settings:
       max_requests: that are read or answered at once; any more are told to come back.
       max_waiting: images that wait to be predicted; any more are told to come back.
       seconds: for a request to arrive, and again for it to be answered.
+      map_seconds: for a map, whose first one of a method waits for the compiler.
       batch: images that go through the network at once, at most.
       batch_wait_ms: how long a batch waits for images that have arrived and are still being decoded.
       decoders: threads that decode.
@@ -35,6 +36,7 @@ class Settings:
     max_requests: int = 128
     max_waiting: int = 256
     seconds: float = 30.0
+    map_seconds: float = 120.0
     batch: int = 16
     batch_wait_ms: float = 4.0
     decoders: int = dataclasses.field(default_factory=num_cores)

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from fpclass.explain.checks.words import TITLE
 from fpclass.report.style import COLOURS, GREY, INK, new_figure, styled, wrap
 
+ROW = 0.42
+"""Inches of a row of the table: a value and its interval below it."""
 PANELS = {
     "deletion": "Deletion: what the map marks goes first\n(lower is better)",
     "insertion": "Insertion: what the map marks comes first\n(higher is better)",
@@ -21,9 +23,9 @@ PANELS = {
 @styled
 def draw_checks(methods: Mapping[str, dict[str, Any]], table: Sequence[Sequence[str]], note: str = "") -> Figure:
     """Curves of each way of making maps (`summary.summarise`, by name), and the table, as `words.table_of` makes it."""
-    height = 4.6 + 0.34 * len(table)
-    figure = new_figure(13, height, TITLE, note)
-    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(4.6, 0.34 * len(table) + 0.3))[:, 0]
+    below = ROW * len(table)
+    figure = new_figure(13, 4.7 + below, TITLE, note)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(4.6, below))[:, 0]
     panels = upper.subplots(1, 3)
     colours = dict(zip(methods, (COLOURS * (1 + len(methods) // len(COLOURS)))[: len(methods)], strict=True))
     for axes, (check, title) in zip(panels, PANELS.items(), strict=False):
@@ -70,10 +72,14 @@ def _cascade(axes: Axes, methods: Mapping[str, dict[str, Any]], colours: Mapping
 
 def _table(axes: Axes, table: Sequence[Sequence[str]], colours: Sequence[str]) -> None:
     axes.set_axis_off()
-    widths = np.array([max(len(row[i]) for row in table) for i in range(len(table[0]))], float) + 2
-    drawn = axes.table(
-        [list(row) for row in table], loc="center", cellLoc="left", colWidths=(widths / widths.sum()).tolist()
-    )
+    header, *rows = table
+    cells = [
+        [wrap(name, 16) for name in header],
+        *([wrap(row[0], 24), *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows),
+    ]
+    widths = [max(len(line) for row in cells for line in row[i].split("\n")) + 2 for i in range(len(header))]
+    shares = [width / sum(widths) for width in widths]
+    drawn = axes.table(cells, loc="center", cellLoc="left", colWidths=shares)
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
     for (row, column), cell in drawn.get_celld().items():

@@ -23,7 +23,7 @@ def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) ->
     """
     sentences = [f"{name}: {'; '.join(clauses_of(found))}." for name, found in methods.items() if name != CONTROL]
     if CONTROL in methods:
-        sentences.append(f"For comparison, {CONTROL}: {_removal(methods[CONTROL])}.")
+        sentences.append(f"For comparison, {CONTROL}: {_removal(methods[CONTROL])}.{_told_apart(methods[CONTROL])}")
     note = (
         f"{about}. Deletion and insertion: how much smaller, or larger, the area under the curve of the class's "
         "probability is than with the same map mirrored and moved to a random place (Petsiuk et al. 2018). Head or all "
@@ -45,13 +45,9 @@ def clauses_of(found: dict[str, Any]) -> list[str]:
     if found["randomised"]:
         clauses.append(_randomised(found["randomised"]))
     clauses.append(f"with a little noise on the image it correlates by {_of(found['stability'])} with itself")
-    for part, shares in found["on"].items():
-        if shares["share"]["value"] is not None:
-            share, area = (100 * shares[name]["value"] for name in ("share", "area"))
-            clauses.append(
-                f"{share:.0f} % of it lies on the {part}, which is {area:.0f} % of the image "
-                f"(difference {Interval.of(shares['excess']):+})"
-            )
+    on = [_on(part, shares) for part, shares in found["on"].items() if shares["share"]["value"] is not None]
+    if on:
+        clauses.append(f"of it lie on {', '.join(on)}")
     if found["blank"]:
         clauses.append(f"of {found['blank']} images the map is the same everywhere and shows nothing")
     return clauses
@@ -97,6 +93,16 @@ def _removal(found: dict[str, Any]) -> str:
     return f"{said} ({numbers})"
 
 
+def _told_apart(control: dict[str, Any]) -> str:
+    """What follows where even edges pass."""
+    if not (is_better(control, "deletion") or is_better(control, "insertion")):
+        return ""
+    return (
+        " So on these images removing pixels does not tell a map of the network from edges; random weights do, and how "
+        "much better a map is than they are."
+    )
+
+
 def _randomised(steps: list[dict[str, Any]]) -> str:
     first, last = steps[0], steps[-1]
     end = Interval.of(last["correlation"])
@@ -111,6 +117,11 @@ def _randomised(steps: list[dict[str, Any]]) -> str:
     head = f"by {_of(first['correlation'])} once {first['stage']} alone is random, and " if len(steps) > 1 else ""
     left = f" (of the {1 - last['blank']:.0%} of maps that show anything)" if last["blank"] else ""
     return f"it correlates with the trained network's {head}by {end} once all weights are{left}, {verdict}"
+
+
+def _on(part: str, shares: dict[str, Any]) -> str:
+    share, area = (100 * shares[name]["value"] for name in ("share", "area"))
+    return f"{part} {share:.0f} % ({area:.0f} % of the image, {Interval.of(shares['excess']):+})"
 
 
 def _area(methods: Mapping[str, dict[str, Any]], part: str) -> str:

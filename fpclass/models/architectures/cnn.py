@@ -23,7 +23,7 @@ class CNN(nn.Module):
       batch_norm: normalise after the ReLU of the first hidden dense layer.
       head: "flatten" or "gap" (global average pooling: the dense layers see channels only).
       squeeze_excitation: reduction ratio of the channel weights after each convolution with its pool; 0 for none.
-      conv_form: "polyphase" or "direct"; see `ConvReluPool`.
+      conv_form: "polyphase" or "direct", see `ConvReluPool`; or "last_direct": the last one alone is direct.
 
     Stages: conv1/conv, conv1/relu, conv1/pool, squeeze_excitation1/scaled, conv2/conv, … (conv and relu in the direct
     form only).
@@ -70,7 +70,10 @@ class CNN(nn.Module):
         if x.shape[1:3] != self.image_size:
             raise ValueError(f"images of (height, width) {x.shape[1:3]} in a CNN for {self.image_size}")
         for i, features in enumerate(self.conv_features, start=1):
-            x = ConvReluPool(features, self.kernel_size, form=self.conv_form, name=f"conv{i}")(x)
+            form = self.conv_form
+            if form == "last_direct":
+                form = "direct" if i == len(self.conv_features) else "polyphase"
+            x = ConvReluPool(features, self.kernel_size, form=form, name=f"conv{i}")(x)
             if self.squeeze_excitation:
                 x = SqueezeExcitation(self.squeeze_excitation, name=f"squeeze_excitation{i}")(x)
         x = x.mean(axis=(1, 2)) if self.head == "gap" else x.reshape(x.shape[0], -1)

@@ -18,6 +18,8 @@ from fpclass.explain.stages import SMALLEST_SIDE
 from fpclass.run.sheets.chosen import Chosen
 
 FILE = "explain.json"
+BRIGHTEST = 0.01
+"""Share of the pixels of a map by single pixels that look the same: a few outshine all others."""
 HEADER = ["Method", "Maps of", "Images", "About", "Stage", "Largest values"]
 
 
@@ -64,7 +66,7 @@ def write_sheet(
     captions = [reason or f"largest value {value}" for reason, value in zip(wrong, drawn.largest, strict=True)]
     figure = map_sheet(
         chosen.images,
-        scale_maps(drawn.raw, request.scale),
+        scale_maps(drawn.raw, request.scale, 1 - BRIGHTEST if request.of_method.module == "pixels" else 1.0),
         titles or chosen.titles(class_names),
         chosen.is_right,
         title=f"{request.words(about)}: {chosen.words}, {chosen.how_many}",
@@ -93,6 +95,8 @@ def notes_of(request: Request, chosen: Chosen, drawn: Drawn) -> list[str]:
         notes.append(f"{size} in images of {height} x {width} pixels, enlarged smoothly")
         if min(high, wide) < SMALLEST_SIDE:
             notes[-1] += f": a place is {height / high:.0f} x {width / wide:.0f} pixels, so read where, not what shape"
+    if method.module == "pixels":
+        notes.append(f"The brightest {BRIGHTEST:.0%} of the pixels look the same")
     if method.is_signed:
         notes.append("What speaks against it is not coloured; it is in the arrays")
     if method.has_baseline:

@@ -227,9 +227,17 @@ def _retrained(found: Shortcuts, name: str) -> str:
     if scores.is_known is None:
         return f"{start}: too few images to say whether that is more than chance."
     if not scores.is_known:
-        return f"{start}: no more than chance, as far as these images show."
+        return f"{start}: {_not_known(scores)}."
     warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
     return f"{start}: a part of what can be known is {version.means}.{warning}"
+
+
+def _not_known(scores: CopyScores) -> str:
+    """Why nothing is said to be known."""
+    area = scores.scores["roc_auc"]
+    if area.low is not None and area.low > 0.5:
+        return "by itself more than chance, and not among all versions that were tried"
+    return "no more than chance, as far as these images show"
 
 
 def _as_trained(found: Shortcuts, name: str) -> str:
@@ -240,7 +248,7 @@ def _as_trained(found: Shortcuts, name: str) -> str:
     )
     if scores.is_known:
         return f"{start}: a part of what it uses is {version.means}."
-    return f"{start}: no more than chance; whether something can be known from it --retrain tells."
+    return f"{start}: {_not_known(scores)}; whether something can be known from it --retrain tells."
 
 
 def _changed(found: Shortcuts, name: str) -> str:
