@@ -45,9 +45,9 @@ A bundle needs neither the data nor the run folder, and nothing in it is execute
 
 
 def predict(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Predicts image files or folders to a CSV, by a run, a study's ensemble or a bundle, calibrated.
+    """Predicts image files or folders to a CSV, by a run, a study's ensemble or a bundle.
 
-    Files that cannot be read are named; exit code 1.
+    Probabilities are calibrated. Files that cannot be read are named; exit code 1.
     """
     from fpclass import files
 
@@ -102,7 +102,7 @@ def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Writes a run, a study's ensemble or a bundle in formats of other runtimes, compared with it on real images."""
+    """Writes a run, a study's ensemble or a bundle in formats of other runtimes: compared with it on real images."""
     from fpclass.deploy.export import export
     from fpclass.deploy.source import open_source
 

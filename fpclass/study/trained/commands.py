@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def explain(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Shows by maps over images what a run or a study sees in them; unless told otherwise, where it was most wrong.
+    """Shows by maps over images what a run or a study sees in them: unless told otherwise, where it was most wrong.
 
     Of a study it is the mean of the maps of the members that never saw the image. A sheet, the maps as arrays, and
     explain.json with all sheets of the folder.
