@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from fpclass.common.parallel import fetch
+from fpclass.common.threads import in_threads
 from fpclass.config import Config
 from fpclass.experiment import load_config
-from fpclass.parallel import fetch
-from fpclass.threads import in_threads
 from fpclass.train.device_engine import make_engine
 from fpclass.train.state import Dataset, Member
 from fpclass.train.task import build_network

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from fpclass.common.parallel import fetch, use_all_cores
 from fpclass.experiment import load_config
-from fpclass.parallel import fetch, use_all_cores
 from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.train import make_member
 from fpclass.train.engine import batches_passed, fit

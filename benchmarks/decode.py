@@ -30,10 +30,10 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from fpclass.common.threads import num_cores
 from fpclass.data.decode import decode_table
 from fpclass.data.resize import Decoding, reduce_jpeg
 from fpclass.data.table import Table, make_rows
-from fpclass.threads import num_cores
 
 NUM_DISTINCT = 8
 

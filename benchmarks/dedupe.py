@@ -32,6 +32,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from fpclass.common.threads import num_cores
 from fpclass.data.clusters import find_clusters
 from fpclass.data.decode import open_picture
 from fpclass.data.files import image_files
@@ -46,7 +47,6 @@ from fpclass.data.perceptual import (
     near_pairs,
     similarity,
 )
-from fpclass.threads import num_cores
 
 SIMILARITY = 0.99
 NUM_PIXELS = THUMBNAIL_PX**2

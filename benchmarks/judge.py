@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.data.table import COLUMN
 from fpclass.experiment import load_config
 from fpclass.study import conclude

@@ -28,8 +28,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fpclass.console import Interruption
-from fpclass.parallel import put, use_all_cores
+from fpclass.common.console import Interruption
+from fpclass.common.parallel import put, use_all_cores
 from fpclass.study.plan import plan_study
 from fpclass.study.run import StudyData, train_study
 from fpclass.study.study import Study

@@ -28,9 +28,9 @@ import jax
 import train_epoch
 from engine import make_dataset, make_members
 
+from fpclass.common.parallel import member_mesh, put, use_all_cores
 from fpclass.experiment import load_config
 from fpclass.models.build import build_model
-from fpclass.parallel import member_mesh, put, use_all_cores
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
 from fpclass.train.members import divide_over_devices, stack_members, take_member

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 
 from fpclass import __version__
 from fpclass.api import commands as api
-from fpclass.compilation import prepare_libraries
-from fpclass.console import complain, program, say
+from fpclass.common.compilation import prepare_libraries
+from fpclass.common.console import complain, program, say
+from fpclass.common.flags import Command, refuse, split_keys
+from fpclass.common.threads import leave
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
 from fpclass.data.tidy import commands as tidy
@@ -21,7 +23,6 @@ from fpclass.deploy import commands as deploy
 from fpclass.deploy.serve import commands as serve
 from fpclass.eda import commands as eda
 from fpclass.errors import ConfigError, FpclassError, did_you_mean, is_out_of_memory, one_line
-from fpclass.flags import Command, refuse, split_keys
 from fpclass.models.pretrained import commands as pretrained
 from fpclass.run import commands as run
 from fpclass.search import commands as search
@@ -29,7 +30,6 @@ from fpclass.study import commands as study
 from fpclass.study.altered import commands as altered
 from fpclass.study.maps import commands as maps
 from fpclass.study.trained import commands as trained
-from fpclass.threads import leave
 from fpclass.tune import commands as tune
 
 MODULES = (
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {command.name: command for module in MODULES for 
 
 def completion(args: argparse.Namespace, overrides: list[str]) -> int:
     """Prints a script that completes commands, flags, config files and keys in a shell: `source` it, or save it."""
-    from fpclass.completion import script_for
+    from fpclass.common.completion import script_for
 
     refuse(overrides, "completion")
     say(script_for(args.shell, {name: _flags_of(parser) for name, parser in _parsers(make_parser()).items()}))

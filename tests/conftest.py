@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fpclass.compilation import keep_programs
+from fpclass.common.compilation import keep_programs
 
 LONG = (
     "backbones", "study", "parallel", "cli", "task", "trained", "streaming", "switches", "members", "recipe_commands",
@@ -30,7 +30,7 @@ QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_c
 """Options of the compiler: operations are fused the older way, in a third of the time, and in one piece."""
 AS_USERS_DO = {"xla_cpu_use_fusion_emitters": True}
 
-WHOLE_JOBS = ("api", "experiment", "study", "run", "train", "test_cli.py", "test_parallel.py")
+WHOLE_JOBS = ("api", "experiment", "study", "run", "train", "test_cli.py", "common")
 """Folders and files whose tests run whole commands, of whose figures few are looked at."""
 
 

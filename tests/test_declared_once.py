@@ -13,7 +13,7 @@ import configs
 import fpclass
 from configs import base
 from fpclass import cli
-from fpclass.flags import Command
+from fpclass.common.flags import Command
 from fpclass.models.registry import ARCHITECTURES
 
 PACKAGE = pathlib.Path(fpclass.__file__).parent

@@ -16,7 +16,8 @@ import pytest
 
 import fpclass
 from configs import base
-from fpclass import cli, experiment, files
+from fpclass import cli, experiment
+from fpclass.common import files
 from fpclass.config import differences, flatten
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import formats, load_config

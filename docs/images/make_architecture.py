@@ -114,7 +114,7 @@ def draw() -> Figure:
     axes.text(
         1,
         -3.4,
-        "Arrows: imports, as the files have them, but for those to the lowest two layers and what follows from others",
+        "Arrows: imports, as the files have them, but for those to the lowest three layers and what follows from others",
         fontsize=9,
         color="#555",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from fpclass.console import say
+from fpclass.common.console import say
+from fpclass.common.flags import Command, path, refuse
 from fpclass.errors import ConfigError
-from fpclass.flags import Command, path, refuse
 
 EPILOG = """
 The first run is the baseline. Runs have to be judged on the same validation images: the same data and split.seed.
@@ -29,10 +29,10 @@ def compare(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     import pandas as pd
 
-    from fpclass import files
     from fpclass.api.compare import compare_runs
     from fpclass.api.flips import describe, flipped
     from fpclass.api.trained import TrainedStudy, load
+    from fpclass.common import files
 
     refuse(overrides, "compare")
     if args.output:

@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fpclass import files
 from fpclass.api.figures import Figures, as_html
 from fpclass.api.images import GivenImages, read_given
 from fpclass.api.keys import as_overrides
 from fpclass.api.prediction import Prediction
-from fpclass.compilation import prepare_libraries
+from fpclass.common import files
+from fpclass.common.compilation import prepare_libraries
+from fpclass.common.files import expanded
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION, counted
 from fpclass.deploy.bundle import Bundle
 from fpclass.deploy.source import open_source, predictor_of
 from fpclass.errors import ConfigError, DataError, DecodeError, RunError
-from fpclass.files import expanded
 from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor

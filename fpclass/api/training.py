@@ -9,12 +9,12 @@ from typing import Any
 
 from fpclass.api.keys import as_overrides, short_of
 from fpclass.api.trained import TrainedRun, TrainedStudy
-from fpclass.compilation import prepare_libraries
-from fpclass.console import silence
+from fpclass.common.compilation import prepare_libraries
+from fpclass.common.console import silence
+from fpclass.common.files import expanded
 from fpclass.errors import ConfigError, RunError
 from fpclass.experiment import load_config
 from fpclass.experiment.propose import announce, propose, propose_study
-from fpclass.files import expanded
 from fpclass.run.commands import STAGES, train_run
 from fpclass.run.folder import Run
 from fpclass.search.commands import MINUTES, find_best
@@ -110,7 +110,7 @@ def study(
       FpclassError: as `train`; and where an experiment could not be trained, after all others were.
       KeyboardInterrupt: Ctrl-C; what was trained is kept.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
 
     patterns = [configs] if isinstance(configs, str | pathlib.Path) else list(configs)
     _, given = _read_config(config, keys)
@@ -166,7 +166,7 @@ def best(
       FpclassError: as `train`; or the minutes were over before anything was trained.
       KeyboardInterrupt: Ctrl-C before anything was trained; later it ends the search with what there is.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
 
     _, given = _read_config(config, keys)
     with silence(quiet):

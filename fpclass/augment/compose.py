@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from fpclass import extension
 from fpclass.augment import boxes, geometry, intensity, policy, warp
 from fpclass.augment.intensity import Image, normalise, unit_intensities
 from fpclass.augment.settings import is_composed, is_on
+from fpclass.common import extension
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 

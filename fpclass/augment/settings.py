@@ -6,9 +6,9 @@ from typing import Any
 
 from fpclass.augment.geometry import INTERPOLATIONS
 from fpclass.augment.policy import MAX_MAGNITUDE, OPERATIONS
+from fpclass.common.extension import bare
 from fpclass.config import Config
 from fpclass.errors import ConfigError
-from fpclass.extension import bare
 
 SWITCHES: dict[str, float] = dict.fromkeys((
     "flip_probability", "vertical_flip_probability", "brightness", "contrast", "brightness_shift", "saturation", "hue",

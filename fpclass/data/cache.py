@@ -24,9 +24,9 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from fpclass.console import say
+from fpclass.common.console import say
+from fpclass.common.files import replacing, sweep
 from fpclass.errors import RunError
-from fpclass.files import replacing, sweep
 
 LIMIT_BYTES = 4 * 2**30
 """Size of all sets of a folder above which those not used for longest are removed; what was used last always stays."""

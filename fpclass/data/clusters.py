@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int, UInt64
 
+from fpclass.common.files import replacing
 from fpclass.data.perceptual import MAX_DISTANCE, Fingerprints, copy_matrix, is_copy, near_pairs, runs_of
 from fpclass.errors import RunError
-from fpclass.files import replacing
 
 VERSION = 1
 """Part of the key of clusters that are kept: raise it whenever the same images come to lie in other clusters."""

@@ -21,6 +21,7 @@ import PIL
 from jaxtyping import UInt8
 from PIL import Image
 
+from fpclass.common.threads import in_threads
 from fpclass.data import cache
 from fpclass.data.altered.versions import WHOLE
 from fpclass.data.cache import StoredImages
@@ -30,7 +31,6 @@ from fpclass.data.perceptual import fingerprint
 from fpclass.data.resize import Decoding, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Progress, Table
 from fpclass.errors import DecodeError, one_line
-from fpclass.threads import in_threads
 
 Images: TypeAlias = UInt8[np.ndarray, "N H W C"] | StoredImages
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fpclass.common.files import MAX_FILE_MB, expanded, read_bytes
 from fpclass.data.decode import MAX_PIXELS, open_picture
 from fpclass.data.files import ImageIndex, csv_files, image_files, looks_like_image, some_of
 from fpclass.data.sources import archive
 from fpclass.data.sources.columns import read_all_columns
 from fpclass.data.sources.folders import read_layout
 from fpclass.errors import ConfigError, DataError, DecodeError
-from fpclass.files import MAX_FILE_MB, expanded, read_bytes
 
 NUM_GLANCES = 48
 """So many images are opened to see how large and how colourful all of them are."""

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from fpclass.common.console import program
 from fpclass.config import Config
-from fpclass.console import program
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.stats.cohort import ALONE

@@ -19,7 +19,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass import experiment, extension, files
+from fpclass import experiment
+from fpclass.common import extension, files
 from fpclass.config import Config, base_config, flatten, read_format
 from fpclass.deploy.weights import unpack
 from fpclass.errors import ConfigError, DataError, RunError, one_line

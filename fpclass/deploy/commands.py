@@ -6,9 +6,9 @@ import argparse
 import pathlib
 import sys
 
-from fpclass.console import complain, program, say
+from fpclass.common.console import complain, program, say
+from fpclass.common.flags import Command, add_trained_flag, at_least, path
 from fpclass.errors import DataError
-from fpclass.flags import Command, add_trained_flag, at_least, path
 
 PREDICT_EPILOG = """
   fpclass predict print.png more/ --workdir=runs/exp04                    of one training
@@ -49,7 +49,7 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
 
     Probabilities are calibrated. Files that cannot be read are named; exit code 1.
     """
-    from fpclass import files
+    from fpclass.common import files
 
     inputs, output = [pathlib.Path(p) for p in args.inputs], pathlib.Path(args.output)
     is_printed = args.output == "-" or files.own_descriptor(output) == 1

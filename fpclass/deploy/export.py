@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
-from fpclass.console import say
+from fpclass.common import files
+from fpclass.common.console import say
 from fpclass.deploy.formats import FORMATS, input_name
 from fpclass.deploy.parity import Cases, find_cases, judge, latencies, told, why_refused
 from fpclass.deploy.source import Source, predictor_of

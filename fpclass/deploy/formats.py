@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fpclass.console import program
+from fpclass.common.console import program
 from fpclass.data.resize import Decoding
 from fpclass.deploy.graph import make_graph
 from fpclass.errors import ConfigError

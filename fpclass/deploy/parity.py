@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.console import say
+from fpclass.common.console import say
 from fpclass.data.splits import VALIDATION
 from fpclass.deploy.bundle import Bundle
 from fpclass.deploy.formats import Images, Run

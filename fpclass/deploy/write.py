@@ -7,7 +7,7 @@ import pathlib
 import shutil
 from typing import Any
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.config import folder_format
 from fpclass.data.quality import ImageRange
 from fpclass.data.splits import TEST, VALIDATION

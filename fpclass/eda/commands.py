@@ -6,9 +6,9 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING
 
-from fpclass import files
-from fpclass.console import say
-from fpclass.flags import Command, add_experiment_flags
+from fpclass.common import files
+from fpclass.common.console import say
+from fpclass.common.flags import Command, add_experiment_flags
 
 if TYPE_CHECKING:
     from fpclass.eda.explore import Exploration

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from fpclass.common.console import say
 from fpclass.config import Config
-from fpclass.console import say
 from fpclass.data import splits
 from fpclass.data.audit import Audit
 from fpclass.data.decode import Images

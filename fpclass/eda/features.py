@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from fpclass.common.console import progress
+from fpclass.common.threads import in_threads
 from fpclass.config import Config
-from fpclass.console import progress
 from fpclass.data.decode import Images
-from fpclass.threads import in_threads
 
 MAX_COMPONENTS = 256
 

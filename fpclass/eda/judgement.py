@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from fpclass.common.console import program, progress
 from fpclass.config import Config
-from fpclass.console import program, progress
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.data.table import Table
 from fpclass.errors import DataError, RunError

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from fpclass.console import progress
+from fpclass.common.console import progress
+from fpclass.common.threads import in_threads
 from fpclass.data.decode import Images, open_picture
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 from fpclass.report.pictures import array_uri, data_uri
-from fpclass.threads import in_threads
 
 LONGEST_PX = 176
 """Longer side of a small picture: that of a card on the page. Smaller images keep their size."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass import extension
 from fpclass.augment.geometry import FILL_MODES
 from fpclass.augment.settings import INTERPOLATION_CHOICES, check_augment
+from fpclass.common import extension
 from fpclass.config import (
     FORMAT,
     Config,

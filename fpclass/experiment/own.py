@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fpclass import extension
+from fpclass.common import extension
 from fpclass.config import Config, flatten
 from fpclass.experiment.conditions import Conditions
 

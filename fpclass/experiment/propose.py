@@ -10,13 +10,13 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from fpclass.common.console import program, say
+from fpclass.common.extension import is_own
+from fpclass.common.files import expanded
 from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file, suggest_key
-from fpclass.console import program, say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError, WeightsError, did_you_mean
 from fpclass.experiment.unread import find_unread
-from fpclass.extension import is_own
-from fpclass.files import expanded
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 from fpclass.models.registry import ARCHITECTURES, published

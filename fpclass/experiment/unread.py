@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from fpclass.augment.settings import COMPOSED, ONE_BY_ONE, is_augmented, is_on
+from fpclass.common.extension import is_own
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
-from fpclass.extension import is_own
 
 
 class Reading(NamedTuple):

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from fpclass.common.extension import bare
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
-from fpclass.extension import bare
 from fpclass.models.architecture import Published
 from fpclass.models.network import Network, dense_head, stages_through
 from fpclass.models.probe import PROBE, with_probe

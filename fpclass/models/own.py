@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from fpclass.common.extension import bare, call, load
 from fpclass.config import Config, base_config
 from fpclass.errors import ConfigError
-from fpclass.extension import bare, call, load
 from fpclass.models.architecture import Architecture
 from fpclass.models.convolution import convolution
 from fpclass.models.depthwise import depthwise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fpclass.common.extension import EXPECTED, is_own
 from fpclass.errors import ConfigError, did_you_mean
-from fpclass.extension import EXPECTED, is_own
 from fpclass.models import own
 from fpclass.models.architecture import Architecture, Published
 from fpclass.models.architectures import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.errors import FpclassError, RunError, one_line, printable
 from fpclass.stats.intervals import Interval, format_number
 

@@ -15,8 +15,8 @@ from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fpclass.common.files import replacing
 from fpclass.errors import RunError
-from fpclass.files import replacing
 
 # Okabe and Ito's palette for every kind of colour vision, without yellow, which vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")

@@ -12,11 +12,11 @@ import pandas as pd
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from fpclass import files
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.settings import check_classes, describe
+from fpclass.common import files
+from fpclass.common.console import progress, say
 from fpclass.config import Config
-from fpclass.console import progress, say
 from fpclass.data.sources.copies import COLUMNS, TABLE_NAME
 from fpclass.data.table import Table
 from fpclass.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.console import program
+from fpclass.common.console import program
 from fpclass.data.decode import Images
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained

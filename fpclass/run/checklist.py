@@ -12,12 +12,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import program
+from fpclass.common.extension import bare
 from fpclass.config import Config
-from fpclass.console import program
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained
-from fpclass.extension import bare
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.intervals import Interval
 

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fpclass.console import interruptible, say
-from fpclass.errors import FpclassError
-from fpclass.flags import (
+from fpclass.common.console import interruptible, say
+from fpclass.common.flags import (
     Command,
     add_config_flag,
     add_experiment_flags,
@@ -21,6 +20,7 @@ from fpclass.flags import (
     at_least,
     path,
 )
+from fpclass.errors import FpclassError
 
 if TYPE_CHECKING:
     from fpclass.config import Config
@@ -61,9 +61,9 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it. What is
     done, with the same settings and data, is not done again.
     """
+    from fpclass.common.parallel import join_processes
     from fpclass.experiment import load_config
     from fpclass.experiment.propose import settle
-    from fpclass.parallel import join_processes
 
     proposal = settle(args, overrides)
     config = load_config(proposal.file, proposal.overrides)
@@ -138,7 +138,7 @@ def train_run(
 
 def _build(stages: Stages, data: RunData, *, is_shown: bool) -> None:
     """Writes model.txt, what the network is made of, unless that is done."""
-    from fpclass import files
+    from fpclass.common import files
     from fpclass.run.stages import PREPARE
     from fpclass.train.summary import summarise_model
 
@@ -158,7 +158,7 @@ def _fit(stages: Stages, data: RunData) -> int | None:
     """Trains, unless that is done; the exit code where it was interrupted."""
     import numpy as np
 
-    from fpclass.parallel import agree
+    from fpclass.common.parallel import agree
     from fpclass.run import train as trainer
     from fpclass.run.stages import TRAIN
 

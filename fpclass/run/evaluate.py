@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.extension import is_own
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TEST, VALIDATION, Splits, counted
 from fpclass.data.table import Table
 from fpclass.experiment import is_trained, needs_selection
-from fpclass.extension import is_own
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.checklist import run_facts, write_checklist

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from fpclass import files
 from fpclass.augment.intensity import normalise
+from fpclass.common import files
+from fpclass.common.console import say
+from fpclass.common.extension import bare
 from fpclass.config import Config
-from fpclass.console import say
 from fpclass.data.splits import TEST, TRAIN, VALIDATION
 from fpclass.explain.methods import METHODS
 from fpclass.explain.request import DEFAULT, WHICH, Request
 from fpclass.explain.stages import default_stage, find_path, map_size, preferred_stage
 from fpclass.explain.targets import AnyTarget
-from fpclass.extension import bare
 from fpclass.models.build import explainable_form
 from fpclass.models.probe import PROBE
 from fpclass.run.best import BestModel

@@ -17,9 +17,10 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from fpclass import __version__, experiment, files
+from fpclass import __version__, experiment
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.config import Config
-from fpclass.console import program
 from fpclass.errors import RunError, one_line
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.console import duration, is_watched, make_bar, say
+from fpclass.common.console import duration, is_watched, make_bar, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches

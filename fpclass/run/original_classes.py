@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import Logits

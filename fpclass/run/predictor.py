@@ -20,14 +20,15 @@ import pandas as pd
 from jaxtyping import UInt8
 from PIL import Image
 
+from fpclass.common.console import progress
+from fpclass.common.files import read_bytes
+from fpclass.common.threads import in_threads, num_cores
 from fpclass.config import Config
-from fpclass.console import progress
 from fpclass.data.decode import decode_image
 from fpclass.data.files import image_files
 from fpclass.data.resize import Decoding
 from fpclass.data.sources.columns import LIMIT_KEY
 from fpclass.errors import DataError, DecodeError, one_line, printable
-from fpclass.files import read_bytes
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.people import read_pooling, with_people_thresholds
 from fpclass.run.decisions.rule import read_rule
@@ -41,7 +42,6 @@ from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import LogProbabilities
 from fpclass.stats.probabilities.fold_average import Combination
-from fpclass.threads import in_threads, num_cores
 from fpclass.train.trained import Siblings, TrainedNetwork
 
 

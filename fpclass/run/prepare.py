@@ -12,9 +12,10 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import progress
+from fpclass.common.files import cache_dir
 from fpclass.config import Config
-from fpclass.console import progress
 from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
 from fpclass.data.resize import Decoding
@@ -23,7 +24,6 @@ from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.experiment import needs_selection
-from fpclass.files import cache_dir
 from fpclass.run.folder import Run
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.person import why_no_people

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from fpclass.common.console import Interruption, duration, say
+from fpclass.common.parallel import agree, is_first_process
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, say
 from fpclass.data.splits import VALIDATION
 from fpclass.models.network import HEAD, Network
 from fpclass.models.probe import ProbeHead, widths
-from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Log
 from fpclass.run.predictions import Predictions

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import Interruption, interruptible, say
 from fpclass.config import Config
-from fpclass.console import Interruption, interruptible, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import RunError
 from fpclass.experiment import is_trained

@@ -14,16 +14,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fpclass import __version__, files
+from fpclass import __version__
+from fpclass.common import files
+from fpclass.common.console import say
+from fpclass.common.parallel import num_processes
 from fpclass.config import Config, flatten
-from fpclass.console import say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
 from fpclass.data.table import Table
 from fpclass.errors import FpclassError, RunError
 from fpclass.experiment import AFTER_TRAINING
 from fpclass.explain.request import DEFAULT
-from fpclass.parallel import num_processes
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.submission import submit
 from fpclass.run.evaluate import evaluate

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.config import Config
 from fpclass.data.sources import load_table
 from fpclass.data.table import COLUMN, column_cells

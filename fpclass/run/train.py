@@ -14,18 +14,18 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from fpclass.common.console import Interruption, say
+from fpclass.common.extension import bare
+from fpclass.common.parallel import agree, is_first_process
+from fpclass.common.threads import Background
 from fpclass.config import Config
-from fpclass.console import Interruption, say
 from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, LossError
 from fpclass.experiment import is_trained, needs_selection
-from fpclass.extension import bare
-from fpclass.parallel import agree, is_first_process
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.run.probe import begin_with_probes, describe_probe, fit_probes
-from fpclass.threads import Background
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
 from fpclass.train.inputs.streaming import describe_stream, is_streamed

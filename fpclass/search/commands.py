@@ -9,12 +9,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fpclass import files
-from fpclass.console import duration, interruptible, program, say
-from fpclass.flags import Command, add_data_flags, at_least, number_of_folds, path
+from fpclass.common import files
+from fpclass.common.console import duration, interruptible, program, say
+from fpclass.common.flags import Command, add_data_flags, at_least, number_of_folds, path
 
 if TYPE_CHECKING:
-    from fpclass.console import Interruption
+    from fpclass.common.console import Interruption
     from fpclass.experiment.propose import Short
     from fpclass.search.halving import Budget, Found
     from fpclass.search.portfolio import Portfolio
@@ -41,7 +41,7 @@ def best(args: argparse.Namespace, overrides: list[str]) -> int:
     The estimate is of the whole procedure, choice, ensemble, calibration and pooling included, on people who had no say
     in it. What comes of it is a study folder: predict, evaluate, explain and submit take it.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.experiment.propose import Short
 
     parallel.use_all_cores()

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 
-from fpclass import files
-from fpclass.console import Interruption
+from fpclass.common import files
+from fpclass.common.console import Interruption
 from fpclass.experiment import training_differences
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import FILE, read_rule

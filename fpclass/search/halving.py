@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from fpclass.console import Interruption, duration, program, say
+from fpclass.common.console import Interruption, duration, program, say
+from fpclass.common.threads import Background
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, one_line
 from fpclass.experiment import is_trained
@@ -45,7 +46,6 @@ from fpclass.study.run import (
 )
 from fpclass.study.study import Study
 from fpclass.study.training import train_config
-from fpclass.threads import Background
 
 FIRST_FOLDS = 2
 """So many folds judge a training that takes long, before the others are trained: one for each of two cores."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass.common.console import say
 from fpclass.config import SHIPPED, Config, apply_overrides, base_config, given_keys
-from fpclass.console import say
 from fpclass.data.recognise import Recognised, recognise
 from fpclass.errors import ConfigError
 from fpclass.experiment import load_configs

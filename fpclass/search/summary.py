@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.report.text_tables import align_columns
 from fpclass.stats.intervals import Interval, format_number
 from fpclass.study.study import Study

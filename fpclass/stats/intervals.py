@@ -35,7 +35,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fpclass.extension import bare, is_own
+from fpclass.common.extension import bare, is_own
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.draws import Draws, Weights
 from fpclass.stats.metrics import Logits, compute_metrics

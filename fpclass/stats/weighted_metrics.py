@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.common.extension import bare, call, is_own, load
 from fpclass.errors import ConfigError
-from fpclass.extension import bare, call, is_own, load
 from fpclass.stats.draws import MAX_DISTINCT, Weights, coarse_ranks, in_parts, sums_by_rank
 from fpclass.stats.metrics import (
     Labels,

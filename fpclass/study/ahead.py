@@ -7,13 +7,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.console import Interruption
+from fpclass.common.console import Interruption
+from fpclass.common.parallel import num_processes
+from fpclass.common.threads import UNSTOPPABLE
 from fpclass.experiment import is_trained
-from fpclass.parallel import num_processes
 from fpclass.run.prepare import Prepared
 from fpclass.study.study import Study
 from fpclass.study.training import OnEpoch, missing_trainees
-from fpclass.threads import UNSTOPPABLE
 from fpclass.train.placement import compile_ahead
 
 ASKED_SECONDS = 0.1

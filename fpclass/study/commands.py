@@ -8,9 +8,8 @@ import functools
 import pathlib
 from typing import TYPE_CHECKING
 
-from fpclass.console import interruptible, say
-from fpclass.errors import ConfigError
-from fpclass.flags import (
+from fpclass.common.console import interruptible, say
+from fpclass.common.flags import (
     Command,
     add_config_flag,
     add_data_flags,
@@ -21,6 +20,7 @@ from fpclass.flags import (
     at_least,
     number_of_folds,
 )
+from fpclass.errors import ConfigError
 from fpclass.study.trained import commands as trained_commands
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
 
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a config failed.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.experiment.propose import Short, announce, propose_study
     from fpclass.study.plan import plan_study
     from fpclass.study.quick import quick_look
@@ -126,7 +126,7 @@ def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> in
 
 def freeze_sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     """Trains a backbone with ever more of its stages frozen, on every fold: what that costs and gains, as a figure."""
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.study import run as study_run
     from fpclass.study.conclude import conclude
     from fpclass.study.freeze_sweep import conclude_sweep, plan_sweep
@@ -154,7 +154,7 @@ def learning_curve(args: argparse.Namespace, overrides: list[str]) -> int:
 
     The same command goes on after an interruption; nothing is trained twice. Exit code 1 if a share failed.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.experiment.propose import settle
     from fpclass.study import run as study_run
     from fpclass.study.scrutiny.learning_curve import conclude_curve, plan_curve

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.config import Config
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run

@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fpclass.common.console import duration
+from fpclass.common.parallel import member_mesh
 from fpclass.config import Config
-from fpclass.console import duration
 from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.experiment import is_trained
 from fpclass.models.network import Network, split_variables, variable_shapes
 from fpclass.models.probe import widths
-from fpclass.parallel import member_mesh
 from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared
 from fpclass.study.quick import quick_share

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
+from fpclass.common.extension import bare
 from fpclass.config import Config
 from fpclass.errors import ConfigError
-from fpclass.extension import bare
 from fpclass.models.build import build_model
 from fpclass.models.network import HEAD, Network, stages_before, variable_shapes
 from fpclass.report.style import save_figure

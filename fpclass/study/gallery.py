@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fpclass.console import say
+from fpclass.common.console import say
 from fpclass.errors import FpclassError
 from fpclass.report import side_by_side
 from fpclass.report.style import save_figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.errors import RunError
 from fpclass.study.study import Study
 

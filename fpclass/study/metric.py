@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fpclass.common.extension import bare
 from fpclass.config import Config
 from fpclass.errors import ConfigError
-from fpclass.extension import bare
 from fpclass.run.prepare import positive_class
 from fpclass.stats.weighted_metrics import class_of, of_class
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from fpclass import files
-from fpclass.console import program
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.data.splits import TEST, VALIDATION, partition
 from fpclass.errors import DataError, RunError
 from fpclass.stats.cohort import Cohort

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from fpclass import experiment
+from fpclass.common.console import progress, say
+from fpclass.common.parallel import is_first_process
 from fpclass.config import Config, flatten, is_user_path, shipped
-from fpclass.console import progress, say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import ConfigError, WeightsError
-from fpclass.parallel import is_first_process
 from fpclass.study.study import IMAGE_RANDOM, Study
 from fpclass.train.task import check_network, require_weights
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from fpclass.common.console import Interruption, duration, is_watched, make_bar, say
+from fpclass.common.parallel import agree, is_first_process, num_processes
+from fpclass.common.threads import Background
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, is_watched, make_bar, say
 from fpclass.data.splits import VALIDATION, Splits, make_splits
 from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.experiment import is_trained
-from fpclass.parallel import agree, is_first_process, num_processes
 from fpclass.run.folder import Run
 from fpclass.run.log import SILENT_SECONDS, Clock
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
@@ -32,7 +33,6 @@ from fpclass.study.metric import metric_of
 from fpclass.study.out_of_fold import parts_of
 from fpclass.study.study import Study, StudyMember
 from fpclass.study.training import train_config
-from fpclass.threads import Background
 from fpclass.train.task import require_weights
 
 Failures = dict[str, str]

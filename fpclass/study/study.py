@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
 from fpclass.config import Config, folder_format, read_format
 from fpclass.errors import RunError
 from fpclass.run.folder import Run, lock_folder, make_folder

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import Interruption, say
+from fpclass.common.parallel import agree, fetch, is_first_process, num_processes, put
+from fpclass.common.threads import Background
 from fpclass.config import Config
-from fpclass.console import Interruption, say
 from fpclass.data.splits import PREDICT, TEST, VALIDATION
 from fpclass.errors import LossError, MemoryShortage
 from fpclass.experiment import is_trained
-from fpclass.parallel import agree, fetch, is_first_process, num_processes, put
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_same_start, describe_model
 from fpclass.run.probe import fit_probes
 from fpclass.run.train import Trained, Trainee, make_member, save_best, train_together
 from fpclass.study.study import Study, StudyMember
-from fpclass.threads import Background
 from fpclass.train.engine import epochs_passed
 from fpclass.train.members import of_one_size
 from fpclass.train.placement import Placement, place_members, rounds_of

@@ -23,9 +23,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fpclass.console import program
+from fpclass.common.console import program
+from fpclass.common.threads import in_threads
 from fpclass.errors import RunError, one_line
-from fpclass.threads import in_threads
 
 State = TypeVar("State")
 SMALL_FILES_BYTES = 2**20

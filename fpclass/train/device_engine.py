@@ -17,9 +17,9 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
+from fpclass.common.parallel import put
 from fpclass.config import Config
 from fpclass.models.network import Network
-from fpclass.parallel import put
 from fpclass.train.engine import Engine, Epoch, TrainPart
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.hyperparameters import Hyperparameters

@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
+from fpclass.common.parallel import agree, fetch, put
 from fpclass.config import Config
-from fpclass.parallel import agree, fetch, put
 from fpclass.train.finetune import Plan
 from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.predict import Predict

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
+from fpclass.common.extension import bare
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
-from fpclass.extension import bare
 from fpclass.models.network import HEAD, Network, stages_before
 from fpclass.models.probe import PROBE
 

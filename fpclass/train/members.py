@@ -18,8 +18,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from fpclass.common.parallel import MEMBER, agree, device_memory, fetch, over_members, put
 from fpclass.config import Config
-from fpclass.parallel import MEMBER, agree, device_memory, fetch, over_members, put
 from fpclass.train.engine import Engine
 from fpclass.train.memory import num_bytes
 from fpclass.train.state import PADDING, Dataset, Member, TrainState

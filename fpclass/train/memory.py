@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import jax
 from jaxtyping import PyTree
 
+from fpclass.common.parallel import host_memory, memory_limit
 from fpclass.config import Config
 from fpclass.errors import MemoryShortage, is_out_of_memory, one_line
-from fpclass.parallel import host_memory, memory_limit
 
 
 @contextlib.contextmanager

@@ -14,14 +14,14 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
+from fpclass.common.console import say
+from fpclass.common.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
 from fpclass.config import Config
-from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import Table
 from fpclass.errors import ConfigError, RunError
 from fpclass.models.build import has_matrix_form, matrix_form
 from fpclass.models.network import HEAD
-from fpclass.parallel import batch_mesh, is_first_process, member_mesh, num_processes, put
 from fpclass.train.device_engine import make_engine
 from fpclass.train.engine import Engine
 from fpclass.train.hyperparameters import program_key, structure_of

@@ -16,9 +16,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
+from fpclass.common.parallel import fetch, put
 from fpclass.config import Config
 from fpclass.models.parts import eval_batch
-from fpclass.parallel import fetch, put
 from fpclass.train.device_engine import (
     compile_train_parts,
     epoch_batches,

@@ -7,8 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from fpclass.common.extension import bare
 from fpclass.config import Config
-from fpclass.extension import bare
 from fpclass.models.network import OUTPUT, variable_shapes
 from fpclass.report.text_tables import align_columns
 from fpclass.train.finetune import Plan, make_plan

@@ -11,18 +11,18 @@ from jaxtyping import Int
 
 from fpclass.augment.compose import check_custom
 from fpclass.augment.settings import check_classes
+from fpclass.common.console import say
+from fpclass.common.extension import is_own
+from fpclass.common.parallel import agree
 from fpclass.config import Config, flatten, subclass_counts
-from fpclass.console import say
 from fpclass.data.decode import Images
 from fpclass.data.table import UNLABELLED, Table, canonical_label
 from fpclass.errors import ConfigError
 from fpclass.experiment import decided_by_weights, known_classes
 from fpclass.explain.stages import find_path
-from fpclass.extension import is_own
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.models.own import check as check_own
-from fpclass.parallel import agree
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs.feature_cache import compute_features, features_dir, is_cached, size_gb
 from fpclass.train.optim import make_optimizer

@@ -6,13 +6,13 @@ import argparse
 import importlib.util
 import pathlib
 
-from fpclass.errors import ConfigError
-from fpclass.flags import (
+from fpclass.common.flags import (
     Command,
     add_data_flags,
     at_least,
     path,
 )
+from fpclass.errors import ConfigError
 
 DEFAULT_MINUTES = 60.0
 EPILOG = """
@@ -40,7 +40,7 @@ def tune(args: argparse.Namespace, overrides: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("tune needs Optuna, which is not installed: pip install 'fpclass[tune]'")
 
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.experiment import load_configs
     from fpclass.experiment.propose import settle
     from fpclass.train.task import check_network

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.config import Config, base_config, flatten
-from fpclass.console import program
 from fpclass.experiment.unread import OF_A_RUN, find_unread
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.comparison.selection import Selection

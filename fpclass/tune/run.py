@@ -10,9 +10,10 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
+from fpclass.common.console import interruptible, program, progress, say
 from fpclass.config import Config, differences, folder_format, read_format
-from fpclass.console import interruptible, program, progress, say
 from fpclass.data.sources import load_table
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError

@@ -19,8 +19,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from fpclass.common.console import Interruption, duration, say
 from fpclass.config import flatten
-from fpclass.console import Interruption, duration, say
 from fpclass.run.folder import Run
 from fpclass.run.prepare import check_same_data
 from fpclass.stats.weighted_metrics import is_lower_better

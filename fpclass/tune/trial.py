@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fpclass.common.console import Interruption, duration, say
+from fpclass.common.threads import Background
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, say
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, FpclassError, RunError, TrainingError, one_line
 from fpclass.run.log import SILENT_SECONDS, Clock
@@ -21,7 +22,6 @@ from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.run import StudyData
 from fpclass.study.study import Study, StudyMember
 from fpclass.study.training import Unfinished, train_config
-from fpclass.threads import Background
 from fpclass.train.task import require_weights
 from fpclass.tune.space import with_values
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from encoded_images import COLOURS, GREY, encode, small
 
+from fpclass.common.threads import num_cores
 from fpclass.data import cache, decode
 from fpclass.data.decode import FACT_DTYPES, decode_table
 from fpclass.data.resize import Decoding
 from fpclass.data.table import Table, make_rows
-from fpclass.threads import num_cores
 
 SMALL = Decoding((6, 4), channels=1)
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
 from fpclass.config import base_config
 from fpclass.data.table import Table, make_rows
 from fpclass.eda import figures as figures_eda

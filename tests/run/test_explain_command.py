@@ -14,9 +14,9 @@ from PIL import Image
 
 import fpclass
 from fpclass import cli
+from fpclass.common.flags import split_keys
 from fpclass.explain.methods import METHODS
 from fpclass.explain.request import TARGETS, WHICH, Request, classes_of
-from fpclass.flags import split_keys
 from fpclass.run.sheets.chosen import ranked
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")

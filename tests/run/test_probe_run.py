@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fpclass import cli
-from fpclass.console import Interruption
+from fpclass.common.console import Interruption
 from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.run import probe as probes
 from fpclass.run.best import BestModel

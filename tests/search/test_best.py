@@ -19,7 +19,7 @@ from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
-from fpclass.console import Interruption, interruptible
+from fpclass.common.console import Interruption, interruptible
 from fpclass.errors import WeightsError
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_training import SIZE, small_config
 
+from fpclass.common.console import Interruption
 from fpclass.config import base_config
-from fpclass.console import Interruption
 from fpclass.data.table import Table, make_rows
 from fpclass.study.ahead import Ahead
 from fpclass.train import placement

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fpclass.common.files import write_json
 from fpclass.errors import ConfigError
-from fpclass.files import write_json
 from fpclass.study import plan as plans
 from fpclass.study.plan import plan_study
 

@@ -14,8 +14,8 @@ from small_training import SIZE, assert_equal_trees, member, noise_dataset, smal
 from test_study import EXP04, EXP04_NAME, SMALL, study_args
 
 from fpclass import cli
+from fpclass.common.parallel import fetch, member_mesh
 from fpclass.models.build import build_model
-from fpclass.parallel import fetch, member_mesh
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import make_engine

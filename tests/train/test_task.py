@@ -17,8 +17,8 @@ from tiny_network import STAGES, list_tiny, published_arrays
 
 from fpclass.augment.intensity import normalise
 from fpclass.cli import main
+from fpclass.common.console import Interruption
 from fpclass.config import flatten
-from fpclass.console import Interruption
 from fpclass.errors import ConfigError
 from fpclass.experiment import from_json, load_config
 from fpclass.models.pretrained.manifest import MANIFEST

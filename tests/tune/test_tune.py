@@ -17,10 +17,11 @@ import pytest
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from fpclass import cli, parallel
+from fpclass import cli
+from fpclass.common import parallel
+from fpclass.common.files import write_json
 from fpclass.config import differences, flatten
 from fpclass.experiment import load_config, load_configs
-from fpclass.files import write_json
 from fpclass.study.run import accuracy_of
 from fpclass.study.study import Study
 from fpclass.study.training import train_config

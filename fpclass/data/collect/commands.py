@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fpclass import __version__
-from fpclass.console import program, progress, say
+from fpclass.common.console import program, progress, say
+from fpclass.common.files import expanded, is_offline, sweep
+from fpclass.common.flags import Command, at_least, refuse
 from fpclass.errors import DataError, RunError
-from fpclass.files import expanded, is_offline, sweep
-from fpclass.flags import Command, at_least, refuse
 
 if TYPE_CHECKING:
     from fpclass.data.collect.download import Find

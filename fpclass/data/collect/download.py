@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.data.collect.address import Refused
 from fpclass.data.collect.backends import Candidate, Query
 from fpclass.data.collect.client import Client, Later

@@ -9,11 +9,11 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fpclass.common.files import expanded
 from fpclass.data.collect.backends import Query
 from fpclass.data.files import some_of
 from fpclass.data.table import canonical_label
 from fpclass.errors import DataError, one_line
-from fpclass.files import expanded
 
 URLS = "urls"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")

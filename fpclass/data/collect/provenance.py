@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.errors import DataError, RunError, one_line, printable
 
 NAME = "provenance.csv"

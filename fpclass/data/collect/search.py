@@ -9,8 +9,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from fpclass import files
-from fpclass.console import say
+from fpclass.common import files
+from fpclass.common.console import say
 from fpclass.data.collect.address import MAX_URL, Refused, normal_url
 from fpclass.data.collect.backends import Backend, Candidate, Page, Query
 from fpclass.data.collect.client import Later

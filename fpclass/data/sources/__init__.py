@@ -17,6 +17,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fpclass.common.extension import EXPECTED, bare, is_own
+from fpclass.common.files import MAX_FILE_MB, cache_dir, expanded, read_bytes
 from fpclass.data.files import ImageIndex, all_files, csv_files, is_text, looks_like_image, some_of
 from fpclass.data.sources import archive
 from fpclass.data.sources.columns import LIMIT_KEY, read_columns, subgroup_columns
@@ -38,8 +40,6 @@ from fpclass.data.table import (
     one_spelling,
 )
 from fpclass.errors import ConfigError, DataError
-from fpclass.extension import EXPECTED, bare, is_own
-from fpclass.files import MAX_FILE_MB, cache_dir, expanded, read_bytes
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """A file of this name in the root says that the images were drawn, not taken."""

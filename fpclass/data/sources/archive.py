@@ -20,11 +20,11 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any, TypeAlias
 
-from fpclass import download, files
-from fpclass.console import say
+from fpclass.common import download, files
+from fpclass.common.console import say
+from fpclass.common.files import cache_dir, expanded, is_offline
 from fpclass.data.files import csv_files, is_folder, looks_like_image
 from fpclass.errors import DataError, RunError, one_line
-from fpclass.files import cache_dir, expanded, is_offline
 
 MAX_DOWNLOAD_BYTES = 2**40
 MAX_NUM_FILES = 5_000_000

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fpclass.common.files import read_text
 from fpclass.data.files import some_of
 from fpclass.data.table import COLUMN, MEASURED, Table
 from fpclass.errors import DataError
-from fpclass.files import read_text
 
 LIMIT_KEY = "data.max_file_mb"
 SEPARATORS = (",", ";", "\t", "|")

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from fpclass.common.files import MAX_FILE_MB, read_text
 from fpclass.data.files import some_of
 from fpclass.data.sources.columns import LIMIT_KEY, SEPARATORS
 from fpclass.data.table import WARNING, Finding, Table
 from fpclass.errors import DataError
-from fpclass.files import MAX_FILE_MB, read_text
 
 COMMENT = "#"
 HEADER = "filename"

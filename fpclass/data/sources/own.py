@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from fpclass.common.extension import bare, call, load
 from fpclass.data.files import some_of
 from fpclass.data.sources.folders import TEST, TRAIN, VALIDATION
 from fpclass.data.table import canonical_label
 from fpclass.errors import DataError
-from fpclass.extension import bare, call, load
 
 KEY = "data.source"
 SPLITS = ("", TRAIN, VALIDATION, TEST)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fpclass.common.files import expanded
 from fpclass.data.files import some_of
 from fpclass.data.table import Progress, Table, canonical_label, class_names, class_order, make_rows
 from fpclass.errors import ConfigError, DataError
-from fpclass.files import expanded
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from fpclass.console import progress, say
-from fpclass.flags import Command, at_least, path, refuse
+from fpclass.common.console import progress, say
+from fpclass.common.flags import Command, at_least, path, refuse
 
 
 def synthesize(args: argparse.Namespace, overrides: list[str]) -> int:

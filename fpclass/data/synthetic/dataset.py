@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fpclass.common.files import read_text, replacing_folder
+from fpclass.common.threads import in_threads
 from fpclass.data.synthetic import anatomy, drawing
 from fpclass.data.synthetic.anatomy import MAN, WOMAN, bayes_accuracy
 from fpclass.data.table import Progress
 from fpclass.errors import DataError
-from fpclass.files import read_text, replacing_folder
-from fpclass.threads import in_threads
 
 DRAWING_VERSION = 1
 """Counts up with every change that alters a print, so that a folder of an older drawing is not taken for this one."""

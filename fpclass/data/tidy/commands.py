@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpclass import files
-from fpclass.console import progress, say
-from fpclass.flags import Command, at_least, refuse
+from fpclass.common import files
+from fpclass.common.console import progress, say
+from fpclass.common.flags import Command, at_least, refuse
 
 DEDUPE_EPILOG = """
   fpclass dedupe photos/ --output tidy/ --list       only the list and the sheets, to look at

@@ -18,14 +18,14 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.threads import in_threads
 from fpclass.data.decode import MAX_PIXELS, open_picture
 from fpclass.data.files import ImageIndex, csv_files, image_files, some_of
 from fpclass.data.resize import Decoding, resize_picture
 from fpclass.data.sources import SYNTHETIC_MARK
 from fpclass.data.table import Progress
 from fpclass.errors import DataError, DecodeError, RunError
-from fpclass.threads import in_threads
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 CHANNELS = {"grey": 1, "rgb": 3}

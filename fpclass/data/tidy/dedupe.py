@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fpclass.common.files import cache_dir, sweep
 from fpclass.data import perceptual
 from fpclass.data.clusters import find_clusters, joined
 from fpclass.data.decode import decode_table
@@ -20,7 +21,6 @@ from fpclass.data.sources.folders import TEST, read_layout, split_of
 from fpclass.data.table import Progress, Table, make_rows
 from fpclass.data.tidy.convert import check_apart, copy_companions
 from fpclass.errors import DataError, RunError
-from fpclass.files import cache_dir, sweep
 
 KEEP, DROP = "keep", "drop"
 BYTES, PIXELS, NEAR, MIRRORED = "same file", "same pixels", "saved again or resized", "mirrored"

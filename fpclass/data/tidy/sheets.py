@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fpclass.console import progress
+from fpclass.common.console import progress
+from fpclass.common.files import read_bytes
 from fpclass.data.decode import open_picture
 from fpclass.data.tidy.dedupe import KEEP
-from fpclass.files import read_bytes
 from fpclass.report.style import COLOURS, GREY, new_figure, save_figure, shorten, show_image, styled
 
 ROWS, COLUMNS = 6, 6

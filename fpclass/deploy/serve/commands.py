@@ -8,9 +8,9 @@ import os
 import pathlib
 from typing import Any
 
-from fpclass.console import program
+from fpclass.common.console import program
+from fpclass.common.flags import Command, at_least, path, refuse
 from fpclass.errors import ConfigError
-from fpclass.flags import Command, at_least, path, refuse
 
 TOKEN = "FPCLASS_TRAIN_TOKEN"
 """Variable of the environment with the token of POST /train: a flag could be read by everybody on the machine."""

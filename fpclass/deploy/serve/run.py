@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from fpclass.console import complain, say
+from fpclass.common.console import complain, say
 from fpclass.deploy.serve.app import add_documents_as_root, make_app
 from fpclass.deploy.serve.observe import write_logs_to_stderr
 from fpclass.deploy.serve.served import Served

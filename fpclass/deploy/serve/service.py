@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from fpclass.common.threads import UNSTOPPABLE
 from fpclass.deploy.serve.batching import Batcher
 from fpclass.deploy.serve.inputs import GivenImage
 from fpclass.deploy.serve.maps import Explainer, HeatMap
@@ -16,7 +17,6 @@ from fpclass.deploy.serve.observe import Metrics, log
 from fpclass.deploy.serve.served import NewPicture, Served
 from fpclass.deploy.serve.settings import Settings
 from fpclass.errors import DecodeError
-from fpclass.threads import UNSTOPPABLE
 from fpclass.train.trained import BATCH_GROWTH
 
 Result = TypeVar("Result")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from fpclass.threads import num_cores
+from fpclass.common.threads import num_cores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pathlib
 import shlex
 from typing import TYPE_CHECKING
 
-from fpclass.console import program, say
+from fpclass.common.console import program, say
+from fpclass.common.files import expanded
+from fpclass.common.flags import Command, refuse
 from fpclass.errors import WeightsError
-from fpclass.files import expanded
-from fpclass.flags import Command, refuse
 
 if TYPE_CHECKING:
     from fpclass.models.pretrained.manifest import Weights

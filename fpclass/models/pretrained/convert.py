@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from safetensors.numpy import save
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.errors import WeightsError
 from fpclass.models.pretrained.check_fit import check_fit
 from fpclass.models.pretrained.fetch import file_digest, folder, matches

@@ -1,4 +1,4 @@
-"""Download of published weights into the cache: `fpclass.download`, and what is special about weights."""
+"""Download of published weights into the cache: `fpclass.common.download`, and what is special about weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Callable
 
-from fpclass import download, files
+from fpclass.common import download, files
+from fpclass.common.files import cache_dir, is_offline
 from fpclass.errors import RunError, WeightsError
-from fpclass.files import cache_dir, is_offline
 from fpclass.models.pretrained import package
 from fpclass.models.pretrained.manifest import Weights
 

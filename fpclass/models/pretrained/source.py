@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fpclass.console import program, say
+from fpclass.common.console import program, say
+from fpclass.common.files import expanded, replacing
 from fpclass.errors import WeightsError
-from fpclass.files import expanded, replacing
 from fpclass.models.pretrained.fetch import (
     cached_path,
     fetch,

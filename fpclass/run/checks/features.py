@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.data.decode import Images
 from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.errors import DataError

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from fpclass import files
-from fpclass.console import progress, say
+from fpclass.common import files
+from fpclass.common.console import progress, say
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps

@@ -9,13 +9,13 @@ from typing import Any
 
 import flax.linen as nn
 
+from fpclass.common.extension import bare
 from fpclass.config import Config
 from fpclass.errors import ConfigError
 from fpclass.explain.checks.maps import edges
 from fpclass.explain.checks.words import CONTROL
 from fpclass.explain.methods import METHODS, Method
 from fpclass.explain.stages import default_stage, find_path
-from fpclass.extension import bare
 
 
 @dataclasses.dataclass(frozen=True)

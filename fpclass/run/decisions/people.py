@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.config import Config
-from fpclass.console import program
 from fpclass.data.splits import SELECTION
 from fpclass.errors import ConfigError
 from fpclass.run.best import BestModel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fpclass import files
-from fpclass.console import program
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.data.splits import SELECTION
 from fpclass.run.best import BestModel
 from fpclass.run.folder import Run

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from fpclass import files
+from fpclass.common import files
+from fpclass.common.console import program, say
 from fpclass.config import Config
-from fpclass.console import program, say
 from fpclass.data.splits import PREDICT, TRAIN
 from fpclass.data.table import Table
 from fpclass.errors import DataError

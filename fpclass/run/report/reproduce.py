@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fpclass import experiment
+from fpclass.common.console import program
 from fpclass.config import Config, base_config, differences
-from fpclass.console import program
 from fpclass.experiment.propose import as_flags
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread
 from fpclass.report.blocks import Block, Code, text

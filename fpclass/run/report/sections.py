@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.console import program
+from fpclass.common.console import program
 from fpclass.data.files import some_of
 from fpclass.errors import RunError, printable
 from fpclass.report.blocks import (

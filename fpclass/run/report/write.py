@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fpclass import files
-from fpclass.console import program
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import printable
 from fpclass.report.blocks import Block, Code, Folded, Heading, Listing, Paste, Table, text, tried

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.explain.maps import scale_maps, what_is_wrong
 from fpclass.explain.request import Request
 from fpclass.explain.stages import SMALLEST_SIDE

@@ -6,8 +6,8 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING
 
-from fpclass.console import interruptible, say
-from fpclass.flags import Command, add_trained_flag, at_least, path
+from fpclass.common.console import interruptible, say
+from fpclass.common.flags import Command, add_trained_flag, at_least, path
 from fpclass.study.trained.commands import find_study
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
     frequencies; of both mirrored and scaled. --retrain trains on the versions as well, by the same config, split and
     seeds: what can be known from that thing alone.
     """
-    from fpclass import parallel
+    from fpclass.common import parallel
     from fpclass.run.folder import Run
     from fpclass.study.altered.retrain import retrain_run, retrain_study, trained_by_default
     from fpclass.study.altered.shortcuts import choose_versions, conclude_shortcuts, measure_versions, with_retrained

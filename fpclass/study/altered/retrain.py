@@ -11,8 +11,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fpclass import experiment
+from fpclass.common.console import Interruption, duration, say, silence
 from fpclass.config import Config
-from fpclass.console import Interruption, duration, say, silence
 from fpclass.data.altered.versions import VERSIONS, WHOLE
 from fpclass.data.splits import VALIDATION
 from fpclass.run.commands import train_run

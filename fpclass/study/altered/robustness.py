@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fpclass import files
-from fpclass.console import Interruption, duration, is_watched, make_bar, say
+from fpclass.common import files
+from fpclass.common.console import Interruption, duration, is_watched, make_bar, say
 from fpclass.data.altered.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupt
 from fpclass.report.style import save_figure
 from fpclass.report.text_tables import align_columns

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
-from fpclass.console import Interruption, is_watched, make_bar
+from fpclass.common import files
+from fpclass.common.console import Interruption, is_watched, make_bar
+from fpclass.common.threads import in_threads
 from fpclass.data.altered.prints import find_print
 from fpclass.data.altered.versions import VERSIONS, WHOLE, Kind, kind_of, make_version, versions_of
 from fpclass.errors import ConfigError
@@ -25,7 +26,6 @@ from fpclass.stats.intervals import Bootstrap, describe_intervals
 from fpclass.stats.scrutiny.altered import CopyScores, PairedScores
 from fpclass.study.altered.figures import Row, shortcuts_figure
 from fpclass.study.altered.unseen import Unseen
-from fpclass.threads import in_threads
 
 FILE, FIGURE = "shortcuts.json", "figures/shortcuts.png"
 NUM_EXAMPLES = 4

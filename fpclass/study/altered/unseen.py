@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Int
 
+from fpclass.common.threads import in_threads
 from fpclass.config import Config
 from fpclass.data.altered.prints import Pixels
 from fpclass.data.decode import Images
@@ -31,7 +32,6 @@ from fpclass.stats.probabilities.ensembling import Average, LogProbabilities, av
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
-from fpclass.threads import in_threads
 from fpclass.train.trained import Siblings, size_of
 
 MIN_IMAGES = 5

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass import files
-from fpclass.console import say
+from fpclass.common import files
+from fpclass.common.console import say
 from fpclass.data.resize import Decoding
 from fpclass.explain.checks.agreement import NOTE, Looks, agreement_report, compare_looks
 from fpclass.explain.checks.maps import BATCH_SIZE, in_batches

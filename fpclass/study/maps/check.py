@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.console import say
+from fpclass.common.console import say
 from fpclass.explain.checks.checked import Checked, joined
 from fpclass.run.checks.map_checks import bootstrap_of, check_images, write_checks
 from fpclass.study.maps.members import data_of, draw_images, models_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from fpclass.console import say
+from fpclass.common.console import say
+from fpclass.common.flags import Command, add_trained_flag, at_least
 from fpclass.explain.methods import METHODS
-from fpclass.flags import Command, add_trained_flag, at_least
 from fpclass.study.trained.commands import find_study
 
 DEFAULT_METHODS = ("grad_cam", "hires_cam", "layer_cam")

@@ -7,8 +7,8 @@ import pathlib
 import shlex
 from typing import Any
 
+from fpclass.common.console import program
 from fpclass.config import flatten
-from fpclass.console import program
 from fpclass.errors import printable
 from fpclass.report.blocks import Block, Code, Folded, Listing, Table, text
 from fpclass.report.facts import Cited, Facts, Sentence, listed, sentence

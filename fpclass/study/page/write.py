@@ -6,7 +6,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from fpclass.console import program
+from fpclass.common.console import program
 from fpclass.errors import RunError
 from fpclass.report.blocks import Block, Folded, text, tried
 from fpclass.report.facts import Sentence

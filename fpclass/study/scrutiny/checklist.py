@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fpclass import files
-from fpclass.console import program
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.run.checklist import shared_facts, subgroup_fact, write_checklist
 from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study

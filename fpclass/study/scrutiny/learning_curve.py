@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION, TRAIN
 from fpclass.errors import ConfigError

@@ -9,9 +9,9 @@ import argparse
 import pathlib
 from typing import TYPE_CHECKING
 
-from fpclass.console import say
+from fpclass.common.console import say
+from fpclass.common.flags import Command, add_trained_flag, at_least, path, refuse
 from fpclass.errors import ConfigError, RunError
-from fpclass.flags import Command, add_trained_flag, at_least, path, refuse
 
 if TYPE_CHECKING:
     from fpclass.study.study import Study

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from fpclass import files
-from fpclass.console import program, say
+from fpclass.common import files
+from fpclass.common.console import program, say
 from fpclass.errors import RunError
 from fpclass.study.report import LEFT_OUT
 from fpclass.study.study import Study

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from fpclass import files
-from fpclass.console import program
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.data.splits import PREDICT
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.run.best import BestModel

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.config import Config
 from fpclass.data.decode import Images
 from fpclass.data.splits import VALIDATION

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fpclass import experiment, files
+from fpclass import experiment
+from fpclass.common import files
+from fpclass.common.console import program
 from fpclass.config import Config, apply_overrides, differences, given_keys
-from fpclass.console import program
 from fpclass.data.files import some_of
 from fpclass.data.resize import Decoding
 from fpclass.data.splits import VALIDATION, find_groups

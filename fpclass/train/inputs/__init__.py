@@ -15,8 +15,8 @@ from jaxtyping import Array, Int
 
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
+from fpclass.common.parallel import BATCH
 from fpclass.config import Config
-from fpclass.parallel import BATCH
 from fpclass.train.keys import augmentation_keys, mirrored_in, view_in, view_keys
 from fpclass.train.state import Dataset, Inputs, Member
 

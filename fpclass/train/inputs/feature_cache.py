@@ -26,15 +26,15 @@ from jaxtyping import Int
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.augment.settings import is_augmented
+from fpclass.common.console import duration, progress, say
+from fpclass.common.files import cache_dir
+from fpclass.common.threads import in_threads
 from fpclass.config import Config
-from fpclass.console import duration, progress, say
 from fpclass.data import cache
 from fpclass.data.decode import Images
 from fpclass.errors import ConfigError
-from fpclass.files import cache_dir
 from fpclass.models.network import Network
 from fpclass.models.parts import part_size
-from fpclass.threads import in_threads
 from fpclass.train.checkpoints import digest
 from fpclass.train.finetune import compute_in
 from fpclass.train.keys import view_keys

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt8
 
+from fpclass.common.parallel import MEMBER, agree, device_memory, member_mesh, put
+from fpclass.common.threads import num_cores
 from fpclass.data.cache import StoredImages
-from fpclass.parallel import MEMBER, agree, device_memory, member_mesh, put
-from fpclass.threads import num_cores
 from fpclass.train.state import Dataset
 
 RESIDENT_SHARE = 0.25

@@ -20,7 +20,7 @@ from tiny_disk import tiny_disk
 from weights_server import Server, serving
 
 from configs import base
-from fpclass import download
+from fpclass.common import download
 from fpclass.data.sources import archive, load_table
 from fpclass.errors import ConfigError, DataError
 

@@ -18,7 +18,7 @@ import pytest
 from tiny_disk import tiny_disk
 from weights_server import Server, serving
 
-from fpclass import download
+from fpclass.common import download
 from fpclass.errors import WeightsError
 from fpclass.models.pretrained import fetch as fetching
 from fpclass.models.pretrained.fetch import cached_path, fetch, verify

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from weights_server import Server, serving
 
-from fpclass import cli, download
+from fpclass import cli
+from fpclass.common import download
 from fpclass.models.pretrained import convert
 from fpclass.models.pretrained.manifest import MANIFEST
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tiny_disk import fill, tiny_disk
 
-from fpclass import files
+from fpclass.common import files
 from fpclass.errors import ConfigError, FpclassError, RunError
 
 
@@ -244,7 +244,7 @@ def test_disks_sockets_and_folders_are_refused(tmp_path: pathlib.Path) -> None:
 
 WRITER = """
 import pathlib, sys
-from fpclass import files
+from fpclass.common import files
 print("before", flush=True)
 for path in sys.argv[1:]:
     files.write_text(pathlib.Path(path), path + "\\n")
@@ -258,7 +258,7 @@ def test_standard_output_goes_where_it_went(tmp_path: pathlib.Path, kind: str) -
     """Also into a file: one that takes its place would lose what comes before and after."""
     out, names = tmp_path / "out.txt", ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
     command = [sys.executable, "-c", WRITER, *names]
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(files.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(files.__file__).parents[2])}
     with out.open("w") as stream:
         to = subprocess.PIPE if kind == "pipe" else stream
         run = subprocess.run(command, stdout=to, stderr=subprocess.PIPE, text=True, env=environment, timeout=60)

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import filelock
 
-from fpclass.console import is_watched, make_bar, say
+from fpclass.common.console import is_watched, make_bar, say
 from fpclass.errors import FpclassError
 
 TIMEOUT_SECONDS = 30.0

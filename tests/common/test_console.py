@@ -4,7 +4,7 @@ import sys
 import types
 import warnings
 
-from fpclass.console import progress
+from fpclass.common.console import progress
 
 
 def test_a_notebook_without_widgets_has_bars_of_text_and_no_warning(monkeypatch, capsys):

@@ -14,7 +14,7 @@ import time
 import warnings
 import zlib
 
-from fpclass.files import cache_dir
+from fpclass.common.files import cache_dir
 
 LIMIT_BYTES = 2 * 2**30
 """Of all entries together; ten thousand programs for a CPU, and a few hundred large ones for a GPU.

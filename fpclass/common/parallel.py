@@ -20,8 +20,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from fpclass.common.threads import num_cores
 from fpclass.errors import ConfigError, one_line
-from fpclass.threads import num_cores
 
 MEMBER, BATCH = "member", "batch"
 HOST_MEMORY_SHARE = 0.5

@@ -18,10 +18,11 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from small_training import SIZE, member, small_config
 
-from fpclass import cli, parallel
-from fpclass.compilation import keep_programs
+from fpclass import cli
+from fpclass.common import parallel
+from fpclass.common.compilation import keep_programs
+from fpclass.common.files import cache_dir
 from fpclass.errors import ConfigError
-from fpclass.files import cache_dir
 from fpclass.models.build import build_model
 from fpclass.train import placement
 from fpclass.train.device_engine import make_engine
@@ -29,7 +30,7 @@ from fpclass.train.members import divide_over_devices, stack_members
 from fpclass.train.placement import batched_form
 from fpclass.train.state import PADDING, Dataset
 
-TESTS = pathlib.Path(__file__).parent
+TESTS = pathlib.Path(__file__).parents[1]
 STUDY = [
     "study",
     "--configs=configs/footprints/exp04_early_stopping_dropout.py",
@@ -70,7 +71,12 @@ def finish(*processes: subprocess.Popen) -> list[str]:
 def call(function: str, *args: str, **environment: str) -> str:
     """Runs a function of this file in a process of its own; what it prints."""
     return finish(
-        start("-c", f"import sys, test_parallel; test_parallel.{function}(*sys.argv[1:])", *args, **environment)
+        start(
+            "-c",
+            f"import sys; from common import test_parallel; test_parallel.{function}(*sys.argv[1:])",
+            *args,
+            **environment,
+        )
     )[0]
 
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from fpclass import threads
-from fpclass.threads import Background, in_threads, num_cores
+from fpclass.common import threads
+from fpclass.common.threads import Background, in_threads, num_cores
 
 
 def test_cores_are_those_of_this_process() -> None:
@@ -85,7 +85,7 @@ def test_what_goes_wrong_in_the_background_comes_out_at_the_next_thing_and_at_th
 
 LEAVER = """
 import atexit, sys, threading
-from fpclass.threads import UNSTOPPABLE, leave
+from fpclass.common.threads import UNSTOPPABLE, leave
 atexit.register(lambda: print("at exit"))
 print("said")
 if sys.argv[1] == "compiling":
@@ -96,7 +96,7 @@ leave(143)
 
 @pytest.mark.parametrize(("how", "said"), [("compiling", ["said"]), ("idle", ["said", "at exit"])])
 def test_a_process_leaves_without_waiting_for_what_cannot_be_stopped(how, said):
-    root = pathlib.Path(threads.__file__).parents[1]
+    root = pathlib.Path(threads.__file__).parents[2]
     command = [sys.executable, "-c", LEAVER, how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=root, check=False)
     assert (done.returncode, done.stdout.split("\n")[:-1]) == (143, said), done.stderr

@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fpclass.console import program
+from fpclass.common.console import program
+from fpclass.common.files import expanded
 from fpclass.errors import ConfigError
-from fpclass.files import expanded
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,11 @@ import zlib
 import pytest
 from tiny_disk import fill, tiny_disk
 
-from fpclass import compilation
+from fpclass.common import compilation
 
 COMPILER = """
 import logging, pathlib, sys
-import fpclass.compilation as compilation
+import fpclass.common.compilation as compilation
 compilation.keep_programs(pathlib.Path(sys.argv[1]))
 import jax, jax.numpy as jnp
 from jax._src import monitoring
@@ -29,7 +29,7 @@ print(len(hits), flush=True)
 
 def compile_some(folder: pathlib.Path) -> tuple[int, str]:
     """A process that needs some programs: how many were there, and what it complained of."""
-    root = pathlib.Path(compilation.__file__).parents[1]
+    root = pathlib.Path(compilation.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # importing JAX in this process has set it
     command = [sys.executable, "-c", COMPILER, str(folder)]
