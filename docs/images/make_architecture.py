@@ -24,6 +24,7 @@ ABOUT = {
     "search": "the best within minutes",
     "eda": "a data set, looked at",
     "tune": "a search over keys",
+    "deploy": "bundles, exports, server",
     "study": "many configs x folds x seeds",
     "run": "one run folder, its commands",
     "train": "states, steps, engines",
@@ -114,7 +115,7 @@ def draw() -> Figure:
     axes.text(
         1,
         -3.4,
-        "Arrows: imports, as the files have them, but for those to the lowest three layers and what follows from others",
+        "Arrows: imports, as the files have them, but for those to the lowest layers and what follows from others",
         fontsize=9,
         color="#555",
     )
