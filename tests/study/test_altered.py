@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -43,6 +44,14 @@ def check_report(record: dict, folder: pathlib.Path) -> None:
     assert report["title"] in (folder / "report.html").read_text(encoding="utf-8")
 
 
+def check_verdicts(sentences: list[str], is_lower: dict[str, bool]) -> None:
+    """The first interval of a sentence is below zero if, and only if, the sentence says that there is a loss."""
+    for sentence in sentences:
+        for words, expected in is_lower.items():
+            if words in sentence:
+                assert ("-" in re.findall(r", ([+-])\d.\d{3}\]", sentence)[0]) == expected, sentence
+
+
 def test_the_images_as_they_are_are_predicted_as_before(photo_run: pathlib.Path) -> None:
     run = Run.open(photo_run)
     unseen = Unseen.of_run(run)
@@ -78,6 +87,7 @@ def test_robustness_writes_its_curves(photo_run: pathlib.Path, tmp_path: pathlib
     assert all(len(of["strengths"]) == 5 for of in record["corruptions"].values())
     assert record["is_finished"]
     assert all(sentence in said for sentence in record["report"]["sentences"])
+    check_verdicts(record["report"]["sentences"], {"What hurts first": True, "Not shown": False})
     for of in record["corruptions"]["noise"]["strengths"]:
         difference = of["accuracy"]["value"] - record["plain"]["accuracy"]["value"]
         assert of["differences"]["accuracy"]["value"] == pytest.approx(difference)
@@ -91,6 +101,11 @@ def test_shortcuts_of_a_run_as_it_was_trained(photo_run: pathlib.Path, tmp_path:
         record = read(folder / "shortcuts.json")
         check_report(record, folder)
         assert version in record["as_trained"]
+        check_verdicts(record["report"]["sentences"], {"that disturbs it": True, "no loss": False})
+        for scores in record["as_trained"].values():
+            alone, of_all = scores["roc_auc"], scores["for_all_at_once"]["roc_auc"]
+            assert scores["is_known"] == (of_all["low"] > 0.5)
+            assert of_all["low"] <= alone["low"] <= alone["high"] <= of_all["high"]
         assert record["kind"] == kind
         assert not record["retrained"]
     assert "taken for prints" in capsys.readouterr().out

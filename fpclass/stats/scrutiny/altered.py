@@ -43,23 +43,34 @@ class CopyScores:
     Attributes:
       scores: by metric, with intervals.
       differences: from the images as they are, paired; none of these themselves.
-      is_lower: whether the accuracy is lower, with an interval that holds for all copies at once that are looked at.
-      is_known: whether the classes are told apart better than by chance, likewise: the area under the ROC curve, which
-        chance alone makes 0.5, whatever the classes weigh and wherever the threshold is. None: cannot be said.
+      loss: of accuracy: its difference, with an interval that holds for all copies at once that are looked at.
+      knowledge: the area under the ROC curve, likewise: chance alone makes it 0.5, whatever the classes weigh and
+        wherever the threshold is.
       is_same: whether no answer has changed at all, as of a network that averages views and their mirror images.
     """
 
     scores: dict[str, Interval]
     differences: dict[str, Interval]
-    is_lower: bool
-    is_known: bool | None
+    loss: Interval
+    knowledge: Interval
     is_same: bool = False
+
+    @property
+    def is_lower(self) -> bool:
+        """Whether the accuracy is lower."""
+        return self.loss.high is not None and self.loss.high < 0
+
+    @property
+    def is_known(self) -> bool | None:
+        """Whether the classes are told apart better than by chance; None: cannot be said."""
+        return None if self.knowledge.low is None else self.knowledge.low > 0.5
 
     def to_json(self) -> dict[str, Any]:
         """A dict that JSON can hold."""
         return {
             **{name: score.to_json() for name, score in self.scores.items()},
             "differences": {name: difference.to_json() for name, difference in self.differences.items()},
+            "for_all_at_once": {"accuracy_difference": self.loss.to_json(), "roc_auc": self.knowledge.to_json()},
             "is_lower": self.is_lower,
             "is_known": self.is_known,
             "is_same": self.is_same,
@@ -84,7 +95,8 @@ class PairedScores:
         """The scores of copies by their logits [N, K]; of so many copies things are said together (Bonferroni)."""
         if np.allclose(log_softmax(np.asarray(logits, np.float64)), self._logits, atol=SAME):
             same = Interval(0.0, 0.0, 0.0)
-            return dataclasses.replace(self.plain, differences=dict.fromkeys(METRICS, same), is_same=True)
+            alike = self._judge(self._plain, {}, num_copies)
+            return dataclasses.replace(alike, differences=dict.fromkeys(METRICS, same), loss=same, is_same=True)
         values = self._resample(logits)
         differences = {
             name: (value - self._plain[name][0], drawn - self._plain[name][1])
@@ -95,15 +107,14 @@ class PairedScores:
     def _judge(self, values: dict[str, Resampled], differences: dict[str, Resampled], num_copies: int) -> CopyScores:
         confidence = self._bootstrap.confidence
         all_at_once = 1 - (1 - confidence) / num_copies
-        known = self._interval("roc_auc", values["roc_auc"], all_at_once)
-        worse = UNDEFINED
+        loss = UNDEFINED
         if differences:
-            worse = self._interval("accuracy", differences["accuracy"], all_at_once, is_difference=True)
+            loss = self._interval("accuracy", differences["accuracy"], all_at_once, is_difference=True)
         return CopyScores(
             {name: self._interval(name, of, confidence) for name, of in values.items()},
             {name: self._interval(name, of, confidence, is_difference=True) for name, of in differences.items()},
-            is_lower=worse.high is not None and worse.high < 0,
-            is_known=None if known.low is None else known.low > 0.5,
+            loss,
+            self._interval("roc_auc", values["roc_auc"], all_at_once),
         )
 
     def _resample(self, logits: Logits) -> dict[str, Resampled]:

@@ -14,12 +14,13 @@ from fpclass.data.altered.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupt
 from fpclass.report.style import save_figure
 from fpclass.report.text_tables import align_columns
 from fpclass.run.prepare import note_of
-from fpclass.stats.intervals import Bootstrap, Interval, describe_intervals
+from fpclass.stats.intervals import Bootstrap, describe_intervals
 from fpclass.stats.scrutiny.altered import CopyScores, PairedScores
 from fpclass.study.altered.figures import robustness_figure
 from fpclass.study.altered.unseen import Unseen
 
 FILE, FIGURE, COMPARED = "robustness.json", "figures/robustness.png", "figures/robustness_compared.png"
+NUM_COPIES = NUM_STRENGTHS * len(CORRUPTIONS)
 LONG_SECONDS = 20.0
 """What takes longer is announced."""
 Curves = dict[str, list[CopyScores]]
@@ -68,7 +69,7 @@ def measure(unseen: Unseen, name: str, interruption: Interruption, seed: int = 0
         if interruption.signal_number:
             break
         alter = functools.partial(_corrupted, kind=kind, strength=strength, seed=seed)
-        curves.setdefault(kind, []).append(paired.of(unseen.predict(alter), len(copies)))
+        curves.setdefault(kind, []).append(paired.of(unseen.predict(alter), NUM_COPIES))
         if number == 1:  # the first one compiles
             remaining = (time.perf_counter() - began) / 2 * (len(copies) - 2)
             if remaining > LONG_SECONDS:
@@ -90,8 +91,9 @@ def conclude_robustness(measured: Robustness) -> str:
     save_figure(robustness_figure([measured.figure_of], measured.interval, note=note), folder / FIGURE)
     about = (
         f"Corruptions of the decoded image after ImageNet-C (Hendrycks and Dietterich 2019). Intervals: "
-        f"{measured.interval}; they are about this network as it stands. Differences are paired; what is called lower "
-        "is so with an interval that holds for all copies at once."
+        f"{measured.interval}; they are about this network as it stands. Differences are paired. What is called lower, "
+        f"and what sentences say of copies, goes by intervals that hold for all {NUM_COPIES} copies at once "
+        "(Bonferroni), wider than those of the table."
     )
     record = {
         "name": measured.name,
@@ -164,20 +166,20 @@ def sentences_of(measured: Robustness) -> list[str]:
         earliest = min(hurt.values())
         kind = min(
             (kind for kind, at in hurt.items() if at == earliest),
-            key=lambda kind: _difference(measured.curves[kind][earliest]).value or 0.0,
+            key=lambda kind: measured.curves[kind][earliest].loss.value or 0.0,
         )
         sentences.append(_hurts(measured.curves, kind, earliest))
     elif measured.curves:
         sentences.append("No corruption lowers the accuracy so much that these images show it.")
-    harmless = [kind for kind, at in begins.items() if at is None and _holds_zero(measured.curves[kind][-1])]
+    harmless = [kind for kind, at in begins.items() if at is None]
     if harmless and hurt:
         sentences.append(_harmless(measured.curves, harmless))
     elif len(hurt) == len(CORRUPTIONS):
-        latest = max(hurt, key=lambda kind: (hurt[kind], _difference(measured.curves[kind][-1]).value or 0.0))
+        latest = max(hurt, key=lambda kind: (hurt[kind], measured.curves[kind][-1].loss.value or 0.0))
         corruption, at = CORRUPTIONS[latest], hurt[latest]
         sentences.append(
             f"All corruptions lower it in the end; {corruption.words} last, at strength {at + 1} "
-            f"({_with_unit(latest, at)}): {_difference(measured.curves[latest][at]):+}."
+            f"({_with_unit(latest, at)}): {measured.curves[latest][at].loss:+}."
         )
     return sentences
 
@@ -187,34 +189,25 @@ def _begins_at(of_kind: Sequence[CopyScores]) -> int | None:
     return next((at for at, scores in enumerate(of_kind) if scores.is_lower), None)
 
 
-def _holds_zero(scores: CopyScores) -> bool:
-    """Whether the interval of the loss, by itself, holds none."""
-    high = _difference(scores).high
-    return high is None or high >= 0
-
-
-def _difference(scores: CopyScores) -> Interval:
-    return scores.differences["accuracy"]
-
-
 def _hurts(curves: Mapping[str, Sequence[CopyScores]], kind: str, at: int) -> str:
     corruption, of_kind = CORRUPTIONS[kind], curves[kind]
     sentence = (
         f"What hurts first is {corruption.words}: at strength {at + 1} ({_with_unit(kind, at)}) the accuracy changes "
-        f"by {_difference(of_kind[at]):+}"
+        f"by {of_kind[at].loss:+}"
     )
     last = len(of_kind) - 1
     if last > at:
-        sentence += f", at strength {last + 1} ({_with_unit(kind, last)}) it is {of_kind[last].scores['accuracy']}"
+        sentence += f", at strength {last + 1} ({_with_unit(kind, last)}) by {of_kind[last].loss:+}"
     return sentence + "."
 
 
 def _harmless(curves: Mapping[str, Sequence[CopyScores]], kinds: Sequence[str]) -> str:
+    """Those of which no strength is shown to lower the accuracy, each at its last."""
     shown = [
-        f"{CORRUPTIONS[kind].words} up to {_with_unit(kind, len(curves[kind]) - 1)} ({_difference(curves[kind][-1]):+})"
+        f"{CORRUPTIONS[kind].words} up to {_with_unit(kind, len(curves[kind]) - 1)} ({curves[kind][-1].loss:+})"
         for kind in kinds
     ]
-    return f"No loss is shown by {'; '.join(shown)}."
+    return f"Not shown to lower it: {'; '.join(shown)}."
 
 
 def _with_unit(kind: str, at: int) -> str:

@@ -155,8 +155,9 @@ def _about(found: Shortcuts) -> str:
     about = (
         f"Versions of the decoded image. Intervals: {found.interval}; differences are paired. A network as it was "
         "trained has never seen such versions: where it is at chance, it may use that thing all the same, and only "
-        "training on the version tells what can be known from it. What is called known is told apart better than by "
-        "chance with an interval of the area under the ROC curve that holds for all versions at once."
+        "training on the version tells what can be known from it. What sentences say of versions goes by intervals "
+        "that hold for all of them at once (Bonferroni), wider than those of the table; known is what is told apart "
+        "better than by chance, an area under the ROC curve of 0.5."
     )
     if found.kind == "photographs":
         about += " Without masks of the objects, background and centre are what is outside and inside of an ellipse."
@@ -219,47 +220,30 @@ def sentences_of(found: Shortcuts) -> list[str]:
 
 def _retrained(found: Shortcuts, name: str) -> str:
     scores, version = found.retrained[name], VERSIONS[name]
-    difference = scores.differences["accuracy"]
-    start = (
-        f"{_capital(version.words)} gives {scores.scores['accuracy']} to a network trained on it (ROC AUC "
-        f"{scores.scores['roc_auc']}; accuracy {difference:+} beside the whole image)"
-    )
+    start = f"{_capital(version.words)} gives a network trained on it a ROC AUC of {scores.knowledge}"
     if scores.is_known is None:
         return f"{start}: too few images to say whether that is more than chance."
     if not scores.is_known:
-        return f"{start}: {_not_known(scores)}."
+        return f"{start}: not shown to be more than chance."
     warning = " WARNING: that is a leak of how the images were made." if name == "frame" else ""
     return f"{start}: a part of what can be known is {version.means}.{warning}"
 
 
-def _not_known(scores: CopyScores) -> str:
-    """Why nothing is said to be known."""
-    area = scores.scores["roc_auc"]
-    if area.low is not None and area.low > 0.5:
-        return "by itself more than chance, and not among all versions that were tried"
-    return "no more than chance, as far as these images show"
-
-
 def _as_trained(found: Shortcuts, name: str) -> str:
     scores, version = found.as_trained[name], VERSIONS[name]
-    start = (
-        f"{_capital(version.words)}, shown to the network as it was trained, gives {scores.scores['accuracy']} (ROC "
-        f"AUC {scores.scores['roc_auc']})"
-    )
+    start = f"{_capital(version.words)}, shown to the network as it was trained, gives a ROC AUC of {scores.knowledge}"
     if scores.is_known:
         return f"{start}: a part of what it uses is {version.means}."
-    return f"{start}: {_not_known(scores)}; whether something can be known from it --retrain tells."
+    why = "too few images to say whether that is" if scores.is_known is None else "not shown to be"
+    return f"{start}: {why} more than chance; whether something can be known from it --retrain tells."
 
 
 def _changed(found: Shortcuts, name: str) -> str:
-    scores = found.as_trained[name]
-    difference = scores.differences["accuracy"]
+    scores, words = found.as_trained[name], _capital(VERSIONS[name].words)
     if scores.is_same:
-        return f"{_capital(VERSIONS[name].words)}: the answers stay the same."
+        return f"{words}: the answers stay the same."
     verdict = "that disturbs it" if scores.is_lower else "no loss that these images show"
-    if scores.is_lower is False and difference.high is not None and difference.high < 0:
-        verdict = "by itself a loss, and not among all versions that were tried"
-    return f"{_capital(VERSIONS[name].words)}: the accuracy changes by {difference:+}: {verdict}."
+    return f"{words}: the accuracy changes by {scores.loss:+}: {verdict}."
 
 
 def _capital(text: str) -> str:
