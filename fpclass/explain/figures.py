@@ -39,6 +39,9 @@ CAPTION = (
     "deviations below, bright two above."
 )
 
+STRENGTH = 0.5
+"""Of a map over its image: 0 is the image alone, 1 the map alone."""
+
 
 @styled
 def map_sheet(
@@ -83,18 +86,23 @@ def map_sheet(
     return figure
 
 
-def overlay(image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"]) -> Float[np.ndarray, "h w 3"]:
-    """The image in grey under its map in colours, RGB intensities in [0, 255]."""
-    grey = image.mean(axis=-1, keepdims=True) / 255
+def overlay(
+    image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"], strength: float = STRENGTH
+) -> Float[np.ndarray, "h w 3"]:
+    """The image in grey under its map in colours, RGB intensities in [0, 255]; of strength 1 only the map is seen."""
+    grey = image.mean(axis=-1, keepdims=True)
     colours = matplotlib.colormaps[HEAT_COLOURS](resize_map(heat, image.shape[:2]))[..., :3]
-    return 127.5 * (grey + colours)
+    return (1 - strength) * grey + strength * 255 * colours
 
 
 def overlay_png(
-    image: UInt8[np.ndarray, "h w c"], heat: Float[np.ndarray, "mh mw"], size: tuple[int, int] | None = None
+    image: UInt8[np.ndarray, "h w c"],
+    heat: Float[np.ndarray, "mh mw"],
+    size: tuple[int, int] | None = None,
+    strength: float = STRENGTH,
 ) -> bytes:
     """`overlay` as the bytes of a PNG file, stretched to (height, width) where these are given."""
-    picture = Image.fromarray(np.rint(overlay(image, heat)).astype(np.uint8))
+    picture = Image.fromarray(np.rint(overlay(image, heat, strength)).astype(np.uint8))
     if size:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     out = io.BytesIO()

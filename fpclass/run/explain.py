@@ -73,7 +73,7 @@ def explain(best: BestModel, prepared: Prepared | None, request: Request = DEFAU
 
 def has_stages(config: Config, num_classes: int) -> bool:
     """Whether the network of a config has a stage to look at; one of the user's need not."""
-    return bool(default_stage(*_form_of(config, num_classes)))
+    return bool(default_stage(*explainable(config, num_classes)))
 
 
 def no_stages(config: Config) -> str:
@@ -89,7 +89,7 @@ def stage_notes(config: Config, num_classes: int, stage: str) -> list[str]:
     """Why it is this stage, where it is not the network's last, and what it leaves out."""
     if not stage:
         return []
-    model, image = _form_of(config, num_classes)
+    model, image = explainable(config, num_classes)
     notes, last = [], preferred_stage(model, image)
     if not config.explain.stage and stage != last:
         height, width = map_size(model, image, last)
@@ -159,7 +159,7 @@ def draw_feature_maps(
         save_figure(feature_map_rows(image, stages, num_stages, title, note=note, shapes=shapes), path)
 
 
-def _form_of(config: Config, num_classes: int) -> tuple[Any, Any]:
+def explainable(config: Config, num_classes: int) -> tuple[Any, Any]:
     """The network of a config in the form that can be looked at, and the shape of an image that it takes."""
     model = build_network(config, num_classes, explainable_form(config.model))
     return model, jax.ShapeDtypeStruct((1, *config.data.image_size, config.data.channels), jnp.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from fpclass.explain.request import classes_of
 from fpclass.explain.targets import MARGIN, Target
 from fpclass.run.explain import has_stages, maps_of, no_stages
 from fpclass.run.predictor import NewImage, Predictor, decode_new
+from fpclass.train.trained import TrainedNetwork
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,22 +74,43 @@ def explain_image(
     """
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}: expected one of {', '.join(METHODS)}")
-    classes = _classes(predictor, image, target)
-    num_classes, needs_stage = len(predictor.classes), METHODS[method].needs_stage
-    by_weight = sorted(predictor.members, key=lambda name: -predictor.combine.weights.get(name, 0.0))
-    configs = [predictor.members[name] for name in by_weight]
-    seen = [of for of in configs if not needs_stage or has_stages(of[0].config, num_classes)]
-    if not seen:
-        raise ConfigError(no_stages(configs[0][0].config))
-    config = seen[0][0].config
+    return explain_classes(predictor, image, _classes(predictor, image, target), method, stage)
+
+
+def explain_classes(
+    predictor: Predictor, image: NewImage, classes: tuple[int, ...], method: str, stage: str = ""
+) -> Explanation:
+    """`explain_image` for a class by its place, or for one of two rather than the other; `method` is one of `METHODS`.
+
+    Raises:
+      ConfigError: no such stage, or no network with stages.
+      DecodeError: it is no image.
+    """
+    members = explained_members(predictor, method)
+    config = members[0].config
     decoded = decode_new(image, Decoding.of(config.data), config.data.max_file_mb)
     own, other = (jnp.array([place]) for place in (classes[0], classes[-1]))
     about = Target(own, other, MARGIN) if len(classes) > 1 else Target(own, other)
-    found = [maps_of(best, decoded[None], about, stage or config.explain.stage, method) for best in seen[0]]
+    found = [maps_of(member, decoded[None], about, stage or config.explain.stage, method) for member in members]
     raw = found[0][0] if len(found) == 1 else np.mean([scale_maps(maps) for maps, _ in found], axis=0)
     heat = resize_map(scale_maps(raw)[0], decoded.shape[:2])
     words = " rather than ".join(predictor.class_names[place] for place in classes)
     return Explanation(decoded, raw[0], heat, method, words, found[0][1], what_is_wrong(raw)[0])
+
+
+def explained_members(predictor: Predictor, method: str) -> Sequence[TrainedNetwork]:
+    """The networks whose maps are shown: of the config that weighs most, of those that have a stage to look at.
+
+    Raises:
+      ConfigError: the method looks at a stage, and no network has one.
+    """
+    by_weight = sorted(predictor.members, key=lambda name: -predictor.combine.weights.get(name, 0.0))
+    configs = [predictor.members[name] for name in by_weight]
+    needs_stage = METHODS[method].needs_stage
+    seen = [of for of in configs if not needs_stage or has_stages(of[0].config, len(predictor.classes))]
+    if not seen:
+        raise ConfigError(no_stages(configs[0][0].config))
+    return seen[0]
 
 
 def _classes(predictor: Predictor, image: NewImage, target: str) -> tuple[int, ...]:

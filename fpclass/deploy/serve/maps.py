@@ -1,58 +1,43 @@
-"""Where the model looked in one image: a map over it, as a PNG."""
+"""Where the model looked in one image: `run.overlay` for a server, as strong and as large as it is asked for."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import threading
-from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from fpclass.augment.intensity import normalise
-from fpclass.data.resize import Decoding
 from fpclass.deploy.serve.served import NewPicture, Served
-from fpclass.explain.figures import resize_map
-from fpclass.explain.maps import scale_maps
+from fpclass.errors import ConfigError
+from fpclass.explain.figures import STRENGTH, overlay, overlay_png
 from fpclass.explain.methods import METHODS
 from fpclass.explain.stages import default_stage, find_stages, has_places
-from fpclass.models.build import explainable_form
-from fpclass.train.task import build_network
-from fpclass.train.trained import TrainedNetwork
-
-STRENGTH = 0.5
-"""Of the map over the image, unless somebody chooses another: 0 is the image alone, 1 the map alone."""
+from fpclass.run.explain import explainable
+from fpclass.run.overlay import Explanation, explain_classes, explained_members
 
 
 @dataclasses.dataclass(frozen=True)
 class HeatMap:
-    """A map, and what it lies on.
+    """A map, to be laid over its image."""
 
-    Attributes:
-      heat: in [0, 1], at the stage's size; the mean over the members.
-      image: as the network takes it, uint8.
-    """
+    explanation: Explanation
 
-    method: str
-    stage: str
-    heat: Float[np.ndarray, "mh mw"]
-    image: UInt8[np.ndarray, "h w c"]
+    @property
+    def method(self) -> str:
+        """By which it was made."""
+        return self.explanation.method
+
+    @property
+    def stage(self) -> str:
+        """That it is of; "" where it is the pixels."""
+        return self.explanation.stage
 
     def picture(self, strength: float = STRENGTH, at_least: int = 0) -> UInt8[np.ndarray, "H W 3"]:
         """The map over the image, enlarged so that its shorter side has so many pixels."""
-        from matplotlib import colormaps
-
-        from fpclass.report.style import HEAT_COLOURS
-
-        grey = np.repeat(self.image.mean(axis=-1, keepdims=True), 3, axis=-1)
-        colours = 255 * colormaps[HEAT_COLOURS](resize_map(self.heat, self.image.shape[:2]))[..., :3]
-        mixed = (1 - strength) * grey + strength * colours
+        mixed = overlay(self.explanation.image, self.explanation.heat, strength)
         drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
         factor = max(1.0, at_least / min(drawn.size))
         size = round(drawn.width * factor), round(drawn.height * factor)
@@ -60,9 +45,7 @@ class HeatMap:
 
     def png(self, strength: float = STRENGTH) -> bytes:
         """The map over the image."""
-        out = io.BytesIO()
-        Image.fromarray(self.picture(strength)).save(out, "PNG")
-        return out.getvalue()
+        return overlay_png(self.explanation.image, self.explanation.heat, strength=strength)
 
     def data_url(self, strength: float = STRENGTH) -> str:
         """The same, as text."""
@@ -70,42 +53,30 @@ class HeatMap:
 
 
 class Explainer:
-    """Makes maps of one image at a time, by the members of the config that weighs most and has stages to look at."""
+    """Makes maps of one image at a time, and knows by which methods and of which stages there are any.
+
+    Attributes:
+      methods: names of the ways of making a map, the usual one first.
+      stages: that can be looked at; none where no network names one.
+      default: the stage that is looked at by itself, or "".
+    """
 
     def __init__(self, served: Served):
-        self._lock = threading.Lock()
-        predictor = served.predictor
-        by_weight = sorted(predictor.members, key=lambda name: -predictor.combine.weights.get(name, 0.0))
-        self._members: list[TrainedNetwork] = []
-        self.stages: tuple[str, ...] = ()
-        self.default = ""
-        for name in by_weight:
-            members = list(predictor.members[name])
-            self._model, self._data = _explainable(members[0]), members[0].config.data
-            blank: Any = jax.ShapeDtypeStruct((1, *self._data.image_size, self._data.channels), np.float32)
-            stages = find_stages(self._model, blank)
-            self.stages = tuple(stage for stage in stages if has_places(self._model, stages[stage]))
-            if self.stages:
-                self._members, self.default = members, default_stage(self._model, blank)
-                break
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the ways of making a map, the usual one first; none where no network names a stage."""
-        return tuple(METHODS) if self._members else ()
+        self._lock, self._predictor = threading.Lock(), served.predictor
+        self.methods, self.stages, self.default = tuple(METHODS), (), ""
+        try:
+            config = explained_members(served.predictor, self.methods[0])[0].config
+        except ConfigError:  # no network names a stage
+            self.methods = tuple(method.name for method in METHODS.values() if not method.needs_stage)
+            return
+        model, image = explainable(config, len(served.predictor.classes))
+        stages = find_stages(model, image)
+        self.stages = tuple(stage for stage in stages if has_places(model, stages[stage]))
+        self.default = config.explain.stage or default_stage(model, image)
 
     def explain(self, picture: NewPicture, class_index: int, method: str = "", stage: str = "") -> HeatMap:
         """The map of an image for a class; "" stands for the usual method and stage."""
-        chosen = METHODS[method or self.methods[0]]
-        stage = (stage or self.default) if chosen.needs_stage else ""
-        image = picture.image.pixels[Decoding.of(self._data)]
-        inputs = normalise(jnp.asarray(image[None]), self._data.mean, self._data.std)
-        classes = jnp.array([class_index])
         with self._lock:
-            raw = [chosen.bind(self._model, member.variables, stage)(inputs, classes)[0] for member in self._members]
-        return HeatMap(chosen.name, stage, scale_maps(np.stack(raw)).mean(axis=0), image)
-
-
-def _explainable(network: TrainedNetwork) -> nn.Module:
-    """The network in the form whose stages can be looked at."""
-    return build_network(network.config, network.num_classes, explainable_form(network.config.model))
+            return HeatMap(
+                explain_classes(self._predictor, picture.image, (class_index,), method or self.methods[0], stage)
+            )
