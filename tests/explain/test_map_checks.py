@@ -242,3 +242,22 @@ def test_agreement_knows_networks_that_look_at_the_same_from_those_that_do_not()
     sentences = agreement_report(compared, "Grad-CAM", "", "x.png")["sentences"]
     assert sum("not shown to be less alike" in sentence for sentence in sentences) == 1
     assert sum("do not look at quite the same" in sentence for sentence in sentences) == 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.1, 0.2, "it shows what was learnt"),
+        (-0.1, 0.5, "do not tell how much"),
+        (0.4, 0.6, "a part of it"),
+        (0.8, 0.9, "hardly changes"),
+    ],
+)
+def test_what_random_weights_leave_is_judged_by_the_whole_interval(low: float, high: float, words: str) -> None:
+    value = {"value": 0.1 if low < 0 else (low + high) / 2, "low": low, "high": high}
+    better = {"better": {"value": 0.1, "low": 0.05, "high": 0.15}}
+    found = {"deletion": better, "insertion": better, "stability": value, "on": {}, "blank": 0, "size": (4, 4)}
+    found["randomised"] = [{"stage": "logits", "correlation": value, "blank": 0.0}]
+    report = report_of({"Grad-CAM": found}, "on images", "figures/map_checks.png")
+    assert words in report["sentences"][0]
+    assert f"[{low:.3f}, {high:.3f}]" in report["paper"][0]

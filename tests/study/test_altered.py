@@ -37,10 +37,12 @@ def read(path: pathlib.Path) -> dict:
 def check_report(record: dict, folder: pathlib.Path) -> None:
     """What the page of the report takes of a command."""
     report = record["report"]
-    assert set(report) == {"title", "sentences", "table", "figures", "note"}
+    assert {*report} - {"paper"} == {"title", "sentences", "table", "figures", "note"}
     assert all(isinstance(text, str) for text in (report["title"], report["note"], *report["sentences"]))
     assert len({len(row) for row in report["table"]}) == 1
     assert all((folder / figure).stat().st_size for figure in report["figures"])
+    said, text = report.get("paper", report["sentences"]), (folder / "methods.md").read_text(encoding="utf-8")
+    assert all(f"{line}[^" in text for line in said), "the text to paste"
     assert report["title"] in (folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ TITLE = "Do the maps mean anything?"
 
 
 def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) -> dict[str, Any]:
-    """The piece of the report: title, sentences, table, figures, note.
+    """The piece of the report: title, sentences, in short for a paper, table, figures, note.
 
     Args:
       methods: as `summarise` gives them, by the name that a reader is told.
@@ -33,6 +33,7 @@ def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) ->
     return {
         "title": TITLE,
         "sentences": sentences,
+        "paper": [in_short(name, found) for name, found in methods.items()],
         "table": table_of(methods),
         "figures": [figure],
         "note": note,
@@ -47,10 +48,22 @@ def clauses_of(found: dict[str, Any]) -> list[str]:
     clauses.append(f"with a little noise on the image it correlates by {_of(found['stability'])} with itself")
     on = [_on(part, shares) for part, shares in found["on"].items() if shares["share"]["value"] is not None]
     if on:
-        clauses.append(f"of it lie on {', '.join(on)}")
+        clauses.append(f"of it lie on {on[0]}")  # the whole object; its parts are in the table
     if found["blank"]:
         clauses.append(f"of {found['blank']} images the map is the same everywhere and shows nothing")
     return clauses
+
+
+def in_short(name: str, found: dict[str, Any]) -> str:
+    """The numbers that count, in a sentence."""
+    better = {check: f"{Interval.of(found[check]['better']):+}" for check in ("deletion", "insertion")}
+    short = (
+        f"{name}: {better['deletion']} better in deletion and {better['insertion']} in insertion than the same map in "
+        "a random place"
+    )
+    if found["randomised"]:
+        short += f", rank correlation {_of(found['randomised'][-1]['correlation'])} with maps of random weights"
+    return f"{short}."
 
 
 def table_of(methods: Mapping[str, dict[str, Any]]) -> list[list[str]]:
@@ -108,12 +121,15 @@ def _randomised(steps: list[dict[str, Any]]) -> str:
     end = Interval.of(last["correlation"])
     if end.value is None:
         return "once all weights are random nothing is left of it, so it shows what was learnt"
-    if end.value < LITTLE:
+    low, high = (end.value if bound is None else bound for bound in (end.low, end.high))
+    if high < LITTLE:
         verdict = "so it shows what was learnt"
-    elif end.value > MUCH:
+    elif low > MUCH:
         verdict = "so it hardly changes: it shows the picture, such as its edges, and not what was learnt"
-    else:
+    elif low >= LITTLE:
         verdict = "so a part of it is the picture's or the layout's, not learnt"
+    else:
+        verdict = "so these images do not tell how much of it was learnt"
     head = f"by {_of(first['correlation'])} once {first['stage']} alone is random, and " if len(steps) > 1 else ""
     left = f" (of the {1 - last['blank']:.0%} of maps that show anything)" if last["blank"] else ""
     return f"it correlates with the trained network's {head}by {end} once all weights are{left}, {verdict}"

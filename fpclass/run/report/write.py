@@ -50,13 +50,19 @@ def paper(subject: Subject, *parts: dict[str, Sequence]) -> list[tuple[str, list
     made: list[tuple[str, list[Sentence]]] = []
     for name, of_part in zip(("Methods", "Results"), parts, strict=True):
         made += [(f"{name}: {title.lower()}", said(subject, makers)) for title, makers in of_part.items()]
-    found = {name: subject.facts.get(name, "report", "sentences") for name in of_both.PIECES}
-    checks: list[Sentence] = [
-        (Cited(printable(str(line)), f"{name}: report.sentences"),)
-        for name, lines in found.items()
-        for line in (lines if isinstance(lines, list) else ())
-    ]
-    return [*made, *([("Results: checks", checks)] if checks else [])]
+    return [*made, *_checks(subject.facts)]
+
+
+def _checks(facts: Facts) -> list[tuple[str, list[Sentence]]]:
+    """What each other command has found, in short: a paragraph for each."""
+    found: list[tuple[str, list[Sentence]]] = []
+    for name, (about, _) in of_both.PIECES.items():
+        key = "paper" if facts.get(name, "report", "paper") else "sentences"
+        lines = facts.get(name, "report", key)
+        if isinstance(lines, list) and lines:
+            cited: list[Sentence] = [(Cited(printable(str(line)), f"{name}: report.{key}"),) for line in lines]
+            found.append((f"Results: {about[0].lower()}{about[1:]}", cited))
+    return found
 
 
 def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) -> Page:

@@ -141,6 +141,7 @@ def conclude_shortcuts(found: Shortcuts) -> str:
         "report": {
             "title": "What it uses: one thing at a time",
             "sentences": sentences,
+            "paper": in_short(found),
             "table": table,
             "figures": [FIGURE],
             "note": " ".join(filter(None, (note and f"{note}.", _about(found)))),
@@ -216,6 +217,28 @@ def sentences_of(found: Shortcuts) -> list[str]:
             "are drawn likewise, so that this can be known from them as well."
         )
     return sentences
+
+
+def in_short(found: Shortcuts) -> list[str]:
+    """For a paper: by which versions the classes are told apart, and which disturb the network."""
+    of, how = (found.retrained, "trained on each") if found.retrained else (found.as_trained, "as it was trained")
+    known: dict[bool, list[str]] = {True: [], False: []}
+    lower: dict[bool, list[str]] = {True: [], False: []}
+    for name, scores in of.items():
+        if name != WHOLE and VERSIONS[name].is_reduced:
+            known[bool(scores.is_known)].append(f"{VERSIONS[name].words} (ROC AUC {scores.knowledge})")
+    for name, scores in found.as_trained.items():
+        if name != WHOLE and not VERSIONS[name].is_reduced:
+            shown = "no answer changed" if scores.is_same else f"{scores.loss:+}"
+            lower[scores.is_lower].append(f"{VERSIONS[name].words} ({shown})")
+    named = (
+        (f"On versions that keep one thing, the network {how} told the classes better than by chance", known[True]),
+        (f"On versions that keep one thing, the network {how} was not shown to", known[False]),
+        ("Accuracy was lower", lower[True]),
+        ("Accuracy was not shown to be lower", lower[False]),
+    )
+    said = [f"{words}: {', '.join(versions)}." for words, versions in named if versions]
+    return [*said, "Intervals hold for all versions at once (Bonferroni)."] if said else []
 
 
 def _retrained(found: Shortcuts, name: str) -> str:
