@@ -63,7 +63,7 @@ def draw_rows(rows: Int[np.ndarray, " n"], num_images: int, of: str) -> Int[np.n
     if len(rows) < MIN_IMAGES:
         raise DataError(
             f"{len(rows)} {of}: maps are checked on at least {MIN_IMAGES}; train with more validation images "
-            "(--config.split.validation_share=0.2), or in folds (study)"
+            "(--config.split.validation_fraction=0.2), or in folds (study)"
         )
     return np.sort(np.random.default_rng(0).permutation(rows)[:num_images])
 

@@ -128,7 +128,7 @@ def _note_sheet(
 def _sheets(path: pathlib.Path) -> dict[str, Any]:
     """The sheets that explain.json has; none where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["sheets"]
+        found = dict(json.loads(path.read_text(encoding="utf-8"))["sheets"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     fine = {name: sheet for name, sheet in found.items() if isinstance(sheet, dict) and "figure" in sheet}

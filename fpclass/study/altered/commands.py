@@ -48,9 +48,10 @@ def robustness(args: argparse.Namespace, overrides: list[str]) -> int:
             unseen = _open(folder, overrides).some(args.images)
             measured.append(measure(unseen, pathlib.Path(folder).resolve().name, interruption, args.seed))
             say(conclude_robustness(measured[-1]))
-            say(write_report(pathlib.Path(folder)))
     if len(measured) > 1:
         say(compare_models(measured))
+    for of in measured:
+        say(write_report(of.unseen.folder))
     return interruption.exit_code if interruption.signal_number else 0
 
 
