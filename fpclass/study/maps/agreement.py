@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 
 from fpclass.common import files
 from fpclass.common.console import say
-from fpclass.data.resize import Decoding
 from fpclass.explain.checks.agreement import NOTE, Looks, agreement_report, compare_looks
 from fpclass.explain.checks.maps import BATCH_SIZE, in_batches
 from fpclass.explain.methods import METHODS
@@ -30,6 +29,7 @@ from fpclass.stats.metrics import log_softmax
 from fpclass.study.maps.members import Drawn, data_of, draw_images, models_of
 from fpclass.study.study import Study
 from fpclass.study.trained.conclusions import untrained
+from fpclass.study.trained.explain import of_one_geometry
 
 FILE, FIGURE = "map_agreement.json", "figures/map_agreement.png"
 
@@ -50,7 +50,7 @@ def compare_configs(study: Study, method: str, num_images: int) -> dict[str, Any
     drawn = draw_images(study, names, num_images)
     classes = _chosen_by_all(drawn)
     looks: dict[str, Looks] = {}
-    for name in _of_one_geometry(study, names):
+    for name in of_one_geometry(study, names, names[0])[0]:
         say(f"maps of {name}")
         found = _looks_of(study, name, method, drawn, classes)
         if found is not None:
@@ -83,17 +83,6 @@ def _chosen_by_all(drawn: Drawn) -> Int[np.ndarray, " m"]:
     of_configs: Mapping[str, np.ndarray] = drawn.predictions.logits
     means = [log_softmax(logits[:, drawn.positions]).mean(axis=0) for logits in of_configs.values()]
     return np.mean(means, axis=0).argmax(axis=-1)
-
-
-def _of_one_geometry(study: Study, names: list[str]) -> list[str]:
-    """The configs whose maps lie on images of the same cut as the first one's."""
-
-    def geometry(name: str) -> tuple[object, ...]:
-        decoding = Decoding.of(study.configs[name].data)
-        height, width = decoding.image_size
-        return decoding.resize, decoding.crop, height / width if decoding.resize != "stretch" else 0
-
-    return [name for name in names if geometry(name) == geometry(names[0])]
 
 
 def _looks_of(study: Study, name: str, method: str, drawn: Drawn, classes: Int[np.ndarray, " m"]) -> Looks | None:

@@ -87,7 +87,7 @@ def explain_study(study: Study, request: Request = DEFAULT) -> tuple[list[str], 
         return unseen, []
     wanted = find_named_images(study, ensemble, request) if request.which == FILES else rank(study, ensemble, request)
     shown_as = max(weight_of, key=lambda name: weight_of[name])
-    names, left_out = _of_one_geometry(study, weight_of, shown_as)
+    names, left_out = of_one_geometry(study, weight_of, shown_as)
     images = {name: _images_of(study, name, wanted) for name in names}
     chosen = _chosen(wanted, request, *images[shown_as])
     target, about = target_of(request, chosen, (ensemble.class_names, ensemble.classes))
@@ -184,13 +184,13 @@ def agreement(maps: Float[np.ndarray, "m n h w"]) -> Float[np.ndarray, " n"]:
     return pairs[:, *above].mean(axis=1) if len(maps) > 1 else np.ones(maps.shape[1])
 
 
-def _of_one_geometry(study: Study, names: Sequence[str] | dict[str, float], first: str) -> tuple[list[str], list[str]]:
-    """Configs whose maps lie on the images of the first one, that one first; and those whose do not."""
+def of_one_geometry(study: Study, names: Sequence[str] | dict[str, float], first: str) -> tuple[list[str], list[str]]:
+    """Configs whose maps lie on images of the same cut as the first one's, that one first; and those whose do not."""
 
     def geometry(name: str) -> tuple[object, ...]:
         decoding = Decoding.of(study.configs[name].data)
         height, width = decoding.image_size
-        return (decoding.resize, height / width if decoding.resize != "stretch" else 0)
+        return decoding.resize, decoding.crop, height / width if decoding.resize != "stretch" else 0
 
     alike = [name for name in names if geometry(name) == geometry(first) and name != first]
     return [first, *alike], [name for name in names if name not in (first, *alike)]
