@@ -101,8 +101,13 @@ class Siblings:
             kept = network.variables
             weights = kept["params"], kept["batch_stats"]
             yield slice(i, i + 1), [network.predict_alone(*weights, batch, rows[len(batch)])[None] for batch in batches]
-            if len(self.networks) * size_of(kept) > self.kept_bytes:
+            if self._size > self.kept_bytes:
                 network.forget()
+
+    @cached_property
+    def _size(self) -> int:
+        """Bytes of the weights of all, which are of one shape; summing them up takes as long as a small network."""
+        return len(self.networks) * size_of(self.networks[0].variables)
 
     @cached_property
     def joined(self) -> tuple[Variables, Variables] | None:

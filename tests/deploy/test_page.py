@@ -30,6 +30,10 @@ def test_pictures_are_answered_in_a_browser_without_any_other_host(photo_run, ph
         assert all(picture.name in answers for picture in pictures)
         assert "of 100 pictures" in answers or "Not to be relied on" in answers
         page.wait_for_selector('img[src*="gradio_api/file="]', timeout=60_000)
+        click = {"data": [[{"image": {"path": str(pictures[0])}}], 24], "fn_index": 0, "session_hash": "a"}
+        assert page.request.post(f"{server.address}/gradio_api/queue/join", data=click).status == 403, "not uploaded"
+        assert page.request.get(f"{server.address}/gradio_api/file={pictures[0]}").status == 404
         browser.close()
+        assert pictures[0].name not in server.log.read_text()
     foreign = [url for url in asked if not url.startswith((server.address, "data:", "blob:"))]
     assert not foreign

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from encoded_images import encode, png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -202,3 +203,29 @@ def test_nothing_that_is_sent_is_a_defect(client, photo, body, kind, query):
         response = client.post("/predict", content=content, headers={"content-type": kind}, params=query)
         assert response.status_code < 500, response.text
         assert response.status_code == 200 or response.json()["error"]
+
+
+def test_what_the_documentation_allows_is_answered_as_it_says(photo_run, tmp_path):
+    schemathesis = pytest.importorskip("schemathesis")
+    config = tmp_path / "mine.py"
+    config.write_text("")
+    training = {"train_configs": {"mine": config}, "train_token": "a token of many letters", "jobs": tmp_path}
+    with client_of(photo_run, max_body_mb=0.2, max_images=3, **training) as client:
+        documented = client.get("/openapi.json").json()
+        operations = [found.ok() for found in schemathesis.openapi.from_dict(documented).get_all_operations()]
+        assert {operation.path for operation in operations} >= {"/predict", "/train", "/jobs/{job_id}", "/model"}
+        for operation in operations:
+            told = documented["paths"][operation.path][operation.method]["responses"]
+            _ask_anything(client, operation, told)
+
+
+def _ask_anything(client, operation, told):
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy())
+    def check(case):
+        sent = requests.Request(**case.as_transport_kwargs(base_url="http://testserver")).prepare()
+        response = client.request(sent.method, sent.url, headers=dict(sent.headers), content=sent.body)
+        assert response.status_code < 500, response.text
+        assert str(response.status_code) in told, response.text
+
+    check()

@@ -89,12 +89,24 @@ def test_bad_clients_cost_nobody_anything(photo_run, photos, tmp_path):
             await writer.drain()
             writer.close()
 
+        async def until_closed(begin: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(begin)
+            try:
+                async with asyncio.timeout(30):
+                    return await reader.read()
+            finally:
+                writer.close()
+
         async def bad_clients() -> list[bytes]:
             for _ in range(5):
                 await half_and_away()
-            return await asyncio.gather(send(server.port, whole[:-10]), send(server.port, whole))
+            slow = [whole[:-10], b"", b"POST /predict HTTP/1.1\r\nHost:", whole + whole[:20]]
+            return await asyncio.gather(*(until_closed(begin) for begin in slow), send(server.port, whole))
 
-        slow, fine = asyncio.run(bad_clients())
+        slow, silent, without_headers, second, fine = asyncio.run(bad_clients())
+        assert (silent, without_headers) == (b"", b""), "closed, though no request was ever there to time"
+        assert second.startswith(b"HTTP/1.1 200")
         assert slow.startswith(b"HTTP/1.1 408")
         assert fine.startswith(b"HTTP/1.1 200")
         assert "defect" not in server.log.read_text()

@@ -25,7 +25,7 @@ from fpclass.errors import ConfigError, one_line, printable
 
 PATHS = frozenset({"/predict", "/train", "/model", "/health", "/ready", "/metrics", "/docs", "/openapi.json", "/"})
 """Whose requests are counted by path; those of a job, and of nothing, are `other`."""
-COUNTED = frozenset({"/predict"})
+COUNTED = frozenset({"/predict", "/gradio_api/upload"})
 """Whose requests are so large or take so long that only so many are let in."""
 
 

@@ -16,7 +16,7 @@ TOKEN = "FPCLASS_TRAIN_TOKEN"
 """Variable of the environment with the token of POST /train: a flag could be read by everybody on the machine."""
 MIN_TOKEN = 16
 """Letters of it."""
-NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client")
+NEEDED = ("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client")
 EPILOG = f"""
 It needs the extra `serve`: pip install 'fpclass[serve]'. docs/deploy.md has proxies,
 containers and clouds.

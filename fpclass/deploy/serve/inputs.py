@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import dataclasses
@@ -54,14 +53,10 @@ async def read_images(request: Request, settings: Settings) -> list[GivenImage]:
     """The images of a request, at least one.
 
     Raises:
-      HTTPException: of another content type (415), without an image or not decodable (400), with too many images or
-        bytes (413), or too slow (408).
+      HTTPException: of another content type (415), without an image or not decodable (400), with too many images (413).
     """
     try:
-        async with asyncio.timeout(settings.seconds):
-            images = await _read(request, settings)
-    except TimeoutError:
-        raise HTTPException(408, f"the request did not arrive within {settings.seconds:g} s") from None
+        images = await _read(request, settings)
     except ClientDisconnect:
         raise HTTPException(400, "the client went away before the request was whole") from None
     if not images:

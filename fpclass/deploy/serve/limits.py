@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,10 +14,11 @@ from fpclass.deploy.serve.settings import Settings
 
 BUSY_SECONDS = 1
 """After which a client that was turned away may come again."""
+CLOSE = {"connection": "close"}
 
 
 class Limited:
-    """Refuses bodies that are too large, also those that do not say how large they are, and more requests than fit.
+    """Refuses bodies that are too large, whether they say so or not, or too slow, and more requests than fit.
 
     Args:
       app: the application behind it.
@@ -37,14 +39,21 @@ class Limited:
         if not declared.isdigit() or int(declared) > limit:
             await refusal(413, too_large(self._settings))(scope, receive, send)
             return
-        num_bytes = 0
+        num_bytes, seconds = 0, self._settings.seconds
+        deadline: float | None = asyncio.get_running_loop().time() + seconds
 
         async def bounded() -> Any:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the request did not arrive within {seconds:g} s", CLOSE) from None
+            if not message.get("more_body"):
+                deadline = None  # it is whole: what comes next is that the client has gone
             num_bytes += len(message.get("body", b""))
             if num_bytes > limit:
-                raise HTTPException(413, too_large(self._settings), {"connection": "close"})
+                raise HTTPException(413, too_large(self._settings), CLOSE)
             return message
 
         if scope["path"] not in self._counted or scope["method"] != "POST":
@@ -70,4 +79,4 @@ def too_large(settings: Settings) -> str:
 
 def refusal(status: int, reason: str, **headers: str) -> JSONResponse:
     """An answer that says why there is none; the connection ends with it where the body was not read."""
-    return JSONResponse({"error": reason}, status, {"connection": "close", **headers} if status == 413 else headers)
+    return JSONResponse({"error": reason}, status, {**CLOSE, **headers} if status == 413 else headers)

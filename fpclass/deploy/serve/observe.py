@@ -83,8 +83,9 @@ class Observed:
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(seconds)
+            shown = printable(scope["path"].partition("=")[0][:200])  # behind it the page names pictures
             log(
-                "request", id=request_id, method=scope["method"], path=printable(scope["path"][:200]), status=status,
+                "request", id=request_id, method=scope["method"], path=shown, status=status,
                 ms=round(1e3 * seconds, 1), **scope["state"]["log"],
             )  # fmt: skip
 

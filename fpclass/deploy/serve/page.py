@@ -13,10 +13,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from starlette.middleware import Middleware
 
 from fpclass.data.files import image_files
 from fpclass.deploy.serve.batching import Busy
+from fpclass.deploy.serve.guard import Guarded
 from fpclass.deploy.serve.inputs import GivenImage, shown
 from fpclass.deploy.serve.maps import STRENGTH
 from fpclass.deploy.serve.service import Answered, Service
@@ -25,7 +29,9 @@ from fpclass.explain.methods import METHODS
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
 import gradio as gr  # pyright: ignore[reportMissingImports]
+from gradio.utils import get_upload_folder  # pyright: ignore[reportMissingImports]
 
 MAX_EXAMPLES = 12
 KEEP_SECONDS = 3600
@@ -54,6 +60,8 @@ class Page:
     def __init__(self, service: Service):
         self._service = service
         self.sizes = Sizes(service.served)
+        self._thread = ThreadPoolExecutor(1, "other-size")
+        self._tables = tempfile.TemporaryDirectory(prefix="fpclass-")  # Gradio hands out a copy
 
     async def answer(self, files: Sequence[Any] | None, height: float) -> tuple[Shown, str, Any, list[list[Any]]]:
         """The pictures, the answer to each, which of them can be looked into, and the table."""
@@ -63,12 +71,13 @@ class Page:
         if len(paths) > self._service.settings.max_images:
             raise gr.Error(f"{len(paths)} pictures at once: at most {self._service.settings.max_images}")
         images = [GivenImage(shown(path.name), path.read_bytes()) for path in paths]
-        answered = await self._answered(images, int(height))
+        height = self.sizes.nearest(height)
+        answered = await self._answered(images, height)
         names = [(f"{i + 1}: {one.answer['filename']}", i) for i, one in enumerate(answered) if one.picture]
         warning = ""
-        if int(height) != self.sizes.height:
+        if height != self.sizes.height:
             warning = (
-                f'<div class="unsure" role="alert">Evaluated at a height of {int(height)} pixels. The model learnt, '
+                f'<div class="unsure" role="alert">Evaluated at a height of {height} pixels. The model learnt, '
                 f"was calibrated and was judged at {self.sizes.height}: nothing is known of how good this is.</div>"
             )
         said = warning + "".join(_in_words(number, one.answer) for number, one in enumerate(answered, 1))
@@ -99,7 +108,8 @@ class Page:
         try:
             if height == self.sizes.height:
                 return await self._service.answer(images)
-            return await asyncio.to_thread(self._at, images, height)
+            async with asyncio.timeout(self._service.settings.map_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._at, images, height)
         except Busy as error:
             raise gr.Error(str(error)) from None
         except TimeoutError:
@@ -123,7 +133,7 @@ class Page:
         """A file of all answers."""
         if now is None or not now.answered:
             raise gr.Error("There are no pictures yet")
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="fpclass-"))
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self._tables.name))
         with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(self.columns)
@@ -144,12 +154,14 @@ def add_page(app: Any, service: Service) -> Any:
     """The application with the page at `/`."""
     settings = service.settings
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    guard = Middleware(Guarded, uploads=pathlib.Path(get_upload_folder()), keep_seconds=KEEP_SECONDS)
     return gr.mount_gradio_app(
         app,
         make_blocks(service),
         "/",
+        app_kwargs={"middleware": [guard]},
         footer_links=[],
-        show_error=True,
+        show_error=False,
         max_file_size=settings.max_bytes,
         ssr_mode=False,
         enable_monitoring=False,

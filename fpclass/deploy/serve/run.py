@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import signal
 import socket
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fpclass.common.console import complain, say
 from fpclass.deploy.serve.app import add_documents_as_root, make_app
@@ -16,8 +19,36 @@ from fpclass.deploy.serve.service import Service
 from fpclass.deploy.serve.settings import Settings
 from fpclass.errors import FpclassError, RunError
 
-KEEP_ALIVE_SECONDS = 30
-"""That a connection stays open without a request."""
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's connection, which also ends when a request does not begin, or its headers do not, in time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait_for_headers()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_headers(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Server(uvicorn.Server):
@@ -60,7 +91,9 @@ def serve(served: Served, settings: Settings, host: str, port: int, *, with_page
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        http=_Protocol,
+        ws="none",
+        timeout_keep_alive=math.ceil(settings.seconds),
         timeout_graceful_shutdown=int(2 * settings.seconds),
     )
     server = _Server(config)

@@ -33,6 +33,10 @@ class Sizes:
         self.at = functools.lru_cache(KEPT)(self._at)
         self.are_possible = bool(self.heights) and self._fits(self.heights[0]) and self._fits(self.heights[-1])
 
+    def nearest(self, height: float) -> int:
+        """The height nearest to one: a client may ask for any, and each is a program to compile."""
+        return min((self.height, *(self.heights if self.are_possible else ())), key=lambda each: abs(each - height))
+
     def _at(self, height: int) -> Served:
         """The model at a height, pixels: another program, the same weights."""
         if height == self.height:
