@@ -13,10 +13,11 @@ import numpy as np
 
 from fpclass.common import files
 from fpclass.common.console import say
-from fpclass.deploy.formats import FORMATS, input_name
+from fpclass.deploy.formats import FORMATS
 from fpclass.deploy.parity import Cases, find_cases, judge, latencies, told, why_refused
+from fpclass.deploy.runtimes import input_name
 from fpclass.deploy.source import Source, predictor_of
-from fpclass.errors import ConfigError, RunError
+from fpclass.errors import DataError, RunError
 from fpclass.report.text_tables import align_columns
 from fpclass.run.predictor import Predictor, fetch
 from fpclass.stats.intervals import Interval
@@ -42,12 +43,10 @@ def export(
       allowance: how much smaller accuracy may be.
 
     Raises:
-      ConfigError: no such format, or a package that it needs is missing.
+      ConfigError: a package that a format needs is missing.
       RunError: an export does not say what the bundle says; or something else is in the folder.
       DataError: no images to compare on.
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise ConfigError(f"--to={unknown[0]}: expected {', '.join(FORMATS)}, or several with commas between them")
     is_other = output.exists() and not (output / EXPORTS).is_file()
     if is_other and (not output.is_dir() or any(output.iterdir())):
         raise RunError(f"{output}: is there, and no folder of exports; choose another --output")
@@ -86,9 +85,13 @@ def _make(
     table, runs = {}, {}
     for name in formats:
         form = FORMATS[name]
-        form.write(predictor, scratch / form.filename)
+        rows = slice(1, None, 2) if form.is_calibrated else slice(None)  # not those that ranges are found on
+        if not len(expected[rows]):
+            raise DataError(f"export --to={name}: needs 2 images, to find ranges on and to compare on; give more")
+        form.write(predictor, scratch / form.filename, [of_decoding[::2] for of_decoding in cases.images])
         runs[name] = form.load(scratch / form.filename)
-        judged = judge(expected, runs[name](cases.images), cases.labels)
+        found = runs[name]([of_decoding[rows] for of_decoding in cases.images])
+        judged = judge(expected[rows], found, cases.labels[rows])
         told(name, judged)
         if why := why_refused(judged, form.tolerance, allowance):
             raise RunError(f"export --to={name}: {why}; nothing is written. Say so to the authors of fpclass")
@@ -98,6 +101,7 @@ def _make(
             "runs_in": form.about,
             "bytes": size,
             "tolerance": form.tolerance,
+            "num_compared": len(found),
             **judged,
         }
     milliseconds = latencies(predictor, runs, cases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -58,7 +59,7 @@ def test_an_export_that_says_something_else_is_not_written(images, tmp_path, mon
     broken = formats.FORMATS["stablehlo"]
     load = broken.load
     wrong = {"load": lambda path: lambda given: load(path)(given)[:, ::-1]}
-    monkeypatch.setitem(formats.FORMATS, "stablehlo", formats.dataclasses.replace(broken, **wrong))
+    monkeypatch.setitem(formats.FORMATS, "stablehlo", dataclasses.replace(broken, **wrong))
     output = tmp_path / "exports"
     assert cli.main(["export", str(GOLDEN), "--to=stablehlo", f"--images={images}", f"--output={output}"]) == 2
     assert "more than 1e-05; nothing is written" in capsys.readouterr().err
@@ -69,6 +70,7 @@ def test_an_export_that_says_something_else_is_not_written(images, tmp_path, mon
     ("flags", "said"),
     [
         (["--to=tensorflow"], "expected stablehlo, onnx"),
+        (["--to=tflite", "--precision=int4"], "expected float32, float16, int8"),
         (["--to=stablehlo"], "a bundle has no images"),
         (["--to=stablehlo", "--images=nowhere"], "no such file"),
     ],
@@ -78,10 +80,48 @@ def test_what_cannot_be_exported_is_one_line(flags, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax2onnx") is not None, reason="it is installed")
-def test_a_package_that_is_missing_is_named(images, tmp_path, capsys):
-    assert cli.main(["export", str(GOLDEN), "--to=onnx", f"--images={images}", f"--output={tmp_path / 'x'}"]) == 2
-    assert "needs the package jax2onnx" in capsys.readouterr().err
+@pytest.mark.parametrize(("form", "package"), [("onnx", "jax2onnx"), ("tflite", "tensorflow")])
+def test_a_package_that_is_missing_is_named(form, package, images, tmp_path, capsys):
+    if importlib.util.find_spec(package):
+        pytest.skip("it is installed")
+    assert cli.main(["export", str(GOLDEN), f"--to={form}", f"--images={images}", f"--output={tmp_path / 'x'}"]) == 2
+    assert f"needs the package {package}" in capsys.readouterr().err
+
+
+def test_ranges_of_8_bits_are_not_compared_on_the_images_that_they_are_of(images, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def write(predictor, path, calibration):
+        given["written"] = calibration[0]
+        path.write_bytes(b"model")
+
+    def load(path):
+        def run(compared):
+            given["run"] = given.get("run", compared[0])
+            return np.full((len(compared[0]), 2), 0.5)
+
+        return run
+
+    form = formats.FORMATS["tflite-int8"]
+    monkeypatch.setitem(formats.FORMATS, "tflite-int8", dataclasses.replace(form, write=write, load=load, tolerance=1))
+    command = ["export", str(GOLDEN), "--to=tflite", "--precision=int8", f"--images={images}", "--allow-drop=1"]
+    assert cli.main([*command, f"--output={tmp_path / 'x'}"]) == 0
+    assert len(given["written"]) == len(given["run"]) == 6
+    assert not (given["written"][:, None] == given["run"][None]).all(axis=(2, 3, 4)).any()
+    assert cli.main([*command, "--num-images=1", f"--output={tmp_path / 'y'}"]) == 2
+    assert "needs 2 images" in capsys.readouterr().err
+
+
+def test_tflite_says_what_the_bundle_says(images, tmp_path):
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("ai_edge_litert")
+    command = ["export", str(GOLDEN), "--to=tflite", "--precision=float32,float16,int8", f"--images={images}"]
+    assert cli.main([*command, f"--output={tmp_path / 'x'}"]) == 0
+    facts = json.loads((tmp_path / "x" / "exports.json").read_text())["formats"]
+    differences = {name: of["max_difference"] for name, of in facts.items()}
+    assert differences["tflite-float32"] < 1e-5
+    assert differences["tflite-float16"] < 1e-2
+    assert 0 < differences["tflite-int8"] < 0.1
 
 
 def test_onnx_says_what_the_bundle_says(images, tmp_path):
