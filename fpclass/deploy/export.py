@@ -17,6 +17,7 @@ from fpclass.deploy.formats import FORMATS
 from fpclass.deploy.parity import Cases, find_cases, judge, latencies, told, why_refused
 from fpclass.deploy.runtimes import input_name
 from fpclass.deploy.source import Source, predictor_of
+from fpclass.deploy.web import write_page
 from fpclass.errors import DataError, RunError
 from fpclass.report.text_tables import align_columns
 from fpclass.run.predictor import Predictor, fetch
@@ -33,6 +34,7 @@ def export(
     images: pathlib.Path | None,
     num_images: int,
     allowance: float,
+    web_runtime: str | None = None,
 ) -> None:
     """Writes exports of a model into a folder, all of them or nothing; a folder of earlier ones is replaced.
 
@@ -41,9 +43,10 @@ def export(
       images: a folder of images to compare on; None: those of the run or study.
       num_images: that are taken of them, at most.
       allowance: how much smaller accuracy may be.
+      web_runtime: where a page that runs "onnx" in a browser has its runtime from, see `web.write_page`; None: no page.
 
     Raises:
-      ConfigError: a package that a format needs is missing.
+      ConfigError: a package that a format needs is missing; or the page cannot do what the model asks for.
       RunError: an export does not say what the bundle says; or something else is in the folder.
       DataError: no images to compare on.
     """
@@ -54,13 +57,16 @@ def export(
     cases = find_cases(source, predictor, images, num_images)
     expected = probabilities_of(predictor, cases)
     say(f"compared on {cases.words}")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as page:
+        if web_runtime is not None:
+            write_page(predictor, pathlib.Path(page), web_runtime)
         table = _make(predictor, cases, expected, formats, pathlib.Path(scratch), allowance)
         facts = {"compared_on": cases.words, "num_images": len(expected), "allowance": allowance, "formats": table}
         try:
             with files.replacing_folder(output) as folder:
                 for name in formats:
                     shutil.copy(pathlib.Path(scratch) / FORMATS[name].filename, folder)
+                shutil.copytree(page, folder, dirs_exist_ok=True)
                 files.write_json(folder / SIDECAR, preprocessing(predictor))
                 files.write_json(folder / EXPORTS, facts)
                 if output.exists():

@@ -114,8 +114,9 @@ FORMATS = {
     },
 }
 """By name. The order of tables."""
-TO = ("stablehlo", "onnx", "tflite")
-"""What `--to` takes."""
+WEB = "onnx-web"
+TO = ("stablehlo", "onnx", "tflite", WEB)
+"""What `--to` takes. "onnx-web" is "onnx" and a page that runs it (`web`)."""
 
 
 def chosen(to: str, precisions: str) -> list[str]:
@@ -128,5 +129,5 @@ def chosen(to: str, precisions: str) -> list[str]:
         if unknown := [value for value in values.split(",") if value not in known]:
             expected = f"expected {', '.join(known)}, or several with commas between them"
             raise ConfigError(f"--{flag}={unknown[0]}: {expected}")
-    of_format = {"tflite": [f"tflite-{precision}" for precision in precisions.split(",")]}
+    of_format = {WEB: ["onnx"], "tflite": [f"tflite-{precision}" for precision in precisions.split(",")]}
     return list(dict.fromkeys(name for form in to.split(",") for name in of_format.get(form, [form])))
