@@ -1,4 +1,5 @@
-// From a picture to the uint8 pixels that a network takes: resized as Pillow's resize does it, to the bit, then to grey.
+// From a picture to the uint8 pixels that a network takes: resized by the arithmetic of Pillow, rows first, then to grey.
+// Pillow from version 13 starts with the columns of some sizes, which rounds once differently.
 // Source: Pillow, src/libImaging/Resample.c and Convert.c.
 
 const FILTERS = {  // [support, weight at a distance from the centre], pixels of the smaller of both images

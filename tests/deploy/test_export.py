@@ -6,6 +6,9 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import shutil
+import subprocess
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,8 +17,10 @@ from PIL import Image
 
 import fpclass
 from fpclass import cli
-from fpclass.deploy import formats
+from fpclass.data.resize import RESAMPLING, Decoding
+from fpclass.deploy import formats, web
 from fpclass.deploy.parity import judge, paired_drop, why_refused
+from fpclass.errors import ConfigError
 from fpclass.stats.probabilities.calibration import Calibration
 from fpclass.stats.probabilities.fold_average import Combination, Sharpening
 
@@ -161,3 +166,40 @@ def test_the_gate_refuses_a_difference_and_a_drop_that_its_interval_shows():
     few = paired_drop(np.ones(5, bool), np.array([True] * 4 + [False]))
     assert few.low is not None
     assert few.low < 0.01, "one of five shows nothing"
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_the_page_resizes_as_pillow_does_to_the_bit(interpolation, tmp_path):
+    if not (node := shutil.which("node")):
+        pytest.skip("there is no node")
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 47, 3), np.uint8)
+    sizes = [(23, 31), (90, 20), (61, 12), (128, 128)]
+    script = pathlib.Path(web.__file__).with_name("decode.mjs").as_uri()
+    (tmp_path / "run.mjs").write_text(
+        f"import {{ resized }} from {json.dumps(script)};\n"
+        f"const pixels = new Uint8ClampedArray({pixels.ravel().tolist()});\n"
+        f"const all = {json.dumps(sizes)}.map((size) => [...resized(pixels, [61, 47], size, '{interpolation}')]);\n"
+        "console.log(JSON.stringify(all));\n"
+    )
+    done = subprocess.run([node, tmp_path / "run.mjs"], capture_output=True, text=True, check=True)
+    for (height, width), found in zip(sizes, json.loads(done.stdout), strict=True):
+        rows_first = Image.fromarray(pixels).resize((width, 61), RESAMPLING[interpolation])
+        expected = rows_first.resize((width, height), RESAMPLING[interpolation])
+        np.testing.assert_array_equal(np.reshape(found, (height, width, 3)), np.asarray(expected))
+
+
+def test_a_page_needs_its_runtime_and_networks_that_see_whole_pictures(images, tmp_path, capsys):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    command = ["export", str(GOLDEN), "--to=onnx-web", f"--images={images}", f"--output={tmp_path / 'x'}"]
+    assert cli.main([*command, f"--web-runtime={runtime}"]) == 2
+    assert "has no ort.wasm.min.mjs" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    for name in web.RUNTIME:
+        (runtime / name).write_text(name)
+    cropped = SimpleNamespace(by_decoding=[Decoding((8, 8), 1, crop="foreground")])
+    with pytest.raises(ConfigError, match="its page cannot do"):
+        web.write_page(cropped, tmp_path, str(runtime))
+    plain = SimpleNamespace(by_decoding=[Decoding((8, 8), 1)])
+    web.write_page(plain, tmp_path, str(runtime))
+    assert {*web.RUNTIME, "index.html", "decode.mjs"} <= {path.name for path in tmp_path.iterdir()}
