@@ -213,7 +213,7 @@ def test_second_start_finds_everything_done(own_run, blobs, capsys, monkeypatch)
 
     for name in ("run.stages.prepare", "run.stages.evaluate", "run.stages.submit", "run.stages.explain"):
         monkeypatch.setattr(f"fpclass.{name}", forbidden)
-    for name in ("run.train.place_run", "run.best.build_network", "train.summary.summarise_model"):
+    for name in ("run.train.place_run", "train.trained.build_network", "train.summary.summarise_model"):
         monkeypatch.setattr(f"fpclass.{name}", forbidden)
     monkeypatch.setattr("fpclass.report.style.save_figure", forbidden)
     written = {path: path.stat().st_mtime_ns for path in own_run.rglob("*") if path.is_file() and path.name != ".lock"}

@@ -16,12 +16,19 @@ from jaxtyping import Array, Float
 from fpclass.models.plain import is_plain
 
 
-def max_pool(x: Float[Array, "n h w c"], size: int, strides: int, padding: int = 0) -> Float[Array, "n h2 w2 c"]:
-    """Largest value of every window; rows and columns of padding never win. All sizes are in pixels."""
+def max_pool(
+    x: Float[Array, "n h w c"], size: int, strides: int, padding: int = 0, *, to_first: bool = False
+) -> Float[Array, "n h2 w2 c"]:
+    """Largest value of every window; rows and columns of padding never win. All sizes are in pixels.
+
+    Args:
+      to_first: whether the first of equals has all of the gradient, as in PyTorch and XLA: the gradient at zeros
+        behind a ReLU is what some maps are made of.
+    """
     if is_plain():
         edges: Any = ((padding, padding), (padding, padding))
         return nn.max_pool(x, window_shape=(size, size), strides=(strides, strides), padding=edges)
-    return _reduce(_pad(x, padding, -jnp.inf), size, strides, jnp.maximum)
+    return _reduce(_pad(x, padding, -jnp.inf), size, strides, _larger_or_first if to_first else jnp.maximum)
 
 
 def avg_pool(
@@ -42,6 +49,10 @@ def avg_pool(
 def _pad(x: Array, padding: int, value: float) -> Array:
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     return jnp.pad(x, edges, constant_values=value) if padding else x
+
+
+def _larger_or_first(x: Array, other: Array) -> Array:
+    return jnp.where((other > x) | jnp.isnan(other), other, x)
 
 
 def _reduce(x: Array, size: int, strides: int, combine: Callable[[Array, Array], Array]) -> Array:

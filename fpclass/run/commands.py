@@ -94,7 +94,7 @@ def train_run(
     """
     from fpclass.run.evaluate import summarise
     from fpclass.run.folder import Run
-    from fpclass.run.report.write import REPORT, write_run_report
+    from fpclass.run.report.write import REPORT
     from fpclass.run.stages import AfterTraining, RunData, Stages
     from fpclass.train.task import check_network, require_weights
 
@@ -126,10 +126,10 @@ def train_run(
         after = AfterTraining(stages, data)
         metrics = after.evaluate()
         if until == "evaluate":
-            write_run_report(run.folder)
+            after.report()
             say(summarise(run, metrics))
             return _ended(run, "metrics.json", "scores.json", "figures", REPORT)
-        problems = [_tried(after.submit), _tried(after.explain), _tried(lambda: write_run_report(run.folder))]
+        problems = [_tried(after.submit), _tried(after.explain), _tried(after.report)]
     say(summarise(run, metrics, seconds=time.perf_counter() - started))
     for problem in filter(None, problems):
         raise problem

@@ -31,6 +31,7 @@ from fpclass.run.evaluate import evaluate
 from fpclass.run.explain import FEATURE_MAPS, explain
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, check_same_data, describe_model, prepare
+from fpclass.run.report.write import REPORT, write_run_report
 from fpclass.run.sheets.sheet import FILE as SHEETS
 from fpclass.run.warnings import warn_of_data
 
@@ -232,6 +233,7 @@ class AfterTraining:
     def __init__(self, stages: Stages, data: RunData):
         self._stages, self._data = stages, data
         self._best: BestModel | None = None
+        self._has_begun = False
 
     @property
     def best(self) -> BestModel:
@@ -247,6 +249,7 @@ class AfterTraining:
                 metrics = files.read_object(path, **{VALIDATION: dict, "calibration": dict, "findings": list})
                 say(self._stages.skipped(EVALUATE))
                 return metrics
+        self._has_begun = True
         metrics = evaluate(self.best, self._data.prepared)
         self._stages.done(EVALUATE)
         return metrics
@@ -259,6 +262,12 @@ class AfterTraining:
         """Writes Grad-CAM and feature maps."""
         self._once(EXPLAIN, lambda: explain(self.best, self._data.prepared))
 
+    def report(self) -> None:
+        """Writes the report, unless there is one and nothing was done since."""
+        folder = self._stages.run.folder
+        if self._has_begun or not (folder / REPORT).is_file():
+            write_run_report(folder)
+
     def _submit(self) -> None:
         if self._data.prepared.table.to_predict_mask.any():
             submit(self.best, self._data.prepared)
@@ -267,5 +276,6 @@ class AfterTraining:
         if self._stages.is_done(name):
             say(self._stages.skipped(name))
             return
+        self._has_begun = True
         step()
         self._stages.done(name)
