@@ -27,6 +27,9 @@ EXPORT_EPILOG = """
   fpclass export runs/study --to=stablehlo               into runs/study/exports
   fpclass export runs/study --to=stablehlo,onnx --output=prints.exports
   fpclass export prints.bundle --to=onnx --images=photos a bundle has no images of its own to compare on
+  fpclass export runs/study --to=tflite --precision=float32,float16,int8
+  fpclass export runs/study --to=onnx-web && python3 -m http.server --directory=runs/study/exports
+                                                         a page that classifies pictures in the browser
 
 From uint8 pixels at the network's size to calibrated probabilities; preprocessing.json says what comes before. Every
 export is run on real images and compared with the bundle; one that says something else is not written: docs/bundles.md.
@@ -104,12 +107,15 @@ def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
 def export(args: argparse.Namespace, overrides: list[str]) -> int:
     """Writes a run, a study's ensemble or a bundle in formats of other runtimes: compared with it on real images."""
     from fpclass.deploy.export import export
+    from fpclass.deploy.formats import WEB, chosen
     from fpclass.deploy.source import open_source
 
+    formats = chosen(args.to, args.precision)
     source = open_source(pathlib.Path(args.workdir), overrides)
     output = pathlib.Path(args.output) if args.output else source.folder / "exports"
     images = pathlib.Path(args.images) if args.images else None
-    export(source, args.to.split(","), output, images, args.num_images, args.allow_drop)
+    web_runtime = args.web_runtime if WEB in args.to.split(",") else None
+    export(source, formats, output, images, args.num_images, args.allow_drop, web_runtime)
     return 0
 
 
@@ -123,7 +129,9 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
 def _add_export_flags(parser: argparse.ArgumentParser) -> None:
     add_trained_flag(parser)
     add = parser.add_argument
-    add("--to", required=True, metavar="FORMAT,…", help="stablehlo, onnx")
+    add("--to", required=True, metavar="FORMAT,…", help="stablehlo, onnx, tflite, onnx-web")
+    add("--precision", default="float32", metavar="TYPE,…", help="of tflite: float32, float16, int8")
+    add("--web-runtime", type=path, default="", metavar="DIR", help="of onnx-web: onnxruntime-web; default: npm's")
     add("--output", type=path, default="", metavar="DIR", help="where to; default: exports in its folder")
     add("--images", type=path, default="", metavar="DIR", help="compare on these; default: those it was made with")
     add("--num-images", type=at_least(1), default=200, metavar="N", help="that are compared, at most; default 200")

@@ -13,10 +13,12 @@ import numpy as np
 
 from fpclass.common import files
 from fpclass.common.console import say
-from fpclass.deploy.formats import FORMATS, input_name
+from fpclass.deploy.formats import FORMATS
 from fpclass.deploy.parity import Cases, find_cases, judge, latencies, told, why_refused
+from fpclass.deploy.runtimes import input_name
 from fpclass.deploy.source import Source, predictor_of
-from fpclass.errors import ConfigError, RunError
+from fpclass.deploy.web import write_page
+from fpclass.errors import DataError, RunError
 from fpclass.report.text_tables import align_columns
 from fpclass.run.predictor import Predictor, fetch
 from fpclass.stats.intervals import Interval
@@ -32,6 +34,7 @@ def export(
     images: pathlib.Path | None,
     num_images: int,
     allowance: float,
+    web_runtime: str | None = None,
 ) -> None:
     """Writes exports of a model into a folder, all of them or nothing; a folder of earlier ones is replaced.
 
@@ -40,14 +43,13 @@ def export(
       images: a folder of images to compare on; None: those of the run or study.
       num_images: that are taken of them, at most.
       allowance: how much smaller accuracy may be.
+      web_runtime: where a page that runs "onnx" in a browser has its runtime from, see `web.write_page`; None: no page.
 
     Raises:
-      ConfigError: no such format, or a package that it needs is missing.
+      ConfigError: a package that a format needs is missing; or the page cannot do what the model asks for.
       RunError: an export does not say what the bundle says; or something else is in the folder.
       DataError: no images to compare on.
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise ConfigError(f"--to={unknown[0]}: expected {', '.join(FORMATS)}, or several with commas between them")
     is_other = output.exists() and not (output / EXPORTS).is_file()
     if is_other and (not output.is_dir() or any(output.iterdir())):
         raise RunError(f"{output}: is there, and no folder of exports; choose another --output")
@@ -55,13 +57,16 @@ def export(
     cases = find_cases(source, predictor, images, num_images)
     expected = probabilities_of(predictor, cases)
     say(f"compared on {cases.words}")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as page:
+        if web_runtime is not None:
+            write_page(predictor, pathlib.Path(page), web_runtime)
         table = _make(predictor, cases, expected, formats, pathlib.Path(scratch), allowance)
         facts = {"compared_on": cases.words, "num_images": len(expected), "allowance": allowance, "formats": table}
         try:
             with files.replacing_folder(output) as folder:
                 for name in formats:
                     shutil.copy(pathlib.Path(scratch) / FORMATS[name].filename, folder)
+                shutil.copytree(page, folder, dirs_exist_ok=True)
                 files.write_json(folder / SIDECAR, preprocessing(predictor))
                 files.write_json(folder / EXPORTS, facts)
                 if output.exists():
@@ -86,9 +91,13 @@ def _make(
     table, runs = {}, {}
     for name in formats:
         form = FORMATS[name]
-        form.write(predictor, scratch / form.filename)
+        rows = slice(1, None, 2) if form.is_calibrated else slice(None)  # not those that ranges are found on
+        if not len(expected[rows]):
+            raise DataError(f"export --to={name}: needs 2 images, to find ranges on and to compare on; give more")
+        form.write(predictor, scratch / form.filename, [of_decoding[::2] for of_decoding in cases.images])
         runs[name] = form.load(scratch / form.filename)
-        judged = judge(expected, runs[name](cases.images), cases.labels)
+        found = runs[name]([of_decoding[rows] for of_decoding in cases.images])
+        judged = judge(expected[rows], found, cases.labels[rows])
         told(name, judged)
         if why := why_refused(judged, form.tolerance, allowance):
             raise RunError(f"export --to={name}: {why}; nothing is written. Say so to the authors of fpclass")
@@ -98,6 +107,7 @@ def _make(
             "runs_in": form.about,
             "bytes": size,
             "tolerance": form.tolerance,
+            "num_compared": len(found),
             **judged,
         }
     milliseconds = latencies(predictor, runs, cases)

@@ -5,25 +5,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
 
-from fpclass.common.console import program
-from fpclass.data.resize import Decoding
 from fpclass.deploy.graph import make_graph
+from fpclass.deploy.runtimes import Images, Run, import_or_say, input_name
+from fpclass.deploy.tflite import load_tflite, write_tflite
 from fpclass.errors import ConfigError
 from fpclass.models.build import explainable_form
 from fpclass.models.plain import plain_operations
 from fpclass.run.predictor import Predictor
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-Images = Sequence[UInt8[np.ndarray, "n H W C"]]
-"""The same images for each decoding of a predictor."""
-Run = Callable[[Images], Float[np.ndarray, "n K"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,25 +28,19 @@ class Format:
 
     Attributes:
       filename: of the model.
-      write: a predictor into a file of that name.
+      write: a predictor into a file of that name; it is given images to find ranges on, too.
       load: what runs such a file.
       tolerance: difference of a probability from the bundle's, at most.
-      needs: packages beside those of fpclass; `extra` of pyproject.toml brings them.
       about: what runs it.
+      is_calibrated: whether ranges are found on images, which are then not among those that it is compared on.
     """
 
     filename: str
-    write: Callable[[Predictor, pathlib.Path], None]
+    write: Callable[[Predictor, pathlib.Path, Images], None]
     load: Callable[[pathlib.Path], Run]
     tolerance: float
     about: str
-    extra: str = ""
-
-
-def input_name(decoding: Decoding) -> str:
-    """What exports call the input of images of one decoding."""
-    height, width, channels = decoding.shape
-    return f"images_{height}x{width}x{channels}"
+    is_calibrated: bool = False
 
 
 def shapes(predictor: Predictor) -> list[jax.ShapeDtypeStruct]:
@@ -59,7 +49,7 @@ def shapes(predictor: Predictor) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct((number, *decoding.shape), np.uint8) for decoding in predictor.by_decoding]
 
 
-def write_stablehlo(predictor: Predictor, path: pathlib.Path) -> None:
+def write_stablehlo(predictor: Predictor, path: pathlib.Path, images: Images) -> None:
     """Writes what `jax.export` makes of the model for `PLATFORMS`, in the operations that are fast on this one."""
     exported = jax.export.export(jax.jit(make_graph(predictor)), platforms=PLATFORMS)(*shapes(predictor))
     path.write_bytes(exported.serialize(vjp_order=0))
@@ -71,7 +61,7 @@ def load_stablehlo(path: pathlib.Path) -> Run:
     return lambda images: np.asarray(call(*images))
 
 
-def write_onnx(predictor: Predictor, path: pathlib.Path) -> None:
+def write_onnx(predictor: Predictor, path: pathlib.Path, images: Images) -> None:
     """Writes what jax2onnx makes of the model, in the operations that runtimes have kernels for.
 
     Raises:
@@ -79,7 +69,7 @@ def write_onnx(predictor: Predictor, path: pathlib.Path) -> None:
     """
     for name in ("jax2onnx", "onnx_ir"):  # they tell of every example of theirs that cannot be imported
         logging.getLogger(name).setLevel(logging.ERROR)
-    jax2onnx, onnx = _import("jax2onnx", "onnx"), _import("onnx", "onnx")
+    jax2onnx, onnx = import_or_say("jax2onnx", "onnx"), import_or_say("onnx", "onnx")
     names = [input_name(decoding) for decoding in predictor.by_decoding]
     with plain_operations():
         model = jax2onnx.to_onnx(
@@ -99,26 +89,45 @@ def load_onnx(path: pathlib.Path) -> Run:
     Raises:
       ConfigError: onnxruntime is not installed.
     """
-    session = _import("onnxruntime", "onnx").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = import_or_say("onnxruntime", "onnx").InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     return lambda images: session.run(None, dict(zip(names, images, strict=True)))[0]
 
 
-def _import(name: str, extra: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{program()} export --to={extra} needs the package {name} ({error}): see docs/bundles.md"
-        ) from None
-
-
+TFLITE = {"float32": 1e-4, "float16": 0.01, "int8": 0.15}
+"""Precisions of TFLite, and how far a probability may be from the bundle's."""
 FORMATS = {
     "stablehlo": Format(
         "model.stablehlo", write_stablehlo, load_stablehlo, 1e-5, f"jax.export, {', '.join(PLATFORMS)}"
     ),
-    "onnx": Format("model.onnx", write_onnx, load_onnx, 1e-4, "onnxruntime", "onnx"),
+    "onnx": Format("model.onnx", write_onnx, load_onnx, 1e-4, "onnxruntime"),
+    **{
+        f"tflite-{precision}": Format(
+            f"model.{precision}.tflite",
+            partial(write_tflite, precision=precision),
+            load_tflite,
+            tolerance,
+            "LiteRT",
+            is_calibrated=precision == "int8",
+        )
+        for precision, tolerance in TFLITE.items()
+    },
 }
-"""By the name that `--to` takes. The order of tables."""
+"""By name. The order of tables."""
+WEB = "onnx-web"
+TO = ("stablehlo", "onnx", "tflite", WEB)
+"""What `--to` takes. "onnx-web" is "onnx" and a page that runs it (`web`)."""
+
+
+def chosen(to: str, precisions: str) -> list[str]:
+    """The names in `FORMATS` of what `--to` and `--precision` say, each with commas between several.
+
+    Raises:
+      ConfigError: no such format or precision.
+    """
+    for flag, values, known in (("to", to, TO), ("precision", precisions, tuple(TFLITE))):
+        if unknown := [value for value in values.split(",") if value not in known]:
+            expected = f"expected {', '.join(known)}, or several with commas between them"
+            raise ConfigError(f"--{flag}={unknown[0]}: {expected}")
+    of_format = {WEB: ["onnx"], "tflite": [f"tflite-{precision}" for precision in precisions.split(",")]}
+    return list(dict.fromkeys(name for form in to.split(",") for name in of_format.get(form, [form])))

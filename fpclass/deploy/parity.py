@@ -14,7 +14,7 @@ from jaxtyping import Float
 from fpclass.common.console import say
 from fpclass.data.splits import VALIDATION
 from fpclass.deploy.bundle import Bundle
-from fpclass.deploy.formats import Images, Run
+from fpclass.deploy.runtimes import Images, Run
 from fpclass.deploy.source import Source
 from fpclass.errors import DataError, DecodeError, RunError
 from fpclass.run.folder import Run as RunFolder

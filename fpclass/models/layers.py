@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -201,6 +202,9 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if is_plain() and not train:
+            factor, shift = _factor_and_shift(running_mean.value, running_var.value, self.epsilon, scale, bias)
+            return (x * factor + shift).astype(dtype)
         if self.mode == "frozen":
             scale, bias = lax.stop_gradient((scale, bias))
         if not (train and self.mode == "train"):
@@ -218,6 +222,14 @@ class BatchNorm(nn.Module):
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * new_var
         return y.astype(dtype)
+
+
+def _factor_and_shift(mean: Array, var: Array, epsilon: float, scale: Array, bias: Array) -> tuple[Array, Array]:
+    """What a fixed normalisation multiplies by and adds: constants, which runtimes fold into the convolution before."""
+    are_known = not any(isinstance(value, jax.core.Tracer) for value in (mean, var, scale, bias))
+    with jax.ensure_compile_time_eval() if are_known else contextlib.nullcontext():
+        factor = lax.rsqrt(var + epsilon) * scale
+        return factor, bias - mean * factor
 
 
 def dense(features: int, name: str) -> nn.Dense:

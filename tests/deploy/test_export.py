@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
+import shutil
+import subprocess
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,8 +17,10 @@ from PIL import Image
 
 import fpclass
 from fpclass import cli
-from fpclass.deploy import formats
+from fpclass.data.resize import RESAMPLING, Decoding
+from fpclass.deploy import formats, web
 from fpclass.deploy.parity import judge, paired_drop, why_refused
+from fpclass.errors import ConfigError
 from fpclass.stats.probabilities.calibration import Calibration
 from fpclass.stats.probabilities.fold_average import Combination, Sharpening
 
@@ -58,7 +64,7 @@ def test_an_export_that_says_something_else_is_not_written(images, tmp_path, mon
     broken = formats.FORMATS["stablehlo"]
     load = broken.load
     wrong = {"load": lambda path: lambda given: load(path)(given)[:, ::-1]}
-    monkeypatch.setitem(formats.FORMATS, "stablehlo", formats.dataclasses.replace(broken, **wrong))
+    monkeypatch.setitem(formats.FORMATS, "stablehlo", dataclasses.replace(broken, **wrong))
     output = tmp_path / "exports"
     assert cli.main(["export", str(GOLDEN), "--to=stablehlo", f"--images={images}", f"--output={output}"]) == 2
     assert "more than 1e-05; nothing is written" in capsys.readouterr().err
@@ -69,6 +75,7 @@ def test_an_export_that_says_something_else_is_not_written(images, tmp_path, mon
     ("flags", "said"),
     [
         (["--to=tensorflow"], "expected stablehlo, onnx"),
+        (["--to=tflite", "--precision=int4"], "expected float32, float16, int8"),
         (["--to=stablehlo"], "a bundle has no images"),
         (["--to=stablehlo", "--images=nowhere"], "no such file"),
     ],
@@ -78,10 +85,48 @@ def test_what_cannot_be_exported_is_one_line(flags, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax2onnx") is not None, reason="it is installed")
-def test_a_package_that_is_missing_is_named(images, tmp_path, capsys):
-    assert cli.main(["export", str(GOLDEN), "--to=onnx", f"--images={images}", f"--output={tmp_path / 'x'}"]) == 2
-    assert "needs the package jax2onnx" in capsys.readouterr().err
+@pytest.mark.parametrize(("form", "package"), [("onnx", "jax2onnx"), ("tflite", "tensorflow")])
+def test_a_package_that_is_missing_is_named(form, package, images, tmp_path, capsys):
+    if importlib.util.find_spec(package):
+        pytest.skip("it is installed")
+    assert cli.main(["export", str(GOLDEN), f"--to={form}", f"--images={images}", f"--output={tmp_path / 'x'}"]) == 2
+    assert f"needs the package {package}" in capsys.readouterr().err
+
+
+def test_ranges_of_8_bits_are_not_compared_on_the_images_that_they_are_of(images, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def write(predictor, path, calibration):
+        given["written"] = calibration[0]
+        path.write_bytes(b"model")
+
+    def load(path):
+        def run(compared):
+            given["run"] = given.get("run", compared[0])
+            return np.full((len(compared[0]), 2), 0.5)
+
+        return run
+
+    form = formats.FORMATS["tflite-int8"]
+    monkeypatch.setitem(formats.FORMATS, "tflite-int8", dataclasses.replace(form, write=write, load=load, tolerance=1))
+    command = ["export", str(GOLDEN), "--to=tflite", "--precision=int8", f"--images={images}", "--allow-drop=1"]
+    assert cli.main([*command, f"--output={tmp_path / 'x'}"]) == 0
+    assert len(given["written"]) == len(given["run"]) == 6
+    assert not (given["written"][:, None] == given["run"][None]).all(axis=(2, 3, 4)).any()
+    assert cli.main([*command, "--num-images=1", f"--output={tmp_path / 'y'}"]) == 2
+    assert "needs 2 images" in capsys.readouterr().err
+
+
+def test_tflite_says_what_the_bundle_says(images, tmp_path):
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("ai_edge_litert")
+    command = ["export", str(GOLDEN), "--to=tflite", "--precision=float32,float16,int8", f"--images={images}"]
+    assert cli.main([*command, f"--output={tmp_path / 'x'}"]) == 0
+    facts = json.loads((tmp_path / "x" / "exports.json").read_text())["formats"]
+    differences = {name: of["max_difference"] for name, of in facts.items()}
+    assert differences["tflite-float32"] < 1e-5
+    assert differences["tflite-float16"] < 1e-2
+    assert 0 < differences["tflite-int8"] < 0.1
 
 
 def test_onnx_says_what_the_bundle_says(images, tmp_path):
@@ -121,3 +166,40 @@ def test_the_gate_refuses_a_difference_and_a_drop_that_its_interval_shows():
     few = paired_drop(np.ones(5, bool), np.array([True] * 4 + [False]))
     assert few.low is not None
     assert few.low < 0.01, "one of five shows nothing"
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_the_page_resizes_as_pillow_does_to_the_bit(interpolation, tmp_path):
+    if not (node := shutil.which("node")):
+        pytest.skip("there is no node")
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 47, 3), np.uint8)
+    sizes = [(23, 31), (90, 20), (61, 12), (128, 128)]
+    script = pathlib.Path(web.__file__).with_name("decode.mjs").as_uri()
+    (tmp_path / "run.mjs").write_text(
+        f"import {{ resized }} from {json.dumps(script)};\n"
+        f"const pixels = new Uint8ClampedArray({pixels.ravel().tolist()});\n"
+        f"const all = {json.dumps(sizes)}.map((size) => [...resized(pixels, [61, 47], size, '{interpolation}')]);\n"
+        "console.log(JSON.stringify(all));\n"
+    )
+    done = subprocess.run([node, tmp_path / "run.mjs"], capture_output=True, text=True, check=True)
+    for (height, width), found in zip(sizes, json.loads(done.stdout), strict=True):
+        rows_first = Image.fromarray(pixels).resize((width, 61), RESAMPLING[interpolation])
+        expected = rows_first.resize((width, height), RESAMPLING[interpolation])
+        np.testing.assert_array_equal(np.reshape(found, (height, width, 3)), np.asarray(expected))
+
+
+def test_a_page_needs_its_runtime_and_networks_that_see_whole_pictures(images, tmp_path, capsys):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    command = ["export", str(GOLDEN), "--to=onnx-web", f"--images={images}", f"--output={tmp_path / 'x'}"]
+    assert cli.main([*command, f"--web-runtime={runtime}"]) == 2
+    assert "has no ort.wasm.min.mjs" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    for name in web.RUNTIME:
+        (runtime / name).write_text(name)
+    cropped = SimpleNamespace(by_decoding=[Decoding((8, 8), 1, crop="foreground")])
+    with pytest.raises(ConfigError, match="its page cannot do"):
+        web.write_page(cropped, tmp_path, str(runtime))
+    plain = SimpleNamespace(by_decoding=[Decoding((8, 8), 1)])
+    web.write_page(plain, tmp_path, str(runtime))
+    assert {*web.RUNTIME, "index.html", "decode.mjs"} <= {path.name for path in tmp_path.iterdir()}
