@@ -78,6 +78,7 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
 
 
 @pytest.mark.promise
+@pytest.mark.slow
 def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp_path, monkeypatch, capsys):
     list_tiny(tmp_path / "cache", monkeypatch)
     folder = tmp_path / "best"

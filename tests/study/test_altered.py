@@ -145,6 +145,7 @@ def test_a_leak_in_the_paper_is_found_and_nothing_else(tmp_path: pathlib.Path, c
 
 
 @pytest.mark.promise
+@pytest.mark.slow
 def test_a_study_is_trained_on_versions_fold_by_fold(study: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder = copied(study, tmp_path / "study")
     assert cli.main(["shortcuts", str(folder), "--retrain", "--versions", "size"]) == 0
