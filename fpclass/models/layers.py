@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from fpclass.models.convolution import ORDER, convolution
@@ -226,7 +227,7 @@ class BatchNorm(nn.Module):
 
 def _factor_and_shift(mean: Array, var: Array, epsilon: float, scale: Array, bias: Array) -> tuple[Array, Array]:
     """What a fixed normalisation multiplies by and adds: constants, which runtimes fold into the convolution before."""
-    are_known = not any(isinstance(value, jax.core.Tracer) for value in (mean, var, scale, bias))
+    are_known = not any(isinstance(value, Tracer) for value in (mean, var, scale, bias))
     with jax.ensure_compile_time_eval() if are_known else contextlib.nullcontext():
         factor = lax.rsqrt(var + epsilon) * scale
         return factor, bias - mean * factor
