@@ -58,6 +58,8 @@ def save(folder: pathlib.Path, step: int, state: Any) -> None:
         with _manager(folder, is_saving=True) as manager:
             if manager.latest_step() == step:  # training is deterministic: the same step is the same state
                 return
+            if step in manager.all_steps():  # a killed training had saved a later one, and not yet removed this one
+                manager.delete(step)
             known = {DIGEST: digest(state)}
             manager.save(step, args=ocp.args.StandardSave(state), force=True, custom_metadata=known)
             manager.wait_until_finished()

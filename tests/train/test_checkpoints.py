@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,18 @@ def test_an_earlier_epoch_replaces_a_later_one(tmp_path: pathlib.Path) -> None:
     checkpoints.save(tmp_path, 7, tree(7))
     assert checkpoints.latest_step(tmp_path) == 7
     assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(7))
+
+
+def test_a_kill_before_the_earlier_one_is_removed(tmp_path: pathlib.Path) -> None:
+    """Both stand there then, and the resumed training saves the earlier one once more."""
+    checkpoints.save(tmp_path, 1, tree(1))
+    shutil.copytree(tmp_path / "1", tmp_path.parent / "kept")
+    checkpoints.save(tmp_path, 2, tree(2))
+    shutil.move(tmp_path.parent / "kept", tmp_path / "1")
+    for epoch in (1, 2):
+        checkpoints.save(tmp_path, epoch, tree(epoch))
+        assert os.listdir(tmp_path) == [str(epoch)]
+        assert_bit_equal(checkpoints.restore(tmp_path, tree(0)), tree(epoch))
 
 
 def test_the_same_epoch_again_is_left_as_it_is(tmp_path: pathlib.Path) -> None:
