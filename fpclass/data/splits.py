@@ -54,6 +54,11 @@ class Splits:
         )
 
 
+def draw_some(rows: Int[np.ndarray, " n"], number: int, seed: int = 0) -> Int[np.ndarray, " m"]:
+    """At most so many of these rows, drawn at random, ascending: the same ones for the same rows and seed."""
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:number])
+
+
 def counted(num_images: int, num_units: int, units_are: str) -> str:
     """So many images, and of so many people, or whatever they belong to, where these are fewer."""
     return f"{num_images} images" + (f" of {num_units} {units_are}" if num_units < num_images else "")

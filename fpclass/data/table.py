@@ -147,6 +147,11 @@ class Table:
         """Rows whose class is to be predicted, in quarantine or not, bool [N]."""
         return self.labels == UNLABELLED
 
+    def rows_of(self, filenames: Iterable[str]) -> np.ndarray:
+        """Positions of the rows with these file names, [n]; KeyError where there is none."""
+        place = {name: row for row, name in enumerate(self.rows["filename"])}
+        return np.array([place[name] for name in filenames], dtype=np.int64)
+
     def shapes(self, rows: Any = slice(None)) -> np.ndarray | None:
         """(height, width) in pixels in which to show audited images, int64 [n, 2]; None: as they were decoded."""
         return self.rows[["height", "width"]].to_numpy(np.int64)[rows].clip(1) if self.is_stretched else None

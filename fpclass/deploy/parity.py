@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from fpclass.common.console import say
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import VALIDATION, draw_some
 from fpclass.deploy.bundle import Bundle
 from fpclass.deploy.runtimes import Images, Run
 from fpclass.deploy.source import Source
 from fpclass.errors import DataError, DecodeError, RunError
 from fpclass.run.folder import Run as RunFolder
 from fpclass.run.predictor import NewImage, Predictor, decode_new, find_inputs
-from fpclass.run.prepare import check_same_data, prepare
+from fpclass.run.prepare import prepare_again
 from fpclass.stats.intervals import Interval, wilson_bounds
 from fpclass.study.study import Study
 
@@ -62,7 +62,7 @@ def find_cases(source: Source, predictor: Predictor, folder: pathlib.Path | None
         raise DataError(f"{source.folder}: a bundle has no images to compare an export on; give a folder, --images=DIR")
     else:
         read, labels, words = _own_images(source)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:num_images])
+    chosen = draw_some(np.arange(len(labels)), num_images)
     decoded: list[list[np.ndarray]] = [[] for _ in predictor.by_decoding]
     kept = []
     for row in chosen:
@@ -84,8 +84,7 @@ def _own_images(source: RunFolder | Study) -> tuple[Callable[[int], NewImage], n
     """What reads, and the labels of, labelled images of a run that it was not trained on, or of all of a study's."""
     is_study = isinstance(source, Study)
     run = source.members(source.names[0])[0].run if is_study else source
-    prepared = prepare(run.config)
-    check_same_data(run, prepared)
+    prepared = prepare_again(run)
     table = prepared.table
     rows = np.flatnonzero(table.labelled_mask) if is_study else prepared.splits.rows(VALIDATION)
     if not len(rows):

@@ -37,11 +37,11 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
     for y, level in shown:
         is_found = level["p_holm"] is not None and level["p_holm"] < alpha
         size = 3 + 5 * np.sqrt(level["num_images"] / max(other["num_images"] for _, other in shown))
-        _interval(axes[0], Interval.of(level["score"]), y, COLOURS[0], size)
-        _interval(axes[1], Interval.of(level["difference"]), y, COLOURS[1] if is_found else INK, size)
-        _interval(axes[2], Interval.of(level["overconfidence"]), y, COLOURS[2], size)
+        draw_interval(axes[0], Interval.of(level["score"]), y, COLOURS[0], size)
+        draw_interval(axes[1], Interval.of(level["difference"]), y, COLOURS[1] if is_found else INK, size)
+        draw_interval(axes[2], Interval.of(level["overconfidence"]), y, COLOURS[2], size)
         if has_sets:
-            _interval(axes[3], Interval.of(level["coverage"]), y, COLOURS[3], size)
+            draw_interval(axes[3], Interval.of(level["coverage"]), y, COLOURS[3], size)
     if overall.value is not None:
         axes[0].axvline(overall.value, color=GREY, linewidth=1, linestyle="--")
     axes[0].set_title(f"dashed: all images, {overall.value or 0:.3f}", loc="left", color=GREY)
@@ -74,9 +74,12 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
     return rows
 
 
-def _interval(axes: Axes, interval: Interval, y: float, colour: str, size: float) -> None:
+def draw_interval(
+    axes: Axes, interval: Interval, y: float, colour: str, size: float, *, marker: str = "s", width: float = 1.6
+) -> None:
+    """A value and its interval on a line of a forest plot; nothing where there is no value."""
     if interval.value is None:
         return
     if interval.low is not None and interval.high is not None:
-        axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-    axes.plot(interval.value, y, "s", color=colour, markersize=size, markeredgewidth=0)
+        axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
+    axes.plot(interval.value, y, marker, color=colour, markersize=size, markeredgewidth=0)

@@ -131,9 +131,9 @@ def maps_of(
 
 def explained(network: TrainedNetwork, images: UInt8[np.ndarray, "n h w c"]) -> tuple[Any, Array]:
     """A trained network in the form whose stages can be looked at, and what it takes of decoded images."""
-    config = network.config
-    model = build_network(config, network.num_classes, explainable_form(config.model))
-    return model, normalise(jnp.asarray(images), config.data.mean, config.data.std)
+    data = network.config.data
+    model, _ = explainable(network.config, network.num_classes)
+    return model, normalise(jnp.asarray(images), data.mean, data.std)
 
 
 def draw_feature_maps(

@@ -203,6 +203,17 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
         save_figure(figure, folder / "figures" / f"{name}.png")
 
 
+def prepare_again(run: Run) -> Prepared:
+    """The data of a run, from its config, once more.
+
+    Raises:
+      RunError: they have changed since.
+    """
+    prepared = prepare(run.config)
+    check_same_data(run, prepared)
+    return prepared
+
+
 def check_same_data(run: Run, prepared: Prepared) -> None:
     """Begins environment.json, or compares the data with what the folder was begun with.
 

@@ -11,7 +11,7 @@ from fpclass.errors import FpclassError
 from fpclass.report import side_by_side
 from fpclass.report.style import save_figure
 from fpclass.run.error_analysis import draw_extremes, draw_predictions
-from fpclass.run.prepare import Prepared, check_same_data, prepare
+from fpclass.run.prepare import Prepared, prepare_again
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.probabilities.ensembling import LogProbabilities
@@ -60,14 +60,11 @@ def draw_grid(
     """
     try:
         if prepared is None:
-            run = study.members(study.baseline)[0].run
-            prepared = prepare(run.config)
-            check_same_data(run, prepared)
+            prepared = prepare_again(study.members(study.baseline)[0].run)
     except FpclassError as error:  # whoever judges once more may have no images any more
         say(f"figures/predictions.png is not drawn: {error}")
         return []
-    position = {name: row for row, name in enumerate(prepared.table.rows["filename"])}
-    rows = np.array([position[name] for name in predictions.filenames])
+    rows = prepared.table.rows_of(predictions.filenames)
     title = f"The ensemble, {of}, drawn at random: right in green, wrong in red"
     draw_predictions(study.folder, prepared, rows, ensemble, title, seed=study.configs[study.baseline].seed)
     draw_extremes(study.folder, prepared, rows, ensemble, f"images of the ensemble, {of}")

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from fpclass.common import files
 from fpclass.data.decode import Images
-from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.data.splits import TRAIN, VALIDATION, draw_some
 from fpclass.errors import DataError
 from fpclass.explain.checks.maps import in_batches
 from fpclass.explain.features.embedding import MAX_TSNE, Neighbours, embed, first_filters, last_features, nearest
@@ -44,7 +44,7 @@ def show_features(best: BestModel, prepared: Prepared, num_images: int) -> dict[
     """
     check_same_data(best.run, prepared)
     note, run = prepared.note, best.run
-    rows = {role: _some(prepared.splits.rows(role)) for role in (TRAIN, VALIDATION)}
+    rows = {role: draw_some(prepared.splits.rows(role), MAX_IMAGES) for role in (TRAIN, VALIDATION)}
     for role, of_role in rows.items():
         if not len(of_role):
             raise DataError(f"{run.folder}: has no {role} images, which features are shown of")
@@ -82,10 +82,6 @@ def features_of_rows(best: BestModel, images: Images, rows: Int[np.ndarray, " n"
         return _last_features(model, best.variables, explained(best, np.asarray(images[np.asarray(chosen)]))[1])
 
     return in_batches(of_batch, size)(rows)
-
-
-def _some(rows: Int[np.ndarray, " n"], at_most: int = MAX_IMAGES) -> Int[np.ndarray, " m"]:
-    return np.sort(np.random.default_rng(0).permutation(rows)[:at_most])
 
 
 def _draw_nearest(
@@ -129,7 +125,7 @@ def _draw_embedding(
     labels = np.concatenate([prepared.table.labels[rows[role]] for role in (TRAIN, VALIDATION)])
     is_judged = np.repeat([False, True], [len(rows[TRAIN]), len(rows[VALIDATION])])
     fine = np.concatenate([np.ones(len(rows[TRAIN]), bool), is_right])
-    taken = _some(np.arange(len(labels)), MAX_TSNE)
+    taken = draw_some(np.arange(len(labels)), MAX_TSNE)
     planes = embed(np.concatenate([features[TRAIN], features[VALIDATION]])[taken])
     of_all = "" if len(taken) == len(labels) else f"{len(taken)} images, drawn at random. "
     small = (

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 
 from fpclass.common import files
 from fpclass.common.console import progress, say
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import VALIDATION, draw_some
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps
 from fpclass.explain.checks.randomise import Randomiser, weighted_stages
@@ -65,7 +65,7 @@ def draw_rows(rows: Int[np.ndarray, " n"], num_images: int, of: str) -> Int[np.n
             f"{len(rows)} {of}: maps are checked on at least {MIN_IMAGES}; train with more validation images "
             "(--config.split.validation_fraction=0.2), or in folds (study)"
         )
-    return np.sort(np.random.default_rng(0).permutation(rows)[:num_images])
+    return draw_some(rows, num_images)
 
 
 def check_images(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from fpclass.config import Config
 from fpclass.data.files import some_of
 from fpclass.data.resize import Decoding
+from fpclass.data.splits import draw_some
 from fpclass.errors import DataError, DecodeError
 from fpclass.explain.request import TARGETS, Request, classes_of
 from fpclass.explain.targets import LOSS, MARGIN, Target, class_logit
@@ -86,7 +87,7 @@ def ranked(
       losses: by which images are ranked where these are wanted.
     """
     if which == "random":
-        return np.sort(np.random.default_rng(seed).permutation(len(losses))[:num])
+        return draw_some(np.arange(len(losses)), num, seed)
     entropy = -np.sum(probabilities * np.log(np.maximum(probabilities, 1e-300)), axis=1)
     by = {"worst": -losses, "best": losses, "most_uncertain": -entropy}[which]
     return np.argsort(by, kind="stable")[:num]

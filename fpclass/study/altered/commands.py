@@ -12,6 +12,7 @@ from fpclass.study.trained.commands import find_study
 
 if TYPE_CHECKING:
     from fpclass.study.altered.unseen import Unseen
+    from fpclass.study.study import Study
 
 ROBUSTNESS_EPILOG = """
   fpclass robustness runs/photos                          the run's validation images, corrupted
@@ -45,7 +46,7 @@ def robustness(args: argparse.Namespace, overrides: list[str]) -> int:
         for folder in folders:
             if interruption.signal_number:
                 break
-            unseen = _open(folder, overrides).some(args.images)
+            unseen = _unseen(find_study(folder, overrides), folder, overrides).some(args.images)
             measured.append(measure(unseen, pathlib.Path(folder).resolve().name, interruption, args.seed))
             say(conclude_robustness(measured[-1]))
     if len(measured) > 1:
@@ -66,13 +67,12 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.folder import Run
     from fpclass.study.altered.retrain import retrain_run, retrain_study, trained_by_default
     from fpclass.study.altered.shortcuts import choose_versions, conclude_shortcuts, measure_versions, with_retrained
-    from fpclass.study.altered.unseen import Unseen
     from fpclass.study.page.write import write_report
 
     there = find_study(args.workdir, overrides)
     if there and args.retrain:
         parallel.use_all_cores()
-    unseen = Unseen.of_study(there) if there else Unseen.of_run(Run.open(args.workdir, overrides))
+    unseen = _unseen(there, args.workdir, overrides)
     kind, names = choose_versions(unseen, args.kind, args.versions or ())
     say(f"{len(unseen)} images, taken for {kind}: {', '.join(names)}")
     with interruptible() as interruption:
@@ -94,11 +94,11 @@ def shortcuts(args: argparse.Namespace, overrides: list[str]) -> int:
     return interruption.exit_code if interruption.signal_number else 0
 
 
-def _open(folder: str, overrides: list[str]) -> Unseen:
+def _unseen(there: Study | None, folder: str, overrides: list[str]) -> Unseen:
+    """The images that a study never saw, or else the run in the folder."""
     from fpclass.run.folder import Run
     from fpclass.study.altered.unseen import Unseen
 
-    there = find_study(folder, overrides)
     return Unseen.of_study(there) if there else Unseen.of_run(Run.open(folder, overrides))
 
 

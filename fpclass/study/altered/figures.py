@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fpclass.data.altered.corruptions import CORRUPTIONS, NUM_STRENGTHS
+from fpclass.report.forest import draw_interval
 from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, new_figure, shorten, show_image, styled, wrap
 from fpclass.stats.intervals import Interval
 from fpclass.stats.scrutiny.altered import CopyScores
@@ -112,9 +113,7 @@ def shortcuts_figure(
 def _whisker(axes: Axes, interval: Interval, y: float, colour: str, marker: str) -> None:
     if interval.value is None:
         return
-    if interval.low is not None and interval.high is not None:
-        axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot(interval.value, y, marker, color=colour, markersize=5)
+    draw_interval(axes, interval, y, colour, 6, marker=marker, width=2)
     axes.annotate(
         f"{interval.value:.2f}", (interval.value, y), textcoords="offset points", xytext=(0, 4), ha="center",
         fontsize=7, color=INK,

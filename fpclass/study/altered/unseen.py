@@ -18,13 +18,13 @@ from fpclass.config import Config
 from fpclass.data.altered.prints import Pixels
 from fpclass.data.decode import Images
 from fpclass.data.resize import Decoding
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import VALIDATION, draw_some
 from fpclass.errors import DataError, RunError
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
 from fpclass.run.predictor import KEPT_BYTES, WINDOW_BYTES, fetch
-from fpclass.run.prepare import Prepared, check_same_data, prepare
+from fpclass.run.prepare import prepare_again
 from fpclass.run.refit import NOTE
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.probabilities.calibration import Calibration
@@ -32,7 +32,7 @@ from fpclass.stats.probabilities.ensembling import Average, LogProbabilities, av
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
-from fpclass.train.trained import Siblings, size_of
+from fpclass.train.trained import Siblings
 
 MIN_IMAGES = 5
 """Fewer say nothing."""
@@ -102,7 +102,7 @@ class Unseen:
                 f"{run.folder}: learnt from all labelled images, so that none are left to judge it on; give the folder "
                 "above, whose members did not"
             )
-        prepared = _prepared(run)
+        prepared = prepare_again(run)
         table, rows = prepared.table, prepared.splits.rows(VALIDATION)
         _check_number(len(rows), str(run.folder))
         units = prepared.splits.frame["unit"].to_numpy(str)[rows]
@@ -141,9 +141,8 @@ class Unseen:
                 members.append(Member(name, member.seed - first_seed, best, at))
             decoding = members[-1].decoding
             if decoding not in images:
-                prepared = _prepared(study.members(name)[0].run)
-                place = {filename: row for row, filename in enumerate(prepared.table.rows["filename"])}
-                images[decoding] = prepared.images, np.array([place[filename] for filename in filenames])
+                prepared = prepare_again(study.members(name)[0].run)
+                images[decoding] = prepared.images, prepared.table.rows_of(filenames)
         return cls(
             folder=study.folder,
             settings=study.configs[study.baseline],
@@ -164,7 +163,7 @@ class Unseen:
         """At most so many of the images, drawn at random, the same ones every time."""
         if number >= len(self):
             return self
-        at = np.sort(np.random.default_rng(0).permutation(len(self))[:number])
+        at = draw_some(np.arange(len(self)), number)
         place = np.full(len(self), -1)
         place[at] = np.arange(number)
         members = [dataclasses.replace(m, at=place[m.at][place[m.at] >= 0]) for m in self.members]
@@ -192,7 +191,7 @@ class Unseen:
         Raises:
           RunError: a checkpoint is damaged.
         """
-        num_seeds = 1 + max(member.seed for member in self.members)
+        num_seeds, kept_bytes = 1 + max(member.seed for member in self.members), KEPT_BYTES / len(self.members)
         shape = num_seeds, len(self), len(self.calibration.scale)
         logits = {name: np.zeros(shape) for name in self.weights}
         for decoding in self.images:
@@ -202,10 +201,9 @@ class Unseen:
                     own = np.flatnonzero(np.isin(at, member.at))
                     if len(own):
                         of_member = np.zeros((1, len(own), shape[-1]), np.float32)
-                        for _, batches in Siblings([member.best]).launch(copies[own]):
+                        for _, batches in Siblings([member.best], kept_bytes).launch(copies[own]):
                             fetch(of_member, batches)
                         logits[member.config][member.seed, at[own]] = of_member[0]
-                        self._make_room(member)
         averaged = {name: average_members(of_config, self.average) for name, of_config in logits.items()}
         return self.calibration.apply(weighted_average(averaged, self.weights, self.average))
 
@@ -224,17 +222,6 @@ class Unseen:
                 for _ in in_threads(alter_one, len(at)):
                     pass
             yield at, copies
-
-    def _make_room(self, member: Member) -> None:
-        """Lets go of a member's weights where all members have more than is kept."""
-        if len(self.members) * size_of(member.best.variables) > KEPT_BYTES:
-            member.best.forget()
-
-
-def _prepared(run: Run) -> Prepared:
-    prepared = prepare(run.config)
-    check_same_data(run, prepared)
-    return prepared
 
 
 def _check_number(number: int, where: str) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from fpclass.run.best import BestModel
 from fpclass.run.checks.map_checks import draw_rows
-from fpclass.run.prepare import Prepared, check_same_data, prepare
+from fpclass.run.prepare import Prepared, prepare_again
 from fpclass.study.out_of_fold import OutOfFold, collect
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import best_models
@@ -53,11 +53,8 @@ def data_of(study: Study, name: str, drawn: Drawn) -> tuple[Prepared, Int[np.nda
     Raises:
       RunError: the data have changed since.
     """
-    run = study.members(name)[0].run
-    prepared = prepare(run.config)
-    check_same_data(run, prepared)
-    place = {filename: row for row, filename in enumerate(prepared.table.rows["filename"])}
-    return prepared, np.array([place[drawn.predictions.filenames[i]] for i in drawn.positions])
+    prepared = prepare_again(study.members(name)[0].run)
+    return prepared, prepared.table.rows_of(drawn.predictions.filenames[i] for i in drawn.positions)
 
 
 def models_of(study: Study, name: str, num_classes: int) -> Iterator[tuple[int, int, BestModel]]:

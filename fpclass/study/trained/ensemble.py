@@ -20,7 +20,7 @@ from fpclass.run.decisions.people import pool_rows, with_people_thresholds
 from fpclass.run.decisions.submission import write_submission
 from fpclass.run.predictions import Predictions
 from fpclass.run.predictor import Predictor, describe_probabilities
-from fpclass.run.prepare import check_same_data, prepare, read_described
+from fpclass.run.prepare import prepare_again, read_described
 from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
@@ -137,9 +137,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     """
     ensemble = ChosenEnsemble.read(study)
     config = study.configs[study.baseline]
-    first = study.members(next(iter(ensemble.weights)))[0].run
-    prepared = prepare(first.config)
-    check_same_data(first, prepared)
+    prepared = prepare_again(study.members(next(iter(ensemble.weights)))[0].run)
     table, splits = prepared.table, prepared.splits
     rows = splits.rows(PREDICT)
     if not len(rows):

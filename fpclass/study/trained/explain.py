@@ -21,7 +21,7 @@ from fpclass.explain.request import DEFAULT, FILES, WHICH, Request
 from fpclass.explain.targets import Target
 from fpclass.run.explain import FEATURE_MAPS, draw_feature_maps, has_stages, maps_of, no_stages, stage_notes
 from fpclass.run.folder import Run
-from fpclass.run.prepare import check_same_data, note_of, prepare
+from fpclass.run.prepare import note_of, prepare_again
 from fpclass.run.sheets.chosen import Chosen, Named, decode_named, file_shapes, find_named, ranked, target_of
 from fpclass.run.sheets.sheet import Drawn, write_sheet
 from fpclass.stats.probabilities.ensembling import average_members, weighted_average
@@ -203,10 +203,8 @@ def _images_of(
     run = study.members(name)[0].run
     if wanted.named:
         return decode_named(wanted.named, run.config), file_shapes(wanted.named, run.config)
-    prepared = prepare(run.config)
-    check_same_data(run, prepared)
-    place = {filename: row for row, filename in enumerate(prepared.table.rows["filename"])}
-    rows = np.array([place[filename] for filename in wanted.filenames])
+    prepared = prepare_again(run)
+    rows = prepared.table.rows_of(wanted.filenames)
     return prepared.images[rows], prepared.table.shapes(rows)
 
 
