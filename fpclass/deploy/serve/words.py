@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def how_good(metrics: Mapping[str, Any]) -> str:
     accuracy = (metrics.get("scores") or {}).get("accuracy")
     if not accuracy:
         return "How good this model is was not measured: see *About the model*."
-    low, high = (round(100 * accuracy[end]) for end in ("low", "high"))
+    low, high = math.floor(100 * accuracy["low"]), math.ceil(100 * accuracy["high"])
     about = f"{metrics['num_images']} {metrics['images']}" if metrics.get("num_images") else metrics["images"]
     return (
         f"Of 100 pictures like those it was judged on, between **{low} and {high}** are answered right "
