@@ -1,4 +1,4 @@
-"""Takes a picture of a server's page with pictures on it: python docs/images/make_page.py ADDRESS OUTPUT PICTURE [PICTURE …]
+"""A picture of a server's page with pictures on it: python docs/images/make_page.py ADDRESS OUTPUT PICTURE …
 
 It needs Playwright and a Chromium of the system. `drawn` as a picture is a fingerprint that this script draws.
 """
@@ -33,6 +33,7 @@ def draw_fingerprint(path: pathlib.Path) -> None:
 
 
 def main() -> None:
+    """Uploads the pictures and writes what a browser then shows."""
     address, output, *pictures = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         drawn = pathlib.Path(folder) / "drawn.png"
