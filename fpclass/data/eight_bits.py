@@ -29,7 +29,7 @@ def eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def _scaled(image: Image.Image, values: np.ndarray, maximum: int) -> Image.Image:

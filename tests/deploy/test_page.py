@@ -120,6 +120,7 @@ def test_camera_and_clipboard_are_in_sight_and_answered(page):
         assert button["y"] + button["height"] <= box["y"] + box["height"], "not cut off"
     page.get_by_role("button", name="Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("() => document.querySelector('#pictures video')?.videoWidth")
     page.get_by_role("button", name="capture photo").click()
     page.wait_for_selector("#answers section", timeout=60_000)
     page.reload()
