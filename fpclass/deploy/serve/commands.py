@@ -93,7 +93,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--seconds", default=30.0, type=at_least(0.1), metavar="S", help="that a request may take; default %(default)g")
     add("--batch", default=16, type=at_least(1), metavar="N", help="images predicted at once; default %(default)s")
     wait = "for images that are still being decoded; default %(default)g"
-    add("--batch-wait-ms", default=4.0, type=at_least(0.0), metavar="MS", help=wait)
+    add("--batch-wait-ms", default=20.0, type=at_least(0.0), metavar="MS", help=wait)
     origin = "of pages that may call from a browser (CORS), once for each; default none"
     add("--allow-origin", action="append", default=[], metavar="URL", help=origin)
     train = f"a config that POST /train may start, once for each; needs {TOKEN} in the environment"

@@ -40,7 +40,7 @@ class Settings:
     seconds: float = 30.0
     map_seconds: float = 120.0
     batch: int = 16
-    batch_wait_ms: float = 4.0
+    batch_wait_ms: float = 20.0
     decoders: int = dataclasses.field(default_factory=num_cores)
     origins: tuple[str, ...] = ()
     train_configs: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
