@@ -14,7 +14,7 @@ from fpclass.report.blocks import Block, Code, Folded, Listing, Table, text
 from fpclass.report.facts import Cited, Facts, Sentence, listed, sentence
 from fpclass.report.markdown import sections_of
 from fpclass.run.report import methods, results
-from fpclass.run.report.reproduce import config_file
+from fpclass.run.report.reproduce import about_images, config_file
 from fpclass.run.report.sections import describe, figure
 from fpclass.run.report.subject import Subject, as_json, counted
 from fpclass.stats.intervals import Interval, format_number
@@ -251,12 +251,8 @@ def reproduce(facts: Facts) -> list[Block]:
     command += ["--compare-splits"] * study.compares_splits + ["--quick"] * study.is_quick
     curves = dict.fromkeys(name.partition(OF_PEOPLE)[0] for name in study.configs if OF_PEOPLE in name)
     command += ["--learning-curve", *curves] if curves else []
-    about = (
-        "This trains it once more, from the same images, with the versions below. NEW is a new folder; the files hold "
-    )
-    about += "what of each config is not by default."
     return [
-        text(about),
+        text(about_images(facts), "The files hold what of each config is not by default."),
         Code(shlex.join([*command, "--workdir=NEW"])),
         Folded(f"The {len(files)} files", [Code(content) for content in files]),
     ]
