@@ -272,7 +272,7 @@ def test_agreement_knows_networks_that_look_at_the_same_from_those_that_do_not()
 )
 def test_what_random_weights_leave_is_judged_by_the_whole_interval(low: float, high: float, words: str) -> None:
     value = {"value": 0.1 if low < 0 else (low + high) / 2, "low": low, "high": high}
-    better = dict.fromkeys(("better", "for_all_at_once"), {"value": 0.1, "low": 0.05, "high": 0.15})
+    better = {name: {"value": 0.1, "low": 0.05, "high": 0.15} for name in ("better", "for_all_at_once")}
     found = {"deletion": better, "insertion": better, "stability": value, "on": {}, "blank": 0, "size": (4, 4)}
     found["randomised"] = [{"stage": "logits", "correlation": value, "for_all_at_once": value, "blank": 0.0}]
     report = report_of({"Grad-CAM": found}, "on images", "figures/map_checks.png")
