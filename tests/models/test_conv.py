@@ -11,7 +11,7 @@ from jax import lax
 
 from fpclass.models import convolution
 from fpclass.models.layers import Conv
-from fpclass.models.pooling import avg_pool, max_pool
+from fpclass.models.pooling import avg_pool, max_pool, max_pool_apart
 
 CASES = {
     "1x1": ((1, 1), 1, 0, 1, 6),
@@ -173,6 +173,16 @@ def test_pooling_is_that_of_the_library(size, window, strides, padding):
     np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
     assert jax.eval_shape(ours, jax.ShapeDtypeStruct(images.shape, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_first_of_the_largest_values_of_a_window_has_all_of_the_gradient(size):
+    images = jnp.round(jax.nn.relu(draw(4, 2, 13, 10, 3)))  # many equal ones
+    window = (size, size)
+    found = with_gradients(lambda x: max_pool_apart(x, size), images)
+    expected = with_gradients(lambda x: nn.max_pool(x, window, window), images)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("case", ["3x3", "same with stride", "1x7"])
