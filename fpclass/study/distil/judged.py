@@ -1,0 +1,120 @@
+"""How good a student is beside its ensemble and beside the same network that learnt labels: paired, by people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fpclass.config import Config
+from fpclass.run.folder import Run
+from fpclass.run.prepare import Prepared
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.comparison.scores import SeedLogits, resample_configs
+from fpclass.stats.comparison.verdicts import compare_all
+from fpclass.stats.decisions.promises import Promises
+from fpclass.stats.intervals import Interval, evaluate_predictions
+from fpclass.stats.probabilities.calibration import cross_fitted_calibration
+from fpclass.stats.probabilities.ensembling import cross_fitted_ensemble
+from fpclass.study.conclude import bootstrap_of, judge_predictions
+from fpclass.study.evidence.people import pool_ensemble
+from fpclass.study.metric import name_of
+from fpclass.study.one_network import on_test_images
+from fpclass.study.out_of_fold import OutOfFold
+from fpclass.study.study import Study
+
+ENSEMBLE, STUDENT, LABELS = "ensemble", "student", "labels"
+"""The ensemble of the folds, the student, and the student's network that learnt labels: a member of the study."""
+
+
+def judge_students(
+    study: Study, name: str, students: SeedLogits, predictions: OutOfFold, metric: str, num_members: int
+) -> dict[str, Any]:
+    """The student's calibration, thresholds, promises and pooling, its scores, and its differences, for JSON.
+
+    What is fitted is fitted to the students of the first seed, since one is what predicts; differences are means over
+    all of them.
+
+    Args:
+      students: of each seed, every image by the student of its fold.
+      num_members: of the ensemble.
+    """
+    settings = study.configs[study.baseline]
+    first = judge_predictions(students[0], predictions.cross_fitted, settings)
+    pooled = pool_ensemble(study, predictions, students[0], settings)
+    thresholds = first["decisions"]["thresholds"]
+    return {
+        "calibration": first["calibration"]["final"],
+        "thresholds": {objective: values["threshold"] for objective, values in thresholds.items()},
+        "fitted_on": f"students of the folds, {len(predictions.cohort)} images out of fold",
+        "promises": Promises.of_report(first["decisions"], settings.study.sets).to_json(),
+        "pooling": pooled.pooling.to_json(),
+        "scores": first["scores"],
+        "student": name,
+        "num_members": num_members,
+        "beside": beside_the_ensemble(name, students, predictions, metric, settings),
+    }
+
+
+def beside_the_ensemble(
+    name: str, students: SeedLogits, predictions: OutOfFold, metric: str, settings: Config
+) -> dict[str, Any]:
+    """Scores of ensemble, student and labels out of fold, all calibrated by other folds, and their differences.
+
+    By the study's metric, accuracy and log loss.
+    """
+    average, method = settings.predict.averaging, settings.study.calibration
+    of_all = cross_fitted_ensemble(predictions.logits, predictions.cross_fitted, average=average).log_probabilities
+    raw = {ENSEMBLE: of_all[None], STUDENT: students, LABELS: predictions.logits[name]}
+    judged = {
+        each: np.stack([cross_fitted_calibration(of_seed, predictions.cross_fitted, method)[0] for of_seed in logits])
+        for each, logits in raw.items()
+    }
+    return {
+        of: differences(judged, predictions.cohort, of, settings) for of in {metric: 0, "accuracy": 0, "log_loss": 0}
+    }
+
+
+def differences(judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, settings: Config) -> dict[str, Any]:
+    """Scores by one metric, and what the student is beyond the ensemble, and beyond labels where they are judged."""
+    resampled = resample_configs(judged, cohort, metric, bootstrap_of(settings))
+    found: dict[str, Any] = {each: of_config.score.mean.to_json() for each, of_config in resampled.items()}
+    for other in resampled.keys() - {STUDENT}:
+        pair = {each: resampled[each] for each in (other, STUDENT)}
+        compared = compare_all(pair, other, margin=settings.study.margin)[STUDENT]
+        found[f"less_{other}"] = compared.difference.to_json() | {"verdict": compared.verdict}
+    return found
+
+
+def judge_on_test(study: Study, run: Run, prepared: Prepared, metric: str) -> dict[str, Any] | None:
+    """The student of all images on labelled test images, and its difference from the whole ensemble; None without."""
+    found = on_test_images(study, run, prepared)
+    if found is None:
+        return None
+    ensemble, student, cohort = found
+    settings = study.configs[study.baseline]
+    judged = {ENSEMBLE: ensemble[None], STUDENT: student[None]}
+    return evaluate_predictions(student, cohort, bootstrap_of(settings)) | {
+        "beside": {of: differences(judged, cohort, of, settings) for of in {metric: 0, "accuracy": 0, "log_loss": 0}}
+    }
+
+
+def sentences(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+    """What there is to say of a student, a line each.
+
+    The record is of `judge_students`, with `test` of `judge_on_test`.
+    """
+    found = [f"distilled from an ensemble of {record['num_members']} members into one network, {record['student']}"]
+    for metric, of in record["beside"].items():
+        lost, gained = (Interval.of(of[f"less_{other}"]) for other in (ENSEMBLE, LABELS))
+        scores = ", ".join(f"{each} {Interval.of(of[each])}" for each in (ENSEMBLE, STUDENT, LABELS))
+        found.append(
+            f"{name_of(metric, class_names).replace('_', ' ')} out of fold: {scores} (the student's network by labels "
+            f"alone); the student less the ensemble {lost:+}, less the labels' {gained:+}"
+        )
+    for metric, of in record["test"]["beside"].items() if record["test"] else ():
+        scores = ", ".join(f"{each} {Interval.of(of[each])}" for each in (ENSEMBLE, STUDENT))
+        lost = Interval.of(of[f"less_{ENSEMBLE}"])
+        found.append(f"{name_of(metric, class_names).replace('_', ' ')} on test images: {scores}; {lost:+}")
+    return found
