@@ -26,6 +26,10 @@ from fpclass.study.study import Study
 
 ENSEMBLE, STUDENT, LABELS = "ensemble", "student", "labels"
 """The ensemble of the folds, the student, and the student's network that learnt labels: a member of the study."""
+CALLED = {ENSEMBLE: "ensemble", STUDENT: "student", LABELS: "the same network by labels alone"}
+"""What sentences call them."""
+METRICS = ("accuracy", "log_loss")
+"""That students are judged by beside the study's own."""
 
 
 def judge_students(
@@ -60,10 +64,7 @@ def judge_students(
 def beside_the_ensemble(
     name: str, students: SeedLogits, predictions: OutOfFold, metric: str, settings: Config
 ) -> dict[str, Any]:
-    """Scores of ensemble, student and labels out of fold, all calibrated by other folds, and their differences.
-
-    By the study's metric, accuracy and log loss.
-    """
+    """Scores of ensemble, student and labels out of fold, all calibrated by other folds, and their differences."""
     average, method = settings.predict.averaging, settings.study.calibration
     of_all = cross_fitted_ensemble(predictions.logits, predictions.cross_fitted, average=average).log_probabilities
     raw = {ENSEMBLE: of_all[None], STUDENT: students, LABELS: predictions.logits[name]}
@@ -71,18 +72,25 @@ def beside_the_ensemble(
         each: np.stack([cross_fitted_calibration(of_seed, predictions.cross_fitted, method)[0] for of_seed in logits])
         for each, logits in raw.items()
     }
-    return {
-        of: differences(judged, predictions.cohort, of, settings) for of in {metric: 0, "accuracy": 0, "log_loss": 0}
-    }
+    return differences(judged, predictions.cohort, metric, settings)
 
 
-def differences(judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, settings: Config) -> dict[str, Any]:
-    """Scores by one metric, and what the student is beyond the ensemble, and beyond labels where they are judged."""
+def differences(
+    judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, settings: Config
+) -> dict[str, dict[str, Any]]:
+    """By the study's metric, accuracy and log loss: scores, and what the student is less each of the others."""
+    margins = dict.fromkeys(METRICS, 0.0) | {metric: settings.study.margin}  # which is in units of the study's
+    return {of: _differences(judged, cohort, of, margin, settings) for of, margin in margins.items()}
+
+
+def _differences(
+    judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, margin: float, settings: Config
+) -> dict[str, Any]:
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(settings))
     found: dict[str, Any] = {each: of_config.score.mean.to_json() for each, of_config in resampled.items()}
     for other in resampled.keys() - {STUDENT}:
         pair = {each: resampled[each] for each in (other, STUDENT)}
-        compared = compare_all(pair, other, margin=settings.study.margin)[STUDENT]
+        compared = compare_all(pair, other, margin=margin)[STUDENT]
         found[f"less_{other}"] = compared.difference.to_json() | {"verdict": compared.verdict}
     return found
 
@@ -95,9 +103,8 @@ def judge_on_test(study: Study, run: Run, prepared: Prepared, metric: str) -> di
     ensemble, student, cohort = found
     settings = study.configs[study.baseline]
     judged = {ENSEMBLE: ensemble[None], STUDENT: student[None]}
-    return evaluate_predictions(student, cohort, bootstrap_of(settings)) | {
-        "beside": {of: differences(judged, cohort, of, settings) for of in {metric: 0, "accuracy": 0, "log_loss": 0}}
-    }
+    scores = evaluate_predictions(student, cohort, bootstrap_of(settings))
+    return scores | {"beside": differences(judged, cohort, metric, settings)}
 
 
 def sentences(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
@@ -108,13 +115,17 @@ def sentences(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str
     found = [f"distilled from an ensemble of {record['num_members']} members into one network, {record['student']}"]
     for metric, of in record["beside"].items():
         lost, gained = (Interval.of(of[f"less_{other}"]) for other in (ENSEMBLE, LABELS))
-        scores = ", ".join(f"{each} {Interval.of(of[each])}" for each in (ENSEMBLE, STUDENT, LABELS))
+        scores = (f"{called} {Interval.of(of[each])}" for each, called in CALLED.items())
         found.append(
-            f"{name_of(metric, class_names).replace('_', ' ')} out of fold: {scores} (the student's network by labels "
-            f"alone); the student less the ensemble {lost:+}, less the labels' {gained:+}"
+            f"{name_of(metric, class_names).replace('_', ' ')} out of fold: {', '.join(scores)}; the student less the "
+            f"ensemble {lost:+} ({of[f'less_{ENSEMBLE}']['verdict']}), less {CALLED[LABELS]} {gained:+} "
+            f"({of[f'less_{LABELS}']['verdict']})"
         )
     for metric, of in record["test"]["beside"].items() if record["test"] else ():
-        scores = ", ".join(f"{each} {Interval.of(of[each])}" for each in (ENSEMBLE, STUDENT))
         lost = Interval.of(of[f"less_{ENSEMBLE}"])
-        found.append(f"{name_of(metric, class_names).replace('_', ' ')} on test images: {scores}; {lost:+}")
+        scores = (f"{CALLED[each]} {Interval.of(of[each])}" for each in (ENSEMBLE, STUDENT))
+        found.append(
+            f"{name_of(metric, class_names).replace('_', ' ')} on test images: {', '.join(scores)}; the student of all "
+            f"images less the whole ensemble {lost:+}"
+        )
     return found
