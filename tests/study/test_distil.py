@@ -101,6 +101,7 @@ def test_the_whole_way_and_once_more(copied, blobs, capsys):
     folder = copied / FOLDER
     model, images = fpclass.load_bundle(folder / "bundle"), blobs / "processed"
     assert "distilled from an ensemble of 6" in model.card
+    assert ", accuracy " in model.verdict
     beside = model.metrics["distilled"]["beside"]["accuracy"]
     assert beside["less_ensemble"]["low"] <= beside["less_ensemble"]["value"] <= beside["less_ensemble"]["high"]
     assert beside["student"]["value"] > 0.8, "blobs are easy"

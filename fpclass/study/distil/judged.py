@@ -118,8 +118,8 @@ def sentences(record: Mapping[str, Any], class_names: Sequence[str]) -> list[str
         scores = (f"{called} {Interval.of(of[each])}" for each, called in CALLED.items())
         found.append(
             f"{name_of(metric, class_names).replace('_', ' ')} out of fold: {', '.join(scores)}; the student less the "
-            f"ensemble {lost:+} ({of[f'less_{ENSEMBLE}']['verdict']}), less {CALLED[LABELS]} {gained:+} "
-            f"({of[f'less_{LABELS}']['verdict']})"
+            f"ensemble {lost:+}: {of[f'less_{ENSEMBLE}']['verdict']}; less {CALLED[LABELS]} {gained:+}: "
+            f"{of[f'less_{LABELS}']['verdict']}"
         )
     for metric, of in record["test"]["beside"].items() if record["test"] else ():
         lost = Interval.of(of[f"less_{ENSEMBLE}"])
