@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ from fpclass.config import Config
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.comparison.scores import SeedLogits, resample_configs
+from fpclass.stats.comparison.scores import Resampled, SeedLogits, member_scores, resample_configs
 from fpclass.stats.comparison.verdicts import compare_all
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.intervals import Interval, evaluate_predictions
+from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
-from fpclass.stats.probabilities.ensembling import cross_fitted_ensemble
+from fpclass.stats.probabilities.ensembling import cross_fitted_ensemble, weighted_average
 from fpclass.study.conclude import bootstrap_of, judge_predictions
 from fpclass.study.evidence.people import pool_ensemble
 from fpclass.study.metric import name_of
@@ -65,28 +67,49 @@ def beside_the_ensemble(
     name: str, students: SeedLogits, predictions: OutOfFold, metric: str, settings: Config
 ) -> dict[str, Any]:
     """Scores of ensemble, student and labels out of fold, all calibrated by other folds, and their differences."""
-    average, method = settings.predict.averaging, settings.study.calibration
-    of_all = cross_fitted_ensemble(predictions.logits, predictions.cross_fitted, average=average).log_probabilities
-    raw = {ENSEMBLE: of_all[None], STUDENT: students, LABELS: predictions.logits[name]}
-    judged = {
-        each: np.stack([cross_fitted_calibration(of_seed, predictions.cross_fitted, method)[0] for of_seed in logits])
-        for each, logits in raw.items()
-    }
-    return differences(judged, predictions.cohort, metric, settings)
+    cohort, average, method = predictions.cross_fitted, settings.predict.averaging, settings.study.calibration
+    ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=average)
+    of_seeds = [
+        weighted_average(
+            {each: log_softmax(of[seed]) for each, of in predictions.logits.items()}, ensemble.weights, average
+        )
+        for seed in range(len(students))
+    ]
+    raw = {ENSEMBLE: ensemble.log_probabilities[None], STUDENT: students, LABELS: predictions.logits[name]}
+    judged = {each: _calibrated(of_each, cohort, method) for each, of_each in raw.items()}
+    return differences(judged, predictions.cohort, metric, settings, _calibrated(np.stack(of_seeds), cohort, method))
+
+
+def _calibrated(logits: SeedLogits, cohort: Cohort, method: str) -> SeedLogits:
+    return np.stack([cross_fitted_calibration(of_seed, cohort, method)[0] for of_seed in logits])
 
 
 def differences(
-    judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, settings: Config
+    judged: Mapping[str, SeedLogits],
+    cohort: Cohort,
+    metric: str,
+    settings: Config,
+    of_seeds: SeedLogits | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """By the study's metric, accuracy and log loss: scores, and what the student is less each of the others."""
+    """By the study's metric, accuracy and log loss: scores, and what the student is less each of the others.
+
+    Args:
+      judged: by name, of each seed; of the ensemble of one, which is the average of them.
+      of_seeds: the ensemble of each seed alone. What these differ by is the noise of training in their average.
+    """
     margins = dict.fromkeys(METRICS, 0.0) | {metric: settings.study.margin}  # which is in units of the study's
-    return {of: _differences(judged, cohort, of, margin, settings) for of, margin in margins.items()}
+    found = {}
+    for of, margin in margins.items():
+        resampled = resample_configs(judged, cohort, of, bootstrap_of(settings))
+        if of_seeds is not None:
+            scores = member_scores(of_seeds, cohort, of)
+            noisy = resampled[ENSEMBLE].members + scores - scores.mean(axis=1, keepdims=True)
+            resampled[ENSEMBLE] = dataclasses.replace(resampled[ENSEMBLE], members=noisy)
+        found[of] = _less_others(resampled, margin)
+    return found
 
 
-def _differences(
-    judged: Mapping[str, SeedLogits], cohort: Cohort, metric: str, margin: float, settings: Config
-) -> dict[str, Any]:
-    resampled = resample_configs(judged, cohort, metric, bootstrap_of(settings))
+def _less_others(resampled: Mapping[str, Resampled], margin: float) -> dict[str, Any]:
     found: dict[str, Any] = {each: of_config.score.mean.to_json() for each, of_config in resampled.items()}
     for other in resampled.keys() - {STUDENT}:
         pair = {each: resampled[each] for each in (other, STUDENT)}
