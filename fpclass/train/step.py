@@ -88,7 +88,9 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
         state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters, rows: Int[Array, " B"]
     ) -> tuple[Array, Float[Array, "B K"]]:
         images = inputs.draw(member, state.epoch, dataset, rows)
-        if dataset.sublabels is None:
+        if member.targets is not None:
+            targets = member.targets[rows]
+        elif dataset.sublabels is None:
             targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
         else:
             targets = jax.nn.one_hot(dataset.sublabels[rows], sum(subclasses))
