@@ -203,7 +203,8 @@ def judge(args: argparse.Namespace) -> None:
     from fpclass.stats.comparison.scores import resample_configs
     from fpclass.stats.comparison.verdicts import compare_all
     from fpclass.stats.metrics import image_log_losses
-    from fpclass.study.conclude import bootstrap_of, judge_ensemble
+    from fpclass.stats.probabilities.ensembling import cross_fitted_ensemble
+    from fpclass.study.conclude import bootstrap_of
     from fpclass.study.out_of_fold import collect
     from fpclass.study.study import Study
 
@@ -212,7 +213,7 @@ def judge(args: argparse.Namespace) -> None:
     trained = [name for name in study.names if all(member.is_done for member in study.members(name))]
     predictions = collect(study, trained)
     settings = study.configs[study.baseline]
-    ensemble, _ = judge_ensemble(predictions, settings)
+    ensemble = cross_fitted_ensemble(predictions.logits, predictions.cross_fitted, average=settings.predict.averaging)
     logits = {"best: its ensemble": ensemble.log_probabilities[None]} | predictions.logits
     filenames, cohort = np.array(predictions.filenames), predictions.cohort
     files = sorted(itertools.chain.from_iterable(args.output.glob(f"{tool}-*.csv") for tool in TOOLS))

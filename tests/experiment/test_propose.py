@@ -86,6 +86,22 @@ def test_small_images_keep_about_their_size_in_steps_that_the_network_takes(tmp_
 
 
 @pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize(
+    ("side", "model", "size"), [(28, "", 128), (64, "", 128), (65, "", 96), (32, "dinov2_vits14", 140)]
+)
+def test_tiny_images_are_enlarged(tmp_path: Path, side, model, size) -> None:
+    """To 4 x 4 places of the last stage of most networks, and more of those that see patches."""
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        draw_picture(0, (side, side)).save(tmp_path / label / "0.jpg")
+        draw_picture(1, (side, side)).save(tmp_path / label / "1.jpg")
+    _, values = values_of(None, [], Short(root=str(tmp_path), model=model))
+    assert values["data.image_size"] == (size, size)
+    _, values = values_of(None, [], Short(root=str(tmp_path), model="blocks"))
+    assert max(values["data.image_size"]) <= 72, "not for random weights"
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> None:
     proposal = propose(None, [], Short(root=str(photos), model="convnextv2_tiny"))
     assert proposal.file == FROM_SCRATCH

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import draw_picture
 from tiny_network import list_tiny
 
 import fpclass
@@ -32,7 +33,7 @@ FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamp
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
 SMALL_IMAGES = ["probe", "probe_enlarged", "tuned_probe"]
-"""The ways of a named network for images that are smaller than those of its weights."""
+"""The ways of a named network for images that are half as large as those of its weights."""
 
 
 @pytest.fixture
@@ -186,13 +187,17 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].file == PRETRAINED
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
-    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
+    assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == ["probe", "tuned_probe"]
+    assert portfolio.ways[0].values["data.image_size"] == (128, 128), "tiny images are enlarged at once"
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
-def test_every_way_fits_the_network(noisy, monkeypatch, model):
+def test_every_way_fits_the_network(tmp_path, monkeypatch, model):
     monkeypatch.setattr(source, "require", lambda name: None)
-    portfolio = make_portfolio([f"--config.data.root={noisy}", "--config.data.label_column=SEX"], Short(model=model))
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        draw_picture(0, (90, 70)).save(tmp_path / label / "0.jpg")
+    portfolio = make_portfolio([f"--config.data.root={tmp_path}"], Short(model=model))
     configs = load_ways(portfolio)
     assert list(configs) == SMALL_IMAGES
     assert configs["probe"].data.image_size < configs["probe_enlarged"].data.image_size == (224, 224)
