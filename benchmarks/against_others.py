@@ -59,7 +59,7 @@ def size_of(study: Path) -> int:
 
 
 def timm_weights(source: Path, folder: Path) -> Path:
-    """The published weights under timm's names, whose layers come in the same order."""
+    """The published weights under timm's names, whose layers come in the same order; without the head."""
     import timm
     import torch
 
@@ -74,7 +74,8 @@ def timm_weights(source: Path, folder: Path) -> Path:
         raise SystemExit(f"{source}: not the layers of {ARCHITECTURE}")
     network.load_state_dict(dict(zip(own, published.values(), strict=True)), strict=False)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), target)
+    # AutoGluon loads strictly, into a network without its head.
+    torch.save({k: v for k, v in network.state_dict().items() if not k.startswith("classifier")}, target)
     return target
 
 
