@@ -95,7 +95,7 @@ def ways(name: str) -> tuple[dict[str, Way], tuple[int, int, int]]:
 
     def here(images: np.ndarray) -> np.ndarray:
         raw = grad_cam(model, variables, jnp.asarray(images), np.ones(len(images), np.int32), stage)
-        return np.stack([resize_map(heat, shape[:2]) for heat in scale_maps(np.asarray(raw))])
+        return resize_map(scale_maps(np.asarray(raw)), shape[:2])
 
     def there(images: np.ndarray) -> np.ndarray:
         parts = torch.tensor(images.transpose(0, 3, 1, 2)).split(PARTS[name])

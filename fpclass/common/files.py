@@ -21,6 +21,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from fpclass.common.console import program
 from fpclass.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -284,6 +285,23 @@ def write_csv(path: pathlib.Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
+_BY_TRAINING = "delete it, and the command of the training, given once more, makes it anew"
+_BY_EVALUATE = "delete it, and `{program} evaluate {folder}` makes it anew"
+_REMEDIES = {
+    "environment.json": "delete it: the next command begins it anew",
+    "metrics.json": _BY_EVALUATE,
+    "predictions.csv": _BY_EVALUATE,
+    **dict.fromkeys(("audit.json", "model.json", "splits.csv", "table.csv"), _BY_TRAINING),
+}
+"""What to do about a damaged file of a folder, where not all of it has to be made anew."""
+
+
+def remedy(path: pathlib.Path) -> str:
+    """What to do about a damaged file of a run folder."""
+    advice = _REMEDIES.get(path.name, "copy it back from a backup, or train again into a new --workdir")
+    return advice.format(program=program(), folder=path.parent)
+
+
 def read_json(path: pathlib.Path) -> Any:
     """Reads a JSON file that a run wrote.
 
@@ -293,10 +311,11 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(read_text(path))
     except FileNotFoundError:
-        raise RunError(f"{path}: not found; is this the folder of a finished run?") from None
+        advice = remedy(path).removeprefix("delete it, and ")
+        raise RunError(f"{path}: not found; in the folder of a finished run {advice}") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: cannot be read ({reason}); train again into a new --workdir") from error
+        raise RunError(f"{path}: cannot be read ({reason}); {remedy(path)}") from error
 
 
 def read_object(path: pathlib.Path, **fields: type | types.UnionType) -> dict[str, Any]:
@@ -307,12 +326,13 @@ def read_object(path: pathlib.Path, **fields: type | types.UnionType) -> dict[st
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise RunError(f"{path}: holds {_shape(value)}, expected an object; it was changed or damaged, make it anew")
+        raise RunError(f"{path}: holds {_shape(value)}, expected an object; it was changed or damaged: {remedy(path)}")
     for name, kind in fields.items():
         is_number = isinstance(value.get(name), bool) and kind is not bool
         if not isinstance(value.get(name), kind) or is_number:
             met = _shape(value[name]) if name in value else "nothing"
-            raise RunError(f"{path}: {name} is {met}, expected {_word(kind)}; it was changed or damaged, make it anew")
+            wrong = f"{name} is {met}, expected {_word(kind)}"
+            raise RunError(f"{path}: {wrong}; it was changed or damaged: {remedy(path)}")
     return value
 
 

@@ -23,8 +23,8 @@ def in_parts(function: Callable[[Any], Array], rows: PyTree, size: int) -> Array
     """
     num_rows = len(jax.tree.leaves(rows)[0])
     size = min(size, num_rows)
-    order = jnp.arange(num_rows + -num_rows % size) % num_rows
-    parts = jax.tree.map(lambda x: x[order].reshape(-1, size, *x.shape[1:]), rows)
+    missing = -num_rows % size
+    parts = jax.tree.map(lambda x: jnp.concatenate((x, x[:missing])).reshape(-1, size, *x.shape[1:]), rows)
     result = lax.map(function, parts)
     return result.reshape(-1, *result.shape[2:])[:num_rows]
 

@@ -23,6 +23,9 @@ from fpclass.common.console import program
 from fpclass.config import Config
 from fpclass.errors import RunError, one_line
 
+STARTED_IN = "started_in"
+"""Of environment.json: the folder that relative paths of the config begin in."""
+
 
 class Run:
     """A run folder (`--workdir`) and the config that everything in it was made with."""
@@ -118,17 +121,17 @@ class Run:
         except FileNotFoundError:
             raise RunError(f"{path}: not found; run `{program()} train` with this --workdir first") from None
         except (OSError, ValueError) as error:
-            raise RunError(f"{path}: cannot be read ({one_line(error)})") from error
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); {files.remedy(path)}") from error
         for column in (*columns, *numbers):
             found = [other for other in frame if other == column or (column in numbers and other.startswith(column))]
             if not found:
-                raise RunError(f"{path}: has no column {column}; it was changed or damaged, make it anew")
+                raise RunError(f"{path}: has no column {column}; it was changed or damaged: {files.remedy(path)}")
             for of in found if column in numbers else ():
                 column_values: Any = pd.to_numeric(frame[of], errors="coerce")
                 values = column_values.to_numpy(np.float64)
                 if not np.isfinite(values).all():
                     met = frame[of].to_numpy()[~np.isfinite(values)][0]
-                    raise RunError(f"{path}: column {of} holds {met!r}, expected finite numbers; make it anew")
+                    raise RunError(f"{path}: column {of} holds {met!r}, expected finite numbers: {files.remedy(path)}")
         return frame
 
     def history(self) -> list[dict[str, Any]]:
@@ -180,6 +183,7 @@ class Run:
                 "git_commit": _commit_of_process(),
                 "data_sha256": data_sha256,
                 "weights_sha256": weights_sha256,
+                STARTED_IN: str(pathlib.Path.cwd()),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )

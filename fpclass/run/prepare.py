@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 
+from fpclass import experiment
 from fpclass.common import files
 from fpclass.common.console import progress
 from fpclass.common.files import cache_dir
@@ -24,7 +26,7 @@ from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.experiment import needs_selection
-from fpclass.run.folder import Run
+from fpclass.run.folder import STARTED_IN, Run
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.person import why_no_people
 from fpclass.train.inputs.streaming import memory_for_images
@@ -204,14 +206,45 @@ def write_audit(folder: pathlib.Path, audit: Audit, images: Images) -> None:
 
 
 def prepare_again(run: Run) -> Prepared:
-    """The data of a run, from its config, once more.
+    """The data of a run, from its config, once more; a relative data.root is one of where the training was started.
 
     Raises:
-      RunError: they have changed since.
+      RunError: they have changed since, or a run folder is what data.root is from here.
     """
-    prepared = prepare(run.config)
+    prepared = prepare(_where_they_were(run))
     check_same_data(run, prepared)
     return prepared
+
+
+def _where_they_were(run: Run) -> Config:
+    """A run's config with paths of the data that are right in whichever folder a command is started.
+
+    They are kept as they were given. Looked for from here, `photos` is the run and not its images in a folder of runs.
+    Where the training was started is tried first, except for what was given anew; a folder that was moved has the rest.
+    """
+    environment, known = run.path("environment.json"), run.path("config.json")
+    started = files.read_object(environment).get(STARTED_IN) if environment.is_file() else None
+    trained = experiment.from_json(files.read_json(known), str(known)).data
+    config = ConfigDict(run.config.to_dict())
+    for key in ("root", "copies", "exclude"):
+        given = config.data[key]
+        path = files.expanded(given) if given and "://" not in given else None
+        if path is None or path.is_absolute():
+            continue
+        there = pathlib.Path(str(started), path) if started and given == trained[key] else path
+        there = there if there.exists() else path
+        if is_of_training(there):
+            raise RunError(
+                f"data.{key} is {given}, which from here is no data set but a run or study folder: start this in the "
+                f"folder in which the training was started, or give --config.data.{key}=…"
+            )
+        config.data[key] = str(there)
+    return config
+
+
+def is_of_training(folder: pathlib.Path) -> bool:
+    """Whether it is the folder of a run or of a study."""
+    return any((folder / name).is_file() for name in ("config.json", "study.json"))
 
 
 def check_same_data(run: Run, prepared: Prepared) -> None:
@@ -246,7 +279,7 @@ def check_same_start(run: Run, prepared: Prepared) -> None:
     if not path.is_file():
         run.write_environment(prepared.sha256, digest)
     check_same_data(run, prepared)
-    if files.read_object(path).get("weights_sha256") != digest:
+    if files.read_object(path).get("weights_sha256") not in (digest, None):  # None: begun anew by another command
         raise RunError(f"{run.folder}: {weights} is another file than when it began; train into another --workdir")
 
 

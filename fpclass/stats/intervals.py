@@ -126,6 +126,10 @@ class Bootstrap:
     confidence: float
     seed: int = 0
 
+    def for_all(self, num_intervals: int) -> Bootstrap:
+        """The same with wider intervals, so many of which hold at once with this confidence (Bonferroni)."""
+        return dataclasses.replace(self, confidence=1 - (1 - self.confidence) / num_intervals)
+
     def weights(self, cohort: Cohort, *, within_classes: bool = False) -> Iterator[Float[np.ndarray, "b n"]]:
         """How often each image counts, float64 [b, N], until the b add up to num_resamples; arguments as `draws`."""
         for draws in self.draws(cohort, within_classes=within_classes):

@@ -193,11 +193,11 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
         from fpclass.run.best import BestModel
         from fpclass.run.decisions.submission import submit
         from fpclass.run.folder import Run
-        from fpclass.run.prepare import prepare
+        from fpclass.run.prepare import prepare_again
         from fpclass.run.stages import SUBMIT, Stages
 
         run = Run.open(args.workdir, overrides)
-        prepared = prepare(run.config)
+        prepared = prepare_again(run)
         path = submit(BestModel(run, prepared.table.num_classes), prepared)
         Stages(run).done(SUBMIT)
     say(f"written: {path}")

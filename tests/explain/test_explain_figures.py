@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
+from PIL import Image
 
 from fpclass.explain import figures
 from fpclass.explain.feature_maps import FeatureMaps
@@ -76,8 +77,11 @@ def test_maps_are_enlarged_the_right_way_round():
     assert (enlarged > 0.1).sum() > 20
 
 
-def test_a_flat_map_stays_flat():
-    np.testing.assert_allclose(figures.resize_map(np.full((3, 2), 0.4), (50, 90)), 0.4, atol=1e-6)
+@pytest.mark.parametrize("size", [(50, 90), (9, 5)])
+def test_many_maps_are_resized_as_pillow_resizes_each(size):
+    maps = np.random.default_rng(0).random((3, 18, 7)).astype(np.float32)
+    alone = [Image.fromarray(heat).resize(size[::-1], Image.Resampling.BICUBIC) for heat in maps]
+    np.testing.assert_allclose(figures.resize_map(maps, size), np.clip(np.stack(alone), 0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -15,7 +15,7 @@ from fpclass.explain.checks.maps import edges, moved, rank_correlation
 from fpclass.explain.checks.objects import ink_masks, share_on
 from fpclass.explain.checks.randomise import Randomiser, weighted_stages
 from fpclass.explain.checks.removal import area, pixel_order
-from fpclass.explain.checks.summary import summarise
+from fpclass.explain.checks.summary import summarise, summarise_all
 from fpclass.explain.checks.words import CONTROL, report_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap
@@ -67,7 +67,7 @@ def of_random(seed):
 def checked(name):
     maps = {"true": true_map, "random": of_random(1), "edges": edge_map}[name]
     found = check_maps(maps, subject(patch_images()), needs_network=False)
-    return summarise(found, Cohort(np.zeros(NUM, int), np.arange(NUM) // 2), BOOTSTRAP)
+    return summarise(found, Cohort(np.zeros(NUM, int), np.arange(NUM) // 2), BOOTSTRAP, 4)
 
 
 def test_the_true_map_passes_a_random_one_and_edges_do_not():
@@ -92,13 +92,30 @@ def test_words_say_what_the_intervals_do():
     assert ["does not tell a map of the network from edges" in sentence for sentence in compared] == [True, False]
 
 
+def test_of_more_ways_more_has_to_be_shown():
+    """The interval that a verdict goes by holds for all ways at once; the one of the table does not grow."""
+    images = patch_images(8)
+    noise = jnp.asarray(np.random.default_rng(0).random((SIDE, SIDE)), jnp.float32)
+    weak = check_maps(lambda *of: noise + 0.3 * true_map(*of), subject(images), needs_network=False)
+    cohort = Cohort(np.zeros(len(images), int))
+    alone, among = (summarise_all(dict.fromkeys(map(str, range(n)), weak), cohort, BOOTSTRAP)["0"] for n in (1, 40))
+    for check in ("deletion", "insertion"):
+        assert alone[check]["better"] == among[check]["better"]
+        lows = [of[check]["for_all_at_once"]["low"] for of in (alone, among)]
+        assert lows[1] < lows[0] < alone[check]["better"]["low"]
+    barely = {**alone, "deletion": {**alone["deletion"], "for_all_at_once": {"value": 0.1, "low": -0.01, "high": 0.3}}}
+    (sentence,) = report_of({"weak": barely}, "", "x.png")["sentences"]
+    assert "+0.100 [-0.010, +0.300] in deletion" in sentence
+    assert "by deletion that is not shown" in sentence or "it is not shown to find" in sentence
+
+
 def not_covered(num_trials, num_images):
     """How often a random map is found better, or worse, than one in a random place, by deletion and by insertion."""
     counts = {"deletion": 0, "insertion": 0}
     for trial in range(num_trials):
         images = patch_images(num_images, seed=trial)
         found = check_maps(of_random(trial), subject(images, seed=trial), needs_network=False)
-        summary = summarise(found, Cohort(np.zeros(num_images, int)), BOOTSTRAP)
+        summary = summarise(found, Cohort(np.zeros(num_images, int)), BOOTSTRAP, 1)
         for check in counts:
             counts[check] += summary[check]["better"]["low"] > 0 or summary[check]["better"]["high"] < 0
     return {check: count / num_trials for check, count in counts.items()}
@@ -190,7 +207,7 @@ def test_edges_survive_random_weights_and_gradients_do_not():
     assert found["edges"].cascade.correlations == pytest.approx(np.ones((3, 6)))
     assert found["gradient"].cascade.correlations[-1].mean() < 0.8
     cohort = Cohort(np.zeros(6, int))
-    report = report_of({"edges": summarise(found["edges"], cohort, BOOTSTRAP)}, "6 images", "x.png")
+    report = report_of(summarise_all({"edges": found["edges"]}, cohort, BOOTSTRAP), "6 images", "x.png")
     assert "hardly changes: it shows the picture, such as its edges, and not what was learnt" in report["sentences"][0]
     assert "(50 % of the image, " in report["sentences"][0]
     both = joined([found["edges"], found["edges"]])
@@ -255,9 +272,9 @@ def test_agreement_knows_networks_that_look_at_the_same_from_those_that_do_not()
 )
 def test_what_random_weights_leave_is_judged_by_the_whole_interval(low: float, high: float, words: str) -> None:
     value = {"value": 0.1 if low < 0 else (low + high) / 2, "low": low, "high": high}
-    better = {"better": {"value": 0.1, "low": 0.05, "high": 0.15}}
+    better = {name: {"value": 0.1, "low": 0.05, "high": 0.15} for name in ("better", "for_all_at_once")}
     found = {"deletion": better, "insertion": better, "stability": value, "on": {}, "blank": 0, "size": (4, 4)}
-    found["randomised"] = [{"stage": "logits", "correlation": value, "blank": 0.0}]
+    found["randomised"] = [{"stage": "logits", "correlation": value, "for_all_at_once": value, "blank": 0.0}]
     report = report_of({"Grad-CAM": found}, "on images", "figures/map_checks.png")
     assert words in report["sentences"][0]
     assert f"[{low:.3f}, {high:.3f}]" in report["paper"][0]

@@ -66,6 +66,62 @@ def test_sheets_of_ranked_named_and_new_images(folder, photos, tmp_path, capsys)
         assert said in error
 
 
+NEEDED = {
+    "config.json": ((), "", "train again into a new --workdir"),
+    "environment.json": ((), None, "delete it: the next command begins it anew"),
+    "metrics.json": ((), None, "evaluate {folder}` makes it anew"),
+    "predictions.csv": ((), None, "evaluate {folder}` makes it anew"),
+    "model.json": (("--which", "{new}"), "", "the command of the training, given once more, makes it anew"),
+    "splits.csv": (("--which", "{new}"), None, "the command of the training, given once more, makes it anew"),
+    "table.csv": (("--which", "{new}"), None, "the command of the training, given once more, makes it anew"),
+}
+"""Files that explain reads: of which images, whether it needs them (None: it does without), what to do about them."""
+
+
+@pytest.mark.parametrize("content", [None, '{"torn'])
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_file_that_is_missing_or_torn_is_named_with_what_to_do(name, content, folder, photos, capsys):
+    flags, needed, advice = NEEDED[name]
+    (folder / name).unlink()
+    if content:
+        (folder / name).write_text(content)
+    new = next(photos.glob("cat/*"))
+    status = cli.main(
+        ["explain", str(folder), "--num=1", "--method=hires_cam", *(flag.format(new=new) for flag in flags)]
+    )
+    error = capsys.readouterr().err
+    if content is None and needed is None:
+        assert status == 0
+        return
+    assert (status, error.count("\n")) == (2, 1)
+    assert name in error
+    if content:
+        assert advice.format(folder=folder) in error
+    assert cli.main(["report", str(folder)]) == 0, "the page comes out all the same"
+    page = (folder / "report.html").read_text()
+    assert f"Missing here: {name}" in page or name in ("predictions.csv", "table.csv") or content is None
+
+
+def test_data_are_looked_for_where_the_training_was_started(photos, photo_run, tmp_path, monkeypatch, capsys):
+    """A run called as its images are, asked from the folder of runs: they are not taken for each other."""
+    run = pathlib.Path(shutil.copytree(photo_run, tmp_path / "runs" / "photos"))
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["data"]["root"] = photos.name
+    (run / "config.json").write_text(json.dumps(config))
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["started_in"] == str(pathlib.Path.cwd())
+    monkeypatch.chdir(run.parent)
+    explain = ["explain", "photos", "--num=1", "--method=hires_cam"]
+    assert cli.main(explain) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "data.root is photos, which from here is no data set but a run or study folder: start this in" in error
+    (run / "environment.json").write_text(json.dumps(environment | {"started_in": str(photos.parent)}))
+    assert cli.main(explain) == 0
+    assert cli.main([*explain, f"--config.data.root={photos}"]) == 0
+    assert json.loads((run / "config.json").read_text()) == config, "it stays as it was given"
+
+
 def test_images_are_ranked_by_what_their_names_say():
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
     losses = np.array([0.1, 0.7, 1.6])

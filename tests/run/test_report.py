@@ -58,7 +58,7 @@ def test_the_page_is_one_file_of_all_sections(run: pathlib.Path, capsys: pytest.
     assert len(shown) == len(list((run / "figures").glob("*.png"))), "every figure of the folder, none twice"
     assert len(page.scripts) == 1
     assert "Not done yet: " in page.text
-    assert f"robustness {run}" in page.text
+    assert f"robustness {run.name}" in page.text
     assert "Missing here" not in page.text
     accuracy = Facts(run).interval("metrics.json", "validation", "accuracy").text
     assert page.text.startswith("photos: report")
@@ -131,6 +131,30 @@ def test_of_a_folder_with_nothing_else_a_page_comes_out(sketched: pathlib.Path) 
     assert "learning_rate" in text
 
 
+def test_nothing_on_it_is_a_path_of_this_machine(sketched: pathlib.Path, photos: pathlib.Path) -> None:
+    elsewhere = "/home/some body/my photos"
+
+    def moved(values: dict[str, Any]) -> None:
+        values["config"]["data"]["root"] = elsewhere
+        values["config"]["data"]["exclude"] = "~/lists/out.txt"
+
+    change(sketched / "config.json", moved)
+    change(
+        sketched / "audit.json", lambda audit: audit.update(source=f"folder {elsewhere}/train, unpacked from /a/b.zip")
+    )
+    change(sketched / "metrics.json", lambda metrics: metrics.update(warnings=[f"{photos}/cat/1.png and 3/4/5"]))
+    write_run_report(sketched)
+    for name in (REPORT, METHODS):
+        text = re.sub(r'"data:[^"]*"', "", (sketched / name).read_text())
+        for path in (elsewhere, str(sketched), str(photos), str(pathlib.Path.home()), "~/", "/a/"):
+            assert path not in text, name
+    assert "folder my photos/train, unpacked from b.zip" in (sketched / METHODS).read_text()
+    page = check_page((sketched / REPORT).read_text())
+    assert "1.png and 3/4/5" in page.text
+    digest = json.loads((sketched / "environment.json").read_text())["data_sha256"]
+    assert f"the same ones, of SHA-256 {digest}" in page.text
+
+
 def test_names_are_text_whatever_they_hold(sketched: pathlib.Path) -> None:
     for name in ("metrics.json", "audit.json", "model.json"):
         (sketched / name).write_text((sketched / name).read_text().replace('"cat"', json.dumps(HOSTILE)))
@@ -155,7 +179,7 @@ def test_the_command_of_the_page_trains_the_same(photo_run: pathlib.Path) -> Non
     again = experiment.load_config(file.removeprefix("--config="), flags)
     there = experiment.from_json(json.loads((photo_run / "config.json").read_text()), "config.json")
     assert not experiment.training_differences(there, again)
-    assert again.data.root == there.data.root
+    assert again.data.root == pathlib.Path(there.data.root).name
     assert len(flags) > 5
 
 

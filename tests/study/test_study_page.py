@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ from pages import check_page
 
 from fpclass import cli, experiment
 from fpclass.run.report.write import METHODS, REPORT
+from fpclass.study.page.cited import SOURCES
 from fpclass.study.page.write import write_report
 from fpclass.study.study import Study
 
@@ -33,6 +35,24 @@ def test_study_leaves_a_page_that_needs_nothing_else(study: pathlib.Path) -> Non
     titles = re.findall("^## (.+)$", (study / "study.md").read_text(), flags=re.MULTILINE)
     assert len(titles) > 5
     assert all(title in page.text for title in titles if title != "Figures"), "what study.md says is a part of it"
+
+
+def test_numbers_of_study_md_say_which_file_and_key_they_are_of(study: pathlib.Path) -> None:
+    """Every title of study.md is known, and every key that is named is there."""
+    page = (study / REPORT).read_text()
+    results = json.loads((study / "results.json").read_text())
+    titles = re.findall("^## (.+)$", (study / "study.md").read_text(), flags=re.MULTILINE)
+    assert all(any(title.startswith(start) for start in SOURCES) for title in titles if title != "Figures")
+    named = set(re.findall(r'title="results\.json: ([\w.]+)(?: \(|")', page))
+    assert {"choice", "diagnostics", "decisions", "decisions.thresholds"} <= named
+    for key in named:
+        values = results
+        for part in key.split("."):
+            values = values[part]
+    cells = re.findall(r"<td>([^<]*\d\.\d[^<]*)</td>", page.partition('id="page-0"')[2].partition('id="checks"')[0])
+    assert not cells, "a number without a source"
+    assert 'title="results.json: diagnostics (sensitivity in ' in page
+    assert 'title="results.json: choice"' in page
 
 
 def test_the_comparison_is_that_of_the_table(finished: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
-"""The figure of the checks: curves of deletion, insertion and randomised weights, and the table below."""
+"""Figures of the checks: curves of deletion, insertion and randomised weights; how alike the maps of configs are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from fpclass.explain.checks.words import TITLE
 from fpclass.report.style import COLOURS, GREY, INK, new_figure, styled, wrap
 
-ROW = 0.42
-"""Inches of a row of the table: a value and its interval below it."""
 PANELS = {
     "deletion": "Deletion: what the map marks goes first\n(lower is better)",
     "insertion": "Insertion: what the map marks comes first\n(higher is better)",
@@ -21,20 +19,17 @@ PANELS = {
 
 
 @styled
-def draw_checks(methods: Mapping[str, dict[str, Any]], table: Sequence[Sequence[str]], note: str = "") -> Figure:
-    """Curves of each way of making maps (`summary.summarise`, by name), and the table, as `words.table_of` makes it."""
-    below = ROW * len(table)
-    figure = new_figure(13, 4.7 + below, TITLE, note)
-    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(4.6, below))[:, 0]
-    panels = upper.subplots(1, 3)
+def draw_checks(methods: Mapping[str, dict[str, Any]], note: str = "") -> Figure:
+    """Curves of each way of making maps, as `summary.summarise_all` gives them."""
+    figure = new_figure(13, 4.9, TITLE, note)
+    panels = figure.subplots(1, 3)
     colours = dict(zip(methods, (COLOURS * (1 + len(methods) // len(COLOURS)))[: len(methods)], strict=True))
     for axes, (check, title) in zip(panels, PANELS.items(), strict=False):
         _removal(axes, methods, colours, check)
         axes.set_title(title)
     _cascade(panels[2], methods, colours)
     handles, labels = panels[0].get_legend_handles_labels()
-    upper.legend(handles, [wrap(label, 60) for label in labels], loc="outside lower center", ncols=3)
-    _table(lower.subplots(), table, list(colours.values()))
+    figure.legend(handles, [wrap(label, 60) for label in labels], loc="outside lower center", ncols=3)
     return figure
 
 
@@ -68,25 +63,6 @@ def _cascade(axes: Axes, methods: Mapping[str, dict[str, Any]], colours: Mapping
     names = ["trained", *(wrap(stage, 12) for stage in stages)]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
     axes.grid(axis="y")
-
-
-def _table(axes: Axes, table: Sequence[Sequence[str]], colours: Sequence[str]) -> None:
-    axes.set_axis_off()
-    header, *rows = table
-    cells = [
-        [wrap(name, 16) for name in header],
-        *([wrap(row[0], 24), *(cell.replace(" [", "\n[") for cell in row[1:])] for row in rows),
-    ]
-    widths = [max(len(line) for row in cells for line in row[i].split("\n")) + 2 for i in range(len(header))]
-    shares = [width / sum(widths) for width in widths]
-    drawn = axes.table(cells, loc="center", cellLoc="left", colWidths=shares)
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(8)
-    for (row, column), cell in drawn.get_celld().items():
-        cell.set(edgecolor="none", height=1 / len(table))
-        cell.get_text().set_color(INK if row else GREY)
-        if row and not column:
-            cell.get_text().set(color=colours[row - 1], fontweight="bold")
 
 
 @styled

@@ -17,7 +17,7 @@ def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) ->
     """The piece of the report: title, sentences, in short for a paper, table, figures, note.
 
     Args:
-      methods: as `summarise` gives them, by the name that a reader is told.
+      methods: as `summarise_all` gives them, by the name that a reader is told.
       about: on which images, and what the intervals are.
       figure: its path in the folder.
     """
@@ -28,7 +28,9 @@ def report_of(methods: Mapping[str, dict[str, Any]], about: str, figure: str) ->
         f"{about}. Deletion and insertion: how much smaller, or larger, the area under the curve of the class's "
         "probability is than with the same map mirrored and moved to a random place (Petsiuk et al. 2018). Head or all "
         "random: rank correlation with the maps of the trained network (Adebayo et al. 2018). Stability: with maps of "
-        "the same images with a little noise. A map that passes shows where the network looks, not that it is right to."
+        "the same images with a little noise. Sentences judge by intervals that hold for all their verdicts at once "
+        "(Bonferroni), wider than those of the table. A map that passes shows where the network looks, not that it is "
+        "right to."
     )
     return {
         "title": TITLE,
@@ -84,13 +86,13 @@ def table_of(methods: Mapping[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def is_better(found: dict[str, Any], check: str) -> bool:
-    """Whether the interval of how much better a map is than a random one lies above 0."""
-    low = found[check]["better"]["low"]
+    """Whether a map is better than a random one, by the interval that holds for all verdicts at once."""
+    low = found[check]["for_all_at_once"]["low"]
     return low is not None and low > 0
 
 
 def _removal(found: dict[str, Any]) -> str:
-    better = {check: f"{Interval.of(found[check]['better']):+}" for check in ("deletion", "insertion")}
+    better = {check: f"{Interval.of(found[check]['for_all_at_once']):+}" for check in ("deletion", "insertion")}
     passed = [check for check in better if is_better(found, check)]
     numbers = (
         f"better than the same map in a random place by {better['deletion']} in deletion, {better['insertion']} in "
@@ -118,7 +120,7 @@ def _told_apart(control: dict[str, Any]) -> str:
 
 def _randomised(steps: list[dict[str, Any]]) -> str:
     first, last = steps[0], steps[-1]
-    end = Interval.of(last["correlation"])
+    end = Interval.of(last["for_all_at_once"])
     if end.value is None:
         return "once all weights are random nothing is left of it, so it shows what was learnt"
     low, high = (end.value if bound is None else bound for bound in (end.low, end.high))
@@ -130,7 +132,7 @@ def _randomised(steps: list[dict[str, Any]]) -> str:
         verdict = "so a part of it is the picture's or the layout's, not learnt"
     else:
         verdict = "so these images do not tell how much of it was learnt"
-    head = f"by {_of(first['correlation'])} once {first['stage']} alone is random, and " if len(steps) > 1 else ""
+    head = f"by {_of(first['for_all_at_once'])} once {first['stage']} alone is random, and " if len(steps) > 1 else ""
     left = f" (of the {1 - last['blank']:.0%} of maps that show anything)" if last["blank"] else ""
     return f"it correlates with the trained network's {head}by {end} once all weights are{left}, {verdict}"
 

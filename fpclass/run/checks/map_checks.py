@@ -19,7 +19,7 @@ from fpclass.data.splits import VALIDATION, draw_some
 from fpclass.errors import DataError
 from fpclass.explain.checks.checked import Checked, Subject, check_maps
 from fpclass.explain.checks.randomise import Randomiser, weighted_stages
-from fpclass.explain.checks.summary import summarise
+from fpclass.explain.checks.summary import summarise_all
 from fpclass.explain.checks.words import report_of
 from fpclass.report.text_tables import align_columns
 from fpclass.run.best import BestModel
@@ -117,7 +117,7 @@ def write_checks(
     from fpclass.explain.checks.figures import draw_checks
     from fpclass.report.style import save_figure
 
-    methods = {title: summarise(of_images, cohort, bootstrap) for title, of_images in found.items()}
+    methods = summarise_all(found, cohort, bootstrap)
     intervals = describe_intervals(cohort, bootstrap)
     about = f"{len(cohort)} {of}, drawn at random" + (f"; {intervals}" if intervals else "")
     report = report_of(methods, about, FIGURE)
@@ -129,7 +129,7 @@ def write_checks(
         "report": report,
     }
     files.write_json(folder / FILE, result)
-    save_figure(draw_checks(methods, report["table"], "; ".join(filter(None, (about, note)))), folder / FIGURE)
+    save_figure(draw_checks(methods, "; ".join(filter(None, (about, note)))), folder / FIGURE)
     return result
 
 

@@ -12,7 +12,7 @@ from fpclass.config import Config, base_config, differences
 from fpclass.experiment.propose import as_flags
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread
 from fpclass.report.blocks import Block, Code, text
-from fpclass.report.facts import Facts
+from fpclass.report.facts import Facts, Sentence, sentence
 
 BASE = "fpclass/configs/base.py"
 OF_FLAGS = ("split.num_folds", "split.fold")
@@ -30,8 +30,18 @@ def command_of(facts: Facts) -> list[Block]:
     config = experiment.from_json(facts.object("config.json"), "config.json")
     flags = [f"--config={BASE}", *as_flags(changed_keys(config, OF_A_STUDY))]
     command = shlex.join([*program().split(), "train", *flags, "--workdir=NEW"])
-    about = "This trains it once more, from the same images, with the versions below; NEW is a new folder."
-    return [text(about), Code(command)]
+    return [text(about_images(facts)), Code(command)]
+
+
+def about_images(facts: Facts) -> Sentence:
+    """What has to be there before the command is run; without the digest where that is not known."""
+    about = (
+        "This trains it once more, with the versions below. NEW is a new folder; data.root says where the images are"
+    )
+    if facts.get("environment.json", "data_sha256") is None:
+        return (f"{about}.",)
+    digest = facts.cite("environment.json", "data_sha256")
+    return sentence(f"{about}: the same ones, of SHA-256 {{digest}} (names, contents, labels, people).", digest=digest)
 
 
 def config_file(config: Config, name: str) -> str:

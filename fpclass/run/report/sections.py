@@ -24,6 +24,7 @@ from fpclass.report.blocks import (
 )
 from fpclass.report.facts import Cited, Facts, Sentence, Typed, sentence
 from fpclass.report.markdown import sections_of
+from fpclass.run.folder import STARTED_IN
 from fpclass.run.report import methods, results
 from fpclass.run.report.subject import Subject, said
 
@@ -299,6 +300,8 @@ def versions(facts: Facts) -> list[Block]:
     environment = facts.object("environment.json")
     rows: list[list[Any]] = [["what", "value"]]
     for key in environment:
+        if key == STARTED_IN:  # says nothing elsewhere
+            continue
         if key == "versions":
             rows += [[name, facts.cite("environment.json", key, name)] for name in environment[key]]
         else:

@@ -18,6 +18,7 @@ from fpclass.report.markdown import with_footnotes
 from fpclass.run.prepare import note_of
 from fpclass.run.report import methods, reproduce, results
 from fpclass.run.report import sections as of_both
+from fpclass.run.report.local_paths import known_paths, without_folders
 from fpclass.run.report.subject import Subject, said
 
 REPORT, METHODS = "report.html", "methods.md"
@@ -36,8 +37,12 @@ def write_run_report(folder: pathlib.Path) -> str:
 
 
 def write(subject: Subject, page: Page, parts: Sequence[tuple[str, Sequence[Sentence]]], started: float) -> str:
-    """Writes the page and the text; `started` is when that was begun, by `time.perf_counter`."""
-    folder = subject.facts.folder
+    """Writes the page and the text, without paths of this machine; `started` is when that was begun.
+
+    (By `time.perf_counter`.)
+    """
+    folder, known = subject.facts.folder, list(known_paths(subject))
+    page, parts = without_folders(page, known), without_folders(list(parts), known)
     files.write_text(folder / METHODS, with_footnotes(page.title, parts))
     html = render_page(page, folder)
     files.write_text(folder / REPORT, html)

@@ -106,7 +106,7 @@ class PairedScores:
 
     def _judge(self, values: dict[str, Resampled], differences: dict[str, Resampled], num_copies: int) -> CopyScores:
         confidence = self._bootstrap.confidence
-        all_at_once = 1 - (1 - confidence) / num_copies
+        all_at_once = self._bootstrap.for_all(num_copies).confidence
         loss = UNDEFINED
         if differences:
             loss = self._interval("accuracy", differences["accuracy"], all_at_once, is_difference=True)

@@ -54,12 +54,12 @@ def check_maps(args: argparse.Namespace, overrides: list[str]) -> int:
     else:
         from fpclass.run.best import BestModel
         from fpclass.run.folder import Run
-        from fpclass.run.prepare import prepare
+        from fpclass.run.prepare import prepare_again
         from fpclass.train.task import check_network
 
         run = Run.open(args.workdir, overrides)
         check_network(run.config)
-        prepared = prepare(run.config)
+        prepared = prepare_again(run)
         best = BestModel(run, prepared.table.num_classes)
         print_report(check_run(best, prepared, methods, args.num)["report"])
         folder, written = run.folder, [FILE, FIGURE]
@@ -77,13 +77,13 @@ def features(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.checks.features import show_features
     from fpclass.run.checks.map_checks import print_report
     from fpclass.run.folder import Run
-    from fpclass.run.prepare import prepare
+    from fpclass.run.prepare import prepare_again
     from fpclass.study.page.write import write_report
     from fpclass.train.task import check_network
 
     run = Run.open(args.workdir, overrides)
     check_network(run.config)
-    prepared = prepare(run.config)
+    prepared = prepare_again(run)
     report = show_features(BestModel(run, prepared.table.num_classes), prepared, args.num)
     print_report(report)
     say(f"\nwritten: {', '.join(str(run.path(name)) for name in report['figures'])}")

@@ -14,10 +14,11 @@ from fpclass.report.blocks import Block, Code, Folded, Listing, Table, text
 from fpclass.report.facts import Cited, Facts, Sentence, listed, sentence
 from fpclass.report.markdown import sections_of
 from fpclass.run.report import methods, results
-from fpclass.run.report.reproduce import config_file
+from fpclass.run.report.reproduce import about_images, config_file
 from fpclass.run.report.sections import describe, figure
 from fpclass.run.report.subject import Subject, as_json, counted
 from fpclass.stats.intervals import Interval, format_number
+from fpclass.study.page.cited import cited
 from fpclass.study.study import IMAGE_RANDOM, OF_PEOPLE, Study
 
 STUDY, RESULTS = "study.json", "results.json"
@@ -232,12 +233,12 @@ def configs(facts: Facts) -> list[Block]:
 def pages(facts: Facts) -> dict[str, list[Block]]:
     """The sections of study.md that no other section of the page has, by title; errors as `Facts.text_of`."""
     found = sections_of(facts.text_of("study.md"), describe)
-    return {title: blocks for title, blocks in found.items() if title not in ELSEWHERE}
+    return {title: cited(blocks, title) for title, blocks in found.items() if title not in ELSEWHERE}
 
 
 def findings(facts: Facts) -> list[Block]:
     """The findings beside the table of study.md, a line each."""
-    of_first = sections_of(facts.text_of("study.md"), describe)[""]
+    of_first = cited(sections_of(facts.text_of("study.md"), describe)[""])
     lines = [item for block in of_first if isinstance(block, Listing) for item in block.items]
     return [Folded("What was found, a line each", [Listing(lines)])] if lines else []
 
@@ -251,12 +252,8 @@ def reproduce(facts: Facts) -> list[Block]:
     command += ["--compare-splits"] * study.compares_splits + ["--quick"] * study.is_quick
     curves = dict.fromkeys(name.partition(OF_PEOPLE)[0] for name in study.configs if OF_PEOPLE in name)
     command += ["--learning-curve", *curves] if curves else []
-    about = (
-        "This trains it once more, from the same images, with the versions below. NEW is a new folder; the files hold "
-    )
-    about += "what of each config is not by default."
     return [
-        text(about),
+        text(about_images(facts), "The files hold what of each config is not by default."),
         Code(shlex.join([*command, "--workdir=NEW"])),
         Folded(f"The {len(files)} files", [Code(content) for content in files]),
     ]

@@ -54,7 +54,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.best import BestModel
     from fpclass.run.evaluate import evaluate, summarise
     from fpclass.run.folder import Run
-    from fpclass.run.prepare import prepare
+    from fpclass.run.prepare import prepare_again
     from fpclass.run.refit import NOTE
     from fpclass.run.report.write import write_run_report
     from fpclass.run.stages import EVALUATE, Stages
@@ -65,7 +65,7 @@ def evaluate(args: argparse.Namespace, overrides: list[str]) -> int:
             f"{run.folder}: learnt from all labelled images, so that none are left to evaluate it on; the folder above "
             "says what its like is worth, and `validate` judges it on images of another data set"
         )
-    prepared = prepare(run.config)
+    prepared = prepare_again(run)
     metrics = evaluate(BestModel(run, prepared.table.num_classes), prepared)
     Stages(run).done(EVALUATE)
     for name in ("classification_report.txt", "classification_report_test.txt"):
@@ -100,13 +100,13 @@ def explain(args: argparse.Namespace, overrides: list[str]) -> int:
         from fpclass.run.best import BestModel
         from fpclass.run.explain import explain
         from fpclass.run.folder import Run
-        from fpclass.run.prepare import prepare, read_classes
+        from fpclass.run.prepare import prepare_again, read_classes
         from fpclass.run.stages import EXPLAIN, Stages
         from fpclass.train.task import check_network
 
         folder = Run.open(args.workdir, overrides)
         check_network(folder.config)
-        prepared = None if request.which == FILES else prepare(folder.config)
+        prepared = None if request.which == FILES else prepare_again(folder)
         num_classes = prepared.table.num_classes if prepared else len(read_classes(folder)[0])
         written = explain(BestModel(folder, num_classes), prepared, request)
         if request == DEFAULT:

@@ -166,7 +166,7 @@ def member_maps(
             about = Target(target.classes[own], target.against[own], target.kind)
             raw, stage = maps_of(best, images[own], about, config.explain.stage, request.method, request.baseline)
             share = np.where(wanted.folds[own] == ALL_FOLDS, 1 / study.num_splits, 1)
-            enlarged = np.stack([resize_map(heat, size) for heat in scale_maps(raw)])
+            enlarged = resize_map(scale_maps(raw), size)
             of_seed.scaled[own] += share[:, None, None] * enlarged
             of_seed.largest[own] += share * raw.max(axis=(1, 2))
             by_seed[member.seed] = dataclasses.replace(of_seed, stage=stage)
