@@ -5,7 +5,7 @@ are in memory on all sides. Times alternate, the best of several rounds counts: 
 somebody else's work. All of them shuffle, nobody augments.
 
 Run: pip install -e '.[parity]'
-     python benchmarks/cifar_epoch.py [--images 2048] [--batch 64] [--rounds 3]
+     python benchmarks/cifar_epoch.py [--images 2048] [--batch 64] [--rounds 3] [--ways ours torch]
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from fpclass.common.parallel import batch_mesh, put, use_all_cores
+from fpclass.common.threads import num_cores
 from fpclass.experiment import load_config
 from fpclass.models.build import build_model
 from fpclass.train.placement import engine_for
@@ -31,14 +33,14 @@ CONFIG = "configs/vehicles_animals/vehicles_model1.py"
 WIDTHS, DENSE, DROPOUT, L2, RATE = (32, 64, 128), 128, 0.3, 1e-3, 1e-3
 
 
-def ours(images: np.ndarray, labels: np.ndarray, batch: int) -> tuple[Callable[[], None], int]:
+def ours(images: np.ndarray, labels: np.ndarray, batch: int, num_devices: int = 1) -> tuple[Callable[[], None], int]:
     """An epoch of the engine."""
-    config = load_config(CONFIG, [f"--config.train.batch_size={batch}"])
-    model = build_model(config.model, 2, (32, 32))
-    dataset = Dataset(jnp.asarray(images), jnp.asarray(labels))
-    engine = engine_for(dataset.images, model, config)
-    rows = jnp.arange(len(images), dtype=jnp.int32)
-    member = Member(jnp.array(0), rows, rows[:0], rows[:0], jnp.ones(2))
+    config = load_config(CONFIG, [f"--config.train.batch_size={batch}", f"--config.train.num_devices={num_devices}"])
+    model, mesh = build_model(config.model, 2, (32, 32)), batch_mesh(num_devices)
+    rows = np.arange(len(images), dtype=np.int32)
+    member = Member(np.array(0), rows, rows[:0], rows[:0], np.ones(2, np.float32))
+    member, dataset = put((member, Dataset(images, labels)), mesh)
+    engine = engine_for(dataset.images, model, config, mesh)
     state = engine.init(member, dataset)
 
     def epoch() -> None:
@@ -49,12 +51,16 @@ def ours(images: np.ndarray, labels: np.ndarray, batch: int) -> tuple[Callable[[
     return epoch, count_parameters(model, (32, 32, 3))
 
 
-def pytorch(images: np.ndarray, labels: np.ndarray, batch: int) -> tuple[Callable[[], None], int]:
+def pytorch(
+    images: np.ndarray, labels: np.ndarray, batch: int, *, channels_last: bool = False
+) -> tuple[Callable[[], None], int]:
     """The same in PyTorch, tensors in memory."""
     import torch
     from torch import nn
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    torch.set_num_threads(num_cores())
     layers: list[nn.Module] = []
     channels = 3
     for width in WIDTHS:
@@ -68,10 +74,13 @@ def pytorch(images: np.ndarray, labels: np.ndarray, batch: int) -> tuple[Callabl
         channels = width
     model = nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, DENSE), nn.ReLU(), nn.Linear(DENSE, 1)
-    )
+    ).to(memory_format=layout)
     dense = model[-3]
     optimizer = torch.optim.Adam(model.parameters(), RATE)
-    x, y = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels).float()
+    x, y = (
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout),
+        torch.from_numpy(labels).float(),
+    )
     loss_of = nn.BCEWithLogitsLoss()
 
     def epoch() -> None:
@@ -108,13 +117,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", help="some of them only")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, args.images).astype(np.int32)
     images = rng.integers(0, 256, (args.images, 32, 32, 3), np.uint8)
-    ways = {
-        name: way(images, labels, args.batch) for name, way in (("ours", ours), ("torch", pytorch), ("keras", keras))
+    use_all_cores()
+    makers = {
+        "ours": ours,
+        "ours, all cores": partial(ours, num_devices=0),
+        "torch": pytorch,
+        "torch, channels last": partial(pytorch, channels_last=True),
+        "keras": keras,
     }
+    ways = {name: makers[name](images, labels, args.batch) for name in args.ways or makers}
     assert len({count for _, count in ways.values()}) == 1, {name: count for name, (_, count) in ways.items()}
     best = dict.fromkeys(ways, float("inf"))
     for i in range(args.rounds + 1):
@@ -124,10 +140,12 @@ def main() -> None:
             if i:
                 best[name] = min(best[name], time.perf_counter() - start)
     print(
-        f"{jax.default_backend()}, {args.images} images of 32 x 32, batch {args.batch}, {ways['ours'][1]:,} parameters"
+        f"{jax.default_backend()}, {args.images} images of 32 x 32, batch {args.batch}, "
+        f"{next(iter(ways.values()))[1]:,} parameters"
     )
     for name, seconds in best.items():
-        print(f"{name:<6} {seconds:7.2f} s an epoch   ours / it {best['ours'] / seconds:5.2f}")
+        ratios = "".join(f"   {own} / it {best[own] / seconds:5.2f}" for own in best if own.startswith("ours"))
+        print(f"{name:<20} {seconds:7.2f} s an epoch{ratios}")
 
 
 if __name__ == "__main__":

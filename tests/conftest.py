@@ -72,34 +72,45 @@ def compile_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Programs are compiled with the options `QUICK`, also those of other processes that tests start.
+@pytest.fixture(autouse=True, scope="session")
+def options_of_compiler() -> Iterator[dict[str, bool | int]]:
+    """The options that programs are compiled with, from here on `QUICK`: session fixtures compile them as well.
 
-    Not where the bits of two programs are compared: the older way rounds differently in different programs. And only
-    with versions of JAX that are known to have the options, which are not public.
+    None with versions of JAX that are not known to have the options, which are not public.
     """
-    import jax
     from jax._src import compiler
 
+    original, options = compiler.get_compile_options, dict(QUICK)
     if not importlib.metadata.version("jaxlib").startswith("0.10."):
-        yield
-        return
-    original = compiler.get_compile_options
-    is_quick = request.path.stem.removeprefix("test_") not in TO_THE_BIT
-    chosen = QUICK if is_quick else AS_USERS_DO
+        options.clear()
 
-    def get_options(*args: Any, **options: Any) -> Any:
-        found = original(*args, **options)
-        found.env_option_overrides = [*found.env_option_overrides, *chosen.items()]
+    def get_options(*args: Any, **keywords: Any) -> Any:
+        found = original(*args, **keywords)
+        found.env_option_overrides = [*found.env_option_overrides, *options.items()]
         return found
 
-    if is_quick != getattr(request.session, "is_quick", is_quick):
-        jax.clear_caches()  # what another file has compiled the other way, of functions that both call
-    request.session.is_quick = is_quick
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "get_compile_options", get_options)
-        patch.setenv("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in chosen.items()))
+        yield options
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_quickly(request: pytest.FixtureRequest, options_of_compiler: dict[str, bool | int]) -> Iterator[None]:
+    """Programs are compiled with the options `QUICK`, also those of other processes that tests start.
+
+    Not where the bits of two programs are compared: the older way rounds differently in different programs.
+    """
+    import jax
+
+    chosen = AS_USERS_DO if request.path.stem.removeprefix("test_") in TO_THE_BIT else QUICK
+    if options_of_compiler and chosen != options_of_compiler:
+        jax.clear_caches()  # what another file has compiled the other way, of functions that both call
+        options_of_compiler.clear()
+        options_of_compiler.update(chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        if options_of_compiler:
+            flags = (f"--{name}={str(value).lower()}" for name, value in options_of_compiler.items())
+            patch.setenv("XLA_FLAGS", " ".join(flags))
         yield
 
 

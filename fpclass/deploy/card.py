@@ -52,6 +52,8 @@ def _what(facts: Mapping[str, Any], num_bytes: int) -> str:
         for name, network in facts["networks"].items()
     )
     kind = f"An ensemble of {count} networks" if count > 1 else "A network"
+    if facts.get("distilled_from"):
+        kind += f", distilled from an ensemble of {facts['distilled_from']},"
     drawn = "**SYNTHETIC: it was trained on drawn images, and says nothing about real ones.** " * facts["is_synthetic"]
     return (
         f"{drawn}{kind} that classifies images as {_listed(facts['class_names'])}: {networks}; "
@@ -69,7 +71,8 @@ def _how_good(metrics: Mapping[str, Any]) -> str:
             rows.append([name.replace("_", " "), *(str(Interval.of(scores[name])) for scores in of)])
     about = f"{metrics['num_images']} images, none of which the members that predict them were trained on"
     table = "\n".join(markdown_table(rows))
-    return f"{table}\n\n{about}; in brackets: {metrics['interval']}."
+    distilled = "".join(f"\n- {sentence}" for sentence in (metrics.get("distilled") or {}).get("sentences", [])[1:])
+    return f"{table}\n\n{about}; in brackets: {metrics['interval']}." + f"\n{distilled}" * bool(distilled)
 
 
 def _decisions(facts: Mapping[str, Any]) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
-from fpclass.common.console import complain, program, say
+from fpclass.common.console import complain, interruptible, program, say
 from fpclass.common.flags import Command, add_trained_flag, at_least, path
-from fpclass.errors import DataError
+from fpclass.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fpclass.deploy.bundle import Bundle
 
 PREDICT_EPILOG = """
   fpclass predict print.png more/ --workdir=runs/exp04                    of one training
@@ -40,6 +44,8 @@ BUNDLE_EPILOG = """
   fpclass bundle runs/exp04 --output=prints.bundle
   fpclass bundle runs/study --config.predict.pool=calibrated
                                                          one answer for all images of a person; evaluated with it before
+  fpclass bundle runs/study --distil --output=small.bundle
+                                                         one network that learns what the ensemble says; measured
   fpclass predict IMAGE --workdir=prints.bundle
   python3 -c 'import fpclass; print(fpclass.load_bundle("prints.bundle").predict("print.png"))'
 
@@ -81,18 +87,52 @@ def predict(args: argparse.Namespace, overrides: list[str]) -> int:
 def bundle(args: argparse.Namespace, overrides: list[str]) -> int:
     """Writes one folder that predicts: weights, preprocessing, classes, calibration, metrics, a model card.
 
-    Of a run, or of a study's ensemble. It gives the same predictions as the folder that it is made of.
+    Of a run, or of a study's ensemble. It gives the same predictions as the folder that it is made of; with --distil
+    one network that was trained on those of the ensemble, and what that costs is measured.
     """
     from fpclass.deploy.source import open_source
     from fpclass.deploy.write import write_bundle
 
+    if args.distil:
+        return _distil(args, overrides)
+    if args.student or args.label_share is not None:
+        raise ConfigError("--student and --label-share are of the network that is distilled: give --distil too")
     source = open_source(pathlib.Path(args.workdir), overrides)
     output = pathlib.Path(args.output) if args.output else source.folder / "bundle"
-    written = write_bundle(source, output)
+    _say_written(write_bundle(source, output))
+    return 0
+
+
+def _distil(args: argparse.Namespace, overrides: list[str]) -> int:
+    """The bundle of what the ensemble of a study is distilled into."""
+    from fpclass.common import parallel
+    from fpclass.deploy.bundle import refuse_own
+    from fpclass.deploy.write import check_output, write_bundle
+    from fpclass.study.distil.distil import FOLDER, LABEL_SHARE, distil
+    from fpclass.study.study import Study
+
+    parallel.use_all_cores()
+    study = Study.open(pathlib.Path(args.workdir)).changed(overrides)
+    for name, config in study.configs.items():
+        refuse_own(config.model.name, name)
+    output = pathlib.Path(args.output) if args.output else study.path(FOLDER) / "bundle"
+    check_output(output)
+    share = LABEL_SHARE if args.label_share is None else args.label_share
+    with interruptible() as interruption:
+        distilled = distil(study, interruption, args.student, share)
+        if distilled is None:
+            say(f"stopped; everything is in {study.path(FOLDER)}, and the same command goes on from there")
+            return interruption.exit_code
+    for sentence in distilled.record["sentences"]:
+        say(sentence)
+    _say_written(write_bundle(distilled, output))
+    return 0
+
+
+def _say_written(written: Bundle) -> None:
     num_bytes = sum(file.stat().st_size for file in written.folder.iterdir())
     say(f"written: {written.folder}, {num_bytes / 1e6:.1f} MB; its model card is {written.folder / 'README.md'}")
     say(f"try it: `{program()} predict IMAGE --workdir={written.folder}`")
-    return 0
 
 
 def _add_predict_flags(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +164,11 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=path, default="", metavar="DIR", help="where to; default: bundle in its folder"
     )
+    add = parser.add_argument
+    add("--distil", action="store_true", help="of a study: one network that learns what its ensemble says")
+    add("--student", default="", metavar="CONFIG", help="--distil: this config; default: the best trained one")
+    share = at_least(0.0, at_most=1.0)
+    add("--label-share", type=share, metavar="SHARE", help="--distil: of the targets that is the label; default 0.5")
 
 
 def _add_export_flags(parser: argparse.ArgumentParser) -> None:

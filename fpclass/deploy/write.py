@@ -1,4 +1,4 @@
-"""Writes a bundle of a run or of a study's ensemble."""
+"""Writes a bundle of a run, of a study's ensemble, or of the network that it was distilled into."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor
 from fpclass.run.prepare import read_described
 from fpclass.run.refit import NOTE
+from fpclass.study.distil.distil import Distilled
 from fpclass.study.study import Study
 
 PIECES = ("shortcuts.json", "robustness.json", "map_checks.json", "map_agreement.json")
 """Files of the commands that judge a model, each with a piece for the report: what the card says of limits."""
+Written = Run | Study | Distilled
+"""What a bundle is made of."""
 
 
-def write_bundle(source: Source, output: pathlib.Path) -> Bundle:
+def write_bundle(source: Source | Distilled, output: pathlib.Path) -> Bundle:
     """Writes a bundle into a folder, whole or not at all; one that is there is replaced.
 
     Raises:
@@ -36,9 +39,8 @@ def write_bundle(source: Source, output: pathlib.Path) -> Bundle:
     """
     if isinstance(source, Bundle):
         raise RunError(f"{source.folder}: is a bundle already; copy the folder")
-    if output.exists() and not is_bundle(output) and (not output.is_dir() or any(output.iterdir())):
-        raise RunError(f"{output}: is there, and no bundle; choose another --output")
-    predictor = predictor_of(source)
+    check_output(output)
+    predictor = source.predictor() if isinstance(source, Distilled) else predictor_of(source)
     facts = describe(source, predictor)
     metrics = metrics_of(source)
     weights = pack({name: [network.variables for network in of] for name, of in predictor.members.items()})
@@ -58,17 +60,27 @@ def write_bundle(source: Source, output: pathlib.Path) -> Bundle:
     return Bundle.open(output)
 
 
-def describe(source: Run | Study, predictor: Predictor) -> dict[str, Any]:
+def check_output(output: pathlib.Path) -> None:
+    """Raises RunError where something else than a bundle is in a folder."""
+    if output.exists() and not is_bundle(output) and (not output.is_dir() or any(output.iterdir())):
+        raise RunError(f"{output}: is there, and no bundle; choose another --output")
+
+
+def describe(source: Written, predictor: Predictor) -> dict[str, Any]:
     """What bundle.json holds, without the digests."""
-    is_study = isinstance(source, Study)
-    described = read_described(source.path("ensemble.json" if is_study else "model.json"))
+    distilled = source.record if isinstance(source, Distilled) else None
+    whole = source.study if isinstance(source, Distilled) else source
+    study = whole if isinstance(whole, Study) else None
+    described = read_described(study.path("ensemble.json") if study else source.path("model.json"))
     configs = {name: members[0].config for name, members in predictor.members.items()}
     environment = files.read_object(source.path("environment.json"), data_sha256=str)
+    name = study.folder.resolve().name if study else predictor.config.name
     return {
         "bundle_format": FORMAT,
         **folder_format(),
-        "name": source.folder.resolve().name if is_study else predictor.config.name,
-        "kind": "study" if is_study else "run",
+        "name": f"{name}-distilled" if distilled else name,
+        "kind": "study" if study else "run",
+        "distilled_from": distilled and distilled["num_members"],
         "trained_on": without_folder(described["trained_on"]),
         "is_synthetic": described["is_synthetic"],
         "classes": list(predictor.classes),
@@ -84,7 +96,7 @@ def describe(source: Run | Study, predictor: Predictor) -> dict[str, Any]:
         "promises": predictor.promises and predictor.promises.to_json(),
         "words": predictor.words,
         "pretrained": [pretrained(name) for name in sorted({c.model.weights for c in configs.values()} - {""})],
-        "training_images": ranges_of(source),
+        "training_images": ranges_of(whole),
         "data_sha256": environment["data_sha256"],
         "versions": {"python": environment.get("python"), **environment.get("versions", {})},
         "git_commit": environment.get("git_commit"),
@@ -114,10 +126,15 @@ def without_folder(trained_on: str) -> str:
     return f"{kind} {pathlib.PurePosixPath(path).name}" if slash else trained_on
 
 
-def metrics_of(source: Run | Study) -> dict[str, Any]:
+def metrics_of(source: Written) -> dict[str, Any]:
     """How good it is, for metrics.json: of which images, scores with intervals, and what was found about its limits."""
     pieces = [files.read_object(source.path(name)) for name in PIECES if source.path(name).is_file()]
     found = {"limits": [piece["report"] for piece in pieces if isinstance(piece.get("report"), dict)]}
+    if isinstance(source, Distilled):
+        test = source.record["test"]
+        about = {"images": "students of the folds", "test": test and _scores(test)}
+        shown = {key: source.record[key] for key in ("num_members", "student", "beside", "sentences")}
+        return {**about, **_scores(source.record["scores"]), "distilled": shown, "limits": []}
     if isinstance(source, Study):
         results = files.read_object(source.path("results.json"), ensemble=dict)
         about = "out-of-fold predictions" if source.num_folds else "validation images"

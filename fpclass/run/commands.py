@@ -61,12 +61,14 @@ def train(args: argparse.Namespace, overrides: list[str]) -> int:
     audits the images, prepare fetches the weights and builds the network, train fits it, evaluate judges it. What is
     done, with the same settings and data, is not done again.
     """
-    from fpclass.common.parallel import join_processes
+    from fpclass.common.parallel import join_processes, use_all_cores
     from fpclass.experiment import load_config
     from fpclass.experiment.propose import settle
 
     proposal = settle(args, overrides)
     config = load_config(proposal.file, proposal.overrides)
+    if config.train.num_devices != 1:
+        use_all_cores()
     is_first = join_processes(args)  # before anything asks which devices there are
     workdir = args.workdir or f"runs/{config.name}"
     return train_run(config, workdir, strict=args.strict, until=args.until, is_first=is_first)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from fpclass.common import files
@@ -56,13 +57,19 @@ def is_refitted(run: Run, prepared: Prepared) -> bool:
     return True
 
 
-def refit_into(run: Run, prepared: Prepared, interruption: Interruption) -> bool:
+def refit_into(
+    run: Run, prepared: Prepared, interruption: Interruption, targets: Float[np.ndarray, "N K"] | None = None
+) -> bool:
     """Trains on all labelled images of a split, or goes on with it; whether it came to its end.
+
+    Args:
+      targets: probabilities to learn in place of the labels, as `Member.targets`.
 
     Raises:
       RunError: the folder cannot be written to.
     """
-    member = on_all_images(trainer.make_member(run.config, prepared), prepared)
+    made: Any = dataclasses.replace(trainer.make_member(run.config, prepared), targets=targets)
+    member = on_all_images(made, prepared)
     num_images = len(np.asarray(member.train_rows))
     epochs = f", {run.config.train.num_epochs} epochs" if is_trained(run.config) else ""
     say(f"refit: once more on all {num_images:,} labelled images{epochs}; its scores are of images it learns from")

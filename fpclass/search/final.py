@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
-import pandas as pd
 
 from fpclass.common import files
 from fpclass.common.console import Interruption
-from fpclass.experiment import training_differences
-from fpclass.run.best import BestModel
-from fpclass.run.decisions.rule import FILE, read_rule
 from fpclass.run.folder import Run
-from fpclass.run.prepare import Prepared, describe_model, read_model
-from fpclass.run.refit import final_config, is_refitted, refit_into
+from fpclass.run.prepare import Prepared, read_model
 from fpclass.search.halving import judged_images
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, resample_configs
 from fpclass.stats.comparison.verdicts import compare_all
-from fpclass.stats.decisions.rule import DecisionRule, fit_rule
+from fpclass.stats.decisions.rule import fit_rule
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
 from fpclass.stats.probabilities.ensembling import average_members, cross_fitted_ensemble
 from fpclass.study.conclude import bootstrap_of, judged_are
 from fpclass.study.metric import metric_of, name_of
+from fpclass.study.one_network import on_test_images, train_on_all, write_rule
 from fpclass.study.out_of_fold import collect
 from fpclass.study.study import Study
-from fpclass.study.test_set import collect_labelled_test, combine
-from fpclass.train import checkpoints
 
 FOLDER = "final"
 ENSEMBLE = "ensemble"
@@ -49,24 +41,14 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     Returns:
       None if it was interrupted.
     """
-    members = study.members(name)
-    epochs = [checkpoints.latest_step(member.run.path("checkpoints/best")) or 1 for member in members]
-    config = final_config(members[0].run.config, max(round(float(np.median(epochs))), 1))
-    folder = study.folder / FOLDER
-    if (folder / "config.json").is_file() and training_differences(Run.open(folder).config, config):
-        shutil.rmtree(folder)  # another way was the best, by fewer of them
-    run, divided = Run.create(folder, config), prepared.divided(config)
-    if not is_refitted(run, prepared) and not refit_into(run, divided, interruption):
+    run = train_on_all(study.folder / FOLDER, study.members(name), prepared, interruption)
+    if run is None:
         return None
     images, log_probabilities = judged_images(study, name, range(study.num_splits))
     labels, where = images["label"].to_numpy(np.int64), "out of fold" if study.num_folds else "of validation"
     fitted_on = f"the members of {name}, {len(labels)} images {where}"
-    settings = config.study
-    rule = fit_rule(log_probabilities, labels, fitted_on, method=settings.calibration, cost=settings.cost)
-    epoch = checkpoints.latest_step(run.path("checkpoints/best"))
-    files.write_json(run.path(FILE), {"epoch": epoch, **rule.to_json()})
-    files.write_json(run.path("model.json"), describe_model(prepared.table))
-    run.write_csv("splits.csv", divided.splits.frame)
+    settings = run.config.study
+    write_rule(run, fit_rule(log_probabilities, labels, fitted_on, method=settings.calibration, cost=settings.cost))
     return run
 
 
@@ -79,7 +61,7 @@ def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -
     described = read_model(run)
     metric = metric_of(run.config, described["classes"], described["class_names"])
     called = name_of(metric, described["class_names"]).replace("_", " ")
-    judged, cohort, where, caveat = _on_test_images(study, run, prepared) or _by_members(study, name)
+    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, name)
     alone = next(each for each in judged if each != ENSEMBLE)
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
@@ -91,20 +73,14 @@ Judged = tuple[dict[str, SeedLogits], Cohort, str, str]
 """Log-probabilities of the ensemble and of one network; of which images; where that is, and what it leaves open."""
 
 
-def _on_test_images(study: Study, run: Run, prepared: Prepared) -> Judged | None:
+def _of_final(study: Study, run: Run, prepared: Prepared) -> Judged | None:
     """The final network itself beside the ensemble; None where there are no labelled test images."""
-    record = files.read_object(study.path("ensemble.json"), weights=dict, average=str, class_names=list)
-    aside = collect_labelled_test(study, record["weights"], record["class_names"])
-    if aside is None:
+    found = on_test_images(study, run, prepared)
+    if found is None:
         return None
-    rule = DecisionRule.from_json(record, "ensemble.json")
-    _, ensemble = combine(aside.logits, study.num_splits, record, rule)
-    best = BestModel(run, prepared.table.num_classes)
-    rows = pd.Series(np.arange(len(prepared.table)), index=prepared.table.rows["filename"])
-    logits = best.predict(prepared.images, rows.loc[aside.filenames].to_numpy(np.int32))
-    final = np.asarray(read_rule(best, prepared.table.num_classes).calibration.apply(logits), np.float64)
+    ensemble, final, cohort = found
     judged = {ENSEMBLE: ensemble[None], FOLDER: final[None]}
-    return judged, aside.cohort, f"on {len(aside.filenames)} labelled test images", ""
+    return judged, cohort, f"on {len(cohort)} labelled test images", ""
 
 
 def _by_members(study: Study, name: str) -> Judged:

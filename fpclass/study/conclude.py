@@ -14,6 +14,7 @@ from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
 from fpclass.run.prepare import Prepared, note_of, read_model
+from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import Inflation, Resampled, inflation, member_scores_by, resample_configs
 from fpclass.stats.comparison.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
 from fpclass.stats.comparison.verdicts import compare_all
@@ -22,7 +23,7 @@ from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.intervals import Bootstrap, evaluate_predictions
 from fpclass.stats.probabilities.calibration import Calibration, cross_fitted_calibration
-from fpclass.stats.probabilities.ensembling import Ensemble, cross_fitted_ensemble
+from fpclass.stats.probabilities.ensembling import Ensemble, LogProbabilities, cross_fitted_ensemble
 from fpclass.stats.probabilities.fold_average import Sharpening
 from fpclass.stats.probabilities.reliability import calibration_report
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
@@ -168,11 +169,19 @@ def judge_choice(predictions: OutOfFold, resampled: Mapping[str, Resampled], boo
 
 def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, dict[str, Any]]:
     """The greedy ensemble over the configs; and its scores, calibration and decisions, cross-fitted, for JSON."""
-    cohort, bootstrap, method = predictions.cross_fitted, bootstrap_of(settings), settings.study.calibration
+    cohort = predictions.cross_fitted
     ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
-    log_probabilities = ensemble.log_probabilities
+    return ensemble, judge_predictions(ensemble.log_probabilities, cohort, settings)
+
+
+def judge_predictions(log_probabilities: LogProbabilities, cohort: Cohort, settings: Config) -> dict[str, Any]:
+    """Scores, calibration and decisions of predictions [N, K] by members that never saw the image, for JSON.
+
+    What is fitted is cross-fitted by the folds, or parts, of the cohort.
+    """
+    bootstrap, method = bootstrap_of(settings), settings.study.calibration
     calibrated, _, _ = cross_fitted_calibration(log_probabilities, cohort, method)
-    return ensemble, {
+    return {
         "scores": evaluate_predictions(log_probabilities, cohort, bootstrap),
         "calibration": calibration_report(log_probabilities, cohort, bootstrap, method),
         "decisions": decision_report(

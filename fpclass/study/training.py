@@ -61,17 +61,40 @@ def train_config(
       LossError: the loss of a member is not finite; the others are trained.
       MemoryShortage: a round of one member per device needs more memory than there is.
     """
-    config = study.configs[name]
     trainees = missing_trainees(study.members(name), prepared, folds)
+    folder = study.path("members") / name
+    return train_members(trainees, study.configs[name], folder, interruption, on_epoch, background, after_round)
+
+
+def train_members(
+    trainees: Sequence[Trainee],
+    config: Config,
+    folder: pathlib.Path,
+    interruption: Interruption,
+    on_epoch: OnEpoch,
+    background: Background,
+    after_round: AfterRound = lambda _: True,
+) -> bool:
+    """Trains members of one config that are not trained yet; whether all came to their end.
+
+    Args:
+      trainees: their rows filled up to the same numbers; they are predicted by the roles that they are given.
+      config: theirs, but for fold and seed.
+      folder: theirs, where an interruption leaves the round that was half trained.
+
+    Raises:
+      As `train_config`.
+    """
     if not trainees:
         return True
+    name, prepared = folder.name, trainees[0].prepared
     for trainee in trainees if is_first_process() else ():
         _begin(trainee.run, trainee.prepared)
     if not is_trained(config):
         return _fit(trainees, config, interruption, on_epoch, after_round)
     placement = place_members(config, prepared.table, prepared.images, len(trainees))
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
-    unfinished = Unfinished(study.path("members") / name)
+    unfinished = Unfinished(folder)
     failures: list[str] = []
     todo = unfinished.first([trainee.name for trainee in trainees], rounds)
     while todo:
@@ -99,7 +122,7 @@ def train_config(
 
 
 def _fit(
-    trainees: list[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch, after_round: AfterRound
+    trainees: Sequence[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch, after_round: AfterRound
 ) -> bool:
     """Fits probes and writes what becomes of each; whether all are there."""
     num_fitted = 0

@@ -125,7 +125,10 @@ def stack_members(members: Sequence[Member], mesh: Mesh) -> Member:
     host = of_one_size([jax.device_get(member) for member in members])
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(Member):
-        values = [np.asarray(getattr(member, field.name)) for member in host]
+        values = [np.asarray(getattr(member, field.name)) for member in host if getattr(member, field.name) is not None]
+        if not values:  # targets, where members learn labels
+            columns[field.name] = None
+            continue
         fillers = -len(values) % mesh.size
         filler = np.full_like(values[0], PADDING) if field.name in ROWS else values[0]
         columns[field.name] = np.stack([*values, *[filler] * fillers])

@@ -42,6 +42,7 @@ class Member:
       selection_rows: rows on which the best epoch is chosen; may be empty.
       validation_rows: rows that are watched, never used.
       class_weights: weight of an example in the loss by its class.
+      targets: probabilities to learn in place of the labels, of every row of the data set; None: the labels.
     """
 
     seed: Int[Array, ""]
@@ -49,6 +50,7 @@ class Member:
     selection_rows: Int[Array, " s"]
     validation_rows: Int[Array, " v"]
     class_weights: Float[Array, " K"]
+    targets: Float[Array, "N K"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from fpclass.augment.mixing import make_mixing
 from fpclass.config import Config, subclass_counts
 from fpclass.models.build import has_matrix_form
+from fpclass.models.convolution import divided_over
 from fpclass.models.layers import merge_logits
 from fpclass.train.finetune import Plan, batch_norm_mode, compute_in, dense_penalty, divide, model_of_phase, unite
 from fpclass.train.hyperparameters import Hyperparameters
@@ -87,7 +88,9 @@ def make_draw_batch(config: Config, inputs: Inputs) -> Callable[..., tuple[Array
         state: TrainState, member: Member, dataset: Dataset, hyper: Hyperparameters, rows: Int[Array, " B"]
     ) -> tuple[Array, Float[Array, "B K"]]:
         images = inputs.draw(member, state.epoch, dataset, rows)
-        if dataset.sublabels is None:
+        if member.targets is not None:
+            targets = member.targets[rows]
+        elif dataset.sublabels is None:
             targets = jax.nn.one_hot(dataset.labels[rows], len(member.class_weights))
         else:
             targets = jax.nn.one_hot(dataset.sublabels[rows], sum(subclasses))
@@ -132,7 +135,9 @@ def make_gradients(
             loss += dense_penalty(groups, hidden_dense, hyper.dense_l2) / num_parts
         return loss, (logits, updated.get("batch_stats", {}))
 
-    differentiate = jax.value_and_grad(loss_fn, has_aux=True)
+    def differentiate(*args: Any) -> Any:
+        with divided_over(inputs.num_devices):
+            return jax.value_and_grad(loss_fn, has_aux=True)(*args)
 
     def gradients_of(
         groups: list[Any], resting: Any, state: TrainState, images: Array, targets: Array, weights: Array,

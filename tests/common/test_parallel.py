@@ -117,6 +117,7 @@ def eight_devices(file: str) -> None:
         saved |= named(f"{name}/params", parallel.fetch((state.params, state.batch_stats)))
         program = engine.train_parts[0].lower(state, who, dataset, engine.hyper, 0, 3).compile()
         saved[f"{name}/sums"] = len(re.findall(r"all-reduce", program.as_text()))
+        saved[f"{name}/gathered"] = len(re.findall(r"all-gather", program.as_text()))
         predicted = engine.predict.lower(state.params, state.batch_stats, dataset.images, np.arange(40)).compile()
         saved |= {f"{name}/flops": program.cost_analysis()["flops"]}
         saved |= {f"{name}/flops of prediction": predicted.cost_analysis()["flops"]}
@@ -172,6 +173,7 @@ def test_a_batch_over_four_devices_equals_one_device(on_eight, parts):
     assert on_eight[f"{divided}/sums"] > on_eight[f"{whole}/sums"] == 0, "gradients are summed over devices"
     for a, b in zip(of(on_eight, f"{divided}/params"), of(on_eight, f"{whole}/params"), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(np.abs(b).max(), 1))
+    assert parts or on_eight[f"{divided}/gathered"] == 0, "no device asks for the images of another"
     np.testing.assert_allclose(on_eight[f"{divided}/logits"], on_eight[f"{whole}/logits"], atol=1e-4)
     for work in ("flops", "flops of prediction"):
         assert on_eight[f"{divided}/{work}"] < 0.5 * on_eight[f"{whole}/{work}"], "each device has its share"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import requests
@@ -17,6 +19,10 @@ from served_model import client_of
 from starlette.testclient import TestClient
 
 import fpclass
+from fpclass.deploy.serve.maps import HeatMap
+from fpclass.deploy.serve.served import open_served
+from fpclass.deploy.serve.words import map_in_words
+from fpclass.run.overlay import explain_classes
 
 RAW = {"content-type": "application/octet-stream"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -137,7 +143,9 @@ def test_maps_come_as_pictures_and_as_text(client, photo):
     described = client.get("/model").json()["explain"]
     response = client.post("/predict?explain=png", content=photo, headers=RAW)
     assert response.headers["content-type"] == "image/png"
+    assert "x-explanation-problem" not in response.headers
     one = answer(client.post("/predict?explain=base64", content=photo, headers=RAW))["explanation"]
+    assert one["problem"] == ""
     assert one["stage"] == described["default"]
     assert base64.b64decode(one["image"].partition(",")[2]) == response.content
     other = next(label for label in ("cat", "dog") if label != one["label"])
@@ -148,6 +156,22 @@ def test_maps_come_as_pictures_and_as_text(client, photo):
         assert client.post(f"/predict?{query}", content=photo, headers=RAW).status_code == 422
     two = [("file", ("a.png", photo))] * 2
     assert client.post("/predict?explain=png", files=two).status_code == 422
+
+
+def test_a_map_that_shows_nothing_says_so(photo_run, photo):
+    served = open_served(photo_run)
+    ((name, (network,)),) = served.predictor.members.items()
+    dead = network.with_weights(lambda: jax.tree.map(np.zeros_like, network.variables))
+    blind = dataclasses.replace(served.predictor, members={name: [dead]})
+    with client_of(dataclasses.replace(served, predictor=blind)) as client:
+        told = answer(client.post("/predict?explain=base64", content=photo, headers=RAW))["explanation"]
+        assert told["problem"] == "the map is zero everywhere"
+        headers = client.post("/predict?explain=png", content=photo, headers=RAW).headers
+        assert headers["x-explanation-problem"] == told["problem"]
+    picture = served.look_at(photo, 10**6)
+    for predictor, is_problem in ((blind, True), (served.predictor, False)):
+        words = map_in_words(HeatMap(explain_classes(predictor, picture.image, (0,), "grad_cam")), 0.5)
+        assert ("Nothing is to be seen: the map is zero everywhere" in words) == is_problem
 
 
 def test_the_server_tells_what_it_serves_and_nothing_of_its_machine(client, photo_run, photo):

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,18 +99,61 @@ def test_bad_clients_cost_nobody_anything(photo_run, photos, tmp_path):
             finally:
                 writer.close()
 
-        async def bad_clients() -> list[bytes]:
+        async def answers_to_who_reads_late(count: int) -> int:
+            asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * count
+            with socket.socket() as late:
+                late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                late.setblocking(False)
+                loop, found = asyncio.get_running_loop(), b""
+                await loop.sock_connect(late, ("127.0.0.1", server.port))
+                sending = asyncio.create_task(loop.sock_sendall(late, asked))
+                await asyncio.sleep(9)
+                with contextlib.suppress(OSError):
+                    async with asyncio.timeout(30):
+                        while chunk := await loop.sock_recv(late, 2**20):
+                            found += chunk
+                await asyncio.gather(sending, return_exceptions=True)
+                return found.count(b"HTTP/1.1 200")
+
+        async def bad_clients() -> list[Any]:
             for _ in range(5):
                 await half_and_away()
             slow = [whole[:-10], b"", b"POST /predict HTTP/1.1\r\nHost:", whole + whole[:20]]
-            return await asyncio.gather(*(until_closed(begin) for begin in slow), send(server.port, whole))
+            late = answers_to_who_reads_late(2000)
+            return await asyncio.gather(*(until_closed(begin) for begin in slow), send(server.port, whole), late)
 
-        slow, silent, without_headers, second, fine = asyncio.run(bad_clients())
+        slow, silent, without_headers, second, fine, num_read = asyncio.run(bad_clients())
+        assert num_read < 2000, "closed, as nobody read"
         assert (silent, without_headers) == (b"", b""), "closed, though no request was ever there to time"
         assert second.startswith(b"HTTP/1.1 200")
         assert slow.startswith(b"HTTP/1.1 408")
         assert fine.startswith(b"HTTP/1.1 200")
         assert "defect" not in server.log.read_text()
+
+
+def test_connections_beyond_the_limit_are_told_to_come_back(photo_run, photos, tmp_path):
+    whole = request_of(sorted(photos.glob("cat/*"))[0].read_bytes())
+    with serving(photo_run, tmp_path / "log", "--max-connections=20") as server:
+
+        async def crowd() -> tuple[bytes, bytes, bytes]:
+            idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+            refused = await send(server.port, whole)
+            reader, silent = await asyncio.open_connection("127.0.0.1", server.port)
+            async with asyncio.timeout(20):  # of the 30 s that others have
+                nothing = await reader.read()
+            silent.close()
+            for _, writer in idle:
+                writer.close()
+                await writer.wait_closed()
+            await asyncio.sleep(0.5)
+            return refused, nothing, await send(server.port, whole)
+
+        refused, nothing, fine = asyncio.run(crowd())
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in refused.lower()
+        assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"].startswith("too many connections")
+        assert nothing == b""
+        assert fine.startswith(b"HTTP/1.1 200")
 
 
 def test_a_thousand_connections_and_the_last_answer_after_the_signal(photo_run, photos, tmp_path):

@@ -75,14 +75,29 @@ def test_photographs_get_a_pretrained_network_at_its_own_size(photos: Path) -> N
 
 
 @pytest.mark.usefixtures("with_weights")
-@pytest.mark.parametrize(("model", "size"), [("dinov2_vits14", 112), ("vit_b_16", 96), ("resnet18", 96)])
+@pytest.mark.parametrize(("model", "size"), [("dinov2_vits14", 140), ("vit_b_16", 128), ("resnet18", 128)])
 def test_small_images_keep_about_their_size_in_steps_that_the_network_takes(tmp_path: Path, model, size) -> None:
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
-        draw_picture(0, (90, 70)).save(tmp_path / label / "0.jpg")
-        draw_picture(1, (90, 70)).save(tmp_path / label / "1.jpg")
+        draw_picture(0, (120, 70)).save(tmp_path / label / "0.jpg")
+        draw_picture(1, (120, 70)).save(tmp_path / label / "1.jpg")
     _, values = values_of(None, [], Short(root=str(tmp_path), model=model))
     assert values["data.image_size"] == (size, size)
+
+
+@pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize(
+    ("side", "model", "size"), [(28, "", 128), (64, "", 224), (100, "", 128), (28, "dinov2_vits14", 112)]
+)
+def test_images_of_half_the_size_of_the_weights_are_enlarged(tmp_path: Path, side, model, size) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        draw_picture(0, (side, side)).save(tmp_path / label / "0.jpg")
+        draw_picture(1, (side, side)).save(tmp_path / label / "1.jpg")
+    _, values = values_of(None, [], Short(root=str(tmp_path), model=model))
+    assert values["data.image_size"] == (size, size)
+    _, values = values_of(None, [], Short(root=str(tmp_path), model="blocks"))
+    assert max(values["data.image_size"]) <= 104, "not for random weights"
 
 
 @pytest.mark.usefixtures("with_weights")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from fpclass.models import convolution
 from fpclass.models.layers import Conv
 from fpclass.models.pooling import avg_pool, max_pool, max_pool_apart
 
@@ -98,6 +99,35 @@ def test_the_gradient_of_a_first_kernel(case, num_images):
         found, expected = (with_gradients(f, kernel)[1][0] for f in ways)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+MANY = {
+    "3x3": ((3, 3), 1, ((1, 1), (1, 1)), (15, 16)),
+    "3x3, rows that nothing divides": ((3, 3), 1, ((1, 1), (1, 1)), (17, 13)),
+    "same with stride": ((3, 3), 2, ((0, 1), (1, 1)), (30, 31)),
+    "3x1 without padding": ((3, 1), 1, ((0, 0), (0, 0)), (18, 14)),
+    "5x5, uneven, stride of 3": ((5, 5), 3, ((4, 0), (1, 2)), (46, 45)),
+    "padding that no weight sees": ((2, 2), 2, ((0, 3), (0, 3)), (29, 30)),
+}
+
+
+@pytest.mark.parametrize("strip_bytes", [4096, 2**20], ids=["strips", "images"])
+@pytest.mark.parametrize("case", MANY.values(), ids=MANY.keys())
+def test_the_gradient_of_a_kernel_that_sees_many_places(case, strip_bytes, monkeypatch):
+    """They have a way of their own too."""
+    kernel_size, strides, padding, size = case
+    monkeypatch.setattr(convolution, "STRIP_BYTES", strip_bytes)
+    with jax.enable_x64(True):
+        images, kernel = draw(1, 3, *size, 5).astype(np.float64), draw(2, *kernel_size, 5, 6).astype(np.float64)
+
+        def reference(kernel):
+            order = ("NHWC", "HWIO", "NHWC")
+            return lax.conv_general_dilated(images, kernel, (strides, strides), padding, dimension_numbers=order)
+
+        ways = (lambda kernel: convolution.convolution(images, kernel, strides, padding), reference)
+        found, expected = (with_gradients(f, kernel) for f in ways)
+    assert expected[0][0, ..., 0].size >= convolution.MANY_PLACES
+    np.testing.assert_allclose(found[1][0], expected[1][0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])

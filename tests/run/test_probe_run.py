@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fpclass import cli
+from fpclass.augment.intensity import normalise
 from fpclass.common.console import Interruption
 from fpclass.data.splits import TRAIN, VALIDATION
 from fpclass.run import probe as probes
@@ -167,23 +168,45 @@ def test_a_probe_is_not_warned_about_epochs_that_it_has_not(run):
     assert not [line for line in warnings if "learning rate" in line or "by heart" in line]
 
 
-def test_a_network_is_trained_on_from_a_probe(run, noisy, tmp_path):
+TUNED = (*FLAGS, "--config.finetune.from_probe=True", "--config.train.num_epochs=1", "--config.train.ema_decay=0.5",
+         "--config.finetune.batch_norm=frozen_stats")  # fmt: skip
+STILL, MOVED = "--config.optim.learning_rate=1e-30", "--config.optim.learning_rate=0.01"
+
+
+@pytest.fixture(scope="module")
+def moved(noisy, tmp_path_factory) -> pathlib.Path:
+    """A study of two networks that were trained on from their probe."""
+    return _study(noisy, tmp_path_factory.mktemp("studies") / "moved", *TUNED, MOVED)
+
+
+def _study(root: pathlib.Path, folder: pathlib.Path, *flags: str) -> pathlib.Path:
+    args = ["study", "--configs=configs/base.py", f"--config.data.root={root}", *flags, "--folds=2"]
+    assert cli.main([*args, f"--workdir={folder}"]) == 0
+    return folder
+
+
+def test_a_network_is_trained_on_from_a_probe(run, noisy, tmp_path, moved):
     """With a rate of nothing it stays the probe, for each of two members side by side; with a rate it does not."""
-    args = [f"--config.data.root={noisy}", *FLAGS, "--config.finetune.from_probe=True", "--config.train.num_epochs=1"]
-    args += ["--config.train.ema_decay=0.5", "--config.finetune.batch_norm=frozen_stats"]
-    still, moved = "--config.optim.learning_rate=1e-30", "--config.optim.learning_rate=0.01"
-    assert cli.main(["train", "--config=configs/base.py", *args, still, f"--workdir={tmp_path / 'run'}"]) == 0
+    args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *TUNED, STILL]
+    assert cli.main([*args, f"--workdir={tmp_path / 'run'}"]) == 0
     assert _logits(tmp_path / "run") == pytest.approx(_logits(run), abs=2e-3)
 
-    probe = ["study", "--configs=configs/base.py", f"--config.data.root={noisy}", *FLAGS, "--folds=2"]
-    assert cli.main([*probe, f"--workdir={tmp_path / 'probe'}"]) == 0
-    for name, rate, is_same in (("still", still, True), ("moved", moved, False)):
-        study = ["study", "--configs=configs/base.py", *args, rate, "--folds=2", f"--workdir={tmp_path / name}"]
-        assert cli.main(study) == 0
+    probe, still = _study(noisy, tmp_path / "probe", *FLAGS), _study(noisy, tmp_path / "still", *TUNED, STILL)
+    for folder, is_same in ((still, True), (moved, False)):
         for fold in range(2):
             member = pathlib.Path("members/base") / f"fold-{fold}-seed-0"
-            found, fitted = _logits(tmp_path / name / member), _logits(tmp_path / "probe" / member)
-            assert (found == pytest.approx(fitted, abs=2e-3)) == is_same
+            assert (_logits(folder / member) == pytest.approx(_logits(probe / member), abs=2e-3)) == is_same
+
+
+def test_trained_on_from_a_probe_it_averages_what_it_says_of_an_image_and_its_mirror_image(moved):
+    run = Study.open(moved).members("base")[0].run
+    best, prepared = BestModel(run, 2), prepare(run.config)
+    written = probes.Predictions.read(run, "predictions.csv", ("0", "1"))
+    rows = [prepared.table.rows["filename"].tolist().index(name) for name in written.frame["filename"]]
+    images = normalise(np.asarray(prepared.images)[rows], run.config.data.mean, run.config.data.std)
+    plain, mirrored = (best.model.apply(best.variables, view, train=False) for view in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(written.logits, (plain + mirrored) / 2, atol=1e-4)
+    assert np.abs(written.logits - plain).max() > 0.01
 
 
 def _logits(folder: pathlib.Path) -> np.ndarray:

@@ -11,16 +11,17 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from fpclass.deploy.serve.app import make_app
-from fpclass.deploy.serve.served import open_served
+from fpclass.deploy.serve.served import Served, open_served
 from fpclass.deploy.serve.service import Service
 from fpclass.deploy.serve.settings import Settings
 
 
 @contextlib.contextmanager
-def client_of(folder: pathlib.Path, **settings: Any) -> Iterator[TestClient]:
-    """A client of a server that is ready."""
+def client_of(model: pathlib.Path | Served, **settings: Any) -> Iterator[TestClient]:
+    """A client of a server that is ready, of a model or of its folder."""
+    served = model if isinstance(model, Served) else open_served(model)
     failures: list[BaseException] = []
-    app = make_app(Service(open_served(folder), Settings(**settings)), failures.append)
+    app = make_app(Service(served, Settings(**settings)), failures.append)
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 120
         while client.get("/ready").status_code == 503 and time.monotonic() < deadline and not failures:

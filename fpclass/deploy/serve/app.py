@@ -27,6 +27,8 @@ PATHS = frozenset({"/predict", "/train", "/model", "/health", "/ready", "/metric
 """Whose requests are counted by path; those of a job, and of nothing, are `other`."""
 COUNTED = frozenset({"/predict", "/gradio_api/upload"})
 """Whose requests are so large or take so long that only so many are let in."""
+PROBLEM = "X-Explanation-Problem"
+"""Header of a map as a picture: why it shows nothing."""
 
 
 def make_app(service: Service, on_failure: Callable[[BaseException], None]) -> FastAPI:
@@ -57,7 +59,11 @@ def make_app(service: Service, on_failure: Callable[[BaseException], None]) -> F
     app.add_middleware(Observed, metrics=service.metrics, paths=PATHS)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[PROBLEM, "Retry-After"],
         )
     return app
 
@@ -97,7 +103,10 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         "/predict",
         tags=["images"],
         response_model=schema.Predictions,
-        responses={200: {"content": {"image/png": {}}}, **schema.problems(400, 408, 413, 415, 422, 429, 503)},
+        responses={
+            200: {"content": {"image/png": {}}, "headers": schema.headers(PROBLEM)},
+            **schema.problems(400, 408, 413, 415, 422, 429, 503),
+        },
         openapi_extra=schema.PREDICT,
     )
     async def predict(request: Request) -> Response:
@@ -126,10 +135,11 @@ def _add_predict(app: FastAPI, service: Service) -> None:
                 if one.picture is None:
                     continue
                 drawn = await service.explain(one, method, stage, label)
+                told = {"method": drawn.method, "stage": drawn.stage, "label": label or one.answer["label"]}
+                problem = drawn.explanation.problem
                 if explain == "png":
-                    return Response(drawn.png(), media_type="image/png")
-                told = {"method": drawn.method, "stage": drawn.stage, "image": drawn.data_url()}
-                one.answer["explanation"] = {**told, "label": label or one.answer["label"]}
+                    return Response(drawn.png(), media_type="image/png", headers={PROBLEM: problem} if problem else {})
+                one.answer["explanation"] = {**told, "image": drawn.data_url(), "problem": problem}
         served = service.served
         answers = [one.answer for one in answered]
         return JSONResponse({"model": served.name, "version": served.version, "predictions": answers})

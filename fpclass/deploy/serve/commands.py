@@ -67,6 +67,7 @@ def _settings(args: argparse.Namespace) -> Any:
         max_body_mb=args.max_mb,
         max_pixels=int(args.max_megapixels * 1e6),
         max_images=args.max_images,
+        max_connections=args.max_connections,
         seconds=args.seconds,
         batch=args.batch,
         batch_wait_ms=args.batch_wait_ms,
@@ -88,6 +89,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     megapixels = "of an image, looked at before it is decoded; default %(default)g"
     add("--max-megapixels", default=40.0, type=at_least(0.001, at_most=150.0), metavar="N", help=megapixels)
     add("--max-images", default=64, type=at_least(1), metavar="N", help="in a request; default %(default)s")
+    add("--max-connections", default=1000, type=at_least(1), metavar="N", help="open at once; default %(default)s")
     add("--seconds", default=30.0, type=at_least(0.1), metavar="S", help="that a request may take; default %(default)g")
     add("--batch", default=16, type=at_least(1), metavar="N", help="images predicted at once; default %(default)s")
     wait = "for images that are still being decoded; default %(default)g"

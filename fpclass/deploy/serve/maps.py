@@ -6,13 +6,9 @@ import base64
 import dataclasses
 import threading
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
 from fpclass.deploy.serve.served import NewPicture, Served
 from fpclass.errors import ConfigError
-from fpclass.explain.figures import STRENGTH, overlay, overlay_png
+from fpclass.explain.figures import STRENGTH, overlay_png
 from fpclass.explain.methods import METHODS
 from fpclass.explain.stages import default_stage, find_stages, has_places
 from fpclass.run.explain import explainable
@@ -35,21 +31,16 @@ class HeatMap:
         """That it is of; "" where it is the pixels."""
         return self.explanation.stage
 
-    def picture(self, strength: float = STRENGTH, at_least: int = 0) -> UInt8[np.ndarray, "H W 3"]:
+    def png(self, strength: float = STRENGTH, at_least: int = 0) -> bytes:
         """The map over the image, enlarged so that its shorter side has so many pixels."""
-        mixed = overlay(self.explanation.image, self.explanation.heat, strength)
-        drawn = Image.fromarray(np.rint(mixed).astype(np.uint8))
-        factor = max(1.0, at_least / min(drawn.size))
-        size = round(drawn.width * factor), round(drawn.height * factor)
-        return np.asarray(drawn if factor == 1 else drawn.resize(size, Image.Resampling.BICUBIC))
+        height, width = self.explanation.image.shape[:2]
+        factor = max(1.0, at_least / min(height, width))
+        size = round(factor * height), round(factor * width)
+        return overlay_png(self.explanation.image, self.explanation.heat, size if factor > 1 else None, strength)
 
-    def png(self, strength: float = STRENGTH) -> bytes:
-        """The map over the image."""
-        return overlay_png(self.explanation.image, self.explanation.heat, strength=strength)
-
-    def data_url(self, strength: float = STRENGTH) -> str:
+    def data_url(self, strength: float = STRENGTH, at_least: int = 0) -> str:
         """The same, as text."""
-        return f"data:image/png;base64,{base64.b64encode(self.png(strength)).decode()}"
+        return f"data:image/png;base64,{base64.b64encode(self.png(strength, at_least)).decode()}"
 
 
 class Explainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import resource
 import signal
 import socket
 from typing import Any
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fpclass.common.console import complain, say
 from fpclass.deploy.serve.app import add_documents_as_root, make_app
+from fpclass.deploy.serve.limits import BUSY_SECONDS, CLOSE, refusal
 from fpclass.deploy.serve.observe import write_logs_to_stderr
 from fpclass.deploy.serve.served import Served
 from fpclass.deploy.serve.service import Service
@@ -21,34 +23,73 @@ from fpclass.errors import FpclassError, RunError
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's connection, which also ends when a request does not begin, or its headers do not, in time."""
+    """uvicorn's connection, which ends in time if no request begins, its headers do not end, or no answer is read.
 
-    _timer: asyncio.TimerHandle | None = None
+    Connections beyond the limit are told so, if their request comes soon.
+    """
+
+    seconds: float
+    max_connections: int
+    _unsent: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _answered: Any = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
-        self._wait_for_headers()
+        is_one_too_many = len(self.connections) > self.max_connections
+        if is_one_too_many:
+            self.app = refusal(
+                503, "too many connections; try again soon", **CLOSE, **{"retry-after": str(BUSY_SECONDS)}
+            )
+        self._wait_for_headers(BUSY_SECONDS if is_one_too_many else self.seconds)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._wait_for_headers()
+        self._wait_for_headers(self.seconds)
 
     def on_headers_complete(self) -> None:
-        self._stop_waiting()
+        self._unsent = _cancelled(self._unsent)
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        self._unread = _cancelled(self._unread)
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        self._wait_for_reader()
+        super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        if self._answered is not None:  # uvicorn tells the last request that was read, which may be another
+            self._answered.disconnected = not self._answered.response_complete
+        self._unsent, self._unread = _cancelled(self._unsent), _cancelled(self._unread)
         super().connection_lost(exc)
 
-    def _wait_for_headers(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+    def _wait_for_headers(self, seconds: float) -> None:
+        if self._unsent is None:
+            self._unsent = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _wait_for_reader(self) -> None:
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._unread = self.loop.call_later(self.seconds, self._end_unread)
+
+    def _end_unread(self) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # to close it would wait for the reader
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -86,12 +127,13 @@ def serve(served: Served, settings: Settings, host: str, port: int, *, with_page
         app = add_page(app, service)
     else:
         add_documents_as_root(app)
+    limits = {"seconds": settings.seconds, "max_connections": _connections(settings.max_connections)}
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=_Protocol,
+        http=type("_Bounded", (_Protocol,), limits),
         ws="none",
         timeout_keep_alive=math.ceil(settings.seconds),
         timeout_graceful_shutdown=int(2 * settings.seconds),
@@ -107,6 +149,13 @@ def serve(served: Served, settings: Settings, host: str, port: int, *, with_page
         complain(f"serve: {failures[0]!r}")
         return 1
     return 0
+
+
+def _connections(wanted: int) -> int:
+    """How many connections may be open, of those that the system lets a process have; it is asked for all it gives."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return wanted if most == resource.RLIM_INFINITY else max(1, min(wanted, most // 2))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -38,6 +38,7 @@ class Explanation(BaseModel):
     stage: str
     label: str = Field(description="the class that the map speaks for")
     image: str = Field(description="a PNG as a data URL")
+    problem: str = Field(description="why the map shows nothing; empty where it does", examples=[""])
 
 
 class ImagePrediction(BaseModel):
@@ -148,3 +149,9 @@ _REASONS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals that a path may answer with, for its documentation."""
     return {status: {"model": Problem, "description": _REASONS[status]} for status in statuses}
+
+
+def headers(problem: str) -> dict[str, Any]:
+    """The headers of a map as a picture, for its documentation."""
+    words = "why the map shows nothing; absent where it does"
+    return {problem: {"description": words, "schema": {"type": "string"}}}

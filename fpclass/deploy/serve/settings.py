@@ -16,9 +16,10 @@ class Settings:
       max_body_mb: of a request, in MB of 10^6 bytes; larger ones are refused, with or without a Content-Length.
       max_pixels: of an image; a larger one is refused before any pixel of it is decoded.
       max_images: in a request.
+      max_connections: that are open at once; any more are told to come back.
       max_requests: that are read or answered at once; any more are told to come back.
       max_waiting: images that wait to be predicted; any more are told to come back.
-      seconds: for a request to arrive, and again for it to be answered.
+      seconds: for a request to arrive, for it to be answered, and for the answer to be read.
       map_seconds: for a map, whose first one of a method waits for the compiler.
       batch: images that go through the network at once, at most.
       batch_wait_ms: how long a batch waits for images that have arrived and are still being decoded.
@@ -33,6 +34,7 @@ class Settings:
     max_body_mb: float = 32.0
     max_pixels: int = 40_000_000
     max_images: int = 64
+    max_connections: int = 1000
     max_requests: int = 128
     max_waiting: int = 256
     seconds: float = 30.0

@@ -28,14 +28,14 @@ class Sizes:
     def __init__(self, served: Served):
         self._served = served
         self.height = served.predictor.decodings[0].image_size[0]
-        first = max(STEP_PX, round(SMALLEST * self.height / STEP_PX) * STEP_PX)
-        self.heights = tuple(range(first, int(LARGEST * self.height) + 1, STEP_PX))
+        steps = range(self.height % STEP_PX or STEP_PX, int(LARGEST * self.height) + 1, STEP_PX)
+        self.heights = tuple(height for height in steps if height >= SMALLEST * self.height)
         self.at = functools.lru_cache(KEPT)(self._at)
-        self.are_possible = bool(self.heights) and self._fits(self.heights[0]) and self._fits(self.heights[-1])
+        self.are_possible = len(self.heights) > 1 and self._fits(self.heights[0]) and self._fits(self.heights[-1])
 
     def nearest(self, height: float) -> int:
         """The height nearest to one: a client may ask for any, and each is a program to compile."""
-        return min((self.height, *(self.heights if self.are_possible else ())), key=lambda each: abs(each - height))
+        return min(self.heights if self.are_possible else (self.height,), key=lambda each: abs(each - height))
 
     def _at(self, height: int) -> Served:
         """The model at a height, pixels: another program, the same weights."""
