@@ -38,7 +38,7 @@ from fpclass.run.train import make_member
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import resample_configs
 from fpclass.stats.comparison.verdicts import compare_all
-from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.intervals import Bootstrap, format_number
 from fpclass.study.study import Study, StudyMember
 from fpclass.train.placement import Placement, place_run
 from fpclass.train.trained import Variables
@@ -132,7 +132,7 @@ def times(runs: dict[str, Any], image: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("study", type=pathlib.Path)
     parser.add_argument("config")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.3, 0.5, 0.7, 0.9])
@@ -155,7 +155,7 @@ def main() -> None:
         resampled = resample_configs(logits, cohort, metric, Bootstrap(2000, 0.95))
         compared = compare_all(resampled, WHOLE, margin=0.02)
         for name in logits:
-            scores[name] += [str(resampled[name].score.mean.value.__round__(3))]
+            scores[name] += [format_number(resampled[name].score.mean.value)]
             scores[name] += [format(compared[name].difference, "+") if name in compared else ""]
     predictor = predictor_of_run(members[0].run)
     made = {name: exported(predictor, variables) for name, (variables, _) in of_each[0].items()}

@@ -42,6 +42,8 @@ def divided_over(num_devices: int) -> Iterator[None]:
         yield
     finally:
         _num_devices.reset(token)
+
+
 ORDER = ("NHWC", "HWIO", "NHWC")
 
 

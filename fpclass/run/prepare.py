@@ -224,8 +224,8 @@ def _where_they_were(run: Run) -> Config:
     """
     environment, known = run.path("environment.json"), run.path("config.json")
     started = files.read_object(environment).get(STARTED_IN) if environment.is_file() else None
-    trained = experiment.from_json(files.read_json(known), str(known)).data
-    config = ConfigDict(run.config.to_dict())
+    trained: Any = experiment.from_json(files.read_json(known), str(known)).data
+    config: Any = ConfigDict(run.config.to_dict())
     for key in ("root", "copies", "exclude"):
         given = config.data[key]
         path = files.expanded(given) if given and "://" not in given else None

@@ -3,9 +3,16 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fpclass import cli
+from fpclass.errors import DataError
+from fpclass.run.checks.map_checks import draw_rows
+from fpclass.run.checks.masks import masks_of
+from fpclass.run.folder import Run
+from fpclass.run.prepare import prepare_again
 
 
 @pytest.mark.promise
@@ -48,13 +55,34 @@ def test_configs_of_a_study_are_compared(study, tmp_path, capsys):
     assert (folder / "figures/map_agreement.png").is_file()
 
 
+def test_masks_of_a_persons_own_are_found_by_name_and_resized(photo_run, photos, tmp_path):
+    run = Run.open(photo_run)
+    prepared = prepare_again(run)
+    rows = prepared.splits.rows("validation")[:2]
+    names = prepared.table.rows["filename"].iloc[rows].tolist()
+    for name in names:
+        with Image.open(photos / name) as picture:
+            mask = np.zeros(picture.size[::-1], np.uint8)
+        mask[: len(mask) // 2] = 255
+        path = (tmp_path / name).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    found = masks_of(run.config, prepared, rows, prepared.images[rows], tmp_path)["object"]
+    assert found.shape == (2, 24, 20)
+    assert found[:, :11].all()
+    assert not found[:, 13:].any()
+    path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=f"{path.name} cannot be read"):
+        masks_of(run.config, prepared, rows, prepared.images[rows], tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match=f"no mask .*{path.name}; every image"):
+        masks_of(run.config, prepared, rows, prepared.images[rows], tmp_path)
+
+
 def test_what_cannot_be_checked_is_told_in_one_line(photo_run, tmp_path, capsys):
     """A stage that does not exist, too few validation images."""
     folder = shutil.copytree(photo_run, tmp_path / "run")
     assert cli.main(["check-maps", str(folder), "--config.explain.stage=nowhere"]) == 2
     assert "explain.stage is 'nowhere': the model's stages are" in capsys.readouterr().err
-    from fpclass.errors import DataError
-    from fpclass.run.checks.map_checks import draw_rows
-
     with pytest.raises(DataError, match="3 validation images: maps are checked on at least 5; train with more"):
         draw_rows([0, 1, 2], 50, "validation images")

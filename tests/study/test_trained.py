@@ -151,6 +151,10 @@ def test_a_study_is_explained_by_the_members_that_never_saw_the_image(study, tmp
     loss = predictions.assign(right=np.exp(-wrong)).groupby(["config", "filename"])["right"].mean()
     mixed = (0.75 * loss["baseline"] + 0.25 * loss[EXP04_NAME]).sort_values()
     assert found["filename"].tolist() == mixed.index[:4].tolist(), "the worst of the ensemble, worst first"
+    (sheet,) = json.loads((folder / "explain.json").read_text())["sheets"].values()
+    assert sheet["size"][0] < 24, "as the stage gives the maps, not as they are averaged"
+    height, width = sheet["size"]
+    assert f"maps of {height} x {width} places in images of 24 x 20 pixels" in sheet["notes"][0]
     for name in ("grad_cam_worst", "feature_maps"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5000
 

@@ -37,8 +37,13 @@ NOISE = 0.02
 """Standard deviation of the noise that a map should not mind, of the range of intensities: five grey levels of 255."""
 
 
-def check_run(best: BestModel, prepared: Prepared, methods: Sequence[str], num_images: int) -> dict[str, Any]:
+def check_run(
+    best: BestModel, prepared: Prepared, methods: Sequence[str], num_images: int, masks: pathlib.Path | None = None
+) -> dict[str, Any]:
     """Checks the maps of a run on some of its validation images, and writes `FILE` and `FIGURE`; what the file holds.
+
+    Args:
+      masks: a folder of masks of the object, see `masks.masks_of`.
 
     Raises:
       ConfigError: the network has no stages with maps, or not the one asked for.
@@ -48,7 +53,7 @@ def check_run(best: BestModel, prepared: Prepared, methods: Sequence[str], num_i
     check_same_data(best.run, prepared)
     rows = draw_rows(prepared.splits.rows(VALIDATION), num_images, "validation images")
     cohort = cohort_of(prepared, rows)
-    found = check_images(best, prepared, rows, methods)
+    found = check_images(best, prepared, rows, methods, masks)
     return write_checks(
         best.run.folder, found, cohort, bootstrap_of(best.run.config), "validation images", prepared.note
     )
@@ -69,10 +74,14 @@ def draw_rows(rows: Int[np.ndarray, " n"], num_images: int, of: str) -> Int[np.n
 
 
 def check_images(
-    best: BestModel, prepared: Prepared, rows: Int[np.ndarray, " n"], methods: Sequence[str]
+    best: BestModel,
+    prepared: Prepared,
+    rows: Int[np.ndarray, " n"],
+    methods: Sequence[str],
+    masks: pathlib.Path | None = None,
 ) -> dict[str, Checked]:
     """What the checks find of some rows, by the name of the way in which maps are made."""
-    subject, ways = subject_of(best, prepared, rows, methods)
+    subject, ways = subject_of(best, prepared, rows, methods, masks)
     return {
         way.title: check_maps(way.make_maps, subject, needs_network=way.needs_network)
         for way in progress(ways, len(ways), f"checks of the maps of {len(rows)} images")
@@ -80,7 +89,11 @@ def check_images(
 
 
 def subject_of(
-    best: BestModel, prepared: Prepared, rows: Int[np.ndarray, " n"], methods: Sequence[str]
+    best: BestModel,
+    prepared: Prepared,
+    rows: Int[np.ndarray, " n"],
+    methods: Sequence[str],
+    masks: pathlib.Path | None = None,
 ) -> tuple[Subject, list[Way]]:
     """The network of a run with these rows, whose maps are about the class that it predicts; and the ways."""
     config = best.run.config
@@ -99,7 +112,7 @@ def subject_of(
         images=np.asarray(inputs),
         classes=best.predict(prepared.images, rows).argmax(axis=1),
         noise=[NOISE / std for std in np.ravel(config.data.std).tolist()],
-        masks=masks_of(config, prepared, rows, images),
+        masks=masks_of(config, prepared, rows, images, masks),
     )
     return subject, ways
 

@@ -33,6 +33,7 @@ class Drawn:
       largest: of each map in its own unit, in words: what scaling hides.
       notes: what a reader has to know of all of them.
       arrays: written beside `raw`.
+      sizes: (height, width) in which stages gave the maps, if `raw` is enlarged; (): that of `raw`.
     """
 
     raw: Float[np.ndarray, "n mh mw"]
@@ -40,6 +41,13 @@ class Drawn:
     largest: Sequence[str]
     notes: Sequence[str] = ()
     arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sizes: Sequence[tuple[int, int]] = ()
+
+    @property
+    def all_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of the maps as they were made, the coarsest first."""
+        height, width = self.raw.shape[1:]
+        return sorted(set(self.sizes)) or [(height, width)]
 
 
 def write_sheet(
@@ -89,10 +97,12 @@ def write_sheet(
 def notes_of(request: Request, chosen: Chosen, drawn: Drawn) -> list[str]:
     """The small print of a sheet: how coarse its maps are, and what their colours leave out."""
     method, notes = request.of_method, []
-    (height, width), (high, wide) = chosen.images.shape[1:3], drawn.raw.shape[1:]
+    (height, width), (high, wide) = chosen.images.shape[1:3], drawn.all_sizes[0]
     if method.needs_stage:
-        size = f"Stage {drawn.stage}: maps of {high} x {wide} places"
-        notes.append(f"{size} in images of {height} x {width} pixels, enlarged smoothly")
+        sizes = " or ".join(f"{of[0]} x {of[1]}" for of in drawn.all_sizes)
+        notes.append(
+            f"Stage {drawn.stage}: maps of {sizes} places in images of {height} x {width} pixels, enlarged smoothly"
+        )
         if min(high, wide) < SMALLEST_SIDE:
             notes[-1] += f": a place is {height / high:.0f} x {width / wide:.0f} pixels, so read where, not what shape"
     if method.module == "pixels":
@@ -119,7 +129,7 @@ def _note_sheet(
     sheets[request.name] = {
         **dataclasses.asdict(request),
         "title": request.of_method.title, "source": request.of_method.source, "about": about, "of": chosen.words,
-        "how_many": chosen.how_many, "stage": drawn.stage, "size": list(drawn.raw.shape[1:]),
+        "how_many": chosen.how_many, "stage": drawn.stage, "size": list(drawn.all_sizes[0]),
         "figure": request.figure, "arrays": request.arrays, "notes": notes_of(request, chosen, drawn), "images": images,
     }  # fmt: skip
     files.write_json(path, {"sheets": sheets, "report": _report(folder, sheets)})

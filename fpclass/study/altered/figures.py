@@ -45,7 +45,7 @@ def robustness_figure(models: Sequence[Shown], interval: str, note: str = "") ->
     low = min(axes.get_ylim()[0] for axes in panels)
     panels[0].set_ylim(max(0.0, low), 1.01)
     if len(models) > 1:
-        panels[2].legend(loc="lower left")
+        panels[2].legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
     return figure
 
 

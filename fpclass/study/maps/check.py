@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble
 
 
-def check_study(study: Study, methods: Sequence[str], num_images: int) -> dict[str, Any]:
+def check_study(
+    study: Study, methods: Sequence[str], num_images: int, masks: pathlib.Path | None = None
+) -> dict[str, Any]:
     """Checks the maps of the config that weighs most in a study's ensemble, by its first seed; what the file holds.
 
     Raises:
@@ -28,7 +31,7 @@ def check_study(study: Study, methods: Sequence[str], num_images: int) -> dict[s
         own = rows[drawn.folds == fold]
         if seed == study.configs[name].seed and len(own):
             say(f"{name}, fold {fold + 1} of {study.num_splits}")
-            for title, found in check_images(best, prepared, own, methods).items():
+            for title, found in check_images(best, prepared, own, methods, masks).items():
                 parts.setdefault(title, []).append(found)
     found = {title: joined(of_folds) for title, of_folds in parts.items()}
     cohort, settings = drawn.predictions.cohort.take(drawn.positions), study.configs[study.baseline]

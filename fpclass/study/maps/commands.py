@@ -6,7 +6,7 @@ import argparse
 import pathlib
 
 from fpclass.common.console import say
-from fpclass.common.flags import Command, add_trained_flag, at_least
+from fpclass.common.flags import Command, add_trained_flag, at_least, path
 from fpclass.explain.methods import METHODS
 from fpclass.study.trained.commands import find_study
 
@@ -39,11 +39,11 @@ def check_maps(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.study.page.write import write_report
 
     there = find_study(args.workdir, overrides)
-    methods = list(dict.fromkeys(args.method))
+    methods, masks = list(dict.fromkeys(args.method)), pathlib.Path(args.masks) if args.masks else None
     if there:
         from fpclass.study.maps import agreement, check
 
-        print_report(check.check_study(there, methods, args.num)["report"])
+        print_report(check.check_study(there, methods, args.num, masks)["report"])
         written = [FILE, FIGURE]
         compared = agreement.compare_configs(there, methods[0], args.num)
         if compared:
@@ -61,7 +61,7 @@ def check_maps(args: argparse.Namespace, overrides: list[str]) -> int:
         check_network(run.config)
         prepared = prepare_again(run)
         best = BestModel(run, prepared.table.num_classes)
-        print_report(check_run(best, prepared, methods, args.num)["report"])
+        print_report(check_run(best, prepared, methods, args.num, masks)["report"])
         folder, written = run.folder, [FILE, FIGURE]
     say(f"\nwritten: {', '.join(str(folder / name) for name in written)}")
     say(write_report(folder))
@@ -97,6 +97,8 @@ def _add_check_flags(parser: argparse.ArgumentParser) -> None:
     method = f"several of {', '.join(METHODS)}; default {' '.join(DEFAULT_METHODS)}; by the first configs are compared"
     add("--method", nargs="+", choices=tuple(METHODS), metavar="METHOD", default=DEFAULT_METHODS, help=method)
     add("--num", type=at_least(5), default=50, metavar="N", help="images, drawn at random; default %(default)s")
+    masks = "masks of the object: a PNG of each image's name, white where it is; how much of a map lies on it"
+    add("--masks", type=path, metavar="FOLDER", help=masks)
 
 
 def _add_feature_flags(parser: argparse.ArgumentParser) -> None:

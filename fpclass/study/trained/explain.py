@@ -57,6 +57,7 @@ class OfMember:
     """The maps of one seed of a config, each by the members that never saw the image.
 
     Attributes:
+      size: (height, width) in which the stage gave them.
       scaled: by their own largest value, enlarged to one size, [n, H, W].
       largest: of the raw maps, [n].
     """
@@ -64,6 +65,7 @@ class OfMember:
     name: str
     seed: int
     stage: str
+    size: tuple[int, int]
     scaled: Float[np.ndarray, "n H W"]
     largest: Float[np.ndarray, " n"]
 
@@ -107,8 +109,8 @@ def explain_study(study: Study, request: Request = DEFAULT) -> tuple[list[str], 
         first = next(
             best for member, best in best_models(study, shown_as, num_classes) if member.fold == wanted.folds[0]
         )
-        image, shapes = chosen.images[0], chosen.shapes
-        draw_feature_maps(first, study.path(FEATURE_MAPS), image, titles[0], note=note, shapes=shapes)
+        image, shapes, title = chosen.images[0], chosen.shapes, chosen.titles(ensemble.class_names)[0]
+        draw_feature_maps(first, study.path(FEATURE_MAPS), image, title, note=note, shapes=shapes)
         written.insert(1, FEATURE_MAPS)
     who = "members that never saw the image" if (wanted.folds != ALL_FOLDS).all() else "members"
     what = f"{request.of_method.title}: the mean over {len(members)} {who}, weighted as the ensemble is"
@@ -159,7 +161,7 @@ def member_maps(
     config, num_classes = study.configs[name], wanted.probabilities.shape[1]
     by_seed: dict[int, OfMember] = {}
     for member, best in best_models(study, name, num_classes):
-        zeros = OfMember(name, member.seed, "", np.zeros((len(images), *size)), np.zeros(len(images)))
+        zeros = OfMember(name, member.seed, "", size, np.zeros((len(images), *size)), np.zeros(len(images)))
         of_seed = by_seed.setdefault(member.seed, zeros)
         own = np.flatnonzero((wanted.folds == member.fold) | (wanted.folds == ALL_FOLDS))
         if len(own):
@@ -169,7 +171,7 @@ def member_maps(
             enlarged = resize_map(scale_maps(raw), size)
             of_seed.scaled[own] += share[:, None, None] * enlarged
             of_seed.largest[own] += share * raw.max(axis=(1, 2))
-            by_seed[member.seed] = dataclasses.replace(of_seed, stage=stage)
+            by_seed[member.seed] = dataclasses.replace(of_seed, stage=stage, size=raw.shape[1:])
     return list(by_seed.values())
 
 
@@ -243,11 +245,13 @@ def _drawn(
     mean = np.einsum("m,mnhw->nhw", weights / weights.sum(), stacked)
     spans = [f"{of.min():.2g}" + (f" to {of.max():.2g}" if of.min() < of.max() else "") for of in largest.T]
     stages = list(dict.fromkeys(member.stage for member in members if member.stage))
+    stage_of = {member.name: member.stage for member in members}
+    of_configs: dict[str, list[str]] = {}
+    for name, stage in stage_of.items():
+        for note in stage_notes(study.configs[name], wanted.probabilities.shape[1], stage):
+            of_configs.setdefault(note, []).append(name)
     notes = [
-        note
-        for name in dict.fromkeys(member.name for member in members)
-        for stage in [next(member.stage for member in members if member.name == name)]
-        for note in stage_notes(study.configs[name], wanted.probabilities.shape[1], stage)
+        note if len(names) == len(stage_of) else f"{', '.join(names)}: {note}" for note, names in of_configs.items()
     ]
     if len(members) > 1:
         notes.insert(0, f"The mean of {len(members)} members, each scaled by its own largest value")
@@ -255,4 +259,4 @@ def _drawn(
         "fold": wanted.folds, "mean": mean, "maps": stacked, "largest": largest, "weight": weights,
         "member": np.array([f"{member.name}, seed {member.seed}" for member in members]), "agreement": agreements,
     }  # fmt: skip
-    return Drawn(mean, ", ".join(stages), spans, list(dict.fromkeys(notes)), arrays)
+    return Drawn(mean, ", ".join(stages), spans, notes, arrays, [member.size for member in members])
