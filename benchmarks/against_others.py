@@ -252,7 +252,12 @@ def main() -> None:
     add("--minutes", type=float, default=10.0, help="CPU minutes that `best` took")
     add("--weights", type=Path, help="EfficientNet-Lite0, a .pth file")
     add("--folds", type=int, nargs="+", help="the first to be trained; all by default")
-    add("--lr-find", type=int, default=100, help="steps of lr_find; 0: the documentation's rate, one epoch")
+    add(
+        "--lr-find",
+        type=int,
+        default=100,
+        help="steps of lr_find; 0: fastai's own rate, and one epoch: its quick start",
+    )
     args = parser.parse_args()
     args.output = args.output.resolve()
     if args.action == "judge":
