@@ -174,6 +174,7 @@ def prepared_tfds(folder: pathlib.Path, recipe: str) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("recipe", ["horses_humans", pytest.param("vehicles_animals", marks=pytest.mark.slow)])
 def test_recipes_that_name_tfds_train_from_it(recipe, tmp_path, monkeypatch, capsys):
     """By the command of the page, which nothing but the size and the place of the drawn set is added to."""
@@ -204,7 +205,8 @@ def test_the_commands_under_what_came_out_can_be_given(page, monkeypatch, tmp_pa
         assert command[0] == "study"
         flags = [part for part in command[1:] if not part.startswith("--config.")]
         files = [part for part in flags if part.endswith(".py")]
-        (baseline,) = [part.removeprefix("--baseline=") for part in flags if part.startswith("--baseline=")]
+        named = (part.removeprefix("--baseline=") for part in flags if part.startswith("--baseline="))
+        baseline = next(named, pathlib.Path(files[0]).stem)
         if "efficientnet_lite0" in str(overrides) or "VGG16" in str(overrides):
             overrides = [part for part in overrides if "model." not in part]  # a file of weights, at hand there
         plan = {"num_folds": 3, "num_seeds": 1, "baseline": baseline, "compare_splits": False}

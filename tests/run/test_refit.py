@@ -33,6 +33,7 @@ def train(data: pathlib.Path, workdir: pathlib.Path, *flags: str) -> int:
     return cli.main(["train", config, f"--config.data.root={data}", f"--workdir={workdir}", *SMALL, *flags])
 
 
+@pytest.mark.promise
 def test_a_refit_learns_from_all_labels_as_long_as_the_best_epoch(
     data: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_refit_learns_from_all_labels_as_long_as_the_best_epoch(
     assert (tmp_path / "run" / "metrics.json").read_bytes() == metrics  # nothing is judged by what it learnt from
 
 
+@pytest.mark.promise
 def test_a_refit_that_is_done_is_not_done_again(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags = ("--config.train.num_epochs=2", "--config.submit.refit=True")
     assert train(data, tmp_path / "run", *flags) == 0

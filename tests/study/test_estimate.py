@@ -88,6 +88,7 @@ def test_a_batch_is_timed(blobs):
     assert 0 < estimates.time_forward(model, config, flop) < 0.1
 
 
+@pytest.mark.promise
 def test_features_cost_once_and_nothing_where_they_are_on_disk(blobs, monkeypatch):
     """Of a probe and of a network behind frozen stages; only what is lowered is looked at, nothing is computed."""
     stand_in_weights(monkeypatch)

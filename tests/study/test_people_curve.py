@@ -75,6 +75,7 @@ def test_shares_are_nested_and_stratified():
         assert all(len(set(mask[groups == group])) == 1 for group in groups)
 
 
+@pytest.mark.promise
 def test_a_curve_over_people(people, curve, tmp_path, capsys, monkeypatch):
     folder, out = curve
     for words in ("about", "with 2 times as many people", "power law", "learning_curve.csv"):
@@ -115,6 +116,7 @@ def test_a_curve_over_people(people, curve, tmp_path, capsys, monkeypatch):
     fails(capsys, arguments(people, tmp_path / "other", "--shares=0.5,1"), "three different ones")
 
 
+@pytest.mark.promise
 @pytest.mark.figures
 def test_a_study_draws_the_curve_of_a_config(people, curve, tmp_path, capsys):
     """Of the members that are there; only the one that is missing is trained. All shares are those of the command."""

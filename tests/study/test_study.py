@@ -125,6 +125,7 @@ def test_training_beside_validation(study):
     assert (table["seconds_per_epoch"] > 0).all()
 
 
+@pytest.mark.promise
 def test_the_leak_of_folds_that_divide_people(blobs, tmp_path):
     folder = tmp_path / "study"
     assert cli.main(study_args(blobs, folder, "--compare-splits", configs=(BASELINE,), folds=2, seeds=1)) == 0

@@ -103,6 +103,7 @@ def judged(study: pathlib.Path, name: str, split: str) -> list[tuple[np.ndarray,
     return result
 
 
+@pytest.mark.promise
 def test_all_members_validate_on_the_given_images(study):
     assert sorted(path.name for path in (study / "members" / NAMES[0]).iterdir()) == ["seed-0", "seed-1"]
     for member in Study.open(study).members(NAMES[1]):
@@ -116,6 +117,7 @@ def test_all_members_validate_on_the_given_images(study):
     assert not (study / "out_of_fold.csv").exists(), "there are no folds"
 
 
+@pytest.mark.promise
 def test_the_report_pretends_no_folds(study):
     frame = pd.read_csv(study / "study.csv").set_index("config")
     found = json.loads((study / "results.json").read_text())
@@ -135,6 +137,7 @@ def test_the_report_pretends_no_folds(study):
     assert len(found["choice"]["chosen_per_fold"]) == 5, "parts of the validation images"
 
 
+@pytest.mark.promise
 def test_test_images_are_scored_as_validation_is(study):
     """Mean and deviation over seeds of loss, accuracy, precision and F1: the reference's own table."""
     frame = pd.read_csv(study / "study.csv").set_index("config")
@@ -164,6 +167,7 @@ def test_test_images_are_scored_as_validation_is(study):
     assert (study / "original_classes_test.csv").is_file()
 
 
+@pytest.mark.promise
 def test_the_ensemble_is_judged_by_person_and_by_subgroup_on_test_images(study):
     """As it predicts new images, and by the pooling that validation images gave: nothing is fitted to test images."""
     results = json.loads((study / "results.json").read_text())
@@ -206,6 +210,7 @@ def test_the_ensemble_is_judged_by_person_and_by_subgroup_on_test_images(study):
     assert len(pd.read_csv(study / "subgroups_test.csv")) == 2
 
 
+@pytest.mark.promise
 def test_test_images_of_one_class_and_people_who_would_train(study, tmp_path, capsys):
     """What is undefined is a dash, with the class that lacks named; whoever is in both is said to be left out."""
     folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
@@ -227,6 +232,7 @@ def test_test_images_of_one_class_and_people_who_would_train(study, tmp_path, ca
     assert found["person"]["per_person"]["accuracy"]["value"] is not None
 
 
+@pytest.mark.promise
 def test_all_configs_are_shown_side_by_side(study):
     names = ["learning_curves", "predictions"]
     names += [f"{name}{suffix}" for name in ("confusion_matrices", "roc") for suffix in ("", "_test")]
@@ -240,6 +246,7 @@ def test_all_configs_are_shown_side_by_side(study):
         assert b"train/loss" in events
 
 
+@pytest.mark.promise
 def test_a_second_look_by_the_f1_of_a_class(study, images, tmp_path, capsys, monkeypatch):
     """Also what a terminal shows, and that green is right and red is wrong."""
     shown = {}
@@ -320,6 +327,7 @@ def test_a_member_is_what_train_makes_of_its_seed(study, images, tmp_path, capsy
     assert "20 images" in out
 
 
+@pytest.mark.promise
 def test_submission_of_all_seeds(study, tmp_path):
     folder = pathlib.Path(shutil.copytree(study, tmp_path / "study"))
     assert cli.main(["submit", "--ensemble", f"--workdir={folder}"]) == 0

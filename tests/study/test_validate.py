@@ -58,6 +58,7 @@ def validate(folder: pathlib.Path, other: pathlib.Path, *more: str) -> list[str]
     return ["validate", f"--data.root={other}", f"--workdir={folder}", *COLUMNS, *more]
 
 
+@pytest.mark.promise
 @pytest.mark.figures
 def test_a_study_is_validated_as_it_predicts(study, other, tmp_path, capsys):
     """The same probabilities as `predict` gives; nothing of the study changes; whom it has seen is left out."""
@@ -179,6 +180,7 @@ def test_nothing_left_nowhere_to_look(study, blobs, capsys):
 SUBGROUPS = "--config.evaluate.subgroups=('SEX','ID','filename','image_size')"
 
 
+@pytest.mark.promise
 @pytest.mark.figures
 def test_a_study_is_judged_by_subgroups(study, tmp_path, capsys):
     """Also of columns that the study was not begun with, and what stands where there are no levels."""

@@ -261,10 +261,10 @@ print(said, same, wrong, long)
 
 def test_a_flipped_bit_is_never_restored(tmp_path: pathlib.Path) -> None:
     """In any file of a checkpoint: arrays, their index, names, shapes, the digest."""
-    said, same, wrong, not_one_line = map(int, python(FLIPPER, "60", folder=tmp_path)[0].split())
+    said, same, wrong, not_one_line = map(int, python(FLIPPER, "30", folder=tmp_path)[0].split())
     assert wrong == not_one_line == 0
-    assert said > 20, "most of the bytes matter"
-    assert same + said == 60
+    assert said > 10, "most of the bytes matter"
+    assert same + said == 30
 
 
 def test_a_checkpoint_without_a_digest_still_opens(tmp_path: pathlib.Path) -> None:

@@ -103,7 +103,7 @@ def run_streamed(config, on_disk, who=None, state=None, until=None):
     ("changes", "window_bytes"),
     [
         pytest.param({}, TWO_BATCHES, id="plain", marks=pytest.mark.slow),
-        pytest.param(AUGMENTED, TWO_BATCHES, id="everything"),
+        pytest.param(AUGMENTED, TWO_BATCHES, id="everything", marks=pytest.mark.promise),
         pytest.param(STOPPED_EARLY, ALL_AT_ONCE, id="stopped early"),
     ],
     indirect=["window_bytes"],

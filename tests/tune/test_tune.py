@@ -207,6 +207,7 @@ def test_more_trials_go_on_and_what_they_find_is_compared(tuned, noisy, ways, tm
     assert f"on other folds, with other seeds: {score:.3f}" in (folder / "tune.md").read_text()
 
 
+@pytest.mark.promise
 def test_trials_that_break_are_told_and_the_search_goes_on(noisy, ways, tmp_path, monkeypatch, capsys):
     """By another metric, the lowest of which is best; until every choice was there, or all that is tried breaks."""
     folder, space = tmp_path / "tune", tmp_path / "space.py"
@@ -253,6 +254,7 @@ def test_a_search_has_the_folds_that_its_people_allow(noisy, tmp_path, monkeypat
     assert [run.plan_search(tmp_path, base, {}, folds, "").num_folds for folds in (None, 4)] == [3, 4]
 
 
+@pytest.mark.promise
 def test_ctrl_c_ends_it_with_what_there_is_and_the_same_command_goes_on(noisy, ways, tmp_path, monkeypatch, capsys):
     folder, seen = tmp_path / "tune", []
     go_on = trial._Trial._after_round

@@ -104,6 +104,7 @@ def test_copies_go_with_their_originals(blobs, tmp_path):
     assert made.table.left_out == (out,)
 
 
+@pytest.mark.promise
 def test_another_list_is_another_training(blobs, tmp_path, capsys):
     """The weights differ; the report says what was left out; a folder takes no other list."""
     path, folder = tmp_path / "list.csv", tmp_path / "run"
