@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import resource
 import signal
 import socket
 from typing import Any
@@ -153,6 +152,10 @@ def serve(served: Served, settings: Settings, host: str, port: int, *, with_page
 
 def _connections(wanted: int) -> int:
     """How many connections may be open, of those that the system lets a process have; it is asked for all it gives."""
+    try:
+        import resource
+    except ImportError:  # on Windows, which has no such limit
+        return wanted
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return wanted if most == resource.RLIM_INFINITY else max(1, min(wanted, most // 2))
