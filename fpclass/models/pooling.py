@@ -34,7 +34,7 @@ def max_pool_apart(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 
     maps are made of. Differentiable in reverse mode; of the input only one byte per window is kept for it.
     """
     if is_plain():
-        return nn.max_pool(x, (size, size), (size, size))
+        return nn.max_pool(x, window_shape=(size, size), strides=(size, size))  # by name, as jax2onnx reads them
     rows, columns = x.shape[1] // size, x.shape[2] // size
     return cast(Array, _largest(x[:, : rows * size, : columns * size], size))
 

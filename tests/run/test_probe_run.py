@@ -26,6 +26,8 @@ from fpclass.study.study import Study
 from fpclass.train.inputs.feature_cache import FrozenStages
 from fpclass.train.probe import pooled_features
 
+pytestmark = pytest.mark.promise
+
 FLAGS = (
     "--config.data.label_column=SEX",
     "--config.data.group_column=ID",
@@ -112,7 +114,6 @@ def counted(monkeypatch):
     return calls
 
 
-@pytest.mark.promise
 def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_path, counted):
     args = [
         "study", "--configs", "configs/base.py", "--folds=2", "--seeds=2", f"--workdir={tmp_path / 'study'}",
@@ -131,7 +132,6 @@ def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_p
     assert counted == {"pooled_features": 2, "fit_probe": 5}
 
 
-@pytest.mark.promise
 def test_features_are_kept_for_every_later_start(noisy, tmp_path, counted, monkeypatch, capsys):
     """Of published weights: for another fold and seed, a refit, a resumed run, what is predicted and handed in."""
     images = []
@@ -187,7 +187,6 @@ def _study(root: pathlib.Path, folder: pathlib.Path, *flags: str) -> pathlib.Pat
     return folder
 
 
-@pytest.mark.promise
 def test_a_network_is_trained_on_from_a_probe(run, noisy, tmp_path, moved):
     """With a rate of nothing it stays the probe, for each of two members side by side; with a rate it does not."""
     args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *TUNED, STILL]
@@ -201,7 +200,6 @@ def test_a_network_is_trained_on_from_a_probe(run, noisy, tmp_path, moved):
             assert (_logits(folder / member) == pytest.approx(_logits(probe / member), abs=2e-3)) == is_same
 
 
-@pytest.mark.promise
 def test_trained_on_from_a_probe_it_averages_what_it_says_of_an_image_and_its_mirror_image(moved):
     run = Study.open(moved).members("base")[0].run
     best, prepared = BestModel(run, 2), prepare(run.config)

@@ -23,6 +23,8 @@ from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import prepare
 
+pytestmark = pytest.mark.promise
+
 SMALL = [
     "--config.model.conv_features=(4,8)",
     "--config.train.num_epochs=2",
@@ -80,7 +82,6 @@ def test_every_stage_leaves_what_it_says_and_no_more(run):
     assert "figures/grad_cam_worst.png" not in left["evaluate"]
 
 
-@pytest.mark.promise
 def test_stages_one_by_one_are_one_training(run, photographs, tmp_path):
     folder, _ = run
     assert cli.main(args(photographs, tmp_path / "at once")) == 0
@@ -187,7 +188,6 @@ def test_galleries_read_the_images_that_they_show_and_no_others(run, monkeypatch
 
 
 @pytest.mark.figures
-@pytest.mark.promise
 def test_a_study_counts_errors_by_original_class_out_of_fold(photographs, tmp_path):
     """Of one config with one seed the ensemble is that config: every image counts once, as its fold's member says."""
     folder = tmp_path / "study"

@@ -16,6 +16,8 @@ from fpclass.run.folder import Run
 from fpclass.stats.comparison import scores
 from fpclass.study.study import Study
 
+pytestmark = pytest.mark.promise
+
 
 @pytest.fixture(scope="module")
 def member(study, tmp_path_factory):

@@ -84,6 +84,7 @@ def programs(config: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str
         yield name, [traced.lower(lowering_platforms=(platform,)).as_text() for platform in PLATFORMS]
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("path", CONFIGS)
 def test_every_recipe_lowers(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, texts in programs(load_config(path), monkeypatch):
