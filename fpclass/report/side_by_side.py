@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fpclass.report.charts import LEARNING_CURVES, show_confusion
-from fpclass.report.style import COLOURS, GREY, LINE_STYLES, MAX_CLASS_ROWS, new_figure, shorten, styled, wrap
+from fpclass.report.style import (
+    COLOURS,
+    GREY,
+    LINE_STYLES,
+    MAX_CLASS_ROWS,
+    above_note,
+    new_figure,
+    shorten,
+    styled,
+    wrap,
+)
 from fpclass.stats.metrics import Labels, Logits, one_vs_rest_scores
 
 History = Sequence[Mapping[str, float | None]]
@@ -34,7 +44,8 @@ def learning_curves(histories: Mapping[str, Sequence[History]], note: str = "") 
     num_bands = math.ceil(len(histories) / num_columns)
     size = (max(7.0, 2.5 * num_columns + 0.8), 4.2 * num_bands + 1.1)
     figure = new_figure(*size, "Learning curves: members thin, their mean thick", note)
-    grid = figure.subplots(2 * num_bands, num_columns, squeeze=False)
+    above = above_note(figure)
+    grid = above.subplots(2 * num_bands, num_columns, squeeze=False)
     for row, metric in enumerate(("loss", "accuracy")):
         of_metric = grid[row::2].ravel()
         for axes in of_metric[1:]:
@@ -53,7 +64,7 @@ def learning_curves(histories: Mapping[str, Sequence[History]], note: str = "") 
     handles = [
         Axes.plot(grid[0, 0], [], color=colour, label=names.get(name, name))[0] for name, colour in _colours().values()
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
+    above.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     return figure
 
 

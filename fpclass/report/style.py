@@ -7,13 +7,13 @@ import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import matplotlib
 import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from fpclass.common.files import replacing
 from fpclass.errors import RunError
@@ -104,6 +104,11 @@ def new_figure(width: float, height: float, title: str, note: str) -> Figure:
     if note:
         figure.supxlabel(wrap(note, int(width * 14)), x=0.99, ha="right", fontsize=8, color=GREY)
     return figure
+
+
+def above_note(figure: Figure) -> SubFigure:
+    """The part of a figure above its small print, which a legend outside of the panels would lie over otherwise."""
+    return cast(SubFigure, figure.subfigures())
 
 
 def cell_size(images: Images, longest: float, shapes: Shapes | None = None) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from fpclass.explain.checks.agreement import Looks, agreement_report, compare_looks
 from fpclass.explain.checks.checked import Subject, check_maps, joined
+from fpclass.explain.checks.figures import draw_checks
 from fpclass.explain.checks.maps import edges, moved, rank_correlation
 from fpclass.explain.checks.objects import ink_masks, share_on
 from fpclass.explain.checks.randomise import Randomiser, weighted_stages
@@ -259,6 +260,17 @@ def test_agreement_knows_networks_that_look_at_the_same_from_those_that_do_not()
     sentences = agreement_report(compared, "Grad-CAM", "", "x.png")["sentences"]
     assert sum("not shown to be less alike" in sentence for sentence in sentences) == 1
     assert sum("do not look at quite the same" in sentence for sentence in sentences) == 2
+
+
+def test_the_legend_does_not_lie_over_the_note() -> None:
+    of_check = {"curve": [1.0, 0.5, 0.0], "random_curve": [1.0, 0.6, 0.0]}
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    cascade = [{"stage": "logits", "correlation": value, "blank": 0.0}]
+    found = {"deletion": of_check, "insertion": of_check, "randomised": cascade}
+    figure = draw_checks({f"Map {i}": found for i in range(4)}, "a note that takes most of the line; " * 4)
+    figure.draw_without_rendering()
+    (legend,) = figure.subfigs[0].legends
+    assert not legend.get_window_extent().overlaps(figure._supxlabel.get_window_extent())
 
 
 @pytest.mark.parametrize(

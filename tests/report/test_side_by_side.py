@@ -7,7 +7,7 @@ from sklearn.metrics import auc, roc_auc_score
 
 from fpclass.report import side_by_side
 
-NOTE = "SYNTHETIC data: drawn, not taken"
+NOTE = "SYNTHETIC data: drawn, not taken" + 4 * ", and said at some length"
 
 
 def texts(figure):
@@ -37,6 +37,8 @@ def test_nothing_is_cut_off_and_every_figure_carries_its_note(num_configs, num_c
         side_by_side.roc_curves(members, class_names, "test images", note=NOTE),
     ):
         figure.draw_without_rendering()
+        legends = [legend for part in (figure, *figure.subfigs) for legend in part.legends]
+        assert not any(legend.get_window_extent().overlaps(figure._supxlabel.get_window_extent()) for legend in legends)
         box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert min(box.x0, box.y0) > -0.02
         assert box.x1 < width + 0.02

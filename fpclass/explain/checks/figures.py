@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fpclass.explain.checks.words import TITLE
-from fpclass.report.style import COLOURS, GREY, INK, new_figure, styled, wrap
+from fpclass.report.style import COLOURS, GREY, INK, above_note, new_figure, styled, wrap
 
 PANELS = {
     "deletion": "Deletion: what the map marks goes first\n(lower is better)",
@@ -21,15 +21,16 @@ PANELS = {
 @styled
 def draw_checks(methods: Mapping[str, dict[str, Any]], note: str = "") -> Figure:
     """Curves of each way of making maps, as `summary.summarise_all` gives them."""
-    figure = new_figure(13, 4.9, TITLE, note)
-    panels = figure.subplots(1, 3)
+    figure = new_figure(13, 5.1, TITLE, note)
+    above = above_note(figure)
+    panels = above.subplots(1, 3)
     colours = dict(zip(methods, (COLOURS * (1 + len(methods) // len(COLOURS)))[: len(methods)], strict=True))
     for axes, (check, title) in zip(panels, PANELS.items(), strict=False):
         _removal(axes, methods, colours, check)
         axes.set_title(title)
     _cascade(panels[2], methods, colours)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, [wrap(label, 60) for label in labels], loc="outside lower center", ncols=3)
+    above.legend(handles, [wrap(label, 60) for label in labels], loc="outside lower center", ncols=3)
     return figure
 
 
