@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from fpclass.models.depthwise import Padding
 
+ORDER = ("NHWC", "HWIO", "NHWC")
 IMAGE_CHANNELS = 3
 """Of what a first layer sees: grey or colours."""
 MANY_PLACES = 14 * 14
@@ -42,9 +43,6 @@ def divided_over(num_devices: int) -> Iterator[None]:
         yield
     finally:
         _num_devices.reset(token)
-
-
-ORDER = ("NHWC", "HWIO", "NHWC")
 
 
 def convolution(
