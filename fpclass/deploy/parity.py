@@ -20,7 +20,8 @@ from fpclass.errors import DataError, DecodeError, RunError
 from fpclass.run.folder import Run as RunFolder
 from fpclass.run.predictor import NewImage, Predictor, decode_new, find_inputs
 from fpclass.run.prepare import prepare_again
-from fpclass.stats.intervals import Interval, wilson_bounds
+from fpclass.stats.bounds import wilson_bounds
+from fpclass.stats.intervals import Interval
 from fpclass.study.study import Study
 
 NUM_TIMED = 21

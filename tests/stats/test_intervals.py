@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from fpclass.stats import draws, intervals
+from fpclass.stats.bounds import Support, resampled_bounds, wilson_bounds
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import (
-    Bootstrap,
-    Interval,
-    Support,
-    evaluate_predictions,
-    metric_bounds,
-    resampled_bounds,
-    wilson_bounds,
-)
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, metric_bounds
 from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.weighted_metrics import OVERALL_METRICS, PER_CLASS_METRICS
 

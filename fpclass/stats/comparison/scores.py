@@ -29,14 +29,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.stats.cohort import Cohort, Folds
-from fpclass.stats.draws import Weights
-from fpclass.stats.intervals import (
+from fpclass.stats.bounds import (
     MIN_DEFINED,
     NEGLIGIBLE,
-    UNDEFINED,
-    Bootstrap,
-    Interval,
     Support,
     is_within_classes,
     scale_of,
@@ -44,6 +39,9 @@ from fpclass.stats.intervals import (
     support_of,
     t_bounds,
 )
+from fpclass.stats.cohort import Cohort, Folds
+from fpclass.stats.draws import Weights
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
 from fpclass.stats.metrics import ratio
 from fpclass.stats.weighted_metrics import make_weighted_metrics, metric_values
 
@@ -223,7 +221,7 @@ def mean_interval(
 
 
 def group_variance(replicates: Float[np.ndarray, " b"]) -> float | None:
-    """Variance of the replicates that are defined; None where too few are (`intervals.MIN_DEFINED`)."""
+    """Variance of the replicates that are defined; None where too few are (`bounds.MIN_DEFINED`)."""
     defined = replicates[~np.isnan(replicates)]
     return float(defined.var()) if len(defined) and len(defined) >= MIN_DEFINED * len(replicates) else None
 

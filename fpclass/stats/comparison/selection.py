@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.bounds import shared_training, support_of
 from fpclass.stats.cohort import Cohort, Folds, Rows
 from fpclass.stats.comparison.scores import (
     NEGLIGIBLE,
@@ -37,7 +38,7 @@ from fpclass.stats.comparison.scores import (
     resample_scores,
     training_noise,
 )
-from fpclass.stats.intervals import Bootstrap, Interval, shared_training, support_of
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 
 

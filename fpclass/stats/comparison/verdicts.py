@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.bounds import Bounds, Support, support_of, t_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values
 from fpclass.stats.comparison.scores import (
@@ -41,7 +42,7 @@ from fpclass.stats.comparison.scores import (
     sum_of_errors,
     training_noise,
 )
-from fpclass.stats.intervals import UNDEFINED, Bounds, Interval, Support, format_number, support_of, t_bounds
+from fpclass.stats.intervals import UNDEFINED, Interval, format_number
 from fpclass.stats.weighted_metrics import is_lower_better
 
 POWER = 0.8

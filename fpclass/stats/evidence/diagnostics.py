@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fpclass.stats.bounds import Support, resampled_bounds, support_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.draws import Weights
-from fpclass.stats.intervals import Bootstrap, Interval, Support, resampled_bounds, support_of
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
 
 MEASURES = ("sensitivity", "specificity", "lr_positive", "lr_negative", "ppv", "npv")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fpclass.stats.bounds import is_within_classes, resampled_bounds, scale_of, support_of
 from fpclass.stats.cohort import Cohort, Rows
 from fpclass.stats.draws import Weights
 from fpclass.stats.evidence.pooling import (
@@ -14,14 +15,7 @@ from fpclass.stats.evidence.pooling import (
     independent_sum,
     make_pooling,
 )
-from fpclass.stats.intervals import (
-    Bootstrap,
-    Interval,
-    is_within_classes,
-    resampled_bounds,
-    scale_of,
-    support_of,
-)
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits
 from fpclass.stats.weighted_metrics import OVERALL_METRICS, make_weighted_metrics
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fpclass.stats.bounds import Bounds, Scale, resampled_bounds, shared_training, support_of
 from fpclass.stats.cohort import Cohort, Rows
 from fpclass.stats.draws import Weights
 from fpclass.stats.evidence.likelihood_ratios import (
@@ -24,7 +25,7 @@ from fpclass.stats.evidence.likelihood_ratios import (
 )
 from fpclass.stats.evidence.person import cohort_of_people, renumbered
 from fpclass.stats.evidence.pooling import MIN_PEOPLE, Codes, Pooling, fit_pooling, log_shares, mean_of_people
-from fpclass.stats.intervals import Bootstrap, Bounds, Interval, Scale, resampled_bounds, shared_training, support_of
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Labels, Logits, log_softmax, ratio
 
 CURVE_POINTS = 201

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fpclass.stats.bounds import Scale, Support, resampled_bounds
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, Interval, Scale, Support, resampled_bounds
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits, PerImage, image_brier_scores, image_log_losses, log_softmax, ratio
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
 from fpclass.stats.weighted_metrics import weighted_mean

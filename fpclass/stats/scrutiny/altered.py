@@ -14,18 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.bounds import NEGLIGIBLE, is_within_classes, resampled_bounds, scale_of, support_of, wilson_bounds
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import (
-    NEGLIGIBLE,
-    UNDEFINED,
-    Bootstrap,
-    Interval,
-    is_within_classes,
-    resampled_bounds,
-    scale_of,
-    support_of,
-    wilson_bounds,
-)
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.weighted_metrics import make_weighted_metrics
 

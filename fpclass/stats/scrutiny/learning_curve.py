@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from fpclass.stats.bounds import scale_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, mean_of_defined, resample_scores
-from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval, scale_of
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
 from fpclass.stats.weighted_metrics import is_lower_better
 
 EXPONENTS = np.geomspace(0.15, 2.0, 24)

@@ -16,20 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fpclass.stats.bounds import MIN_DEFINED, is_within_classes, resampled_bounds, scale_of, support_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import holm
 from fpclass.stats.decisions.report import coverage_by_group
 from fpclass.stats.draws import Weights
-from fpclass.stats.intervals import (
-    MIN_DEFINED,
-    UNDEFINED,
-    Bootstrap,
-    Interval,
-    is_within_classes,
-    resampled_bounds,
-    scale_of,
-    support_of,
-)
+from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
 from fpclass.stats.probabilities.reliability import expected_calibration_error
 from fpclass.stats.weighted_metrics import make_weighted_metrics, weighted_mean

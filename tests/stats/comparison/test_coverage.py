@@ -18,12 +18,13 @@ from study_simulation import (
     with_training_noise,
 )
 
+from fpclass.stats.bounds import Support
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values, holm
 from fpclass.stats.comparison.scores import inflation, resample_configs, score_config
 from fpclass.stats.comparison.selection import cross_fitted_choice
 from fpclass.stats.comparison.verdicts import corrected_t_test, fold_t_test
-from fpclass.stats.intervals import Bootstrap, Support, metric_bounds
+from fpclass.stats.intervals import Bootstrap, metric_bounds
 
 BOOTSTRAP = Bootstrap(200, 0.95)
 

@@ -6,6 +6,7 @@ from scipy import special, stats
 from study_simulation import NUM_FOLDS, make_study
 
 from fpclass.errors import DataError
+from fpclass.stats.bounds import wilson_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import (
     Noise,
@@ -15,7 +16,7 @@ from fpclass.stats.comparison.scores import (
     score_config,
     training_noise,
 )
-from fpclass.stats.intervals import Bootstrap, wilson_bounds
+from fpclass.stats.intervals import Bootstrap
 from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.weighted_metrics import OVERALL_METRICS
 

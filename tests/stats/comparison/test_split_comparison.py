@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from fpclass.stats.bounds import Support
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import member_scores, resample_configs, resample_scores, score_config
 from fpclass.stats.comparison.selection import cross_fitted_choice_in_parts
 from fpclass.stats.comparison.verdicts import compare_all, split_t_test
-from fpclass.stats.intervals import Bootstrap, Support
+from fpclass.stats.intervals import Bootstrap
 
 BOOTSTRAP = Bootstrap(400, 0.95)
 

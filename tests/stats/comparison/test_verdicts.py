@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from study_simulation import make_study
 
+from fpclass.stats.bounds import Support
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values, holm
 from fpclass.stats.comparison.scores import resample_configs, resample_scores
 from fpclass.stats.comparison.verdicts import TTest, compare_all, corrected_t_test, fold_t_test
-from fpclass.stats.intervals import Bootstrap, Support
+from fpclass.stats.intervals import Bootstrap
 
 BOOTSTRAP = Bootstrap(200, 0.95)
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from fpclass.stats.bounds import wilson_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.diagnostics import THRESHOLDS, decision_curve, diagnostic_accuracy
-from fpclass.stats.intervals import Bootstrap, wilson_bounds
+from fpclass.stats.intervals import Bootstrap
 
 NONE, SOME = Bootstrap(0, 0.95), Bootstrap(300, 0.95)
 
