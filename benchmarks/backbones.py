@@ -33,7 +33,9 @@ from backbone_cases import CASES
 from reference_networks import build_torch
 from test_parity import network_of, shapes_of, variables_of
 
+from fpclass.common.parallel import launch_each
 from fpclass.models.network import Network, split_variables
+from fpclass.models.parts import part_size
 from fpclass.train.finetune import compute_in
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
@@ -70,6 +72,9 @@ class Ours:
         self.opt_state = self.optimizer.init(self.variables["params"])
         self.trained = jax.tree.map(jnp.copy, self.variables)
         self.key = jax.random.key(0)
+        # As prediction and the features of frozen stages do it: parts that the cache holds, a thread for each core.
+        part = part_size(len(images), images.shape, self.variables["params"])
+        self.parts = [jnp.asarray(of) for of in np.split(images, range(part, len(images), part))]
         self._forward = jax.jit(self._apply)
         self._step = jax.jit(self._train, donate_argnums=(0, 1))
 
@@ -94,7 +99,8 @@ class Ours:
         return {"params": optax.apply_updates(variables["params"], updates), **rest, **updated}, opt_state, loss
 
     def infer(self) -> Any:
-        return jax.block_until_ready(self._forward(self.variables, self.images))
+        logits = launch_each(lambda i: self._forward(self.variables, self.parts[i]), len(self.parts))
+        return np.concatenate([np.asarray(part) for part in logits])
 
     def step(self) -> None:
         self.trained, self.opt_state, loss = self._step(
@@ -109,10 +115,10 @@ class Ours:
         assert self.model.head is not None
         prefix, head = self.model.prefix(len(names)), Network((), self.model.head.clone(num_classes=2))
         features_of = jax.jit(lambda v, x: prefix.apply(v, x, train=False))
-        jax.block_until_ready(features_of(frozen, self.images))
-        start = time.perf_counter()
-        features = jnp.stack([features_of(frozen, self.images) for _ in range(num_batches)])
-        jax.block_until_ready(features)
+        jax.block_until_ready(features_of(frozen, self.parts[0]))
+        start, parts = time.perf_counter(), self.parts * num_batches
+        computed = [np.asarray(of) for of in launch_each(lambda i: features_of(frozen, parts[i]), len(parts))]
+        features = jnp.asarray(np.stack(computed)).reshape(num_batches, -1, *computed[0].shape[1:])
         seconds = time.perf_counter() - start
         optimizer = self.optimizer
 

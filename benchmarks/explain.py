@@ -35,9 +35,9 @@ from pytorch_grad_cam import GradCAM  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 from fpclass.experiment import load_config  # noqa: E402
-from fpclass.explain.cam import grad_cam  # noqa: E402
 from fpclass.explain.figures import resize_map  # noqa: E402
 from fpclass.explain.maps import scale_maps  # noqa: E402
+from fpclass.explain.methods import METHODS  # noqa: E402
 from fpclass.models.build import build_model, explainable_form  # noqa: E402
 
 Way = Callable[[np.ndarray], np.ndarray]
@@ -93,9 +93,10 @@ def ways(name: str) -> tuple[dict[str, Way], tuple[int, int, int]]:
     model, variables, torch_network, layer, stage, shape = {"baseline": baseline, "resnet50": resnet50}[name]()
     packaged = GradCAM(torch_network, [layer])
 
+    maps_of = METHODS["grad_cam"].bind(model, variables, stage)
+
     def here(images: np.ndarray) -> np.ndarray:
-        raw = grad_cam(model, variables, jnp.asarray(images), np.ones(len(images), np.int32), stage)
-        return resize_map(scale_maps(np.asarray(raw)), shape[:2])
+        return resize_map(scale_maps(maps_of(images, np.ones(len(images), np.int32))), shape[:2])
 
     def there(images: np.ndarray) -> np.ndarray:
         parts = torch.tensor(images.transpose(0, 3, 1, 2)).split(PARTS[name])

@@ -59,15 +59,17 @@ class Method:
           stage: whose maps, where it needs one; "": `stages.default_stage`.
           settings: of the method.
         """
-        import jax.numpy as jnp
+        import jax
         import numpy as np
 
+        from fpclass.explain.parts import in_shares
         from fpclass.explain.stages import default_stage
+        from fpclass.explain.targets import as_target
 
         def maps(images: Float[Array, "n h w c"], target: AnyTarget) -> Float[np.ndarray, "n h2 w2"]:
-            images = jnp.asarray(images, jnp.float32)
-            of_stage = {"stage": stage or default_stage(model, images)} if self.needs_stage else {}
-            return np.asarray(self.function(model, variables, images, target, **of_stage, **settings), np.float32)
+            rows = jax.tree.map(np.asarray, (np.asarray(images, np.float32), as_target(target)))
+            of_stage = {"stage": stage or default_stage(model, rows[0])} if self.needs_stage else {}
+            return in_shares(lambda share: self.function(model, variables, *share, **of_stage, **settings), rows)
 
         return maps
 

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from fpclass.common.parallel import launch_each
+from fpclass.common.threads import num_cores
 from fpclass.explain.targets import Target
 from fpclass.models.parts import EVAL_BATCH, eval_batch, part_size
+
+
+def in_shares(function: Callable[[Any], Array], rows: PyTree) -> Float[np.ndarray, "n ..."]:
+    """A compiled function of rows, each core of a CPU at a share of them; the result is that of all rows, float32.
+
+    Args:
+      rows: NumPy arrays with the same first axis [n, …]. Shares are equal, so that one program serves them: the last
+        one begins earlier where they do not divide.
+    """
+    num_rows = len(jax.tree.leaves(rows)[0])
+    size = math.ceil(num_rows / num_cores()) if jax.default_backend() == "cpu" else num_rows
+    shares = [slice(start := min(end, num_rows) - size, start + size) for end in range(size, num_rows + size, size)]
+    results = launch_each(lambda i: function(jax.tree.map(lambda x: x[shares[i]], rows)), len(shares))
+    first = np.asarray(next(results), np.float32)
+    found = np.empty((num_rows, *first.shape[1:]), np.float32)
+    for share, result in zip(shares, itertools.chain([first], results), strict=True):
+        found[share] = result
+    return found
 
 
 def in_parts(function: Callable[[Any], Array], rows: PyTree, size: int) -> Array:

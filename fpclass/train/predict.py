@@ -36,7 +36,7 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
       as their logarithms.
     """
     mean, std, dtype = config.data.mean, config.data.std, config.model.compute_dtype
-    goes_in_parts = (inputs is None or inputs.are_images) and not has_matrix_form(config.model)
+    are_images = inputs is None or inputs.are_images
     logits_of = make_logits(model, config)
 
     def normalised(images: Array, rows: Int[Array, " n"]) -> Array:
@@ -45,8 +45,7 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
     def predict(params: PyTree, batch_stats: PyTree, images: Array, rows: Int[Array, " n"]) -> Float[Array, "n k"]:
         variables = {"params": compute_in(params, dtype), "batch_stats": batch_stats}
         size = eval_batch(images.shape, len(rows))
-        if goes_in_parts:
-            size = part_size(size, images.shape, params)
+        size = size_at_once(config, params, images.shape, size) if are_images else size
         if inputs:
             size = math.ceil(size / inputs.num_devices) * inputs.num_devices
         padded = jnp.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
@@ -55,6 +54,11 @@ def make_predict(model: nn.Module, config: Config, inputs: Inputs | None = None)
         return logits.reshape(padded.size, logits.shape[-1])[: len(rows)]
 
     return predict
+
+
+def size_at_once(config: Config, params: PyTree, shape: tuple[int, ...], at_most: int) -> int:
+    """Images of a set [N, H, W, C] that take the network of a config the least time at once; see `part_size`."""
+    return at_most if has_matrix_form(config.model) else part_size(at_most, shape, params)
 
 
 def make_logits(model: nn.Module, config: Config) -> Callable[[PyTree, Array], Array]:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from fpclass.common.parallel import launch_each
 from fpclass.config import Config
 from fpclass.models.network import HEAD
 from fpclass.models.parts import eval_batch
-from fpclass.train.predict import Predict, make_predict
+from fpclass.train.predict import Predict, make_predict, size_at_once
 from fpclass.train.task import build_network
 
 BATCH_GROWTH = 4
@@ -80,27 +81,28 @@ class Siblings:
     ) -> Iterator[tuple[slice, list[Float[Array, "m b K"]]]]:
         """Logits of new images, batch by batch, which the device may still be computing; `n` or a few rows more.
 
-        Batches have one of a few sizes, up to batch_size (None: what suits the size of an image), and the last one may
+        Batches have one of a few sizes, up to batch_size (None: what suits images and network), and the last one may
         be filled up: so another number of images compiles little, and the bits of an image are those of its batch's
         size.
 
         Returns:
           Which members, and their batches, until all members had their turn.
         """
-        sizes = batch_sizes(len(images), batch_size or eval_batch(images.shape, images.size))
+        first = self.networks[0]
+        at_most = eval_batch(images.shape, images.size)
+        suits = size_at_once(first.config, first.variables["params"], images.shape, at_most)
+        sizes = batch_sizes(len(images), batch_size or suits)
         padded = np.concatenate([images, np.zeros((sum(sizes) - len(images), *images.shape[1:]), np.uint8)])
         batches = np.split(padded, np.cumsum(sizes)[:-1]) if sizes else []
-        rows = {size: np.arange(size, dtype=np.int32) for size in sizes}
         with self._lock:  # one of several threads restores
             joined = self.joined
         if joined:
-            predict = self.networks[0].predict_heads
-            yield slice(None), [predict(*joined, batch, rows[len(batch)]) for batch in batches]
+            yield slice(None), launched(self.networks[0].predict_heads, joined, batches)
             return
         for i, network in enumerate(self.networks):
             kept = network.variables
             weights = kept["params"], kept["batch_stats"]
-            yield slice(i, i + 1), [network.predict_alone(*weights, batch, rows[len(batch)])[None] for batch in batches]
+            yield slice(i, i + 1), [logits[None] for logits in launched(network.predict_alone, weights, batches)]
             if self._size > self.kept_bytes:
                 network.forget()
 
@@ -123,6 +125,15 @@ class Siblings:
             heads.append(head)
             network.forget()
         return rest, jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def launched(predict: Predict, weights: tuple[Variables, Variables], batches: Sequence[np.ndarray]) -> list[Array]:
+    """Logits of the images of each batch, which an accelerator may still be computing."""
+
+    def of_batch(i: int) -> Array:
+        return predict(*weights, batches[i], np.arange(len(batches[i]), dtype=np.int32))
+
+    return list(launch_each(of_batch, len(batches)))
 
 
 def batch_sizes(num_images: int, largest: int) -> list[int]:

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -19,7 +20,7 @@ from jax.sharding import AxisType, Mesh
 from small_training import SIZE, member, small_config
 
 from fpclass import cli
-from fpclass.common import parallel
+from fpclass.common import parallel, threads
 from fpclass.common.compilation import keep_programs
 from fpclass.common.files import cache_dir
 from fpclass.errors import ConfigError
@@ -177,6 +178,41 @@ def test_a_batch_over_four_devices_equals_one_device(on_eight, parts):
     np.testing.assert_allclose(on_eight[f"{divided}/logits"], on_eight[f"{whole}/logits"], atol=1e-4)
     for work in ("flops", "flops of prediction"):
         assert on_eight[f"{divided}/{work}"] < 0.5 * on_eight[f"{whole}/{work}"], "each device has its share"
+
+
+def test_a_thread_for_each_core_calls_a_program_and_no_bit_depends_on_it(monkeypatch):
+    monkeypatch.setattr(threads, "num_cores", lambda: 3)
+    together = threading.Barrier(3, timeout=30)  # which nobody passes alone
+
+    @jax.jit
+    def program(x):
+        return jax.numpy.sin(x @ x.T).sum(axis=1)
+
+    def call(i):
+        together.wait()
+        return program(inputs[i])
+
+    inputs = np.random.default_rng(0).normal(size=(6, 50, 50)).astype(np.float32)
+    found = list(parallel.launch_each(call, 6))
+    assert [of.tolist() for of in found] == [np.asarray(program(x)).tolist() for x in inputs]
+
+
+def test_an_accelerator_has_its_next_calls_before_it(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    begun = []
+    found = parallel.launch_each(begun.append, 6)
+    next(found)
+    assert len(begun) == 1 + parallel.NUM_AHEAD
+    assert len(list(found)) == 5
+    assert begun == list(range(6))
+
+
+def test_what_goes_wrong_in_a_thread_comes_out(monkeypatch):
+    def call(i):
+        raise ConfigError(f"call {i}")
+
+    with pytest.raises(ConfigError, match="call 0"):
+        list(parallel.launch_each(call, 2))
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from map_cases import CASES, CLASSES, SETTINGS, TARGETS
 
 from fpclass.explain import maps as raw_maps
+from fpclass.explain import parts
 from fpclass.explain.methods import METHODS
 from fpclass.explain.targets import class_logit
 
@@ -33,6 +34,24 @@ def test_equals_the_packages_for_pytorch(entry):
     expected = GOLDEN[entry]
     assert expected.any()
     np.testing.assert_allclose(made(*entry.split(".")), expected, rtol=1e-3, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("num_cores", [1, 2, 4, 8])
+def test_maps_of_images_shared_by_cores_are_those_of_each(monkeypatch, num_cores):
+    """Seven of them: no share is as large as another, and eight cores are more than there are images."""
+    monkeypatch.setattr(parts, "num_cores", lambda: num_cores)
+    sizes = []
+
+    @jax.jit
+    def function(rows):
+        images, classes = rows
+        sizes.append(len(images))  # when it is traced: once for all shares
+        return images.sum(axis=-1) * classes[:, None, None]
+
+    images, classes = np.random.default_rng(0).normal(size=(7, 4, 3, 2)).astype(np.float32), np.arange(7)
+    found = parts.in_shares(function, (images, classes))
+    np.testing.assert_allclose(found, images.sum(axis=-1) * classes[:, None, None], rtol=1e-6)
+    assert sizes == [{1: 7, 2: 4, 4: 2, 8: 1}[num_cores]]
 
 
 def test_integrated_gradients_sum_to_the_difference_from_the_plain_image():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pages import check_page
+from PIL import ImageFile
 
 from fpclass import cli, experiment
 from fpclass.report.facts import Facts
@@ -208,8 +209,9 @@ def test_a_torn_figure_costs_itself_alone(run: pathlib.Path) -> None:
     (run / "figures" / "confusion_matrix.png").unlink()
     write_run_report(run)
     page = check_page((run / REPORT).read_text())
-    assert "Missing here: figures/roc.png, cannot be read" in page.text
-    assert "Missing here: figures/confusion_matrix.png, not found" in page.text
+    missing = dict(re.findall(r"Missing here: (figures/\w+\.png), ([a-z ]+)", page.text))
+    why_not = {"figures/roc.png": "cannot be read ", "figures/confusion_matrix.png": "not found"}
+    assert missing == why_not, "PIL takes what is torn" if ImageFile.LOAD_TRUNCATED_IMAGES else ""
     assert len(page.pictures) == len(list((run / "figures").glob("*.png"))) - 1
 
 

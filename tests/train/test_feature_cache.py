@@ -14,8 +14,7 @@ import pytest
 
 from configs import base
 from fpclass.data import cache
-from fpclass.train.inputs import feature_cache
-from fpclass.train.inputs.feature_cache import FrozenStages, compute_features, stages_of
+from fpclass.train.inputs.feature_cache import FrozenStages, compute_features
 
 NUM_IMAGES, VIEWS = 40, 2
 """More than a batch; augmented views."""
@@ -189,30 +188,6 @@ def test_the_oldest_go_but_never_a_part_of_what_is_used_together(case, computed,
     computed.clear()
     other.features(tmp_path)
     assert computed == {}
-
-
-def test_the_next_batches_are_read_while_the_device_computes(case, monkeypatch):
-    """Of images on disk: reading is behind the device, not in its way."""
-    events = []
-
-    class Images:
-        shape = (5 * feature_cache.BATCH, *case.images.shape[1:])
-
-        def __getitem__(self, rows):
-            events.append("read")
-            return np.resize(case.images, (len(rows), *self.shape[1:]))
-
-    class Result:
-        def __array__(self, *_, **__):
-            events.append("fetch")
-            return np.zeros((feature_cache.BATCH, 4), np.float32)
-
-    stages = stages_of(case.prefix, case.variables, Images(), case.labels, case.config)
-    monkeypatch.setattr(stages, "program", lambda *_: Result())
-    rows = np.arange(Images.shape[0])
-    assert list(stages.compute(0, rows, np.empty((len(rows), 4)))) == rows.tolist()
-    ahead = ["read"] * feature_cache.NUM_AHEAD
-    assert events == [*ahead, *["read", "fetch"] * (5 - len(ahead)), *["fetch"] * len(ahead)]
 
 
 TWO = """

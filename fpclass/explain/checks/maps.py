@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from fpclass.common.parallel import launch_each
 
 MapFunction: TypeAlias = Callable[[Float[Array, "n h w c"], Int[Array, " n"]], Float[Array, "n h2 w2"]]
 """Raw maps of normalised images, for a class of each; what speaks most for the class is largest."""
@@ -25,11 +28,13 @@ def in_batches(function: Function, batch_size: int) -> Callable[..., np.ndarray]
 
     def compute(*arrays: np.ndarray) -> np.ndarray:
         num_rows = len(arrays[0])
-        parts = []
-        for start in range(0, num_rows, batch_size):
-            rows = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
-            parts.append(np.asarray(function(*(jnp.asarray(array[rows]) for array in arrays))))
-        return np.concatenate(parts)[:num_rows]
+
+        def of_batch(i: int) -> Any:
+            rows = np.minimum(np.arange(i * batch_size, (i + 1) * batch_size), num_rows - 1)
+            return function(*(jnp.asarray(array[rows]) for array in arrays))
+
+        parts = launch_each(of_batch, math.ceil(num_rows / batch_size))
+        return np.concatenate([np.asarray(part) for part in parts])[:num_rows]
 
     return compute
 

@@ -12,7 +12,6 @@ import hashlib
 import math
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from fpclass.augment.intensity import normalise
 from fpclass.augment.settings import is_augmented
 from fpclass.common.console import duration, progress, say
 from fpclass.common.files import cache_dir
+from fpclass.common.parallel import launch_each
 from fpclass.common.threads import in_threads
 from fpclass.config import Config
 from fpclass.data import cache
@@ -41,8 +41,6 @@ from fpclass.train.keys import view_keys
 
 BATCH = 32
 """Images that go through the frozen stages at once."""
-NUM_AHEAD = 2
-"""Batches that a device has before it while the next one is read."""
 
 
 def features_dir() -> Path:
@@ -212,21 +210,15 @@ class FrozenStages:
     def compute(self, view: int, rows: Int[np.ndarray, " n"], features: np.ndarray) -> Iterator[int]:
         """Writes a view's features [N, …] of some rows, and gives each row when it is done."""
         on_device, make_view = jax.device_put(self.variables), self.views.program(view)
-        begun: deque[tuple[np.ndarray, Any]] = deque()
+        batches = [rows[start : start + BATCH].astype(np.int32) for start in range(0, len(rows), BATCH)]
 
-        def finish_first() -> np.ndarray:
-            done, result = begun.popleft()
-            features[done] = np.asarray(result)[: len(done)]
-            return done
+        def compute_batch(i: int) -> Any:
+            padded = np.pad(batches[i], (0, BATCH - len(batches[i])), mode="edge")
+            return self.program(on_device, make_view(*self.views.arguments(view, padded)))
 
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH].astype(np.int32)
-            padded = np.pad(part, (0, BATCH - len(part)), mode="edge")
-            begun.append((part, self.program(on_device, make_view(*self.views.arguments(view, padded)))))
-            if len(begun) > NUM_AHEAD:
-                yield from finish_first()
-        while begun:
-            yield from finish_first()
+        for batch, result in zip(batches, launch_each(compute_batch, len(batches)), strict=True):
+            features[batch] = np.asarray(result)[: len(batch)]
+            yield from batch
 
 
 class KeptFeatures:
