@@ -253,10 +253,12 @@ def backbones(args: argparse.Namespace) -> Iterator[str]:
     options.batch, options.size = (2, (64, 64)) if args.small else (64, (224, 224))
     yield f"Batch {options.batch}, {options.size[0]} x {options.size[1]}; milliseconds, and this project over PyTorch."
     yield "PyTorch's channels_last and TF32, and its autocast for bfloat16, on a GPU.\n"
-    yield table("computes in", *ports.COLUMNS)
-    for name in ("resnet18",) if args.small else NETWORKS:
-        for options.dtype in ("float32", "bfloat16"):
-            yield f"| {options.dtype} {ports.row_of(cases[name], options)}"
+    for options.dtype in ("float32", "bfloat16"):
+        yield f"Computed in {options.dtype}:\n"
+        yield table(*ports.columns_for(options.dtype))
+        for name in ("resnet18",) if args.small else NETWORKS:
+            yield ports.row_of(cases[name], options)
+        yield ""
 
 
 def costs(args: argparse.Namespace) -> Iterator[str]:

@@ -9,7 +9,7 @@ batch of every epoch; here its features are computed once, which is shown beside
 Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0 timm==1.0.31
      python benchmarks/backbones.py                          (all networks at 224 x 224; on CPU half an hour)
      python benchmarks/backbones.py --networks resnet18 alexnet efficientnet_b0 --size 120 80
-     python benchmarks/backbones.py --dtype=bfloat16         (on a GPU)
+     python benchmarks/backbones.py --dtype=bfloat16         (PyTorch in float32 and by autocast in bfloat16)
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ from fpclass.models.parts import part_size
 from fpclass.train.finetune import compute_in
 
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
-COLUMNS = (
-    *("network", "inference: PyTorch", "ours", "ratio"),
-    *("step: PyTorch", "ours", "ratio", "frozen epoch: ratio", "once"),
-)
 
 
 def best_times(
@@ -216,10 +212,28 @@ def main() -> None:
     parser.add_argument("--only", choices=["inference", "step", "frozen"], help="leave the others out")
     args = parser.parse_args()
     kind, (height, width) = jax.devices()[0].device_kind, args.size
-    print(f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    print(
+        f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, and this project's over PyTorch's"
+    )
+    columns = columns_for(args.dtype)
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in args.networks:
         print(row_of(cases[name], args), flush=True)
+
+
+def dtypes_of_pytorch(dtype: str) -> list[str]:
+    """What PyTorch computes in: what is asked for, and float32 beside it."""
+    return list(dict.fromkeys(["float32", dtype]))
+
+
+def columns_for(dtype: str) -> list[str]:
+    """The columns of `row_of`."""
+    return ["network", *columns_of("inference", dtype), *columns_of("step", dtype), "frozen epoch: ratio", "once"]
+
+
+def columns_of(what: str, dtype: str) -> list[str]:
+    theirs = [f"PyTorch {each}" if dtype != "float32" else "PyTorch" for each in dtypes_of_pytorch(dtype)]
+    return [f"{what}: {theirs[0]}", *theirs[1:], "ours", *(f"ours / {each}" for each in theirs)]
 
 
 def row_of(case: Any, args: argparse.Namespace) -> str:
@@ -227,28 +241,25 @@ def row_of(case: Any, args: argparse.Namespace) -> str:
     images = rng.standard_normal((args.batch, *args.size, 3)).astype(np.float32)
     labels = rng.integers(0, 1000, args.batch)
     network, arrays = build_torch(case.parity.original, **case.options_for(args.size))
-    theirs = Theirs(network, images, labels, args.dtype)
+    dtypes = dtypes_of_pytorch(args.dtype)
+    theirs = {dtype: Theirs(network, images, labels, dtype) for dtype in dtypes}
     ours = Ours(case, arrays, images, labels, args.dtype)
-    logits = theirs.infer().float().cpu().numpy()
+    logits = theirs["float32"].infer().float().cpu().numpy()
     error = np.abs(np.asarray(ours.infer(), np.float32) - logits).max() / np.abs(logits).max()
     assert error < (1e-3 if args.dtype == "float32" else 0.1), f"{case.name}: the logits differ by {error:.2g}"
     cells = [case.name]
-    for what in ("inference", "step"):
+    for what, method in {"inference": "infer", "step": "step"}.items():
         if args.only not in (None, what):
-            cells += ["", "", ""]
+            cells += [""] * len(columns_of(what, args.dtype))
             continue
-        run = {"inference": ("infer", "infer"), "step": ("step", "step")}[what]
-        times = best_times({"theirs": getattr(theirs, run[0]), "ours": getattr(ours, run[1])}, args.rounds)
-        cells += [
-            f"{1e3 * times['theirs']:.0f}",
-            f"{1e3 * times['ours']:.0f}",
-            f"{times['ours'] / times['theirs']:.2f}",
-        ]
+        ways = {dtype: getattr(of, method) for dtype, of in theirs.items()}
+        times = best_times({**ways, "ours": getattr(ours, method)}, args.rounds)
+        cells += [f"{1e3 * seconds:.0f}" for seconds in times.values()]
+        cells += [f"{times['ours'] / times[dtype]:.2f}" for dtype in dtypes]
     if args.only in (None, "frozen"):
         epoch, once = ours.make_frozen_epoch(args.frozen_batches)
-        times = best_times(
-            {"theirs": theirs.make_frozen_epoch(args.frozen_batches), "ours": epoch}, min(args.rounds, 3)
-        )
+        frozen = theirs[args.dtype].make_frozen_epoch(args.frozen_batches)
+        times = best_times({"theirs": frozen, "ours": epoch}, min(args.rounds, 3))
         cells += [f"1/{times['theirs'] / times['ours']:.0f}", f"{once / times['theirs']:.2f} epochs"]
     return f"| {' | '.join(cells)} |"
 
