@@ -249,7 +249,7 @@ def backbones(args: argparse.Namespace) -> Iterator[str]:
         yield f"Skipped: PyTorch with torchvision cannot be had ({error})."
         return
     cases = {case.name: case for case in ports.CASES if not case.parity.original.startswith("keras:")}
-    options = argparse.Namespace(only=None, frozen_batches=2, rounds=1 if args.small else 5)
+    options = argparse.Namespace(only=None, devices=1, frozen_batches=2, rounds=1 if args.small else 5)
     options.batch, options.size = (2, (64, 64)) if args.small else (64, (224, 224))
     yield f"Batch {options.batch}, {options.size[0]} x {options.size[1]}; milliseconds, and this project over PyTorch."
     yield "PyTorch's channels_last and TF32, and its autocast for bfloat16, on a GPU.\n"

@@ -9,6 +9,7 @@ batch of every epoch; here its features are computed once, which is shown beside
 Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0 timm==1.0.31
      python benchmarks/backbones.py                          (all networks at 224 x 224; on CPU half an hour)
      python benchmarks/backbones.py --networks resnet18 alexnet efficientnet_b0 --size 120 80
+     python benchmarks/backbones.py --only step --devices 2  (train.num_devices)
      python benchmarks/backbones.py --dtype=bfloat16         (PyTorch in float32 and by autocast in bfloat16)
 """
 
@@ -33,7 +34,8 @@ from backbone_cases import CASES
 from reference_networks import build_torch
 from test_parity import network_of, shapes_of, variables_of
 
-from fpclass.common.parallel import launch_each
+from fpclass.common.parallel import BATCH, batch_mesh, launch_each, put, use_all_cores
+from fpclass.models.convolution import divided_over
 from fpclass.models.network import Network, split_variables
 from fpclass.models.parts import part_size
 from fpclass.train.finetune import compute_in
@@ -58,16 +60,27 @@ def best_times(
 class Ours:
     """The port, compiled."""
 
-    def __init__(self, case: Any, arrays: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray, dtype: str):
+    def __init__(
+        self,
+        case: Any,
+        arrays: dict[str, np.ndarray],
+        images: np.ndarray,
+        labels: np.ndarray,
+        dtype: str,
+        num_devices: int = 1,
+    ):
         size = images.shape[1:3]
         self.model = network_of(case, size)
-        self.dtype = dtype
+        self.dtype, self.num_devices = dtype, num_devices
         self.variables = jax.device_put(variables_of(case, shapes_of(self.model, size), arrays))
         self.images, self.labels = jnp.asarray(images), jnp.asarray(labels)
         self.optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
         self.opt_state = self.optimizer.init(self.variables["params"])
         self.trained = jax.tree.map(jnp.copy, self.variables)
         self.key = jax.random.key(0)
+        mesh = batch_mesh(num_devices)
+        self.batch = put((self.images, self.labels), mesh, BATCH)
+        self.trained, self.opt_state, self.key = put((self.trained, self.opt_state, self.key), mesh)
         # As prediction and the features of frozen stages do it: parts that the cache holds, a thread for each core.
         part = part_size(len(images), images.shape, self.variables["params"])
         self.parts = [jnp.asarray(of) for of in np.split(images, range(part, len(images), part))]
@@ -99,9 +112,8 @@ class Ours:
         return np.concatenate([np.asarray(part) for part in logits])
 
     def step(self) -> None:
-        self.trained, self.opt_state, loss = self._step(
-            self.trained, self.opt_state, self.images, self.labels, self.key
-        )
+        with divided_over(self.num_devices):
+            self.trained, self.opt_state, loss = self._step(self.trained, self.opt_state, *self.batch, self.key)
         jax.block_until_ready((self.trained, loss))
 
     def make_frozen_epoch(self, num_batches: int) -> tuple[Callable[[], None], float]:
@@ -209,8 +221,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the best of so many counts; default %(default)s")
     parser.add_argument("--frozen-batches", type=int, default=4, help="of a frozen epoch; default %(default)s")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--devices", type=int, default=1, help="that share the batch of a step; of a CPU cores")
     parser.add_argument("--only", choices=["inference", "step", "frozen"], help="leave the others out")
     args = parser.parse_args()
+    if args.devices > 1:
+        use_all_cores()
     kind, (height, width) = jax.devices()[0].device_kind, args.size
     print(
         f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, and this project's over PyTorch's"
@@ -243,7 +258,7 @@ def row_of(case: Any, args: argparse.Namespace) -> str:
     network, arrays = build_torch(case.parity.original, **case.options_for(args.size))
     dtypes = dtypes_of_pytorch(args.dtype)
     theirs = {dtype: Theirs(network, images, labels, dtype) for dtype in dtypes}
-    ours = Ours(case, arrays, images, labels, args.dtype)
+    ours = Ours(case, arrays, images, labels, args.dtype, args.devices)
     logits = theirs["float32"].infer().float().cpu().numpy()
     error = np.abs(np.asarray(ours.infer(), np.float32) - logits).max() / np.abs(logits).max()
     assert error < (1e-3 if args.dtype == "float32" else 0.1), f"{case.name}: the logits differ by {error:.2g}"
