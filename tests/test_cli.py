@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from archives import arrays_of
 from PIL import Image
 from tiny_disk import tiny_disk
 
@@ -119,7 +120,7 @@ def test_intervals_are_of_people(run):
 
 
 def test_the_worst_images_are_explained_for_the_class_that_they_were_taken_for(run):
-    explained = np.load(run / "grad_cam_worst.npz")
+    explained = arrays_of(run / "grad_cam_worst.npz")
     said = pd.read_csv(run / "predictions.csv")
     logits = said[["logit_0", "logit_1"]].to_numpy()
     losses = np.logaddexp(*logits.T) - logits[np.arange(len(said)), said["label"]]
@@ -270,7 +271,7 @@ def test_commands_alone_give_what_the_training_gave(run, own_run):
     for name in ("submission.csv", "metrics.json", "predictions.csv"):
         assert (own_run / name).read_bytes() == (run / name).read_bytes(), name
     np.testing.assert_array_equal(
-        np.load(own_run / "grad_cam_worst.npz")["raw"], np.load(run / "grad_cam_worst.npz")["raw"]
+        arrays_of(own_run / "grad_cam_worst.npz")["raw"], arrays_of(run / "grad_cam_worst.npz")["raw"]
     )
 
 
@@ -278,7 +279,7 @@ def test_what_comes_after_training_may_be_chosen_again(own_run):
     assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_resamples=20"]) == 0
     assert "20 resamples" in json.loads((own_run / "metrics.json").read_text())["validation"]["interval"]
     assert cli.main(["explain", f"--workdir={own_run}", "--config.explain.stage=conv1/pool"]) == 0
-    assert np.load(own_run / "grad_cam_worst.npz")["raw"].shape == (2, 28, 18)
+    assert arrays_of(own_run / "grad_cam_worst.npz")["raw"].shape == (2, 28, 18)
 
 
 def test_predict_agrees_with_the_submission(run, blobs, tmp_path, capsys):

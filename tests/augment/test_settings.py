@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import arrays_of
 
 from configs import base
 from fpclass.augment import compose, intensity, settings
@@ -155,7 +156,7 @@ def test_a_parameter_changes_its_operation_and_nothing_by_itself(key):
 @pytest.mark.parametrize("key", ON)
 def test_what_is_drawn_stays_what_it_was(key):
     """Renumbering an address, or drawing in another way, changes every result ever reported."""
-    np.testing.assert_allclose(run(**{key: ON[key]}), np.load(GOLDEN)[key], rtol=0, atol=2e-4)
+    np.testing.assert_allclose(run(**{key: ON[key]}), arrays_of(GOLDEN)[key], rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("key", ["max_rotation_deg", "scale", "elastic_alpha_px"])

@@ -10,6 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
+from archives import arrays_of
 from PIL import Image
 
 import fpclass
@@ -35,14 +36,14 @@ def test_sheets_of_ranked_named_and_new_images(folder, photos, tmp_path, capsys)
     validation = frame.loc[frame["split"] == "validation"]
     logits = validation[["logit_cat", "logit_dog"]].to_numpy()
     losses = np.logaddexp(*logits.T) - logits[np.arange(len(logits)), validation["label"]]
-    best = np.load(folder / "hires_cam_best_cat-dog.npz")
+    best = arrays_of(folder / "hires_cam_best_cat-dog.npz")
     assert best["filename"].tolist() == validation["filename"].iloc[np.argsort(losses)[:2]].tolist()
     assert (str(best["stage"]), best["raw"].shape) == ("block1", (2, 12, 10))
     new = tmp_path / "new.png"
     Image.new("LA", (33, 77), 90).save(new)  # of another size and mode
     known = sorted(validation["filename"])[0]
     assert cli.main([*explain, "--method=occlusion", "--which", known, str(new), "--scale=shared"]) == 0
-    files = np.load(folder / "occlusion_files.npz")
+    files = arrays_of(folder / "occlusion_files.npz")
     assert (files["label"].tolist()[1], files["raw"].shape) == (-1, (2, 24, 20))
     found = json.loads((folder / "explain.json").read_text())
     assert list(found["sheets"]) == ["hires_cam_best_cat-dog", "occlusion_files"]

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from archives import arrays_of
 from test_study import EXP04_NAME, fails
 
 from fpclass import cli
@@ -137,7 +138,7 @@ def test_a_study_is_explained_by_the_members_that_never_saw_the_image(study, tmp
 
     monkeypatch.setattr(study_explain, "maps_of", spy)
     assert cli.main(["explain", f"--workdir={folder}", "--config.explain.num_images=4"]) == 0
-    found = np.load(folder / "grad_cam_worst.npz")
+    found = arrays_of(folder / "grad_cam_worst.npz")
     assert found["maps"].shape == (4, 4, 24, 20), "2 configs x 2 seeds, each image by the members of its fold"
     assert len(looked) == 4 * 4
     for name, fold in zip(found["filename"], found["fold"], strict=True):

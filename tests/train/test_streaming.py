@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from archives import arrays_of
 from small_training import (
     EVERYTHING,
     SIZE,
@@ -208,7 +209,7 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
         if name.endswith((".csv", ".png", "metrics.json", "audit.json", "report.txt")):
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
     assert without_time(one) == without_time(other)
-    maps = [np.load(folder / "grad_cam_worst.npz")["raw"] for folder in (one, other)]
+    maps = [arrays_of(folder / "grad_cam_worst.npz")["raw"] for folder in (one, other)]
     np.testing.assert_array_equal(*maps)
 
 
