@@ -74,7 +74,7 @@ def one_program(apply: Any, variables: Any, images: jax.Array, part: int) -> Cal
 
 def threads(apply: Any, variables: Any, images: jax.Array, part: int) -> Callable[[], Any]:
     """As prediction does it."""
-    parts = jnp.split(images, range(part, len(images), part))
+    parts = images.reshape(-1, part, *images.shape[1:])
     program = jax.jit(apply).lower(variables, parts[0]).compile()
     return lambda: list(launch_each(lambda i: program(variables, parts[i]), len(parts)))
 

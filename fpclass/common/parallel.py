@@ -50,7 +50,7 @@ def launch_each(function: Callable[[int], Result], num_calls: int) -> Generator[
 
     An accelerator works through a queue. A CPU does one program after the other, however many cores it has, and many
     an operation on one core (a convolution of fewer than about 90 features, say): there a thread for each core calls
-    the function and waits. No bit depends on it, and backbones predict in 0.65 to 0.95 of the time
+    the function and waits. No bit depends on it, and backbones predict in 0.7 to 1.0 of the time
     (benchmarks/predict_parts.py).
     """
     if jax.default_backend() == "cpu" and num_calls > 1:
