@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -30,10 +29,9 @@ def in_shares(function: Callable[[Any], Array], rows: PyTree) -> Float[np.ndarra
     num_rows = len(jax.tree.leaves(rows)[0])
     size = math.ceil(num_rows / num_cores()) if jax.default_backend() == "cpu" else num_rows
     shares = [slice(start := min(end, num_rows) - size, start + size) for end in range(size, num_rows + size, size)]
-    results = launch_each(lambda i: function(jax.tree.map(lambda x: x[shares[i]], rows)), len(shares))
-    first = np.asarray(next(results), np.float32)
-    found = np.empty((num_rows, *first.shape[1:]), np.float32)
-    for share, result in zip(shares, itertools.chain([first], results), strict=True):
+    results = list(launch_each(lambda i: function(jax.tree.map(lambda x: x[shares[i]], rows)), len(shares)))
+    found = np.empty((num_rows, *results[0].shape[1:]), np.float32)
+    for share, result in zip(shares, results, strict=True):
         found[share] = result
     return found
 

@@ -97,7 +97,7 @@ class Siblings:
         with self._lock:  # one of several threads restores
             joined = self.joined
         if joined:
-            yield slice(None), launched(self.networks[0].predict_heads, joined, batches)
+            yield slice(None), launched(first.predict_heads, joined, batches)
             return
         for i, network in enumerate(self.networks):
             kept = network.variables
