@@ -19,6 +19,10 @@ from fpclass.errors import printable
 _is_quiet = contextvars.ContextVar("is_quiet", default=False)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked to stop, within `interruptible`, while something was done that has no half result."""
+
+
 def program() -> str:
     """The name that this program was started by, for hints: `fpclass`, or `python launch.py` in a checkout."""
     started = pathlib.Path(sys.argv[0])
@@ -111,12 +115,23 @@ class Interruption:
         return 128 + (self.signal_number or signal.SIGTERM)
 
 
+_current = Interruption()
+"""What the innermost `interruptible` of the main thread gave."""
+
+
+def check_stop() -> None:
+    """Raises Interrupted where the user or the system asked to stop: for long work that is not given the request."""
+    if _current.signal_number:
+        raise Interrupted
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
     """Turns the first Ctrl-C or SIGTERM into a request that a loop can honour; the second one stops at once.
 
     Signals reach the main thread alone: in another one there are none to wait for.
     """
+    global _current
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
@@ -130,9 +145,11 @@ def interruptible() -> Iterator[Interruption]:
         say("stopping; once more to stop at once")
 
     numbers = (signal.SIGINT, signal.SIGTERM)
+    outer, _current = _current, interruption
     before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield interruption
     finally:
+        _current = outer
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.common.console import Interruption, duration, say
+from fpclass.common.console import Interrupted, Interruption, duration, say
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION
@@ -137,7 +137,10 @@ def _probes(
         if agree(np.array(bool(interruption.signal_number)), any_process=True):
             return
         variables = pretrained or _random_variables(network, config, member)
-        features = features_of_all(prepared, network, variables, config)
+        try:
+            features = features_of_all(prepared, network, variables, config)
+        except Interrupted:
+            return
         began = time.perf_counter()
         train_rows = rows_of(member)
         probe = fit_probe(

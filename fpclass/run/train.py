@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.common.console import Interruption, say
+from fpclass.common.console import Interrupted, Interruption, say
 from fpclass.common.extension import bare
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.common.threads import Background
@@ -110,7 +110,10 @@ def train(run: Run, prepared: Prepared, interruption: Interruption, member: Memb
         fitted = list(fit_probes([(run, prepared, member)], config, interruption))
         say("".join(map(str, fitted)))
         return bool(fitted)
-    placement = place_run(config, prepared.table, prepared.images)
+    try:
+        placement = place_run(config, prepared.table, prepared.images)
+    except Interrupted:
+        return False
     trainee = Trainee(run, prepared, member)
 
     def on_start(state: TrainState, start: int) -> None:

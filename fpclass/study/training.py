@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fpclass.common import files
-from fpclass.common.console import Interruption, say
+from fpclass.common.console import Interrupted, Interruption, say
 from fpclass.common.parallel import agree, fetch, is_first_process, num_processes, put
 from fpclass.common.threads import Background
 from fpclass.config import Config
@@ -92,7 +92,10 @@ def train_members(
         _begin(trainee.run, trainee.prepared)
     if not is_trained(config):
         return _fit(trainees, config, interruption, on_epoch, after_round)
-    placement = place_members(config, prepared.table, prepared.images, len(trainees))
+    try:
+        placement = place_members(config, prepared.table, prepared.images, len(trainees))
+    except Interrupted:
+        return False
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(folder)
     failures: list[str] = []

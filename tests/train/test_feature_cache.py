@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from fpclass.common.console import Interrupted, interruptible
 from fpclass.data import cache
 from fpclass.train.inputs.feature_cache import FrozenStages, compute_features
 
@@ -92,6 +94,26 @@ def test_a_second_start_has_the_same_bits_and_computes_nothing(case, computed, t
     assert computed == {}
     assert capsys.readouterr().out == "features of 40 images x 3 views behind block1, 0.00 GB: from the cache\n"
     assert second.tobytes() == first.tobytes() == case.features(None).tobytes()
+
+
+def test_who_asks_to_stop_waits_for_a_batch_and_loses_nothing(case, computed, tmp_path, monkeypatch, capsys):
+    compute = FrozenStages.compute
+
+    def asked(self, view, rows, features):
+        for number, row in enumerate(compute(self, view, rows, features)):
+            if view == 1 and number == 7:
+                signal.raise_signal(signal.SIGINT)
+            yield row
+
+    with monkeypatch.context() as patch, interruptible():
+        patch.setattr(FrozenStages, "compute", asked)
+        with pytest.raises(Interrupted):
+            case.features(tmp_path)
+    assert "once more to stop at once" in capsys.readouterr().out
+    computed.clear()
+    features = case.features(tmp_path)
+    assert computed == {1: NUM_IMAGES - 8, 2: NUM_IMAGES}
+    assert features.tobytes() == case.features(None).tobytes()
 
 
 def other_weights(case):
@@ -192,6 +214,7 @@ def test_the_oldest_go_but_never_a_part_of_what_is_used_together(case, computed,
 
 TWO = """
 import sys, pathlib, numpy as np
+from fpclass.common.console import Interrupted, interruptible
 from fpclass.data import cache
 folder, contents = pathlib.Path(sys.argv[1]), [str(i) for i in range(50)]
 rows = np.arange(50 * 4096, dtype=np.uint32).view(np.uint8).reshape(50, -1)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import signal
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from fpclass.run import train as fitting
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
 from fpclass.train.inputs import feature_inputs, image_inputs
+from fpclass.train.inputs.feature_cache import FrozenStages
 from fpclass.train.task import build_network, make_task
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -102,6 +104,30 @@ def best_weights(run: Run) -> dict:
     from fpclass.run.best import BestModel
 
     return flatten_dict(jax.device_get(BestModel(run, 2).variables), sep="/")
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("command", ["train", "study"])
+@pytest.mark.parametrize("changes", [{"model__head": "probe"}, CACHED], ids=["probe", "cached features"])
+def test_ctrl_c_while_features_are_computed_ends_the_command(blobs, tmp_path, monkeypatch, capsys, command, changes):
+    compute, computed = FrozenStages.compute, []
+
+    def asked(self, view, rows, features):
+        for row in compute(self, view, rows, features):
+            if not computed:
+                signal.raise_signal(signal.SIGINT)
+            computed.append(row)
+            yield row
+
+    monkeypatch.setattr(FrozenStages, "compute", asked)
+    option = "--config" if command == "train" else "--configs"
+    args = [command, f"{option}={BASELINE}", f"--workdir={tmp_path / 'stopped'}", *flags(blobs, **changes)]
+    if changes != CACHED:  # a probe has no epochs
+        args = [arg for arg in args if ".train." not in arg]
+    assert main(args) == 128 + signal.SIGINT
+    assert len(computed) == 1
+    assert "and the same command goes on from there" in capsys.readouterr().out
+    assert main(args) == 0
 
 
 UNCACHED = pytest.param(CACHED | {"finetune__cache_views": 0}, id="uncached", marks=pytest.mark.slow)

@@ -25,9 +25,9 @@ from jaxtyping import Int
 from fpclass.augment.compose import make_augment_batch
 from fpclass.augment.intensity import normalise
 from fpclass.augment.settings import is_augmented
-from fpclass.common.console import duration, progress, say
+from fpclass.common.console import check_stop, duration, progress, say
 from fpclass.common.files import cache_dir
-from fpclass.common.parallel import launch_each
+from fpclass.common.parallel import launch_each, num_processes
 from fpclass.common.threads import in_threads
 from fpclass.config import Config
 from fpclass.data import cache
@@ -123,6 +123,9 @@ def kept_or_computed(stages: FrozenStages, num_views: int, where: str, folder: P
 
     Args:
       where: in the network, in words.
+
+    Raises:
+      Interrupted: somebody asked to stop; what was computed is in the folder.
     """
     num_images, shape = len(stages.views.images), stages.result
     what = f"{_counted(num_images, num_views)} {where}, {_size_gb(shape, num_images, num_views):.2f} GB"
@@ -139,9 +142,16 @@ def kept_or_computed(stages: FrozenStages, num_views: int, where: str, folder: P
 
     def compute() -> Iterator[int]:
         for view, rows in enumerate(missing):
-            yield from stages.compute(view, rows, features[:, view])
-            if kept and len(rows):
-                kept.write(view, features[:, view], num_views)
+            is_there = ~np.isin(np.arange(num_images), rows)
+            try:
+                for row in stages.compute(view, rows, features[:, view]):
+                    is_there[row] = True
+                    yield row
+                    if num_processes() == 1:  # several stop together, where they next agree on it
+                        check_stop()
+            finally:
+                if kept and len(rows) and is_there.any():
+                    kept.write(view, features[:, view], num_views, np.flatnonzero(is_there))
 
     for _ in progress(compute(), num_missing, "features"):
         pass
@@ -242,10 +252,11 @@ class KeptFeatures:
         features[there] = rows.view(features.dtype).reshape(-1, *features.shape[1:])
         return np.setdiff1d(np.arange(len(contents)), there)
 
-    def write(self, view: int, features: np.ndarray, num_views: int) -> None:
-        """Keeps a view, whole, as rows of bytes; so many views are used together."""
-        contents = self._views.contents(view, self._digests)
-        as_bytes = np.ascontiguousarray(features).reshape(len(features), -1).view(np.uint8)
+    def write(self, view: int, features: np.ndarray, num_views: int, rows: Int[np.ndarray, " n"]) -> None:
+        """Keeps the rows of a view that are computed, as bytes; so many views are used together."""
+        of_all = self._views.contents(view, self._digests)
+        contents = [of_all[row] for row in rows]
+        as_bytes = np.ascontiguousarray(features[rows]).reshape(len(rows), -1).view(np.uint8)
         cache.save(self._folder, self._settings(view), contents, as_bytes, contents, num_views)
 
     def path(self, view: int) -> Path:
