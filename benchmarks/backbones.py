@@ -1,10 +1,11 @@
 """The ports against torchvision and timm: inference, a fine-tuning step, and epochs behind a frozen backbone.
 
 Both sides have the same weights (drawn from a seed, through the real mapping tables) and the same images; their
-logits are compared first. Times alternate between the two sides, and the best of several rounds counts: on a shared
-machine anything slower is somebody else's work. A fine-tuning step is forward, backward and an SGD update of
-everything, in training mode. Frozen epochs train a new head: PyTorch runs the backbone without gradients for every
-batch of every epoch; here its features are computed once, which is shown beside it.
+logits are compared first. Each side is a process of its own, as in one the threads of either get in the other's way;
+they take turns, and the best of several rounds counts: on a shared machine anything slower is somebody else's work.
+A fine-tuning step is forward, backward and an SGD update of everything, in training mode. Frozen epochs train a new
+head: PyTorch runs the backbone without gradients for every batch of every epoch; here its features are computed once,
+which is shown beside it.
 
 Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0 timm==1.0.31
      python benchmarks/backbones.py                          (all networks at 224 x 224; on CPU half an hour)
@@ -16,6 +17,9 @@ Run: pip install -e '.[parity]' && pip install --no-deps torchvision==0.28.0 tim
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import multiprocessing
 import pathlib
 import sys
 import time
@@ -47,14 +51,62 @@ def best_times(
     ways: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Seconds of each way, the best of several rounds in turn, after one that does not count."""
-    best = dict.fromkeys(ways, float("inf"))
-    for i in range(rounds + 1):
-        for name, run in ways.items():
-            start = clock()
-            run()
-            if i:
-                best[name] = min(best[name], clock() - start)
-    return best
+    return best_of({name: functools.partial(_seconds, run, clock) for name, run in ways.items()}, rounds)
+
+
+def best_of(measured: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """As `best_times`, of ways that give the seconds that they took."""
+    times = [{name: measure() for name, measure in measured.items()} for _ in range(rounds + 1)]
+    return {name: min(of_round[name] for of_round in times[1:]) for name in measured}
+
+
+def _seconds(run: Callable[[], Any], clock: Callable[[], float]) -> float:
+    start = clock()
+    run()
+    return clock() - start
+
+
+class Elsewhere(contextlib.AbstractContextManager["Elsewhere"]):
+    """An object in a process of its own, which ends with the `with` block."""
+
+    def __init__(self, make: Callable[..., Any], *args: Any):
+        self._pipe, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_obey, args=(theirs, make, args), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def call(self, method: str, *args: Any) -> tuple[Any, float]:
+        """What a method of it gives, and the seconds that it took there; what it raises is raised here."""
+        self._pipe.send((method, args))
+        result, seconds = self._pipe.recv()
+        if isinstance(result, Exception):
+            raise result
+        return result, seconds
+
+    def seconds(self, method: str) -> Callable[[], float]:
+        """Calls a method, for the seconds that it takes."""
+        return lambda: self.call(method)[1]
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _obey(pipe: Any, make: Callable[..., Any], args: Any) -> None:
+    made = None
+    while True:
+        try:
+            method, given = pipe.recv()
+            made = made or make(*args)
+            start = time.perf_counter()
+            answer = getattr(made, method)(*given)
+            pipe.send((answer, time.perf_counter() - start))
+        except EOFError:  # who asked is gone
+            return
+        except Exception as error:
+            pipe.send((error, 0.0))
 
 
 class Ours:
@@ -69,6 +121,8 @@ class Ours:
         dtype: str,
         num_devices: int = 1,
     ):
+        if num_devices > 1:
+            use_all_cores()
         size = images.shape[1:3]
         self.model = network_of(case, size)
         self.dtype, self.num_devices = dtype, num_devices
@@ -116,8 +170,8 @@ class Ours:
             self.trained, self.opt_state, loss = self._step(self.trained, self.opt_state, *self.batch, self.key)
         jax.block_until_ready((self.trained, loss))
 
-    def make_frozen_epoch(self, num_batches: int) -> tuple[Callable[[], None], float]:
-        """An epoch of the head behind cached features, and the seconds that computing them took."""
+    def make_frozen_epoch(self, num_batches: int) -> float:
+        """Prepares `frozen_epoch`, of the head behind cached features; the seconds that computing them took."""
         names = self.model.stage_names
         frozen, _ = split_variables(self.variables, names)
         assert self.model.head is not None
@@ -147,18 +201,20 @@ class Ours:
 
         params = head.init(self.key, features[0], train=False)["params"]
         opt_state = optimizer.init(params)
-        return lambda: jax.block_until_ready(epoch(params, opt_state)), seconds
+        self.frozen_epoch = lambda: jax.block_until_ready(epoch(params, opt_state)) and None
+        return seconds
 
 
 class Theirs:
-    """The network of torchvision, or of another PyTorch package."""
+    """The network of torchvision, or of another PyTorch package, with weights drawn from a seed."""
 
-    def __init__(self, network: Any, images: np.ndarray, labels: np.ndarray, dtype: str):
+    def __init__(self, original: str, options: dict[str, Any], images: np.ndarray, labels: np.ndarray):
         import torch
 
         self.torch = torch
+        network, self._arrays = build_torch(original, **options)
         self.device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
-        self.dtype = getattr(torch, dtype)
+        self.dtype = torch.float32
         self.network = network.to(self.device)
         self.images = torch.tensor(images.transpose(0, 3, 1, 2).copy(), device=self.device)
         self.labels = torch.tensor(labels, device=self.device)
@@ -167,6 +223,14 @@ class Theirs:
             self.network = self.network.to(memory_format=torch.channels_last)
             self.images = self.images.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights, by name."""
+        return self._arrays
+
+    def compute_in(self, dtype: str) -> None:
+        """What everything after it is computed in."""
+        self.dtype = getattr(self.torch, dtype)
 
     def _autocast(self) -> Any:
         return self.torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != self.torch.float32)
@@ -179,8 +243,7 @@ class Theirs:
         self.network.eval()
         with self.torch.inference_mode(), self._autocast():
             logits = self.network(self.images)
-        self._wait()
-        return logits
+        return logits.float().cpu().numpy()
 
     def step(self) -> None:
         self.network.train()
@@ -193,7 +256,8 @@ class Theirs:
         self.optimizer.step()
         self._wait()
 
-    def make_frozen_epoch(self, num_batches: int) -> Callable[[], None]:
+    def make_frozen_epoch(self, num_batches: int) -> None:
+        """Prepares `frozen_epoch`: the backbone without gradients, and its head."""
         torch = self.torch
         head = torch.nn.Linear(1000, 2).to(self.device)  # small beside the backbone, whatever it is
         optimizer = torch.optim.SGD(head.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
@@ -209,7 +273,7 @@ class Theirs:
                 optimizer.step()
             self._wait()
 
-        return epoch
+        self.frozen_epoch = epoch
 
 
 def main() -> None:
@@ -224,12 +288,8 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1, help="that share the batch of a step; of a CPU cores")
     parser.add_argument("--only", choices=["inference", "step", "frozen"], help="leave the others out")
     args = parser.parse_args()
-    if args.devices > 1:
-        use_all_cores()
-    kind, (height, width) = jax.devices()[0].device_kind, args.size
-    print(
-        f"{kind}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, and this project's over PyTorch's"
-    )
+    height, width = args.size
+    print(f"{args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, and this project's over PyTorch's")
     columns = columns_for(args.dtype)
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in args.networks:
@@ -255,28 +315,41 @@ def row_of(case: Any, args: argparse.Namespace) -> str:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch, *args.size, 3)).astype(np.float32)
     labels = rng.integers(0, 1000, args.batch)
-    network, arrays = build_torch(case.parity.original, **case.options_for(args.size))
-    dtypes = dtypes_of_pytorch(args.dtype)
-    theirs = {dtype: Theirs(network, images, labels, dtype) for dtype in dtypes}
-    ours = Ours(case, arrays, images, labels, args.dtype, args.devices)
-    logits = theirs["float32"].infer().float().cpu().numpy()
-    error = np.abs(np.asarray(ours.infer(), np.float32) - logits).max() / np.abs(logits).max()
-    assert error < (1e-3 if args.dtype == "float32" else 0.1), f"{case.name}: the logits differ by {error:.2g}"
-    cells = [case.name]
+    with Elsewhere(Theirs, case.parity.original, case.options_for(args.size), images, labels) as theirs:
+        arrays, _ = theirs.call("arrays")
+        with Elsewhere(Ours, case, arrays, images, labels, args.dtype, args.devices) as ours:
+            check_logits(case.name, ours.call("infer")[0], theirs.call("infer")[0], args.dtype)
+            return f"| {' | '.join([case.name, *_cells(ours, theirs, args)])} |"
+
+
+def check_logits(name: str, found: np.ndarray, expected: np.ndarray, dtype: str) -> None:
+    """Raises AssertionError where the two sides do not compute the same."""
+    error = np.abs(found.astype(np.float32) - expected).max() / np.abs(expected).max()
+    assert error < (1e-3 if dtype == "float32" else 0.1), f"{name}: the logits differ by {error:.2g}"
+
+
+def _cells(ours: Elsewhere, theirs: Elsewhere, args: argparse.Namespace) -> list[str]:
+    def theirs_in(dtype: str, method: str) -> float:
+        theirs.call("compute_in", dtype)
+        return theirs.call(method)[1]
+
+    cells, dtypes = [], dtypes_of_pytorch(args.dtype)
     for what, method in {"inference": "infer", "step": "step"}.items():
         if args.only not in (None, what):
             cells += [""] * len(columns_of(what, args.dtype))
             continue
-        ways = {dtype: getattr(of, method) for dtype, of in theirs.items()}
-        times = best_times({**ways, "ours": getattr(ours, method)}, args.rounds)
+        ways = {dtype: functools.partial(theirs_in, dtype, method) for dtype in dtypes}
+        times = best_of({**ways, "ours": ours.seconds(method)}, args.rounds)
         cells += [f"{1e3 * seconds:.0f}" for seconds in times.values()]
         cells += [f"{times['ours'] / times[dtype]:.2f}" for dtype in dtypes]
     if args.only in (None, "frozen"):
-        epoch, once = ours.make_frozen_epoch(args.frozen_batches)
-        frozen = theirs[args.dtype].make_frozen_epoch(args.frozen_batches)
-        times = best_times({"theirs": frozen, "ours": epoch}, min(args.rounds, 3))
+        once, _ = ours.call("make_frozen_epoch", args.frozen_batches)
+        theirs.call("compute_in", args.dtype)
+        theirs.call("make_frozen_epoch", args.frozen_batches)
+        times = best_of({name: side.seconds("frozen_epoch") for name, side in (("theirs", theirs), ("ours", ours))},
+                        min(args.rounds, 3))  # fmt: skip
         cells += [f"1/{times['theirs'] / times['ours']:.0f}", f"{once / times['theirs']:.2f} epochs"]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The derivative is written out because the automatic one writes a padded copy of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from fpclass.models.at_hand import at_hand
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -38,7 +40,7 @@ def _depthwise(x: Array, kernel: Array, strides: int, padding: Padding) -> Array
     y: Any = 0
     for (i, j), part in _taps(padded, kernel.shape[:2], strides):
         y = y + part * kernel[i, j, 0]
-    return y
+    return at_hand(y)  # a layer norm would add it up wherever it reads it
 
 
 def _taps(padded: Array, kernel_size: Sequence[int], strides: int) -> list[tuple[tuple[int, int], Array]]:
@@ -68,16 +70,23 @@ def _backward(strides: int, padding: Padding, saved: tuple[Array, Array], gradie
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*config, (0, 0, 0)])
     by_image = cast(Array, _depthwise(spread, kernel[::-1, ::-1], 1, ((0, 0), (0, 0))))
 
-    # By the kernel: image after image, so that all taps find it in the cache.
-    def add_image(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
-        image, its_gradient = one
-        products = [part * its_gradient for _, part in _taps(image, kernel.shape[:2], strides)]
-        return total + jnp.stack([product.sum((0, 1)) for product in products]), None
-
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    nothing = jnp.zeros((kernel.shape[0] * kernel.shape[1], x.shape[-1]), x.dtype)
-    by_kernel, _ = lax.scan(add_image, nothing, (padded, gradient))
-    return by_image, by_kernel.reshape(kernel.shape)
+    rows = [at_hand(row).sum((0, 1)) for row in _by_rows_of_kernel(padded, gradient, kernel.shape[:2], strides)]
+    return by_image, jnp.stack(rows)[:, :, None]
+
+
+def _by_rows_of_kernel(padded: Array, gradient: Array, kernel_size: Sequence[int], strides: int) -> Iterator[Array]:
+    """For each row of the kernel the gradient by its taps, [n, h2, kw, c]: of every row of the map by itself.
+
+    A sum over columns, written out; over all places at once XLA would write down what every tap sees.
+    """
+    height, width = gradient.shape[1:3]
+    for i in range(kernel_size[0]):
+        seen = padded[:, i : i + strides * (height - 1) + 1 : strides]
+        total: Any = 0
+        for j in range(width):
+            total = total + seen[:, :, strides * j : strides * j + kernel_size[1]] * gradient[:, :, j : j + 1]
+        yield total
 
 
 _depthwise.defvjp(_forward, _backward)

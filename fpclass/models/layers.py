@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import cast
 
 import flax.linen as nn
 import jax
@@ -37,31 +36,6 @@ def stage(module: nn.Module, name: str, x: Array) -> Array:
     """
     module.sow("stages", name, x, reduce_fn=lambda _, new: new, init_fn=lambda: x)
     return module.perturb(name, x)
-
-
-def gradient_at_hand(x: Float[Array, "*shape c"]) -> Float[Array, "*shape c"]:
-    """The same, and its gradient is computed once for all that read it, where XLA on a CPU would do so for each.
-
-    What is cheap is computed anew there wherever it is read: in a chain of residual blocks the sum of the gradients of
-    all that come after, at every block, which was half of a step of ViT-B. What a loop begins with is computed once;
-    this one writes two channels over themselves.
-    """
-    return cast(Array, _gradient_at_hand(x)) if jax.default_backend() == "cpu" and not is_plain() else x
-
-
-@jax.custom_vjp
-def _gradient_at_hand(x: Array) -> Array:
-    return x
-
-
-def _barrier(_: None, gradient: Array) -> tuple[Array]:
-    def write_again(i: Array, values: Array) -> Array:
-        return lax.dynamic_update_index_in_dim(values, lax.dynamic_index_in_dim(values, i, axis=-1), i, -1)
-
-    return (lax.fori_loop(0, min(2, gradient.shape[-1]), write_again, gradient),)
-
-
-_gradient_at_hand.defvjp(lambda x: (x, None), _barrier)
 
 
 class ConvReluPool(nn.Module):

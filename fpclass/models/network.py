@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from fpclass.config import Config
 from fpclass.errors import ConfigError
-from fpclass.models.layers import BatchNorm, Logits, gradient_at_hand, stage
+from fpclass.models.layers import BatchNorm, Logits, stage
 from fpclass.models.products import dense_product
 
 HEAD = "head"
@@ -138,7 +138,7 @@ class Network(nn.Module):
             read[self.input_stage] = x
         for i, module in enumerate(self.stages):
             x = apply(module, x, frozen_mode if i < self.num_frozen else mode)
-            x = gradient_at_hand(stage(self, f"{module.name}{OUTPUT}", x))
+            x = stage(self, f"{module.name}{OUTPUT}", x)
             if module.name in read:
                 read[module.name] = x
         if self.head is None:

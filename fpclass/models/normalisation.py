@@ -1,7 +1,7 @@
-"""Normalisation by the statistics of a batch, with its derivative written out.
+"""Batch norm and layer norm, with their derivatives written out.
 
-Automatic differentiation goes over the maps about twice as often, and counts the examples in a mask by summing it,
-spread out over all places.
+Automatic differentiation goes over the maps about twice as often, keeps what is cheaply computed anew, and counts the
+examples in a mask by summing it, spread out over all places.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from fpclass.models.at_hand import at_hand
 
 
 def batch_normalised(
@@ -59,7 +61,8 @@ def _backward(epsilon: float, saved: tuple, gradients: tuple) -> tuple:
     of_mean = (by_mean - factor * sum_y) / count
     of_variance = (2 * by_variance - factor * jnp.square(inverse) * sum_centred) / count
     by_x = by_y * factor + _spread(weights, x) * (of_mean + (x - mean) * of_variance)
-    return by_x, sum_centred * inverse, sum_y, jnp.zeros_like(weights)
+    # Products of matrices read it twice, one of them turned.
+    return at_hand(by_x), sum_centred * inverse, sum_y, jnp.zeros_like(weights)
 
 
 _normalised.defvjp(_forward, _backward)
@@ -72,3 +75,43 @@ def _spread(weights: Array, x: Array) -> Array:
 
 def _over_places(x: Array) -> Array:
     return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+
+
+def layer_normalised(
+    x: Float[Array, "*d c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float
+) -> Float[Array, "*d c"]:
+    """Normalises every place by the mean and the biased variance of its channels, in float32 or better.
+
+    Returns:
+      The normalised maps, scaled and shifted, in the type of x.
+
+    Source: Ba et al., Layer Normalization, 2016.
+    """
+    return cast(Array, _layer(x, scale, bias, epsilon))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer(x: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+    return _layer_forward(x, scale, bias, epsilon)[0]
+
+
+def _layer_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, tuple]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    # The fast variance E[x²] - E[x]² loses digits where the mean is large.
+    inverse = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    return y.astype(x.dtype), (x, scale, mean, inverse)
+
+
+def _layer_backward(epsilon: float, saved: tuple, by_y: Array) -> tuple:
+    del epsilon
+    x, scale, mean, inverse = saved
+    by_y = by_y.astype(mean.dtype)
+    normal, by_normal = (x - mean) * inverse, by_y * scale
+    of_mean, of_variance = (jnp.mean(each, axis=-1, keepdims=True) for each in (by_normal, by_normal * normal))
+    by_x = inverse * (by_normal - of_mean - normal * of_variance)
+    return by_x.astype(x.dtype), _over_places(by_y * normal), _over_places(by_y)
+
+
+_layer.defvjp(_layer_forward, _layer_backward)

@@ -1,14 +1,25 @@
-"""Parts of transformers and their relatives: layer norm, dense layers, MLP and self-attention over the last axes."""
+"""Parts of transformers and their relatives: layer norm, dense layers, MLP and self-attention over the last axes.
+
+The derivatives of GELU, attention and layer norm are written out: they keep what they begin with and what a product
+reads, where automatic differentiation keeps most of what is between, of which a CPU has to write every byte.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
+from fpclass.models.at_hand import gradient_at_hand
 from fpclass.models.network import Mode
+from fpclass.models.normalisation import layer_normalised
+from fpclass.models.plain import is_plain
 from fpclass.models.products import dense_product, einsum
 
 Tokens = Float[Array, "n t c"]
@@ -16,10 +27,21 @@ small_normal = nn.initializers.normal(0.02)
 """What torchvision's trunc_normal_(std=0.02) is: it truncates at ±2, not at two standard deviations."""
 
 
-def layer_norm(x: Float[Array, "*d c"], name: str, epsilon: float = 1e-6) -> Float[Array, "*d c"]:
+class LayerNorm(nn.Module):
     """Layer norm over the last axis; statistics in float32 or better, the result has the type of the input."""
-    # The fast variance E[x²] - E[x]² loses digits where the mean is large.
-    return nn.LayerNorm(epsilon, dtype=x.dtype, use_fast_variance=False, name=name)(x)
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return layer_normalised(x, scale, bias, self.epsilon)
+
+
+def layer_norm(x: Float[Array, "*d c"], name: str, epsilon: float = 1e-6) -> Float[Array, "*d c"]:
+    """`LayerNorm` by a name."""
+    return LayerNorm(epsilon, name=name)(x)
 
 
 def linear(
@@ -45,8 +67,23 @@ class Norm(nn.Module):
 
 
 def gelu(x: Array) -> Array:
-    """GELU itself, not the approximation by a tanh."""
-    return nn.gelu(x, approximate=False)
+    """GELU itself, not the approximation by a tanh. Source: Hendrycks and Gimpel, 2016, equation 1."""
+    return nn.gelu(x, approximate=False) if is_plain() else cast(Array, _gelu(x))
+
+
+@jax.custom_vjp
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
+    # By erf(-u), as XLA would compute the forward pass' erf(u) once, and keep it until here.
+    below = 0.5 - 0.5 * lax.erf(x * -math.sqrt(0.5))
+    density = jnp.exp(-0.5 * jnp.square(x)) / math.sqrt(2 * math.pi)
+    return (gradient * (below + x * density),)
+
+
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
 
 
 class MLP(nn.Module):
@@ -58,7 +95,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*d c"]) -> Float[Array, "*d c"]:
-        y = linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init)
+        y = gradient_at_hand(linear(x, self.ratio * x.shape[-1], "expand", self.kernel_init))
         return linear(self.activation(y), x.shape[-1], "project", self.kernel_init)
 
 
@@ -74,10 +111,47 @@ def attention(
 
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
     """
-    logits = einsum("...qhd,...khd->...hqk", query * query.shape[-1] ** -0.5, key)
-    weights = nn.softmax(logits if bias is None else logits + bias).astype(query.dtype)
-    y = einsum("...hqk,...khd->...qhd", weights, value).astype(query.dtype)
+    heads_first = [jnp.swapaxes(x, -3, -2) for x in (query, key, value)]
+    bias = jnp.zeros((1, 1, 1), query.dtype) if bias is None else bias
+    y = _attend_forward(*heads_first, bias)[0] if is_plain() else cast(Array, _attend(*heads_first, bias))
+    y = jnp.swapaxes(y, -3, -2)
     return y.reshape(*y.shape[:-2], -1)
+
+
+@jax.custom_vjp
+def _attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
+    return _attend_forward(query, key, value, bias)[0]
+
+
+def _attend_forward(query: Array, key: Array, value: Array, bias: Array) -> tuple[Array, tuple]:
+    logits = einsum("...qf,...tf->...qt", query * query.shape[-1] ** -0.5, key)
+    weights = nn.softmax(logits + bias).astype(query.dtype)
+    y = einsum("...qt,...tf->...qf", weights, value).astype(query.dtype)
+    return y, (query, key, value, bias, weights, y)
+
+
+def _attend_backward(saved: tuple, gradient: Array) -> tuple[Array, Array, Array, Array]:
+    query, key, value, bias, weights, y = saved
+    dtype, scale = query.dtype, query.shape[-1] ** -0.5
+    by_value = einsum("...qt,...qf->...tf", weights, gradient)
+    by_weights = einsum("...qf,...tf->...qt", gradient, value)
+    # What a softmax takes off all logits of a query alike: the sum over t of weights * by_weights, in fewer products.
+    alike = jnp.sum((gradient * y).astype(by_weights.dtype), axis=-1, keepdims=True)
+    by_logits = weights * (by_weights - alike)
+    narrow = by_logits.astype(dtype)
+    by_query = scale * einsum("...qt,...tf->...qf", narrow, key)
+    by_key = scale * einsum("...qt,...qf->...tf", narrow, query)
+    return by_query.astype(dtype), by_key.astype(dtype), by_value.astype(dtype), _summed_to(by_logits, bias)
+
+
+def _summed_to(gradient: Array, bias: Array) -> Array:
+    """The gradient by what was broadcast to the gradient's shape."""
+    lead = gradient.ndim - bias.ndim
+    axes = [lead + i for i, size in enumerate(bias.shape) if size == 1]
+    return gradient.sum((*range(lead), *axes)).reshape(bias.shape).astype(bias.dtype)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
 class SelfAttention(nn.Module):
@@ -96,7 +170,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "*n t c"]:
         """Attends; `bias` as for `attention`."""
         channels = x.shape[-1]
-        qkv = linear(x, 3 * channels, "qkv", self.kernel_init)
+        qkv = gradient_at_hand(linear(x, 3 * channels, "qkv", self.kernel_init))
         qkv = qkv.reshape(*x.shape[:-1], 3, self.num_heads, channels // self.num_heads)
         query, key, value = jnp.moveaxis(qkv, -3, 0)
         return linear(attention(query, key, value, bias), channels, "project", self.kernel_init)
