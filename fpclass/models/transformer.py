@@ -111,10 +111,10 @@ def attention(
 
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
     """
-    heads_first = [jnp.swapaxes(x, -3, -2) for x in (query, key, value)]
+    query, key, value = (jnp.swapaxes(x, -3, -2) for x in (query, key, value))  # heads first
     bias = jnp.zeros((1, 1, 1), query.dtype) if bias is None else bias
-    y = _attend_forward(*heads_first, bias)[0] if is_plain() else cast(Array, _attend(*heads_first, bias))
-    y = jnp.swapaxes(y, -3, -2)
+    function = (lambda *args: _attend_forward(*args)[0]) if is_plain() else _attend
+    y = jnp.swapaxes(cast(Array, function(query, key, value, bias)), -3, -2)
     return y.reshape(*y.shape[:-2], -1)
 
 
