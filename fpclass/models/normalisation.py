@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fpclass.models.at_hand import at_hand
+from fpclass.models.plain import is_plain
 
 
 def batch_normalised(
@@ -87,6 +88,8 @@ def layer_normalised(
 
     Source: Ba et al., Layer Normalization, 2016.
     """
+    if is_plain():
+        return _layer_forward(x, scale, bias, epsilon)[0]
     return cast(Array, _layer(x, scale, bias, epsilon))
 
 

@@ -76,7 +76,9 @@ def test_all_of_them_keep_a_narrow_type_and_compute_in_a_wide_one() -> None:
 
 def test_in_plain_operations_they_are_the_same() -> None:
     x = [normal(i, (2, 5, 2, 16)) for i in range(3)]
-    for function, arguments in ((gelu, 1), (attention, 3)):
+    norm = LayerNorm()
+    params = norm.init(jax.random.key(0), x[0])
+    for function, arguments in ((gelu, 1), (attention, 3), (lambda x: norm.apply(params, x), 1)):
         with plain_operations():
             plain = function(*x[:arguments])
             assert "custom_vjp" not in str(jax.make_jaxpr(function)(*x[:arguments]))
