@@ -6,16 +6,14 @@ examples in a mask by summing it, spread out over all places.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import cast
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from fpclass.models.at_hand import at_hand
-from fpclass.models.plain import is_plain
+from fpclass.models.plain import with_derivative
 
 
 def batch_normalised(
@@ -36,11 +34,6 @@ def batch_normalised(
     Source: Ioffe and Szegedy, ICML 2015, section 3.
     """
     return cast(tuple[Array, Array, Array], _normalised(x, scale, bias, weights, epsilon))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _normalised(x: Array, scale: Array, bias: Array, weights: Array, epsilon: float) -> tuple[Array, Array, Array]:
-    return _forward(x, scale, bias, weights, epsilon)[0]
 
 
 def _forward(x: Array, scale: Array, bias: Array, weights: Array, epsilon: float) -> tuple[tuple, tuple]:
@@ -66,7 +59,7 @@ def _backward(epsilon: float, saved: tuple, gradients: tuple) -> tuple:
     return at_hand(by_x), sum_centred * inverse, sum_y, jnp.zeros_like(weights)
 
 
-_normalised.defvjp(_forward, _backward)
+_normalised = with_derivative(_forward, _backward, (4,))
 
 
 def _spread(weights: Array, x: Array) -> Array:
@@ -88,14 +81,7 @@ def layer_normalised(
 
     Source: Ba et al., Layer Normalization, 2016.
     """
-    if is_plain():
-        return _layer_forward(x, scale, bias, epsilon)[0]
     return cast(Array, _layer(x, scale, bias, epsilon))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _layer(x: Array, scale: Array, bias: Array, epsilon: float) -> Array:
-    return _layer_forward(x, scale, bias, epsilon)[0]
 
 
 def _layer_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, tuple]:
@@ -117,4 +103,4 @@ def _layer_backward(epsilon: float, saved: tuple, by_y: Array) -> tuple:
     return by_x.astype(x.dtype), _over_places(by_y * normal), _over_places(by_y)
 
 
-_layer.defvjp(_layer_forward, _layer_backward)
+_layer = with_derivative(_layer_forward, _layer_backward, (3,))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
 
 _is_plain = contextvars.ContextVar("is_plain", default=False)
 
@@ -25,3 +28,21 @@ def plain_operations() -> Iterator[None]:
 def is_plain() -> bool:
     """Whether operations are to be written by their names."""
     return _is_plain.get()
+
+
+def with_derivative(
+    forward: Callable[..., tuple[Any, Any]], backward: Callable[..., tuple], nondiff_argnums: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """The function that `forward` computes, with `backward` as its derivative; plainly without one of its own.
+
+    Args:
+      forward: gives the value, and what `backward` needs of it.
+      backward, nondiff_argnums: as for `jax.custom_vjp`.
+    """
+
+    def value(*args: Any) -> Any:
+        return forward(*args)[0]
+
+    derived = jax.custom_vjp(value, nondiff_argnums)
+    derived.defvjp(forward, backward)
+    return lambda *args: value(*args) if is_plain() else derived(*args)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -19,7 +18,7 @@ from jaxtyping import Array, Float
 from fpclass.models.at_hand import gradient_at_hand
 from fpclass.models.network import Mode
 from fpclass.models.normalisation import layer_normalised
-from fpclass.models.plain import is_plain
+from fpclass.models.plain import with_derivative
 from fpclass.models.products import dense_product, einsum
 
 Tokens = Float[Array, "n t c"]
@@ -68,12 +67,11 @@ class Norm(nn.Module):
 
 def gelu(x: Array) -> Array:
     """GELU itself, not the approximation by a tanh. Source: Hendrycks and Gimpel, 2016, equation 1."""
-    return nn.gelu(x, approximate=False) if is_plain() else cast(Array, _gelu(x))
+    return cast(Array, _gelu(x))
 
 
-@jax.custom_vjp
-def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5))), x
 
 
 def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
@@ -83,7 +81,7 @@ def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
     return (gradient * (below + x * density),)
 
 
-_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
+_gelu = with_derivative(_gelu_forward, _gelu_backward)
 
 
 class MLP(nn.Module):
@@ -112,25 +110,18 @@ def attention(
     Source: Vaswani et al., Attention Is All You Need, NIPS 2017, section 3.2.
     """
     query, key, value = (jnp.swapaxes(x, -3, -2) for x in (query, key, value))  # heads first
-    bias = jnp.zeros((1, 1, 1), query.dtype) if bias is None else bias
-    function = (lambda *args: _attend_forward(*args)[0]) if is_plain() else _attend
-    y = jnp.swapaxes(cast(Array, function(query, key, value, bias)), -3, -2)
+    y = jnp.swapaxes(cast(Array, _attend(query, key, value, bias)), -3, -2)
     return y.reshape(*y.shape[:-2], -1)
 
 
-@jax.custom_vjp
-def _attend(query: Array, key: Array, value: Array, bias: Array) -> Array:
-    return _attend_forward(query, key, value, bias)[0]
-
-
-def _attend_forward(query: Array, key: Array, value: Array, bias: Array) -> tuple[Array, tuple]:
+def _attend_forward(query: Array, key: Array, value: Array, bias: Array | None) -> tuple[Array, tuple]:
     logits = einsum("...qf,...tf->...qt", query * query.shape[-1] ** -0.5, key)
-    weights = nn.softmax(logits + bias).astype(query.dtype)
+    weights = nn.softmax(logits if bias is None else logits + bias).astype(query.dtype)
     y = einsum("...qt,...tf->...qf", weights, value).astype(query.dtype)
     return y, (query, key, value, bias, weights, y)
 
 
-def _attend_backward(saved: tuple, gradient: Array) -> tuple[Array, Array, Array, Array]:
+def _attend_backward(saved: tuple, gradient: Array) -> tuple[Array, Array, Array, Array | None]:
     query, key, value, bias, weights, y = saved
     dtype, scale = query.dtype, query.shape[-1] ** -0.5
     by_value = einsum("...qt,...qf->...tf", weights, gradient)
@@ -141,7 +132,8 @@ def _attend_backward(saved: tuple, gradient: Array) -> tuple[Array, Array, Array
     narrow = by_logits.astype(dtype)
     by_query = scale * einsum("...qt,...tf->...qf", narrow, key)
     by_key = scale * einsum("...qt,...qf->...tf", narrow, query)
-    return by_query.astype(dtype), by_key.astype(dtype), by_value.astype(dtype), _summed_to(by_logits, bias)
+    by_bias = None if bias is None else _summed_to(by_logits, bias)
+    return by_query.astype(dtype), by_key.astype(dtype), by_value.astype(dtype), by_bias
 
 
 def _summed_to(gradient: Array, bias: Array) -> Array:
@@ -151,7 +143,7 @@ def _summed_to(gradient: Array, bias: Array) -> Array:
     return gradient.sum((*range(lead), *axes)).reshape(bias.shape).astype(bias.dtype)
 
 
-_attend.defvjp(_attend_forward, _attend_backward)
+_attend = with_derivative(_attend_forward, _attend_backward)
 
 
 class SelfAttention(nn.Module):
