@@ -157,7 +157,11 @@ def fit_autogluon(train: pd.DataFrame, judged: pd.DataFrame, args: argparse.Name
         "interpolation": "bicubic",
     }
     (weights.parent / "config.json").write_text(json.dumps(config))
-    predictor = MultiModalPredictor(label="label", problem_type="multiclass" if args.classes > 2 else "binary")
+    predictor = MultiModalPredictor(
+        label="label",
+        problem_type="multiclass" if args.classes > 2 else "binary",
+        path=str(args.output / "autogluon" / str(judged["fold"].iloc[0])),
+    )
     predictor.fit(
         train[["path", "label"]].rename(columns={"path": "image"}),
         time_limit=args.seconds,

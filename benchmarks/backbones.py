@@ -1,8 +1,9 @@
 """The ports against torchvision and timm: inference, a fine-tuning step, and epochs behind a frozen backbone.
 
 Both sides have the same weights (drawn from a seed, through the real mapping tables) and the same images; their
-logits are compared first. Each side is a process of its own, as in one the threads of either get in the other's way;
-they take turns, and the best of several rounds counts: on a shared machine anything slower is somebody else's work.
+logits are compared first. Each side is a process of its own: in one, memory that one side gives back may go to the
+host of a virtual machine, and the other one waits for it. They take turns, three calls each, and the best of several
+rounds counts: on a shared machine anything slower is somebody else's work.
 A fine-tuning step is forward, backward and an SGD update of everything, in training mode. Frozen epochs train a new
 head: PyTorch runs the backbone without gradients for every batch of every epoch; here its features are computed once,
 which is shown beside it.
@@ -291,7 +292,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=["inference", "step", "frozen"], help="leave the others out")
     args = parser.parse_args()
     height, width = args.size
-    print(f"{args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, and this project's over PyTorch's")
+    device = jax.devices()[0].device_kind
+    print(f"{device}, {args.dtype}, batch {args.batch}, {height} x {width}; milliseconds, ours over PyTorch's")
     columns = columns_for(args.dtype)
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in args.networks:
