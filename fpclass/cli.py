@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from fpclass import __version__
 from fpclass.api import commands as api
 from fpclass.common.compilation import prepare_libraries
-from fpclass.common.console import complain, program, say
+from fpclass.common.console import Interrupted, complain, program, say
 from fpclass.common.flags import Command, refuse, split_keys
 from fpclass.common.threads import leave
 from fpclass.data.collect import commands as collect
@@ -180,9 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = "lower data.image_size, data.memory_gb or train.batch_size, or use a machine with more"
         complain(f"{args.command}: out of memory ({one_line(error, 200)}); {advice}")
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         complain("interrupted")
-        return 130
+        return interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
 
 
 def start() -> NoReturn:

@@ -20,7 +20,15 @@ _is_quiet = contextvars.ContextVar("is_quiet", default=False)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked to stop, within `interruptible`, while something was done that has no half result."""
+    """Somebody asked to stop, within `interruptible`, while something was done that has no half result.
+
+    Attributes:
+      exit_code: 128 + the number of the signal.
+    """
+
+    def __init__(self, exit_code: int):
+        super().__init__("stopped")
+        self.exit_code = exit_code
 
 
 def program() -> str:
@@ -75,6 +83,13 @@ def progress(items: Iterable, total: int, what: str = "") -> Iterable:
     return make_bar(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
 
 
+def stoppable_progress(items: Iterable, total: int, what: str = "") -> Iterator[Any]:
+    """As `progress`, and it ends with Interrupted where somebody asked to stop."""
+    for item in progress(items, total, what):
+        check_stop()
+        yield item
+
+
 def duration(seconds: float) -> str:
     """A span of time to two digits or so, in the unit that suits it."""
     if seconds < 100:
@@ -122,7 +137,7 @@ _current = Interruption()
 def check_stop() -> None:
     """Raises Interrupted where the user or the system asked to stop: for long work that is not given the request."""
     if _current.signal_number:
-        raise Interrupted
+        raise Interrupted(_current.exit_code)
 
 
 @contextlib.contextmanager

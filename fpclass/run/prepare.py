@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 
 from fpclass import experiment
 from fpclass.common import files
-from fpclass.common.console import progress
+from fpclass.common.console import progress, stoppable_progress
 from fpclass.common.files import cache_dir
+from fpclass.common.parallel import num_processes
 from fpclass.config import Config
 from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
@@ -111,16 +112,19 @@ def decode_data(config: Config) -> tuple[Table, Images, pd.DataFrame]:
 
     Raises:
       DataError: as `audit_data`.
+      Interrupted: somebody asked to stop, within `interruptible`.
     """
     data = config.data
     table = load_table(data, progress, config.evaluate.subgroups)
     decoding = Decoding.of(data)
+    # Where one of several processes stopped, the others would wait for it.
+    shown = stoppable_progress if num_processes() == 1 else progress
     images, facts = decode_table(
         table,
         decoding,
         cache_dir=cache_dir() / "decoded",
         memory_bytes=memory_for_images(data.memory_gb),
-        progress=progress,
+        progress=shown,
     )
     # Of what is cropped the shape before it was stretched is not kept.
     is_stretched = decoding.resize == "stretch" and decoding.crop == "none"

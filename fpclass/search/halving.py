@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from fpclass.common.console import Interruption, duration, program, say
+from fpclass.common.console import Interrupted, Interruption, duration, program, say
 from fpclass.common.threads import Background
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, one_line
@@ -126,6 +126,8 @@ class _Search:
                 study, stop, add = self.study, self.interruption, self.progress.add
                 is_done = train_config(study, name, prepared, stop, add, self.background, folds)
                 self.background.wait()
+            except Interrupted:  # while images were decoded
+                is_done = False
             except RunError:
                 raise
             except Exception as error:  # whatever is wrong with a config, the others are none the worse

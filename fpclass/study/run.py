@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fpclass.common.console import Interruption, duration, is_watched, make_bar, say
+from fpclass.common.console import Interrupted, Interruption, duration, is_watched, make_bar, say
 from fpclass.common.parallel import agree, is_first_process, num_processes
 from fpclass.common.threads import Background
 from fpclass.config import Config
@@ -85,6 +85,8 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
                         following = after.get(name) if data.are_shared(name, after.get(name)) else None
                         on_epoch = ahead.beginning_with(following, prepared, progress.add)
                         is_finished = train_config(study, name, prepared, interruption, on_epoch, background)
+                except Interrupted:  # while images were decoded
+                    is_finished = False
                 except RunError:  # of the folder: the next config would meet it too
                     raise
                 except Exception as error:  # whatever a config can do wrong, the others are none the worse

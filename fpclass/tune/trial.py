@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpclass.common.console import Interruption, duration, say
+from fpclass.common.console import Interrupted, Interruption, duration, say
 from fpclass.common.threads import Background
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION
@@ -129,6 +129,8 @@ class _Trial:
                 data = self._ground.data.of(self._name)
                 study, on_epoch = self._ground.study, self._on_epoch
                 train_config(study, self._name, data, interruption, on_epoch, background, after_round=self._after_round)
+        except Interrupted:  # while images were decoded
+            pass
         finally:
             for member in self._members:  # of these trainings the predictions are wanted alone
                 shutil.rmtree(member.run.path("checkpoints"), ignore_errors=True)

@@ -18,9 +18,11 @@ from PIL import Image
 from test_cli import launch
 
 from fpclass import cli
+from fpclass.data import decode
 from fpclass.errors import MemoryShortage
 from fpclass.run.folder import Run
 from fpclass.run.train import make_member
+from fpclass.study import run as study_run
 from fpclass.study import training
 from fpclass.study.plan import plan_study
 from fpclass.study.study import Study
@@ -201,6 +203,35 @@ def test_interrupted_and_resumed_gives_the_same_table(straight, blobs, tmp_path,
     for history in histories:
         assert all(line.pop("seconds") > 0 for line in history)
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("size_of_first", "said"), [(17, ""), (24, "goes on from there")], ids=["first", "later"])
+def test_a_signal_while_images_are_decoded_ends_the_study(
+    blobs, tmp_path, monkeypatch, capsys, sent, size_of_first, said
+):
+    decode_row, decoded = decode._decode_row, []
+
+    def slowly(table, row, decoding, images):
+        if decoding.shape[0] == 17:
+            if not decoded:
+                signal.raise_signal(sent)
+            decoded.append(row)
+            time.sleep(0.02)
+        return decode_row(table, row, decoding, images)
+
+    configs = []
+    for size, config in ((size_of_first, BASELINE), (17, EXP04)):
+        changed = f"config.data.image_size = ({size}, 20)\n    return config"
+        configs.append(tmp_path / pathlib.Path(config).name)
+        configs[-1].write_text(pathlib.Path(config).read_text().replace("return config", changed))
+    args = study_args(blobs, tmp_path / "study", configs=map(str, configs))
+    args.remove(SMALL[0])
+    monkeypatch.setattr(decode, "_decode_row", slowly)
+    monkeypatch.setattr(study_run, "train_config", lambda *_: True)  # this is about what comes before
+    assert cli.main(args) == 128 + sent
+    assert 0 < len(decoded) < 20
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.promise
