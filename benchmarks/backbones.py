@@ -40,6 +40,7 @@ from backbone_cases import CASES
 from reference_networks import build_torch
 from test_parity import network_of, shapes_of, variables_of
 
+from fpclass.common.huge_pages import restart_with_huge_pages
 from fpclass.common.parallel import BATCH, batch_mesh, launch_each, put, use_all_cores
 from fpclass.models.convolution import divided_over
 from fpclass.models.network import Network, split_variables
@@ -361,4 +362,5 @@ def _cells(ours: Elsewhere, theirs: Elsewhere, args: argparse.Namespace) -> list
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as fpclass does; PyTorch's side gets them too
     main()

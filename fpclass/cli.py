@@ -15,6 +15,7 @@ from fpclass.api import commands as api
 from fpclass.common.compilation import prepare_libraries
 from fpclass.common.console import Interrupted, complain, program, say
 from fpclass.common.flags import Command, refuse, split_keys
+from fpclass.common.huge_pages import restart_with_huge_pages
 from fpclass.common.threads import leave
 from fpclass.data.collect import commands as collect
 from fpclass.data.synthetic import commands as synthetic
@@ -187,4 +188,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start() -> NoReturn:
     """Runs a command as a process of its own, and ends it."""
+    restart_with_huge_pages()
     leave(main())

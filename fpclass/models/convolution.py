@@ -27,8 +27,8 @@ IMAGE_CHANNELS = 3
 """Of what a first layer sees: grey or colours."""
 MANY_PLACES = 14 * 14
 """Of a feature map, from which on a matrix product is the faster way to the gradient by a kernel."""
-STRIP_BYTES = 2**20
-"""Of the patches of one matrix product: what the cache of a core holds."""
+STRIP_BYTES = 2**21
+"""Of the patches of one matrix product: about what the caches next to the cores hold."""
 _num_devices = contextvars.ContextVar("num_devices", default=1)
 
 
