@@ -19,7 +19,7 @@ from fpclass.models.at_hand import gradient_at_hand
 from fpclass.models.network import Mode
 from fpclass.models.normalisation import layer_normalised
 from fpclass.models.plain import with_derivative
-from fpclass.models.products import dense_product, einsum
+from fpclass.models.products import dense_product, einsum, wide_bias, widened
 
 Tokens = Float[Array, "n t c"]
 small_normal = nn.initializers.normal(0.02)
@@ -52,7 +52,16 @@ def linear(
     use_bias: bool = True,
 ) -> Float[Array, "*d f"]:
     """A dense layer over the last axis that computes in the type of the input."""
-    return nn.Dense(features, use_bias, x.dtype, kernel_init=kernel_init, dot_general=dense_product, name=name)(x)
+    dense = nn.Dense(
+        features,
+        use_bias,
+        x.dtype,
+        kernel_init=kernel_init,
+        dot_general=dense_product,
+        promote_dtype=wide_bias,
+        name=name,
+    )
+    return dense(x).astype(x.dtype)
 
 
 class Norm(nn.Module):
@@ -71,14 +80,16 @@ def gelu(x: Array) -> Array:
 
 
 def _gelu_forward(x: Array) -> tuple[Array, Array]:
-    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5))), x
+    wide = widened(x)
+    return (0.5 * wide * (1 + lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype), x
 
 
-def _gelu_backward(x: Array, gradient: Array) -> tuple[Array]:
+def _gelu_backward(narrow: Array, gradient: Array) -> tuple[Array]:
+    x = widened(narrow)
     # By erf(-u), as XLA would compute the forward pass' erf(u) once, and keep it until here.
     below = 0.5 - 0.5 * lax.erf(x * -math.sqrt(0.5))
     density = jnp.exp(-0.5 * jnp.square(x)) / math.sqrt(2 * math.pi)
-    return (gradient * (below + x * density),)
+    return ((gradient * (below + x * density)).astype(narrow.dtype),)
 
 
 _gelu = with_derivative(_gelu_forward, _gelu_backward)

@@ -74,6 +74,14 @@ def test_all_of_them_keep_a_narrow_type_and_compute_in_a_wide_one() -> None:
         np.testing.assert_allclose(value.astype(jnp.float32), function(*wide[:arguments]), atol=0.05)
 
 
+def test_gelu_of_bfloat16_is_rounded_once() -> None:
+    x = normal(0, (4096,)).astype(jnp.bfloat16)
+    wide = x.astype(jnp.float32)
+    assert (gelu(x) == gelu(wide).astype(jnp.bfloat16)).all()
+    gradient, exact = (jax.grad(lambda x: gelu(x).astype(jnp.float32).sum())(x) for x in (x, wide))
+    assert (gradient == exact.astype(jnp.bfloat16)).all()
+
+
 def test_in_plain_operations_they_are_the_same() -> None:
     x = [normal(i, (2, 5, 2, 16)) for i in range(3)]
     norm = LayerNorm()

@@ -16,6 +16,7 @@ from fpclass.models.architecture import Parity, Published, Variant
 from fpclass.models.layers import Conv, Maps, StochasticDepth
 from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
 from fpclass.models.network import Backbone, GlobalPool, Mode
+from fpclass.models.products import scaled
 from fpclass.models.transformer import MLP, Norm, gelu, layer_norm, numbered_scales, small_normal
 
 NUM_BLOCKS, FEATURES = (3, 3, 9, 3), (96, 192, 384, 768)
@@ -82,7 +83,7 @@ class Block(nn.Module):
         conv = Conv(features, (7, 7), padding=3, groups=features, use_bias=True, kernel_init=small_normal, name="conv")
         y = MLP(activation=gelu_and_response if self.is_v2 else gelu, name="mlp")(layer_norm(conv(x), "norm"))
         if not self.is_v2:
-            y = self.param("layer_scale", nn.initializers.constant(1e-6), (features,)).astype(x.dtype) * y
+            y = scaled(y, self.param("layer_scale", nn.initializers.constant(1e-6), (features,)))
         return x + StochasticDepth(self.stochastic_depth_rate)(y, train=mode.train)
 
 

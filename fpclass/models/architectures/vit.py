@@ -17,6 +17,7 @@ from fpclass.models.layers import Conv
 from fpclass.models.mapping import Rule, torch_conv, torch_dense, torch_layer, torch_layer_norm
 from fpclass.models.network import Backbone, Mode
 from fpclass.models.positions import Resampling, cubic_between_corners, resize_positions
+from fpclass.models.products import scaled
 from fpclass.models.transformer import MLP, Norm, SelfAttention, Tokens, gelu, layer_norm, small_normal
 
 glorot_uniform = nn.initializers.glorot_uniform()
@@ -82,7 +83,7 @@ class EncoderBlock(nn.Module):
     def _scaled(self, y: Tokens, name: str) -> Tokens:
         if not self.layer_scale:
             return y
-        return y * self.param(name, nn.initializers.constant(self.layer_scale), y.shape[-1:]).astype(y.dtype)
+        return scaled(y, self.param(name, nn.initializers.constant(self.layer_scale), y.shape[-1:]))
 
 
 class ClassToken(nn.Module):
