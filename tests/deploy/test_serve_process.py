@@ -162,12 +162,20 @@ def test_a_thousand_connections_and_the_last_answer_after_the_signal(photo_run, 
 
         async def crowd() -> list[bytes]:
             rooms = asyncio.Semaphore(400)  # of this process's own descriptors
+            begun = asyncio.Barrier(400)  # so that, however fast it answers, they are there at once
 
-            async def one() -> bytes:
+            async def end_together(writer: asyncio.StreamWriter) -> None:
+                await begun.wait()
+                await asyncio.sleep(1)
+                writer.write(whole[-10:])
+
+            async def one(number: int) -> bytes:
                 async with rooms:
+                    if number < begun.parties:
+                        return await send(server.port, whole[:-10], end_together)
                     return await send(server.port, whole)
 
-            return await asyncio.gather(*(one() for _ in range(1000)))
+            return await asyncio.gather(*(one(number) for number in range(1000)))
 
         answers = asyncio.run(crowd())
         assert {answer[:12] for answer in answers} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
