@@ -97,7 +97,9 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
             judged = [flag for flag in portfolio.flags if min(given_keys([flag])).startswith(AFTER_TRAINING)]
             earlier = {name: config for name, config in there.changed(judged).configs.items() if name not in by_name}
     study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
-    if study.num_folds and not is_trained(study.configs[first]):  # probes cost seconds
+    config = study.configs[first]
+    # Probes cost seconds. What more images bring to one of random weights says nothing of a network that learns.
+    if study.num_folds and config.model.weights and not is_trained(config):
         study = with_curves(study, [first])
     return dataclasses.replace(study, configs={**study.configs, **earlier})
 

@@ -25,6 +25,7 @@ from fpclass.experiment.propose import (
 )
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST
+from fpclass.models.probe import PROBE
 from fpclass.train.task import build_network, check_network
 
 CUT = f"{SHIPPED}/transfer/cut_and_tuned.py"
@@ -91,7 +92,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     if first.name != "scratch" and not is_named:
         ways.append(Way("scratch", FROM_SCRATCH, as_they_are(found), "a small network from random weights"))
     if first.name == "scratch" and not is_named:
-        ways.append(_wide(first))
+        ways = [_of_random_weights(first), first, _wide(first)]
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
     flags = [*as_flags(of_data), *given]
     return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
@@ -169,6 +170,16 @@ def _larger(first: Way, found: Recognised) -> list[Way]:
         return []
     about = f"{first.about} at {size[0]} x {size[1]} pixels"
     return [Way("probe_larger", PRETRAINED, first.values | {"data.image_size": size}, about)]
+
+
+def _of_random_weights(first: Way) -> Way:
+    """An answer within seconds where there are no pretrained weights, and something for trained networks to beat.
+
+    Source: Saxe et al., On Random Weights and Unsupervised Feature Learning, ICML 2011: what a convolutional network
+    computes tells much before it has learnt anything.
+    """
+    values = first.values | {"model.head": PROBE, "predict.flip": True}
+    return Way("random_probe", first.file, values, "probe of the same small network, its weights left random")
 
 
 def _wide(first: Way) -> Way:
