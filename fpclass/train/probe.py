@@ -46,6 +46,9 @@ TOLERANCE = 1e-5
 """Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
 CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
+LEAST_SPREAD = 0.1
+"""Share of the median deviation of a stage's features that is the least to divide one by: a feature that is silent in
+all but a few training images would decide alone, and with thousands of nats, about a new image that wakes it."""
 NEVER = -1e3
 """Logit of a class of which there is no training image."""
 Layer = tuple[Float[np.ndarray, "d w"], Float[np.ndarray, " w"]]
@@ -195,7 +198,7 @@ def fit_probe(
         raise DataError(f"a probe learns from images of two classes or more, and all {len(labels)} are of one")
     weights = np.ones(len(labels)) if weights is None else weights
     with threadpool_limits(1 if features.size < THREADED else None):
-        mean, scale = _standardising(features)
+        mean, scale = _standardising(features, widths)
         standard = (features.astype(np.float64) - mean) * scale
         trusted = np.ones(len(labels), bool) if trusted is None else trusted
         parts = np.full(len(labels), -1)
@@ -310,11 +313,19 @@ def _class_logits(head: ProbeHead, z: Float[np.ndarray, "n w"]) -> Float[np.ndar
     return np.asarray(merge_logits(jnp.asarray(z), head.subclasses))
 
 
-def _standardising(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
-    """Mean of each feature, and what makes its standard deviation 1; of a constant one, 0."""
+def _standardising(
+    features: Float[np.ndarray, "n d"], widths: Sequence[int]
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Mean of each feature, and what makes its standard deviation 1; of a constant one, 0.
+
+    A deviation below `LEAST_SPREAD` of the median of those of its stage that vary counts as so large.
+    """
     mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     varies = std > CONSTANT * np.abs(mean)
-    return mean, np.divide(1.0, std, out=np.zeros_like(std), where=varies)
+    stages = np.split(np.arange(len(std)), np.cumsum([*widths] or [len(std)])[:-1])
+    least = [LEAST_SPREAD * (np.median(std[stage][varies[stage]]) if varies[stage].any() else 0.0) for stage in stages]
+    spread = np.maximum(std, np.repeat(least, list(map(len, stages))))
+    return mean, np.divide(1.0, spread, out=np.zeros_like(std), where=varies)
 
 
 def _compressed(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "d r"] | None]:

@@ -57,6 +57,17 @@ def test_it_is_the_regression_of_a_plain_pipeline(num_features, num_classes):
     assert chosen.loss == min(trial.loss for trial in probe.trials)
 
 
+def test_a_feature_that_hardly_ever_speaks_does_not_decide_alone():
+    features, labels, people = drawn(num_features=30)
+    features[:, 7] = 0
+    features[0, 7] = 1e-3  # the others vary by 2 to 18
+    probe = fit_probe(HEAD, features, labels, people, seed="0", widths=(20, 10))
+    other = features[:1].copy()
+    other[:, 7] = 10.0
+    assert np.abs(logits_of(HEAD, probe.params, other) - logits_of(HEAD, probe.params, features[:1])).max() < 2
+    assert probe.params["scale"][7] > 0, "nor is it taken for a constant"
+
+
 def test_labels_that_are_not_trusted_judge_nothing():
     features, labels, people = drawn()
     trusted = np.arange(len(labels)) < 60
