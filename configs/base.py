@@ -42,7 +42,8 @@ def get_config() -> ConfigDict:
     data.interpolation = "bicubic"            # nearest | bilinear | bicubic | lanczos, anti-aliased as Pillow does it
     data.resize = "stretch"                   # stretch (aspect ratio ignored) | pad (kept, the rest filled)
     data.pad_value = 255                      # pad: grey level of what is filled, 0 to 255; 255 is the white of paper
-    data.crop = "none"                        # none | foreground: to what differs from the background, such as paper
+    data.crop = "none"                        # none | foreground | centre: to what differs from the background, such as
+                                              # paper, or to the middle, 0.65 of each side
     data.equalise = "none"                    # none | histogram | clahe (part by part): brightness over all levels
     data.keep = "all"                         # all | size | outline | texture | frame | inverted | background |
                                               # centre | grey | low_pass | high_pass | mirrored | scale_90 |

@@ -28,7 +28,7 @@ from fpclass.data.cache import StoredImages
 from fpclass.data.eight_bits import eight_bits, grey_if_all_is
 from fpclass.data.foreground import Box
 from fpclass.data.perceptual import fingerprint
-from fpclass.data.resize import Decoding, reduce_jpeg, resize_picture, upright_box
+from fpclass.data.resize import CENTRE, Decoding, reduce_jpeg, resize_picture, upright_box
 from fpclass.data.table import Progress, Table
 from fpclass.errors import DecodeError, one_line
 
@@ -289,8 +289,10 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _enough_for(decoding: Decoding) -> tuple[int, int] | None:
-    """The size that a picture will be resized to; None where it is needed at its full size, as it will be cropped."""
-    return decoding.image_size if decoding.crop == "none" else None
+    """The size of the whole picture after resizing; None where nobody knows, as it is cropped to what it shows."""
+    height, width = decoding.image_size
+    sizes = {"none": (height, width), "centre": (math.ceil(height / CENTRE), math.ceil(width / CENTRE))}
+    return sizes.get(decoding.crop)
 
 
 def _picture(

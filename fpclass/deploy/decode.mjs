@@ -15,13 +15,14 @@ const FILTERS = {  // [support, weight at a distance from the centre], pixels of
     return Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
   }],
 };
+const CENTRE = 0.65;  // of each side, where decoding.crop is centre
 const ONE = 2 ** 22;  // weights are whole numbers of this part
 
-// First pixel and weights of each pixel of the result.
-function weightsOf(size, wanted, [support, filter]) {
-  const scale = size / wanted, stretch = Math.max(scale, 1), reach = support * stretch;
+// First pixel and weights of each pixel of the result, which is of what lies from `start` to `end`, pixels.
+function weightsOf(size, [start, end], wanted, [support, filter]) {
+  const scale = Math.fround(end - start) / wanted, stretch = Math.max(scale, 1), reach = support * stretch;
   return Array.from({ length: wanted }, (_, i) => {
-    const centre = (i + 0.5) * scale;
+    const centre = start + (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
     const last = Math.min(size, Math.trunc(centre + reach + 0.5));
     const raw = Array.from({ length: last - first }, (_, j) => filter((j + first - centre + 0.5) / stretch));
@@ -32,9 +33,9 @@ function weightsOf(size, wanted, [support, filter]) {
 }
 
 // Resizes along one axis of an array [outer, size, inner] of uint8.
-function resizeAxis(pixels, outer, size, inner, wanted, filter) {
+function resizeAxis(pixels, outer, size, inner, part, wanted, filter) {
   const result = new Uint8ClampedArray(outer * wanted * inner);
-  weightsOf(size, wanted, filter).forEach(({ first, weights }, i) => {
+  weightsOf(size, part, wanted, filter).forEach(({ first, weights }, i) => {
     for (let o = 0; o < outer; o++) {
       for (let c = 0; c < inner; c++) {
         let sum = ONE / 2;
@@ -46,20 +47,29 @@ function resizeAxis(pixels, outer, size, inner, wanted, filter) {
   return result;
 }
 
-function nearest(pixels, [height, width], [tall, wide]) {
+function nearest(pixels, width, [top, left, bottom, right], [tall, wide]) {
   const result = new Uint8ClampedArray(tall * wide * 3);
   for (let y = 0; y < tall; y++) for (let x = 0; x < wide; x++) {
-    const from = Math.trunc((y + 0.5) * height / tall) * width + Math.trunc((x + 0.5) * width / wide);
+    const row = Math.trunc(top + (y + 0.5) * Math.fround(bottom - top) / tall);
+    const from = row * width + Math.trunc(left + (x + 0.5) * Math.fround(right - left) / wide);
     for (let c = 0; c < 3; c++) result[(y * wide + x) * 3 + c] = pixels[from * 3 + c];
   }
   return result;
 }
 
-// Resizes RGB pixels [height, width, 3]: rows first, then columns.
-export function resized(pixels, [height, width], [tall, wide], interpolation) {
-  if (interpolation === "nearest") return nearest(pixels, [height, width], [tall, wide]);
-  if (width !== wide) pixels = resizeAxis(pixels, height, width, 3, wide, FILTERS[interpolation]);
-  return height === tall ? pixels : resizeAxis(pixels, 1, height, wide * 3, tall, FILTERS[interpolation]);
+// Resizes the part [top, left, bottom, right] of RGB pixels [height, width, 3]: rows first, then columns.
+export function resized(pixels, [height, width], [tall, wide], interpolation, part = [0, 0, height, width]) {
+  const [top, left, bottom, right] = part.map(Math.fround), filter = FILTERS[interpolation];
+  if (interpolation === "nearest") return nearest(pixels, width, [top, left, bottom, right], [tall, wide]);
+  const isWhole = (start, end, size, wanted) => start === 0 && end === size && size === wanted;
+  if (!isWhole(left, right, width, wide)) pixels = resizeAxis(pixels, height, width, 3, [left, right], wide, filter);
+  return isWhole(top, bottom, height, tall) ? pixels : resizeAxis(pixels, 1, height, wide * 3, [top, bottom], tall, filter);
+}
+
+// The middle of a picture: `share` of its sides, but a pixel at least.
+function middle(height, width, share) {
+  const [cutY, cutX] = [height, width].map((side) => Math.max(0, (side - Math.max(share * side, 1)) / 2));
+  return [cutY, cutX, height - cutY, width - cutX];
 }
 
 // Python's round: of two whole numbers as near, the even one.
@@ -70,7 +80,7 @@ function rounded(x) {
 }
 
 // The pixels [H, W, C] that a decoding of preprocessing.json makes of an ImageBitmap; what is transparent gets white.
-export function decoded(picture, { image_size: [tall, wide], channels, interpolation, resize, pad_value }) {
+export function decoded(picture, { image_size: [tall, wide], channels, interpolation, resize, pad_value, crop }) {
   const { width, height } = picture;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
@@ -80,12 +90,14 @@ export function decoded(picture, { image_size: [tall, wide], channels, interpola
   const rgb = new Uint8ClampedArray(width * height * 3);
   for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) rgb[3 * i + c] = rgba[4 * i + c];
 
+  const part = crop === "centre" ? middle(height, width, CENTRE) : [0, 0, height, width];
+  const sides = [part[2] - part[0], part[3] - part[1]];
   let size = [tall, wide];
   if (resize === "pad") {
-    const factor = Math.min(wide / width, tall / height);
-    size = [height, width].map((side) => Math.max(1, rounded(side * factor)));
+    const factor = Math.min(wide / sides[1], tall / sides[0]);
+    size = sides.map((side) => Math.max(1, rounded(side * factor)));
   }
-  const content = resized(rgb, [height, width], size, interpolation);
+  const content = resized(rgb, [height, width], size, interpolation, part);
   const [top, left] = [Math.floor((tall - size[0]) / 2), Math.floor((wide - size[1]) / 2)];
   const result = new Uint8Array(tall * wide * channels).fill(pad_value);
   for (let y = 0; y < size[0]; y++) for (let x = 0; x < size[1]; x++) {

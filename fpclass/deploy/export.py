@@ -13,6 +13,7 @@ import numpy as np
 
 from fpclass.common import files
 from fpclass.common.console import say
+from fpclass.data.resize import CENTRE
 from fpclass.deploy.formats import FORMATS
 from fpclass.deploy.parity import Cases, find_cases, judge, latencies, told, why_refused
 from fpclass.deploy.runtimes import input_name
@@ -146,7 +147,8 @@ def preprocessing(predictor: Predictor) -> dict[str, Any]:
     return {
         "before": [
             "decode the file, turn it upright as its EXIF says, put transparent ones on white",
-            "crop where decoding.crop is foreground, then resize to image_size (height, width) by interpolation, "
+            f"crop where decoding.crop is foreground, or centre ({CENTRE:g} of each side), then resize to image_size "
+            "(height, width) by interpolation, "
             "anti-aliased as Pillow does it: stretched, or padded with pad_value to keep the aspect ratio",
             "then to grey where channels is 1, and equalise where decoding.equalise says so",
         ],

@@ -30,8 +30,8 @@ def write_page(predictor: Predictor, folder: pathlib.Path, runtime: str) -> None
       ConfigError: the page's script does not do to a picture what the networks were trained on; or there is no runtime.
     """
     for decoding in predictor.by_decoding:
-        for key, plain in (("crop", "none"), ("equalise", "none"), ("keep", WHOLE)):
-            if (value := getattr(decoding, key)) != plain:
+        for key, plain in (("crop", ("none", "centre")), ("equalise", ("none",)), ("keep", (WHOLE,))):
+            if (value := getattr(decoding, key)) not in plain:
                 raise ConfigError(f"export --to=onnx-web: its page cannot do data.{key}={value}; use `serve`")
     for name, there in PAGE.items():
         shutil.copyfile(pathlib.Path(__file__).with_name(name), folder / there)

@@ -86,6 +86,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
         ways += [] if "data.image_size" in given_keys(given) else _larger(first, found)
+        ways += [] if "data.crop" in given_keys(given) else [_of_centre(first)]
         if first.values["model.weights"] == WEIGHTS:  # whose stages it names
             ways.append(Way("cut_and_tuned", CUT, first.values, "its first stages, and those before their end tuned"))
         ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
@@ -170,6 +171,14 @@ def _larger(first: Way, found: Recognised) -> list[Way]:
         return []
     about = f"{first.about} at {size[0]} x {size[1]} pixels"
     return [Way("probe_larger", PRETRAINED, first.values | {"data.image_size": size}, about)]
+
+
+def _of_centre(first: Way) -> Way:
+    """The first way on the middle of the images, which it sees larger: a second look, for an ensemble with the first.
+
+    What a photograph is of mostly lies there, at a scale that differs from that of the images the weights know.
+    """
+    return Way("probe_centre", PRETRAINED, first.values | {"data.crop": "centre"}, f"{first.about} on their middle")
 
 
 def _of_random_weights(first: Way) -> Way:

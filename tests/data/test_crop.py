@@ -11,7 +11,7 @@ from PIL import Image
 from fpclass.data import decode
 from fpclass.data.decode import decode_bytes, decode_table
 from fpclass.data.foreground import foreground_box
-from fpclass.data.resize import Decoding, equalised, resize_picture
+from fpclass.data.resize import CENTRE, Decoding, centre_of, equalised, resize_picture
 from fpclass.data.table import Table, make_rows
 
 
@@ -75,6 +75,26 @@ def test_an_image_is_cropped_before_it_is_resized(resize):
     assert np.abs(image.astype(int) - expected).mean() < 3
     assert np.mean(image < 128) > 2 * np.mean(resize_picture(whole, Decoding((40, 30), 1))[0] < 128)
     assert content.size == ((30, 40) if resize == "stretch" else (30, 39))
+
+
+@pytest.mark.parametrize("size", [(200, 150), (1, 1), (1, 900), (3, 2)])
+def test_the_middle_is_as_large_a_part_of_every_picture(size):
+    height, width = size
+    left, upper, right, lower = centre_of((0.0, 0.0, width, height))
+    assert (left + right, upper + lower) == pytest.approx((width, height))
+    assert right - left == pytest.approx(max(1, CENTRE * width))
+    assert lower - upper == pytest.approx(max(1, CENTRE * height))
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+def test_the_middle_is_what_a_crop_by_hand_gives(resize):
+    whole = picture(200, 100, noise=40)
+    image, content = resize_picture(whole, Decoding((40, 30), 1, resize=resize, crop="centre"))
+    by_hand = whole.crop((17, 35, 83, 165))  # 17.5 to 82.5 and 35 to 165
+    expected, _ = resize_picture(by_hand, Decoding((40, 30), 1, resize=resize))
+    assert np.abs(image.astype(int) - expected).mean() < 5
+    assert np.abs(image.astype(int) - resize_picture(whole, Decoding((40, 30), 1, resize=resize))[0]).mean() > 20
+    assert content.size == ((30, 40) if resize == "stretch" else (20, 40))
 
 
 def test_large_jpegs_are_cropped_at_their_full_size():

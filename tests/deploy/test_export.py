@@ -17,7 +17,7 @@ from PIL import Image
 
 import fpclass
 from fpclass import cli
-from fpclass.data.resize import RESAMPLING, Decoding
+from fpclass.data.resize import RESAMPLING, Decoding, centre_of
 from fpclass.deploy import formats, web
 from fpclass.deploy.parity import judge, paired_drop, why_refused
 from fpclass.errors import ConfigError
@@ -168,23 +168,29 @@ def test_the_gate_refuses_a_difference_and_a_drop_that_its_interval_shows():
     assert few.low < 0.01, "one of five shows nothing"
 
 
+@pytest.mark.parametrize("part", ["whole", "middle"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_the_page_resizes_as_pillow_does_to_the_bit(interpolation, tmp_path):
+def test_the_page_resizes_as_pillow_does_to_the_bit(interpolation, part, tmp_path):
     if not (node := shutil.which("node")):
         pytest.skip("there is no node")
     pixels = np.random.default_rng(0).integers(0, 256, (61, 47, 3), np.uint8)
     sizes = [(23, 31), (90, 20), (61, 12), (128, 128)]
     script = pathlib.Path(web.__file__).with_name("decode.mjs").as_uri()
+    left, top, right, bottom = box = centre_of((0.0, 0.0, 47.0, 61.0)) if part == "middle" else (0.0, 0.0, 47.0, 61.0)
     (tmp_path / "run.mjs").write_text(
         f"import {{ resized }} from {json.dumps(script)};\n"
         f"const pixels = new Uint8ClampedArray({pixels.ravel().tolist()});\n"
-        f"const all = {json.dumps(sizes)}.map((size) => [...resized(pixels, [61, 47], size, '{interpolation}')]);\n"
+        f"const part = [{top}, {left}, {bottom}, {right}], how = '{interpolation}';\n"
+        f"const all = {json.dumps(sizes)}.map((size) => [...resized(pixels, [61, 47], size, how, part)]);\n"
         "console.log(JSON.stringify(all));\n"
     )
     done = subprocess.run([node, tmp_path / "run.mjs"], capture_output=True, text=True, check=True)
     for (height, width), found in zip(sizes, json.loads(done.stdout), strict=True):
-        rows_first = Image.fromarray(pixels).resize((width, 61), RESAMPLING[interpolation])
-        expected = rows_first.resize((width, height), RESAMPLING[interpolation])
+        if interpolation == "nearest":  # rounds each coordinate once
+            expected = Image.fromarray(pixels).resize((width, height), RESAMPLING[interpolation], box)
+        else:
+            rows_first = Image.fromarray(pixels).resize((width, 61), RESAMPLING[interpolation], (left, 0, right, 61))
+            expected = rows_first.resize((width, height), RESAMPLING[interpolation], (0, top, width, bottom))
         np.testing.assert_array_equal(np.reshape(found, (height, width, 3)), np.asarray(expected))
 
 

@@ -31,7 +31,7 @@ from fpclass.study.study import Study
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
-SMALL_IMAGES = ["probe", "tuned_probe"]
+SMALL_IMAGES = ["probe", "probe_centre", "tuned_probe"]
 """The ways of a named network for images that are smaller than those of its weights."""
 WITHOUT_WEIGHTS = ["random_probe", "scratch", "scratch_wide"]
 
@@ -189,6 +189,11 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].file == PRETRAINED
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
+    assert names[1:2] == ["probe_centre"]
+    of_centre = load_ways(portfolio)["probe_centre"]
+    assert (of_centre.data.crop, of_centre.data.image_size) == ("centre", (224, 224))
+    whole = make_portfolio([*flags, "--config.data.crop=foreground"], Short())
+    assert "probe_centre" not in {way.name for way in whole.ways}, "what was given holds for all"
     assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
     assert portfolio.ways[0].values["data.image_size"] == (224, 224), "small images are enlarged"
 
