@@ -181,8 +181,9 @@ def get_config() -> ConfigDict:
     predict.flip = False                      # average over the image and its mirror image
     predict.shift_px = 0                      # average over shifts by so many pixels up, down, left and right; 0: none
     predict.averaging = "probabilities"       # probabilities | logits: over views of an image, over members
-    predict.pool = "none"                     # none | mean | calibrated: one answer for all images of a person; mean of
-                                              # their log-probabilities, or calibrated by person as well
+    predict.pool = "none"                     # none | mean | calibrated | submission: one answer for all images of a
+                                              # person; mean of their log-probabilities, calibrated by person as well,
+                                              # or so for rows to predict alone, where their people are known
 
     study = config.study = ConfigDict()
     study.metric = "accuracy"                 # accuracy | balanced_accuracy | macro_f1 | roc_auc | log_loss | brier |

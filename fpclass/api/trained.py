@@ -193,7 +193,7 @@ class _Trained(abc.ABC, Generic[Source]):
     def _people_of(self, given: GivenImages, groups: Any, predictor: Predictor) -> np.ndarray | None:
         """The person of each image [N]; None where images are not pooled."""
         pool, num_images = predictor.config.predict.pool, len(given.images)
-        if pool == "none":
+        if predictor.pooling.method == "none":
             if groups is not None:
                 pooling = f'fpclass.load({str(self.folder)!r}, **{{"predict.pool": "mean"}})'
                 raise ConfigError(f"groups are read where a person's images are pooled: {pooling}")

@@ -45,7 +45,7 @@ from fpclass.experiment.unread import is_trained as is_trained
 from fpclass.experiment.unread import needs_selection as needs_selection
 from fpclass.models.pretrained.source import find, resolve
 from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, SETS, check_cost
-from fpclass.stats.evidence.pooling import POOLS
+from fpclass.stats.evidence.pooling import POOLS, SUBMISSION
 from fpclass.stats.intervals import OVERALL_METRICS
 from fpclass.stats.probabilities.calibration import METHODS
 
@@ -77,7 +77,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.early_stopping": ("none", "restore_best", "patience"),
     "train.selection_metric": ("accuracy", "loss", "macro_f1"),
     "predict.averaging": ("probabilities", "logits"),
-    "predict.pool": POOLS,
+    "predict.pool": (*POOLS, SUBMISSION),
     "study.metric": (*OVERALL_METRICS, "f1"),
     "study.calibration": METHODS,
     "study.sets": SETS,

@@ -20,6 +20,7 @@ from fpclass.experiment.unread import find_unread
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
 from fpclass.models.registry import ARCHITECTURES, published
+from fpclass.stats.evidence.pooling import SUBMISSION
 
 PRETRAINED, FROM_SCRATCH, NO_NETWORK = (
     f"{SHIPPED}/{name}" for name in ("transfer/probe.py", "from_scratch.py", "base.py")
@@ -139,6 +140,7 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         keys["name"] = name_of(config.data.root)
         lines += why
+        keys |= pooled(config.data, found) if is_trained else {}
         if file == PRETRAINED and short.minutes:
             given = [flag for flag in given if given_keys([flag]) != {MINUTES}]
             lines.append("--minutes: not needed, this takes seconds")
@@ -173,6 +175,10 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
     if files or not proposal.found:
         return list(files), proposal
+    given = apply_overrides(base_config(), proposal.overrides, {})
+    if "predict.pool" not in given_keys(proposal.overrides):
+        by_person = as_flags(pooled(given.data, proposal.found))
+        proposal = dataclasses.replace(proposal, overrides=[*proposal.overrides, *by_person])
     try:
         source.require(WEIGHTS)
     except WeightsError as error:
@@ -205,6 +211,16 @@ def name_of(root: str) -> str:
         return pathlib.PurePosixPath(root).name.partition(".")[0]
     path = pathlib.Path(os.path.abspath(expanded(root)))  # by the name that was given, also of a link
     return path.name if path.is_dir() else path.name.partition(".")[0]
+
+
+def pooled(data: Any, found: Recognised) -> dict[str, Any]:
+    """What makes the submission one class for all images of a person: where rows to predict may have people.
+
+    `data` is the section of the config, as it was given.
+    """
+    names = ("group_column", "group_pattern")
+    has_people = any(found.keys.get(name) or data[name] for name in names)
+    return {"predict.pool": SUBMISSION} if has_people and found.num_to_predict else {}
 
 
 def _names_root(overrides: Sequence[str]) -> bool:

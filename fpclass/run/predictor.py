@@ -30,7 +30,7 @@ from fpclass.data.resize import Decoding
 from fpclass.data.sources.columns import LIMIT_KEY
 from fpclass.errors import DataError, DecodeError, one_line, printable
 from fpclass.run.best import BestModel
-from fpclass.run.decisions.people import read_pooling, with_people_thresholds
+from fpclass.run.decisions.people import pooling_for_files, read_pooling, with_people_thresholds
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
@@ -209,7 +209,8 @@ def predictor_of_run(run: Run) -> Predictor:
     """
     classes, class_names = read_classes(run)
     best = BestModel(run, len(classes))
-    rule, pooling = read_rule(best, len(classes)), read_pooling(best, len(classes))
+    rule = read_rule(best, len(classes))
+    pooling = pooling_for_files(run.config, lambda: read_pooling(best, len(classes)))
     name = run.config.name
     return Predictor(
         members={name: [best]},

@@ -30,6 +30,7 @@ from fpclass.experiment import needs_selection
 from fpclass.run.folder import STARTED_IN, Run
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.evidence.person import why_no_people
+from fpclass.stats.evidence.pooling import SUBMISSION
 from fpclass.train.inputs.streaming import memory_for_images
 
 
@@ -163,14 +164,19 @@ def check_judgement(config: Config, table: Table) -> None:
       DataError: rows to predict have no person, and are to be pooled.
     """
     condition_of(config, table.classes, table.class_names)
-    if config.predict.pool == "none":
+    if config.predict.pool in ("none", SUBMISSION):
         return
-    rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
-    cohort = Cohort(rows["label"].to_numpy(np.int64), rows["group"].to_numpy(str))
-    if why_not := why_no_people(cohort, cohort.groups):
+    if why_not := why_not_by_person(table):
         raise ConfigError(f"predict.pool is {config.predict.pool!r}, but {why_not}; leave it out")
     wanted = table.rows.loc[table.to_predict_mask & table.usable_mask]
     check_groups(wanted["group"].to_numpy(str), wanted["filename"].tolist(), table.source)
+
+
+def why_not_by_person(table: Table) -> str:
+    """Why the images of a person cannot have one answer; "" where those of each, if labelled, are of one class."""
+    rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
+    cohort = Cohort(rows["label"].to_numpy(np.int64), rows["group"].to_numpy(str))
+    return why_no_people(cohort, cohort.groups)
 
 
 def check_groups(groups: np.ndarray, filenames: Sequence[str], where: str) -> None:

@@ -22,6 +22,7 @@ from fpclass.experiment.propose import (
     as_they_are,
     name_of,
     network_for,
+    pooled,
 )
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST
@@ -94,6 +95,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
         ways.append(Way("scratch", FROM_SCRATCH, as_they_are(found), "a small network from random weights"))
     if first.name == "scratch" and not is_named:
         ways = [_of_random_weights(first), first, _wide(first)]
+    of_data |= {key: value for key, value in pooled(config.data, found).items() if key not in given_keys(given)}
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
     flags = [*as_flags(of_data), *given]
     return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)

@@ -21,6 +21,7 @@ from fpclass.experiment.propose import (
     propose_study,
 )
 from fpclass.models.pretrained import source
+from fpclass.search.portfolio import make_portfolio
 
 
 @pytest.fixture
@@ -137,6 +138,23 @@ def test_small_images_are_not_blown_up_to_the_size_of_the_weights(prints: Path) 
     _, values = values_of(None, [], Short(root=str(prints)))
     assert (values["data.channels"], values["data.image_size"]) == (1, (128, 128))
     assert (values["data.label_column"], values["data.group_column"]) == ("SEX", "ID")
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_rows_to_predict_have_their_persons_answer_where_they_have_persons(prints: Path) -> None:
+    def pool(*given: str, **short: str) -> str:
+        return values_of(None, list(given), Short(root=str(prints), **short))[1]["predict.pool"]
+
+    assert pool() == "none", "there is nothing to predict"
+    table = prints / "list.csv"
+    table.write_text("\n".join([*table.read_text().splitlines()[:-2], "6.png;;3", "7.png;;3"]))
+    assert pool() == "submission"
+    assert pool("--config.predict.pool=mean") == "mean"
+    assert pool(group="none") == "none"
+    portfolio = make_portfolio([], Short(root=str(prints)))
+    assert "--config.predict.pool=submission" in portfolio.flags
+    of_study = propose_study([], [], Short(root=str(prints)))[1]
+    assert "--config.predict.pool=submission" in of_study.overrides
 
 
 @pytest.mark.usefixtures("without_weights")

@@ -35,6 +35,7 @@ SMALL = (
     "--config.explain.num_images=1",
 )
 POOLED = "--config.predict.pool=calibrated"
+BY_PERSON = "--config.predict.pool=submission"
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,47 @@ def test_a_pooling_that_was_not_fitted_is_asked_for(own_run, capsys):
     assert cli.main(["submit", f"--workdir={own_run}"]) == 2
     assert f"evaluate --workdir={own_run} {POOLED}" in capsys.readouterr().err
     assert cli.main(["submit", f"--workdir={own_run}", "--config.predict.pool=mean"]) == 0
+
+
+def test_a_submission_may_be_pooled_where_files_are_not(own_run, data, torn_apart, tmp_path, capsys):
+    del torn_apart
+    assert cli.main(["submit", f"--workdir={own_run}"]) == 0
+    pooled = (own_run / "submission.csv").read_bytes()
+    assert cli.main(["evaluate", f"--workdir={own_run}", BY_PERSON]) == 0
+    assert cli.main(["submit", f"--workdir={own_run}", BY_PERSON]) == 0
+    assert "one class for all images of a person; pooled over a person's images, calibrated" in capsys.readouterr().out
+    assert (own_run / "submission.csv").read_bytes() == pooled
+    metrics = json.loads((own_run / "metrics.json").read_text())["validation"]
+    assert metrics["person"]["pool"] == "submission"
+    image, output = data / "processed" / "processed" / "img_0000.png", tmp_path / "out.csv"
+    assert cli.main(["predict", str(image), f"--workdir={own_run}", f"--output={output}", BY_PERSON]) == 0
+    assert not {"person", "pooling"} & set(pd.read_csv(output).columns)
+    (own_run / "pooling.json").unlink()  # as of a network that nothing was fitted for
+    assert cli.main(["submit", f"--workdir={own_run}", BY_PERSON]) == 0
+    assert "the mean of their log-probabilities (not calibrated: nothing was" in capsys.readouterr().out
+
+
+def test_a_submission_is_of_images_where_people_are_unknown_or_of_two_classes(data, tmp_path, torn_apart, capsys):
+    del torn_apart
+    labels = pd.read_csv(data / "all_labels.csv", dtype=str, keep_default_na=False)
+    to_predict = labels.index[labels["SEX"] == ""]
+    unknown, torn = labels.copy(), labels.copy()
+    unknown.loc[to_predict[:3], "ID"] = ""
+    torn.loc[torn.index[labels["SEX"] != ""][0], "SEX"] = {"0": "1", "1": "0"}[
+        torn.loc[torn.index[labels["SEX"] != ""][0], "SEX"][0]
+    ]
+    for name, table, why in (("unknown", unknown, "rows to predict have no person"), ("torn", torn, "several classes")):
+        own = tmp_path / name
+        shutil.copytree(data, own / "data")
+        table.to_csv(own / "data" / "all_labels.csv", index=False)
+        train = ["train", f"--config={CONFIG}", f"--config.data.root={own / 'data'}", *SMALL, BY_PERSON]
+        assert cli.main([*train, f"--workdir={own / 'run'}"]) == 0
+        assert f"submission: each image by itself, since {'3 of' if name == 'unknown' else '1 of'}" in (
+            said := capsys.readouterr().out
+        )
+        assert why in said
+        submission = pd.read_csv(own / "run" / "submission.csv")["SEX"].to_numpy()
+        assert (submission != submission[::2].repeat(2)).any()
 
 
 def test_files_are_pooled_by_a_pattern_or_a_table(own_run, data, torn_apart, tmp_path, capsys):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fpclass.common import files
-from fpclass.common.console import program
+from fpclass.common.console import program, say
 from fpclass.config import Config
 from fpclass.data.splits import SELECTION
+from fpclass.data.table import Table
 from fpclass.errors import ConfigError
 from fpclass.run.best import BestModel
 from fpclass.run.predictions import Predictions
-from fpclass.run.prepare import Prepared, check_groups, condition_of
+from fpclass.run.prepare import Prepared, check_groups, condition_of, why_not_by_person
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.diagnostics import decision_curve, diagnostic_accuracy
 from fpclass.stats.evidence.person import cohort_of_people, person_report, why_no_people
-from fpclass.stats.evidence.pooling import Codes, Pooling, make_pooling, with_thresholds
+from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, make_pooling, with_thresholds
 from fpclass.stats.evidence.report import fit_evidence, judge_ratios, uncalibrated, why_no_evidence
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits
@@ -40,6 +42,8 @@ class PeopleOfRun:
         self.config: Config = best.run.config
         self.rule, self.table = rule, prepared.table
         self.wanted = self.config.predict.pool
+        if self.wanted == SUBMISSION and why_not_by_person(self.table):
+            self.wanted = "none"
         rows = prepared.splits.rows(SELECTION)
         frame = prepared.splits.frame.iloc[rows]
         self.people, self.cohort = group_codes(frame["group"].to_numpy(str)), None
@@ -48,7 +52,7 @@ class PeopleOfRun:
             groups = frame["unit"].to_numpy(str)
             self.cohort = Cohort(prepared.table.labels[rows], groups, class_names=prepared.table.class_names)
             self.log_probabilities = rule.calibration.apply(best.predict_once(prepared, SELECTION))
-            self.shown = self._fit("calibrated" if self.wanted == "none" else self.wanted)
+            self.shown = self._fit("calibrated" if self.wanted in ("none", SUBMISSION) else self.wanted)
         self.pooling = self.shown if self.wanted != "none" else Pooling("none")
         if self.wanted != "none":
             files.write_json(best.run.path(FILE), {"epoch": best.epoch, **self.pooling.to_json()})
@@ -133,6 +137,9 @@ def read_pooling(best: BestModel, num_classes: int) -> Pooling:
       DataError, RunError: pooling.json is damaged.
     """
     method, path = best.run.config.predict.pool, best.run.path(FILE)
+    if method == SUBMISSION and not path.is_file():  # as of `final/` of a search, which nothing is fitted for
+        return Pooling("mean", why_not="nothing was set aside to fit it on")
+    method = "calibrated" if method == SUBMISSION else method
     if method == "none" or (method == "mean" and not path.is_file()):
         return Pooling(method)
     how = f"run `{program()} evaluate --workdir={best.run.folder} --config.predict.pool={method}` first"
@@ -144,6 +151,34 @@ def read_pooling(best: BestModel, num_classes: int) -> Pooling:
     if values["epoch"] != best.epoch or is_other or len(pooling.base) not in (0, num_classes):
         raise ConfigError(f"predict.pool is {method!r}, and {path} is of other weights or another method; {how}")
     return pooling
+
+
+def pooling_for_rows(config: Config, table: Table, read: Callable[[], Pooling]) -> Pooling:
+    """The pooling of the rows to predict of a table; `read` gives the one that was fitted.
+
+    Raises:
+      ConfigError, DataError, RunError: as `read`.
+    """
+    if config.predict.pool != SUBMISSION:
+        return read()
+    groups = table.rows.loc[table.to_predict_mask & table.usable_mask, "group"]
+    num_nobody = int((groups == "").sum())
+    nobody = f"{num_nobody} of {len(groups)} rows to predict have no person" if num_nobody else ""
+    if why_not := why_not_by_person(table) or nobody:
+        say(f"submission: each image by itself, since {why_not}")
+        return Pooling("none")
+    pooling = read()
+    say(f"submission: one class for all images of a person; {pooling.words}")
+    return pooling
+
+
+def pooling_for_files(config: Config, read: Callable[[], Pooling]) -> Pooling:
+    """The pooling of new files, of which nobody says whose they are unless they are to be pooled.
+
+    Raises:
+      ConfigError, DataError, RunError: as `read`.
+    """
+    return Pooling("none") if config.predict.pool == SUBMISSION else read()
 
 
 def pool_rows(predictions: Predictions, pooling: Pooling, where: str) -> Predictions:

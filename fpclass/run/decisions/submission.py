@@ -15,7 +15,7 @@ from fpclass.data.splits import PREDICT, TRAIN
 from fpclass.data.table import Table
 from fpclass.errors import DataError
 from fpclass.run.best import BestModel
-from fpclass.run.decisions.people import pool_rows, read_pooling, with_people_thresholds
+from fpclass.run.decisions.people import pool_rows, pooling_for_rows, read_pooling, with_people_thresholds
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
@@ -107,7 +107,8 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     config, table = best.run.config, prepared.table
     by = refit(best, prepared) if config.submit.refit else best
     predictions = best.predict_rows(prepared, (PREDICT,), "test_predictions.csv", by)
-    rule, pooling = read_rule(best, table.num_classes), read_pooling(best, table.num_classes)
+    rule = read_rule(best, table.num_classes)
+    pooling = pooling_for_rows(config, table, lambda: read_pooling(best, table.num_classes))
     calibrated = predictions.with_logits(rule.calibration.apply(predictions.logits))
     pooled = pool_rows(calibrated, pooling, table.source)
     best.run.write_csv("test_predictions.csv", predictions.frame.assign(**pooled.probability_columns))

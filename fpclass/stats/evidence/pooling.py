@@ -32,6 +32,8 @@ from fpclass.stats.decisions.thresholds import COST, OBJECTIVES, check_cost, fit
 from fpclass.stats.metrics import Labels, Logits, log_softmax
 
 POOLS = ("none", "mean", "calibrated")
+SUBMISSION = "submission"
+"""Rows to predict are pooled, calibrated, where their people are known; files of which nobody says so are not."""
 MIN_PEOPLE = 20
 """People below whom nothing is fitted (chosen, as `fpclass.stats.decisions.rule.MIN_IMAGES`)."""
 RIDGE = 1.0

@@ -20,6 +20,7 @@ from fpclass.data.table import Table
 from fpclass.errors import ConfigError
 from fpclass.experiment import is_trained
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.people import pooling_for_files
 from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor, describe_probabilities
 from fpclass.stats.comparison.scores import SeedLogits
@@ -72,12 +73,14 @@ class Distilled:
     def predictor(self) -> Predictor:
         """The student, calibrated and with its own promises, for new images."""
         ensemble, name = ChosenEnsemble.read(self.study), self.record["student"]
+        config = self.study.configs[self.study.baseline]
         rule = DecisionRule.from_json(self.record, RECORD)
-        pooling, num_classes = Pooling.from_json(self.record["pooling"], RECORD), len(ensemble.classes)
+        pooling = pooling_for_files(config, lambda: Pooling.from_json(self.record["pooling"], RECORD))
+        num_classes = len(ensemble.classes)
         return Predictor(
             members={name: [BestModel(self.run, num_classes)]},
             combine=Combination({name: 1.0}, ensemble.average, rule.calibration),
-            config=self.study.configs[self.study.baseline],
+            config=config,
             classes=ensemble.classes,
             class_names=ensemble.class_names,
             rule=rule,

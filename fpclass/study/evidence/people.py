@@ -11,7 +11,7 @@ from fpclass.errors import ConfigError
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.evidence.person import cohort_of_people, cross_fitted_pooling, why_no_people
-from fpclass.stats.evidence.pooling import Codes, Pooling, with_thresholds
+from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, with_thresholds
 from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Logits
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
@@ -56,13 +56,13 @@ def pool_ensemble(study: Study, predictions: OutOfFold, log_probabilities: Logit
     people = people_of(study, predictions.filenames)
     why_not = why_no_people(cohort, people)
     if why_not:
-        if wanted != "none":
+        if wanted not in ("none", SUBMISSION):
             raise ConfigError(f"predict.pool is {wanted!r}, but {why_not}; give --config.predict.pool=none")
         nothing = Pooling("none")
         return PooledEnsemble(cohort, people, calibrated, None, nothing, nothing, why_not)
     where = "out of fold" if study.num_folds else "on validation images"
     fitted_on = f"{cohort_of_people(cohort, people).num_groups} people, {where}"
-    method = "calibrated" if wanted == "none" else wanted
+    method = "calibrated" if wanted in ("none", SUBMISSION) else wanted
     pooled, shown = cross_fitted_pooling(calibrated, cohort, people, method, fitted_on)
     used = (
         Pooling("none")
@@ -99,10 +99,13 @@ def person_markdown(judged: Mapping[str, Any], pooling: Pooling, of: str, how: s
     for key, title in titles.items():
         sign = "+" if key.startswith("gain") else ""
         rows.append([title, *(format(Interval.of(judged[key][metric]), sign) for metric in PERSON_METRICS)])
-    is_used = f"`predict.pool` is {judged['pool']}: " + (
-        "submissions and predictions are of single images; --config.predict.pool=calibrated pools them"
-        if judged["pool"] == "none"
-        else "submissions and predictions are pooled so"
+    used = {
+        "none": "submissions and predictions are of single images; --config.predict.pool=calibrated pools them",
+        SUBMISSION: "submissions are pooled so where their people are known, and files are predicted one by one; "
+        "--config.predict.pool=calibrated pools those too",
+    }
+    is_used = (
+        f"`predict.pool` is {judged['pool']}: {used.get(judged['pool'], 'submissions and predictions are pooled so')}"
     )
     about = [
         f"- {judged['num_images']} images of {judged['num_people']} people; {pooling.words}; {how}.",

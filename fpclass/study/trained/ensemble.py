@@ -16,7 +16,12 @@ from fpclass.common.console import program
 from fpclass.data.splits import PREDICT
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.run.best import BestModel
-from fpclass.run.decisions.people import pool_rows, with_people_thresholds
+from fpclass.run.decisions.people import (
+    pool_rows,
+    pooling_for_files,
+    pooling_for_rows,
+    with_people_thresholds,
+)
 from fpclass.run.decisions.submission import write_submission
 from fpclass.run.predictions import Predictions
 from fpclass.run.predictor import Predictor, describe_probabilities
@@ -24,7 +29,7 @@ from fpclass.run.prepare import prepare_again, read_described
 from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
-from fpclass.stats.evidence.pooling import Pooling
+from fpclass.stats.evidence.pooling import SUBMISSION, Pooling
 from fpclass.stats.probabilities.ensembling import Average, LogProbabilities
 from fpclass.stats.probabilities.fold_average import UNSHARPENED, Combination, Sharpening
 from fpclass.study.out_of_fold import collect_test
@@ -100,6 +105,7 @@ class ChosenEnsemble:
           ConfigError: it was not fitted.
         """
         method = study.configs[study.baseline].predict.pool
+        method = "calibrated" if method == SUBMISSION else method
         fitted = self.pooling or Pooling("none")
         if method == "none" or fitted.method == method or (fitted.method == "mean" and fitted.why_not):
             return Pooling("none") if method == "none" else fitted
@@ -146,7 +152,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
     combined = ensemble.combine(logits, study.num_splits)
-    pooling = ensemble.pooling_of(study)
+    pooling = pooling_for_rows(config, table, lambda: ensemble.pooling_of(study))
     predictions = pool_rows(Predictions.make(table, splits, rows, combined, "ensemble"), pooling, table.source)
     promised = ensemble.promised(combined) if pooling.method == "none" else {}
     files.write_csv(
@@ -165,7 +171,8 @@ def predictor_of_study(study: Study) -> Predictor:
       ConfigError: `predict.pool` asks for what was not fitted.
     """
     ensemble = ChosenEnsemble.read(study)
-    pooling, num_classes = ensemble.pooling_of(study), len(ensemble.classes)
+    config, num_classes = study.configs[study.baseline], len(ensemble.classes)
+    pooling = pooling_for_files(config, lambda: ensemble.pooling_of(study))
     members = {name: [best for _, best in best_models(study, name, num_classes)] for name in ensemble.weights}
     words = f"probabilities: {ensemble.about_probabilities}"
     if pooling.method != "none":
@@ -173,7 +180,7 @@ def predictor_of_study(study: Study) -> Predictor:
     return Predictor(
         members=members,
         combine=ensemble.combination(study.num_splits),
-        config=study.configs[study.baseline],
+        config=config,
         classes=ensemble.classes,
         class_names=ensemble.class_names,
         rule=ensemble.rule,
