@@ -46,7 +46,7 @@ TOLERANCE = 1e-5
 """Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
 CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
-LEAST_SPREAD = 0.1
+LEAST_SPREAD = 0.01
 """Share of the median deviation of a stage's features that is the least to divide one by: a feature that is silent in
 all but a few training images would decide alone, and with thousands of nats, about a new image that wakes it."""
 NEVER = -1e3
