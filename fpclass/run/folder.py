@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -150,19 +150,33 @@ class Run:
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read ({error}); train again into a new --workdir") from error
 
-    def append_history(self, record: dict[str, Any]) -> None:
-        """Appends an epoch to `log.jsonl`; it is in the file when this returns, so a kill costs at most this line.
+    @contextlib.contextmanager
+    def appending(self, name: str) -> Iterator[Callable[[bytes], None]]:
+        """Gives what appends bytes to a file of this run, which it begins where there is none.
+
+        They are in the file when that returns, so a kill costs none of what was there before.
 
         Raises:
           RunError: the file cannot be written to, or the disk is full.
         """
-        path = self.path("log.jsonl")
-        try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(_to_line(record))
-        except OSError as error:
-            why = error.strerror or error
-            raise RunError(f"{path}: cannot write ({why}); free space or choose another --workdir") from error
+        path = self.path(name)
+        with contextlib.ExitStack() as stack:
+            with _told_of(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stream = stack.enter_context(path.open("ab", buffering=0))
+
+            def append(piece: bytes) -> None:
+                with _told_of(path):
+                    while piece:  # the system may take a part
+                        piece = piece[stream.write(piece) :]
+
+            yield append
+
+    @contextlib.contextmanager
+    def appending_history(self) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Gives what appends an epoch to `log.jsonl`, as `appending` does: a kill costs at most this line."""
+        with self.appending("log.jsonl") as append:
+            yield lambda record: append(_to_line(record).encode())
 
     def truncate_history(self, epoch: int) -> None:
         """Drops from `log.jsonl` what came after the checkpoint that a training resumes from."""
@@ -187,6 +201,16 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             },
         )
+
+
+@contextlib.contextmanager
+def _told_of(path: pathlib.Path) -> Iterator[None]:
+    """Says which file of a run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise RunError(f"{path}: cannot write ({why}); free space or choose another --workdir") from error
 
 
 def make_folder(folder: pathlib.Path, marker: str, kind: str) -> bool:

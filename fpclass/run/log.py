@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,27 +25,58 @@ SILENT_SECONDS = 20.0
 
 
 class Log(contextlib.ExitStack):
-    """Writes the epochs of some trainings into their run folders, to be used as a context manager."""
+    """Writes the epochs of some trainings into their run folders, to be used as a context manager.
+
+    What an epoch has to say is with the system before the next one is looked at: no kill costs it, and neither threads
+    nor queues stand between, which took longer than a small network's epoch.
+    """
 
     def __init__(self, runs: Sequence[Run]):
         super().__init__()
-        from tensorboardX import SummaryWriter
-
-        self._runs = runs
-        self._events = [self.enter_context(SummaryWriter(str(run.path("tensorboard")))) for run in runs]
+        with contextlib.ExitStack() as opened:  # closed again where not all of them can be
+            self._histories = [opened.enter_context(run.appending_history()) for run in runs]
+            self._events = [opened.enter_context(run.appending(_events_name())) for run in runs]
+            self.push(opened.pop_all())
+        for append in self._events:
+            append(event(file_version="brain.Event:2"))
 
     def __call__(self, lines: dict[int, dict[str, Any]], seconds: float, *, is_batched: bool) -> None:
         """Writes an epoch: the lines of the trainings in it by position, from `log_record`, and the seconds of all.
 
         In a batched step trainings that have stopped cost what they did before; one after the other nothing.
         """
-        share = round(seconds / (len(self._runs) if is_batched else max(len(lines), 1)), 5)
+        share = round(seconds / (len(self._events) if is_batched else max(len(lines), 1)), 5)
         for position, line in lines.items():
-            self._runs[position].append_history(line | {"seconds": share})
-            for key, value in line.items():
-                if key != "epoch":
-                    number = math.nan if value is None else value
-                    self._events[position].add_scalar(key.replace("_", "/", 1), number, line["epoch"])
+            self._histories[position](line | {"seconds": share})
+            scores = {
+                key.replace("_", "/", 1): math.nan if value is None else value
+                for key, value in line.items()
+                if key != "epoch"
+            }
+            self._events[position](event(line["epoch"], scores))
+
+
+def _events_name() -> str:
+    """Name of a file of events in a run folder, by which TensorBoard knows it."""
+    return f"tensorboard/events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+
+
+def event(step: int = 0, scores: Mapping[str, float] | None = None, **fields: Any) -> bytes:
+    """A TensorBoard event of now, as its files hold it: scores by their tags, or another kind by its field.
+
+    Source: tensorboardX.record_writer.RecordWriter, which asks the disk for every flush.
+    """
+    from tensorboardX.proto import event_pb2, summary_pb2
+    from tensorboardX.record_writer import masked_crc32c
+
+    of_events, of_summaries = vars(event_pb2), vars(summary_pb2)  # made when they are imported
+    if scores is not None:
+        values = [{"tag": tag, "simple_value": value} for tag, value in scores.items()]
+        fields["summary"] = of_summaries["Summary"](value=values)
+    data = of_events["Event"](wall_time=time.time(), step=step, **fields).SerializeToString()
+    length = struct.pack("<Q", len(data))
+    check, check_of_data = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+    return length + check + data + check_of_data
 
 
 class EpochBar(contextlib.AbstractContextManager["EpochBar"]):

@@ -1,12 +1,18 @@
 """What a member's log says about its time, and that members have TensorBoard events."""
 
+import math
 import pathlib
-from types import SimpleNamespace
-from typing import Any, cast
+import struct
+from typing import Any
 
 import pytest
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
 
+from fpclass.config import base_config
+from fpclass.errors import RunError
 from fpclass.run import log as logs_module
+from fpclass.run.folder import Run
 from fpclass.run.log import EpochBar, Log
 
 
@@ -15,13 +21,48 @@ def test_members_share_the_time_with_those_that_it_was_spent_on(
     tmp_path: pathlib.Path, is_batched: bool, seconds: float
 ) -> None:
     """Of four members two have stopped early: they cost nothing, except in a step of all of them together."""
-    logs: list[list[dict[str, Any]]] = [[] for _ in range(4)]
-    runs = [SimpleNamespace(append_history=log.append, path=(tmp_path / f"{i}").joinpath) for i, log in enumerate(logs)]
+    runs = [Run(tmp_path / f"{i}", base_config()) for i in range(4)]
     lines = {0: {"epoch": 7, "train_accuracy": 0.5}, 2: {"epoch": 7, "train_accuracy": 1.0}}
-    with Log(cast(Any, runs)) as log:
+    with Log(runs) as log:
         log(lines, 12.0, is_batched=is_batched)
-    assert logs == [[lines[0] | {"seconds": seconds}], [], [lines[2] | {"seconds": seconds}], []]
-    assert all(list((tmp_path / f"{i}" / "tensorboard").glob("events.*")) for i in range(4))
+    expected = [[lines[0] | {"seconds": seconds}], [], [lines[2] | {"seconds": seconds}], []]
+    assert [run.history() for run in runs] == expected
+
+
+def events_of(run: Run) -> list[Any]:
+    """The events of a run, by the format of TensorBoard's files: length, its checksum, the event, its checksum."""
+    (path,) = run.path("tensorboard").glob("events.out.tfevents.*")
+    data, events, event_type = path.read_bytes(), [], vars(event_pb2)["Event"]
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        for part, check in ((data[:8], data[8:12]), (data[12 : 12 + length], data[12 + length : 16 + length])):
+            assert struct.pack("<I", masked_crc32c(part)) == check
+        events.append(event_type.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return events
+
+
+def test_events_of_an_epoch_are_in_the_file_before_the_next_one(tmp_path: pathlib.Path) -> None:
+    runs = [Run(tmp_path / f"{i}", base_config()) for i in range(2)]
+    with Log(runs) as log:
+        log({1: {"epoch": 1, "train_loss": 0.5, "validation_roc_auc": None}}, 1.0, is_batched=False)
+        first, second = events_of(runs[1])
+        assert len(events_of(runs[0])) == 1
+        log({1: {"epoch": 2, "train_loss": 0.25}}, 1.0, is_batched=False)
+        assert len(events_of(runs[1])) == 3
+    assert first.file_version == "brain.Event:2"
+    assert second.step == 1
+    scores = {value.tag: value.simple_value for value in second.summary.value}
+    assert scores == pytest.approx({"train/loss": 0.5, "validation/roc_auc": math.nan}, nan_ok=True)
+
+
+def test_events_on_a_full_disk_are_an_error_in_one_line(tmp_path: pathlib.Path, monkeypatch) -> None:
+    monkeypatch.setattr(logs_module, "_events_name", lambda: "tensorboard/events")
+    run = Run(tmp_path, base_config())
+    run.path("tensorboard").mkdir()
+    run.path("tensorboard/events").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"tensorboard/events.*No space left.*--workdir"):
+        Log([run])
 
 
 def test_lines_have_the_name_of_what_they_say_the_seconds_and_the_time_left(monkeypatch, capsys):

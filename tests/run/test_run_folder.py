@@ -215,8 +215,9 @@ HISTORY = [{"epoch": epoch, "train_loss": 1 / epoch, "seconds": 0.1} for epoch i
 
 
 def written_history(run: Run) -> None:
-    for record in HISTORY:
-        run.append_history(record)
+    with run.appending_history() as append:
+        for record in HISTORY:
+            append(record)
 
 
 def test_history_comes_back_as_it_went(tmp_path: pathlib.Path) -> None:
@@ -228,17 +229,24 @@ def test_history_comes_back_as_it_went(tmp_path: pathlib.Path) -> None:
 
 def test_a_line_is_on_the_disk_when_append_returns(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path, config_with())
-    run.append_history(HISTORY[0])
-    assert run.history() == HISTORY[:1]
-    with pytest.raises(ValueError, match="JSON"):
-        run.append_history({"loss": np.nan})
+    with run.appending_history() as append:
+        for number, record in enumerate(HISTORY, start=1):
+            append(record)
+            assert run.history() == HISTORY[:number]
+        with pytest.raises(ValueError, match="JSON"):
+            append({"loss": np.nan})
 
 
 def test_a_log_on_a_full_disk_is_an_error_in_one_line(tmp_path: pathlib.Path) -> None:
     run = Run(tmp_path, config_with())
     run.path("log.jsonl").symlink_to("/dev/full")
-    with pytest.raises(RunError, match=r"log\.jsonl.*No space left.*--workdir"):
-        run.append_history(HISTORY[0])
+    with run.appending_history() as append, pytest.raises(RunError, match=r"log\.jsonl.*No space left.*--workdir"):
+        append(HISTORY[0])
+
+
+def test_what_goes_wrong_beside_an_open_log_is_not_said_of_it(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(OSError, match="of somebody else's"), Run(tmp_path, config_with()).appending_history():
+        raise OSError("of somebody else's")
 
 
 def test_a_last_line_that_a_kill_cut_short_does_not_count(tmp_path: pathlib.Path) -> None:
@@ -248,7 +256,8 @@ def test_a_last_line_that_a_kill_cut_short_does_not_count(tmp_path: pathlib.Path
         stream.write('{"epoch": 4, "train_lo')
     assert run.history() == HISTORY
     run.truncate_history(3)
-    run.append_history({"epoch": 4})
+    with run.appending_history() as append:
+        append({"epoch": 4})
     assert run.history() == [*HISTORY, {"epoch": 4}]
 
 
