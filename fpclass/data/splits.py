@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,11 @@ class Splits:
     def rows(self, role: str) -> Int[np.ndarray, " n"]:
         """Positions of the rows with this role, ascending, int32 [n]."""
         return np.flatnonzero((self.frame["role"] == role).to_numpy()).astype(np.int32)
+
+    @functools.cached_property
+    def csv(self) -> bytes:
+        """The frame as `splits.csv` holds it, made once: the members of a fold share their splits, in all configs."""
+        return self.frame.to_csv(index=False, lineterminator="\n").encode()
 
     def counted(self, role: str) -> str:
         """How many images have this role, in words, and of how many people where these are fewer."""

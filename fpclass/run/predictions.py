@@ -31,18 +31,15 @@ class Predictions:
         cls, table: Table, splits: Splits, rows: Int[np.ndarray, " n"], logits: Float[np.ndarray, "n K"], member: str
     ) -> Predictions:
         """Puts the logits of some rows beside what is known of them."""
-        frame = pd.DataFrame(
-            {
-                "filename": table.rows["filename"].to_numpy()[rows],
-                "group": splits.frame["group"].to_numpy()[rows],
-                "label": table.labels[rows],
-                "member": member,
-                "split": splits.frame["role"].to_numpy()[rows],
-            }
-        )
-        for k, value in enumerate(table.classes):
-            frame[f"logit_{value}"] = np.asarray(logits)[:, k]
-        return cls(frame, table.classes)
+        known = {
+            "filename": table.rows["filename"].array.take(rows),
+            "group": splits.frame["group"].array.take(rows),
+            "label": table.labels[rows],
+            "member": member,
+            "split": splits.frame["role"].array.take(rows),
+        }
+        of_classes = {f"logit_{value}": np.asarray(logits)[:, k] for k, value in enumerate(table.classes)}
+        return cls(pd.DataFrame(known | of_classes), table.classes)
 
     @classmethod
     def read(cls, run: Run, filename: str, classes: tuple[str, ...]) -> Predictions:

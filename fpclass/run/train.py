@@ -123,9 +123,9 @@ def train(run: Run, prepared: Prepared, interruption: Interruption, member: Memb
         if start:
             say(f"going on after epoch {start} of {config.train.num_epochs}")
 
-    with EpochBar(config.train.num_epochs, len(run.history())) as bar:
+    with EpochBar(config.train.num_epochs, len(run.history())) as bar, Background() as background:
         trained = train_together(
-            [trainee], placement, config, run.path("checkpoints/last"), interruption,
+            [trainee], placement, config, run.path("checkpoints/last"), interruption, background,
             on_start=on_start, on_epoch=lambda records: bar(records[0]), keeps_checkpoint=True,
         )  # fmt: skip
     if have_all_stopped(trained.state):
@@ -142,9 +142,12 @@ def train_together(
     config: Config,
     checkpoint: pathlib.Path,
     interruption: Interruption,
+    background: Background,
     *,
+    resumes: bool = True,
     on_start: Callable[[TrainState, int], None] = lambda *_: None,
     on_epoch: Callable[[list[dict[str, Any]]], None],
+    before_save: Callable[[], None] = lambda: None,
     keeps_checkpoint: bool = False,
 ) -> Trained:
     """Trains members of one config from their last checkpoint, or from the start.
@@ -153,8 +156,11 @@ def train_together(
       trainees: as many as the engine of the placement takes at once.
       config: theirs, but for fold and seed.
       checkpoint: folder of the checkpoint that a resume goes on from.
+      background: writes checkpoints, after what it was given before; the last one may still be on its way at the end.
+      resumes: whether a checkpoint that is there is theirs; otherwise they begin anew, and one may just be removed.
       on_start: is given the state and the epochs that it has behind it.
       on_epoch: is given the log lines of an epoch, one for each member that trained in it.
+      before_save: called in the background whenever a checkpoint is about to be written.
       keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
 
     Raises:
@@ -166,7 +172,7 @@ def train_together(
     with told_in_one_line(config):
         stacked = engine.put_members([trainee.member for trainee in trainees])
         fresh = engine.init(stacked, dataset)
-        state = _restore(engine, fresh, checkpoint, len(trainees))
+        state = _restore(engine, fresh, checkpoint, len(trainees)) if resumes else fresh
     if state is fresh and config.finetune.from_probe:
         of_each = [(trainee.prepared, trainee.member) for trainee in trainees]
         begun = begin_with_probes(placement, of_each, config, fresh, interruption)
@@ -179,6 +185,7 @@ def train_together(
     on_start(state, start)
 
     def write(host: TrainState) -> None:
+        before_save()
         if keeps_checkpoint:
             save_best(trainees, placement, engine.split(host.best, len(trainees)))
         batches = epochs_passed(host) * engine.num_batches(stacked) + batches_passed(host)
@@ -203,7 +210,7 @@ def train_together(
     is_out_of_time, has_scores, since_start = False, start > 0, Clock()
     clock, since_saved, failures = Clock(), Clock(), {}
     logging = Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext()
-    with Background() as background, logging as log:
+    with logging as log:
 
         def after_epoch(record: dict[str, Any]) -> None:
             nonlocal has_scores

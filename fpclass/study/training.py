@@ -33,7 +33,7 @@ OnEpoch = Callable[[int, Sequence[dict[str, Any]]], None]
 """Called after every epoch with the number of members that trained in it, and their lines of the log."""
 
 AfterRound = Callable[[int], bool]
-"""Asked between rounds, with how many members failed so far, whether to go on."""
+"""Asked between rounds, with how many members failed so far, whether to go on; all members before are written then."""
 
 
 def train_config(
@@ -44,7 +44,7 @@ def train_config(
     on_epoch: OnEpoch,
     background: Background,
     folds: Collection[int] | None = None,
-    after_round: AfterRound = lambda _: True,
+    after_round: AfterRound | None = None,
 ) -> bool:
     """Trains the members of a config that are not trained yet, and returns whether all are: False if interrupted.
 
@@ -53,7 +53,8 @@ def train_config(
 
     Args:
       folds: of these only; None: of all.
-      after_round: asked between rounds of members that train at the same time, when all of them are written.
+      after_round: asked between rounds of members that train at the same time; without it the next round begins while
+        the one before is written.
 
     Raises:
       DataError: the people cannot be divided like that.
@@ -73,7 +74,7 @@ def train_members(
     interruption: Interruption,
     on_epoch: OnEpoch,
     background: Background,
-    after_round: AfterRound = lambda _: True,
+    after_round: AfterRound | None = None,
 ) -> bool:
     """Trains members of one config that are not trained yet; whether all came to their end.
 
@@ -99,23 +100,24 @@ def train_members(
     rounds = rounds_of(placement, [trainee.member for trainee in trainees], config)
     unfinished = Unfinished(folder)
     failures: list[str] = []
-    todo = unfinished.first([trainee.name for trainee in trainees], rounds)
+    todo, resumes = unfinished.first([trainee.name for trainee in trainees], rounds)
     while todo:
         own = [trainees[i] for i in todo[0]]
         try:
-            failed = _train_round(own, placement, config, unfinished, interruption, on_epoch, background)
+            failed = _train_round(own, placement, config, unfinished, interruption, on_epoch, background, resumes)
         except MemoryShortage:
             if len(own) <= placement.num_members or num_processes() > 1:
                 raise
-            todo = halved(todo)
+            todo, resumes = halved(todo), False
             say(f"{name}: {len(own)} members at a time need more memory than there is; now {len(todo[0])}")
             continue
         if failed is None:
             return False
         failures += failed
         del todo[0]
-        if todo:
-            background.wait()  # the next round's checkpoint takes the place of this one's
+        resumes = False
+        if todo and after_round:
+            background.wait()
             if not after_round(len(failures)):
                 break
     if failures:
@@ -125,18 +127,22 @@ def train_members(
 
 
 def _fit(
-    trainees: Sequence[Trainee], config: Config, interruption: Interruption, on_epoch: OnEpoch, after_round: AfterRound
+    trainees: Sequence[Trainee],
+    config: Config,
+    interruption: Interruption,
+    on_epoch: OnEpoch,
+    after_round: AfterRound | None,
 ) -> bool:
     """Fits probes and writes what becomes of each; whether all are there."""
     num_fitted = 0
     of_each = [(trainee.run, trainee.prepared, trainee.member) for trainee in trainees]
     for trainee, fitted in zip(trainees, fit_probes(of_each, config, interruption), strict=False):
         if is_first_process():
-            trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
+            files.write_bytes(trainee.run.path("splits.csv"), trainee.prepared.splits.csv)
             _write_predictions([trainee], [fitted.logits])
         on_epoch(1, ())
         num_fitted += 1
-        if num_fitted < len(trainees) and not after_round(0):
+        if num_fitted < len(trainees) and after_round and not after_round(0):
             break
     return num_fitted == len(trainees)
 
@@ -156,9 +162,13 @@ def _train_round(
     interruption: Interruption,
     on_epoch: OnEpoch,
     background: Background,
+    resumes: bool,
 ) -> list[str] | None:
-    """Trains members at the same time and writes what becomes of them: why some failed; None if it was interrupted."""
-    unfinished.begin([trainee.name for trainee in trainees])
+    """Trains members at the same time and writes what becomes of them: why some failed; None if it was interrupted.
+
+    The round before may still be being written: the checkpoint is this one's from the first time that it is saved.
+    """
+    names = [trainee.name for trainee in trainees]
     try:
         trained = train_together(
             trainees,
@@ -166,10 +176,14 @@ def _train_round(
             config,
             unfinished.checkpoint,
             interruption,
+            background,
+            resumes=resumes,
+            before_save=lambda: unfinished.begin(names),
             on_epoch=lambda lines: on_epoch(len(trainees), lines),
         )
     except LossError as error:
-        unfinished.end()
+        if is_first_process():
+            background(unfinished.end)
         return [str(error)] * len(trainees)
     if not trained.is_finished:
         return None
@@ -229,8 +243,11 @@ class Unfinished:
         # Of something else it says nothing: then these members begin anew.
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
-    def first(self, names: Sequence[str], rounds: list[list[int]]) -> list[list[int]]:
-        """The rounds (positions in `names`, the members still to be trained), a round left half trained first."""
+    def first(self, names: Sequence[str], rounds: list[list[int]]) -> tuple[list[list[int]], bool]:
+        """The rounds (positions in `names`, the members still to be trained), a round left half trained first.
+
+        And whether there is one.
+        """
         begun = np.zeros(len(names), bool)
         if is_first_process():
             there = self._names()
@@ -239,22 +256,20 @@ class Unfinished:
                 begun[:] = False
         begun = agree(begun)
         if not begun.any():
-            return rounds
+            return rounds, False
         rest = [[i for i in members if not begun[i]] for members in rounds]
-        return [np.flatnonzero(begun).tolist(), *filter(None, rest)]
+        return [np.flatnonzero(begun).tolist(), *filter(None, rest)], True
 
     def begin(self, names: list[str]) -> None:
-        """Names the members of the round that begins; a checkpoint of others, which would pass for theirs, goes."""
-        if is_first_process():
-            if self._names() != names:
-                shutil.rmtree(self.checkpoint, ignore_errors=True)
+        """Names the members whose checkpoint is to be saved; one of others, which would pass for theirs, goes."""
+        if self._names() != names:
+            self.end()
             files.write_json(self._path, names)
 
     def end(self) -> None:
         """Forgets the round: its members are trained."""
-        if is_first_process():
-            self._path.unlink(missing_ok=True)
-            shutil.rmtree(self.checkpoint, ignore_errors=True)
+        self._path.unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
 def _results(placement: Placement, num_members: int, trained: Trained) -> tuple[list[Best], list[np.ndarray]]:
@@ -272,7 +287,7 @@ def _write(
     for trainee in (trainees[i] for i in good):
         # What a kill left here may be of a later epoch, which Orbax would take for the newer one.
         shutil.rmtree(trainee.run.path("checkpoints/best"), ignore_errors=True)
-        trainee.run.write_csv("splits.csv", trainee.prepared.splits.frame)
+        files.write_bytes(trainee.run.path("splits.csv"), trainee.prepared.splits.csv)
     save_best([trainees[i] for i in good], placement, [best[i] for i in good])
     # Last, and all together: a kill in the midst of it would leave the others to be trained again.
     _write_predictions([trainees[i] for i in good], [logits[i] for i in good])
