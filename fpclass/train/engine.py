@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from fpclass.common.parallel import agree, fetch, put
+from fpclass.common.parallel import agree, fetch, fetch_record, put
 from fpclass.config import Config
 from fpclass.train.finetune import Plan
 from fpclass.train.hyperparameters import Hyperparameters
@@ -199,7 +199,7 @@ def fit(
     def hand_over() -> bool:
         """Hands over the record that waits; whether all have stopped."""
         nonlocal waiting
-        record, waiting = fetch(waiting), None
+        record, waiting = fetch_record(waiting), None
         if record is not None:
             on_epoch(record)
         return record is not None and bool(np.all(record["is_stopped"]))

@@ -293,3 +293,13 @@ def test_processes_that_do_not_find_each_other_are_told_in_one_line():
     assert all("--distributed" in line and "--coordinator=HOST:PORT" in line for line in lines)
     assert "coordinator_address should be defined" in lines[0]
     assert "process_id=5" in lines[2]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_record_is_fetched_whole_wherever_it_is(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    record = {"loss": jax.numpy.arange(3.0), "epoch": jax.numpy.int32(2)}
+    found = parallel.fetch_record(record)
+    assert all(isinstance(value, np.ndarray) for value in found.values())
+    assert (found["loss"].tolist(), int(found["epoch"]), found["epoch"].dtype) == ([0.0, 1.0, 2.0], 2, np.int32)
+    assert parallel.fetch_record(None) is None
