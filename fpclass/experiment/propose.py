@@ -175,9 +175,10 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
     if files or not proposal.found:
         return list(files), proposal
-    given = apply_overrides(base_config(), proposal.overrides, {})
+    found = proposal.found
     if "predict.pool" not in given_keys(proposal.overrides):
-        by_person = as_flags(pooled(given.data, proposal.found))
+        data = apply_overrides(base_config(), proposal.overrides, {}).data
+        by_person = as_flags(pooled(data, found))
         proposal = dataclasses.replace(proposal, overrides=[*proposal.overrides, *by_person])
     try:
         source.require(WEIGHTS)
@@ -185,7 +186,7 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
         line = f"pretrained networks are left out, because weights cannot be had ({error})"
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
     own = MANIFEST[WEIGHTS]
-    size = _size_for(own, proposal.found.image_size)
+    size = _size_for(own, found.image_size)
     if size != own.image_size and "data.image_size" not in given_keys(
         proposal.overrides
     ):  # larger ones: as each config says

@@ -35,6 +35,11 @@ LARGER = 1.25
 """A larger size than the weights' own is tried where images have so many times its pixels to a side."""
 
 
+AVERAGING = "logits"
+"""How ways are averaged: what they say of an image are looks at the same thing, whose log-odds add up. Beside the mean
+of probabilities: log loss 0.025 and 0.028 (photographs), 0.451 and 0.463 (flowers), the same on prints."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Way:
     """A way to a model: a config file and what is set in it, by key; `about` is for a table.
@@ -95,9 +100,9 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
         ways.append(Way("scratch", FROM_SCRATCH, as_they_are(found), "a small network from random weights"))
     if first.name == "scratch" and not is_named:
         ways = [_of_random_weights(first), first, _wide(first)]
-    of_data |= {key: value for key, value in pooled(config.data, found).items() if key not in given_keys(given)}
+    of_all = {**of_data, "predict.averaging": AVERAGING, **pooled(config.data, found)}
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
-    flags = [*as_flags(of_data), *given]
+    flags = [*as_flags({key: value for key, value in of_all.items() if key not in given_keys(given)}), *given]
     return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
 
 

@@ -190,6 +190,9 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
     assert names[1:2] == ["probe_centre"]
+    assert load_ways(portfolio)["probe"].predict.averaging == "logits"
+    given = make_portfolio([*flags, "--config.predict.averaging=probabilities"], Short())
+    assert load_ways(given)["probe"].predict.averaging == "probabilities"
     of_centre = load_ways(portfolio)["probe_centre"]
     assert (of_centre.data.crop, of_centre.data.image_size) == ("centre", (224, 224))
     whole = make_portfolio([*flags, "--config.data.crop=foreground"], Short())
