@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from archives import arrays_of
+from PIL import Image
 from test_study import EXP04_NAME, fails
 
 from fpclass import cli
@@ -286,3 +287,21 @@ def test_people_are_pooled_where_that_is_asked_for(study, tmp_path, capsys):
     expected = means - np.logaddexp.reduce(means, axis=1, keepdims=True)
     np.testing.assert_allclose(pooled[["logit_0", "logit_1"]], expected, rtol=1e-6, atol=1e-12)
     assert (single["logit_1"] != single.groupby("group")["logit_1"].transform("first")).any()
+
+
+def test_a_submission_is_pooled_by_person_and_files_are_not(study, tmp_path, capsys):
+    folder, pool = tmp_path / "study", "--config.predict.pool=submission"
+    shutil.copytree(study, folder)
+    submit = ["submit", "--ensemble", f"--workdir={folder}", pool]
+    assert cli.main(submit) == 2
+    assert "--config.predict.pool=calibrated` first" in capsys.readouterr().err
+    assert cli.main(["evaluate", f"--workdir={folder}", pool]) == 0
+    assert "submissions are pooled so where their people are known" in (folder / "study.md").read_text()
+    assert cli.main(submit) == 0
+    assert "one class for all images of a person; pooled over" in capsys.readouterr().out
+    pooled = pd.read_csv(folder / "ensemble_predictions.csv")
+    assert (pooled["logit_1"] == pooled.groupby("group")["logit_1"].transform("first")).all()
+    Image.new("L", (20, 24), 200).save(tmp_path / "new.png")
+    predict = ["predict", str(tmp_path / "new.png"), f"--workdir={folder}", f"--output={tmp_path / 'new.csv'}", pool]
+    assert cli.main(predict) == 0
+    assert "person" not in pd.read_csv(tmp_path / "new.csv").columns
