@@ -92,7 +92,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
         ways += [] if "data.image_size" in given_keys(given) else _larger(first, found)
-        ways += [] if "data.crop" in given_keys(given) else [_of_centre(first)]
+        ways += [_of_centre(first)] if found.is_colour and "data.crop" not in given_keys(given) else []
         if first.values["model.weights"] == WEIGHTS:  # whose stages it names
             ways.append(Way("cut_and_tuned", CUT, first.values, "its first stages, and those before their end tuned"))
         ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
@@ -183,7 +183,8 @@ def _larger(first: Way, found: Recognised) -> list[Way]:
 def _of_centre(first: Way) -> Way:
     """The first way on the middle of the images, which it sees larger: a second look, for an ensemble with the first.
 
-    What a photograph is of mostly lies there, at a scale that differs from that of the images the weights know.
+    What a photograph is of mostly lies there, at a scale that differs from that of the images the weights know. A grey
+    scan is of what fills it, whose size and outline would be cut off (docs/results.md).
     """
     return Way("probe_centre", PRETRAINED, first.values | {"data.crop": "centre"}, f"{first.about} on their middle")
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from tiny_network import list_tiny
 import fpclass
 from fpclass import cli
 from fpclass.common.console import Interruption, interruptible
+from fpclass.data.recognise import recognise
 from fpclass.errors import WeightsError
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
@@ -31,7 +33,7 @@ from fpclass.study.study import Study
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
-SMALL_IMAGES = ["probe", "probe_centre", "tuned_probe"]
+SMALL_IMAGES = ["probe", "tuned_probe"]
 """The ways of a named network for images that are smaller than those of its weights."""
 WITHOUT_WEIGHTS = ["random_probe", "scratch", "scratch_wide"]
 
@@ -189,16 +191,25 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].file == PRETRAINED
     assert names[-2:] == ["tuned_probe", "scratch"]
     assert "cut_and_tuned" in names
-    assert names[1:2] == ["probe_centre"]
-    assert load_ways(portfolio)["probe"].predict.averaging == "logits"
-    given = make_portfolio([*flags, "--config.predict.averaging=probabilities"], Short())
-    assert load_ways(given)["probe"].predict.averaging == "probabilities"
-    of_centre = load_ways(portfolio)["probe_centre"]
-    assert (of_centre.data.crop, of_centre.data.image_size) == ("centre", (224, 224))
-    whole = make_portfolio([*flags, "--config.data.crop=foreground"], Short())
-    assert "probe_centre" not in {way.name for way in whole.ways}, "what was given holds for all"
+    assert "probe_centre" not in names, "grey scans are of what fills them"
     assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
     assert portfolio.ways[0].values["data.image_size"] == (224, 224), "small images are enlarged"
+
+
+def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    monkeypatch.setattr("fpclass.search.portfolio.recognise", lambda *args: replace(recognise(*args), is_colour=True))
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
+    ways = make_portfolio(flags, Short())
+    assert [way.name for way in ways.ways][1:2] == ["probe_centre"]
+    configs = load_ways(ways)
+    assert (configs["probe_centre"].data.crop, configs["probe_centre"].data.image_size) == ("centre", (224, 224))
+    assert {config.predict.averaging for config in configs.values()} == {"logits"}
+    given = make_portfolio(
+        [*flags, "--config.predict.averaging=probabilities", "--config.data.crop=foreground"], Short()
+    )
+    assert load_ways(given)["probe"].predict.averaging == "probabilities"
+    assert "probe_centre" not in {way.name for way in given.ways}, "what was given holds for all"
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
