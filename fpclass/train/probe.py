@@ -48,7 +48,7 @@ CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
 LEAST_SPREAD = 0.01
 """Share of the median deviation of a stage's features that is the least to divide one by: a feature that is silent in
-all but a few training images would decide alone, and with thousands of nats, about a new image that wakes it."""
+all but a few training images would decide alone, and by hundreds of nats, about a new image that wakes it."""
 NEVER = -1e3
 """Logit of a class of which there is no training image."""
 Layer = tuple[Float[np.ndarray, "d w"], Float[np.ndarray, " w"]]

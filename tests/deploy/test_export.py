@@ -17,7 +17,7 @@ from PIL import Image
 
 import fpclass
 from fpclass import cli
-from fpclass.data.resize import RESAMPLING, Decoding, centre_of
+from fpclass.data.resize import CENTRE, RESAMPLING, Decoding, centre_of
 from fpclass.deploy import formats, web
 from fpclass.deploy.parity import judge, paired_drop, why_refused
 from fpclass.errors import ConfigError
@@ -176,6 +176,7 @@ def test_the_page_resizes_as_pillow_does_to_the_bit(interpolation, part, tmp_pat
     pixels = np.random.default_rng(0).integers(0, 256, (61, 47, 3), np.uint8)
     sizes = [(23, 31), (90, 20), (61, 12), (128, 128)]
     script = pathlib.Path(web.__file__).with_name("decode.mjs").as_uri()
+    assert f"const CENTRE = {CENTRE};" in pathlib.Path(web.__file__).with_name("decode.mjs").read_text()
     left, top, right, bottom = box = centre_of((0.0, 0.0, 47.0, 61.0)) if part == "middle" else (0.0, 0.0, 47.0, 61.0)
     (tmp_path / "run.mjs").write_text(
         f"import {{ resized }} from {json.dumps(script)};\n"

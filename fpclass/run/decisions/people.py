@@ -21,7 +21,7 @@ from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.diagnostics import decision_curve, diagnostic_accuracy
 from fpclass.stats.evidence.person import cohort_of_people, person_report, why_no_people
-from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, make_pooling, with_thresholds
+from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, make_pooling, method_of, with_thresholds
 from fpclass.stats.evidence.report import fit_evidence, judge_ratios, uncalibrated, why_no_evidence
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import Logits
@@ -52,7 +52,7 @@ class PeopleOfRun:
             groups = frame["unit"].to_numpy(str)
             self.cohort = Cohort(prepared.table.labels[rows], groups, class_names=prepared.table.class_names)
             self.log_probabilities = rule.calibration.apply(best.predict_once(prepared, SELECTION))
-            self.shown = self._fit("calibrated" if self.wanted in ("none", SUBMISSION) else self.wanted)
+            self.shown = self._fit("calibrated" if self.wanted == "none" else method_of(self.wanted))
         self.pooling = self.shown if self.wanted != "none" else Pooling("none")
         if self.wanted != "none":
             files.write_json(best.run.path(FILE), {"epoch": best.epoch, **self.pooling.to_json()})
@@ -139,7 +139,7 @@ def read_pooling(best: BestModel, num_classes: int) -> Pooling:
     method, path = best.run.config.predict.pool, best.run.path(FILE)
     if method == SUBMISSION and not path.is_file():  # as of `final/` of a search, which nothing is fitted for
         return Pooling("mean", why_not="nothing was set aside to fit it on")
-    method = "calibrated" if method == SUBMISSION else method
+    method = method_of(method)
     if method == "none" or (method == "mean" and not path.is_file()):
         return Pooling(method)
     how = f"run `{program()} evaluate --workdir={best.run.folder} --config.predict.pool={method}` first"

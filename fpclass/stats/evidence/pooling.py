@@ -208,6 +208,11 @@ def fit_pooling(
     )
 
 
+def method_of(pool: str) -> str:
+    """The one of `POOLS` that is fitted for a value of `predict.pool`."""
+    return "calibrated" if pool == SUBMISSION else pool
+
+
 def make_pooling(method: str, log_probabilities: Logits, labels: Labels, people: Codes, fitted_on: str) -> Pooling:
     """The pooling that `predict.pool` asks for; the mean, with the reason, where too few people are there to fit on."""
     if method != "calibrated":

@@ -11,7 +11,7 @@ from fpclass.errors import ConfigError
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.cohort import Cohort, group_codes
 from fpclass.stats.evidence.person import cohort_of_people, cross_fitted_pooling, why_no_people
-from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, with_thresholds
+from fpclass.stats.evidence.pooling import SUBMISSION, Codes, Pooling, method_of, with_thresholds
 from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Logits
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
@@ -62,7 +62,7 @@ def pool_ensemble(study: Study, predictions: OutOfFold, log_probabilities: Logit
         return PooledEnsemble(cohort, people, calibrated, None, nothing, nothing, why_not)
     where = "out of fold" if study.num_folds else "on validation images"
     fitted_on = f"{cohort_of_people(cohort, people).num_groups} people, {where}"
-    method = "calibrated" if wanted in ("none", SUBMISSION) else wanted
+    method = "calibrated" if wanted == "none" else method_of(wanted)
     pooled, shown = cross_fitted_pooling(calibrated, cohort, people, method, fitted_on)
     used = (
         Pooling("none")

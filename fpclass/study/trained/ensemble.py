@@ -29,7 +29,7 @@ from fpclass.run.prepare import prepare_again, read_described
 from fpclass.stats.comparison.scores import SeedLogits
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.rule import DecisionRule
-from fpclass.stats.evidence.pooling import SUBMISSION, Pooling
+from fpclass.stats.evidence.pooling import Pooling, method_of
 from fpclass.stats.probabilities.ensembling import Average, LogProbabilities
 from fpclass.stats.probabilities.fold_average import UNSHARPENED, Combination, Sharpening
 from fpclass.study.out_of_fold import collect_test
@@ -104,8 +104,7 @@ class ChosenEnsemble:
         Raises:
           ConfigError: it was not fitted.
         """
-        method = study.configs[study.baseline].predict.pool
-        method = "calibrated" if method == SUBMISSION else method
+        method = method_of(study.configs[study.baseline].predict.pool)
         fitted = self.pooling or Pooling("none")
         if method == "none" or fitted.method == method or (fitted.method == "mean" and fitted.why_not):
             return Pooling("none") if method == "none" else fitted
