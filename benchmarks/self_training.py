@@ -8,7 +8,8 @@ learnt from with `--see-judged` only, their labels never.
 
 The strength of the regression is chosen by labelled images alone, before and after the labels were made up.
 Differences are from the probe without, with 1.96 standard errors over people and overlapping training sets.
-docs/results.md has what came out: nothing that would pay, which is why no command does this.
+As an experiment of a study it is configs/transductive/self_trained.py; this script draws smaller shares of labels and
+judges several ways at once. docs/results.md has what came out: nothing that would pay.
 
 Run: python benchmarks/self_training.py --shares 1 0.5 0.2 -- --config.data.source=csv --config.data.root=fingerprints \
        --config.data.label_column=SEX --config.data.group_column=ID --config.data.image_size='(128,128)'
@@ -18,7 +19,6 @@ Run: python benchmarks/self_training.py --shares 1 0.5 0.2 -- --config.data.sour
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -28,67 +28,28 @@ from jaxtyping import Bool, Float, Int
 
 from fpclass.data.splits import partition
 from fpclass.experiment import load_config
-from fpclass.models.probe import widths
+from fpclass.experiment.unlabelled import IMAGES, PEOPLE, WEIGHTED
 from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.probe import features_of_all
 from fpclass.stats.comparison.scores import overlap_of
-from fpclass.stats.metrics import image_log_losses, log_softmax
-from fpclass.stats.probabilities.calibration import fit_temperature
-from fpclass.train.probe import Probe, fit_probe, logits_of
+from fpclass.stats.metrics import image_log_losses
+from fpclass.train.self_training import ProbeData
 from fpclass.train.task import build_network, pretrained_variables
 
 CONFIG = "configs/transfer/probe.py"
 FOLDS = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
-    """How images without a label take part.
-
-    Attributes:
-      least: confidence from which on a made-up label is believed; 0: all take part.
-      by_person: a person's images get one label, of the mean of their log-probabilities.
-      is_soft: every image takes part once for each class, weighted by its probability.
-    """
-
-    least: float = 0.0
-    by_person: bool = False
-    is_soft: bool = False
-
-
 WAYS = {
-    "sure of the image, 0.9": Way(0.9),
-    "sure of the person, 0.8": Way(0.8, by_person=True),
-    "people, weighted": Way(by_person=True, is_soft=True),
+    "sure of the image, 0.9": (IMAGES, 0.9),
+    "sure of the person, 0.8": (PEOPLE, 0.8),
+    "people, weighted": (WEIGHTED, 0.0),
 }
+"""How images without a label take part: the way, and the least confidence."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """All images: what a probe reads of them, labels (-1: none), who is in them, and the network."""
-
-    features: Float[np.ndarray, "N d"]
-    labels: Int[np.ndarray, " N"]
-    groups: np.ndarray
-    network: Any
-
-    def fit(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, trusted: np.ndarray, seed: str) -> Probe:
-        return fit_probe(
-            self.network.head,
-            self.features[rows],
-            labels,
-            self.groups[rows],
-            seed=seed,
-            widths=widths(self.network),
-            weights=weights,
-            trusted=trusted,
-        )
-
-    def logits(self, probe: Probe, rows: np.ndarray) -> Float[np.ndarray, "n K"]:
-        return logits_of(self.network.head, probe.params, self.features[rows]).astype(np.float64)
-
-
-def load(overrides: Sequence[str]) -> tuple[Data, Prepared]:
+def load(overrides: Sequence[str]) -> tuple[ProbeData, Prepared]:
+    """What probes are fitted to, of all images with a label or to be predicted, whose label is then -1."""
     config = load_config(CONFIG, overrides)
     prepared = prepare(config)
     network: Any = build_network(config, prepared.table.num_classes)
@@ -96,47 +57,11 @@ def load(overrides: Sequence[str]) -> tuple[Data, Prepared]:
     table = prepared.table
     usable = table.usable_mask & (table.labelled_mask | table.to_predict_mask)
     labels = np.where(table.labelled_mask, table.labels, -1)[usable]
-    units = prepared.splits.frame["unit"].to_numpy(str)
-    people = table.rows["group"].to_numpy(str)
-    groups = np.where(table.labelled_mask | (people == ""), units, people)[usable]
-    return Data(features[usable], labels, groups, network), prepared
+    groups = prepared.splits.frame["unit"].to_numpy(str)[usable]
+    return ProbeData(network, features[usable], labels, groups, np.ones(table.num_classes)), prepared
 
 
-def person_means(log_p: Float[np.ndarray, "n K"], groups: np.ndarray) -> Float[np.ndarray, "n K"]:
-    """The mean over each person's images, for each of them."""
-    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), log_p.shape[1]))
-    np.add.at(sums, codes, log_p)
-    return log_softmax(sums / counts[:, None])[codes]
-
-
-def confidence(data: Data, probe: Probe, known: np.ndarray, rows: np.ndarray, way: Way) -> Float[np.ndarray, "n K"]:
-    """Calibrated probabilities of some rows, by a temperature of the labelled rows out of fold."""
-    inner, of_rows = log_softmax(probe.inner_logits.astype(np.float64)), log_softmax(data.logits(probe, rows))
-    judged = known[probe.inner]
-    labels = data.labels[judged]
-    if way.by_person:
-        inner, of_rows = (person_means(x, data.groups[of]) for x, of in ((inner, judged), (of_rows, rows)))
-        _, first = np.unique(data.groups[judged], return_index=True)
-        inner, labels = inner[first], labels[first]
-    return np.exp(log_softmax(of_rows / fit_temperature(inner, labels)))
-
-
-def self_trained(data: Data, probe: Probe, known: np.ndarray, unknown: np.ndarray, way: Way, seed: str) -> Probe:
-    """A probe of labelled rows, of which the given one is, and of others by a way."""
-    p = confidence(data, probe, known, unknown, way)
-    if way.is_soft:
-        num_classes = p.shape[1]
-        rows, labels, weights = np.repeat(unknown, num_classes), np.tile(np.arange(num_classes), len(p)), p.ravel()
-    else:
-        sure = p.max(axis=1) >= way.least
-        rows, labels, weights = unknown[sure], p.argmax(axis=1)[sure], np.ones(int(sure.sum()))
-    both, labels = np.concatenate([known, rows]), np.concatenate([data.labels[known], labels])
-    weights, trusted = np.concatenate([np.ones(len(known)), weights]), np.arange(len(both)) < len(known)
-    return data.fit(both, labels, weights, trusted, seed)
-
-
-def folds_of(data: Data, seed: int) -> Int[np.ndarray, " N"]:
+def folds_of(data: ProbeData, seed: int) -> Int[np.ndarray, " N"]:
     """Fold of each labelled image, of whole people, -1 of the others."""
     labelled = np.flatnonzero(data.labels >= 0)
     folds = np.full(len(data.labels), -1)
@@ -145,7 +70,7 @@ def folds_of(data: Data, seed: int) -> Int[np.ndarray, " N"]:
     return folds
 
 
-def judge(data: Data, share: float, seeds: int, *, sees_judged: bool) -> None:
+def judge(data: ProbeData, share: float, seeds: int, *, sees_judged: bool) -> None:
     """Prints a line for each way: log loss and accuracy, and how they differ from the probe's, over people."""
     losses: dict[str, Any] = {name: np.zeros(len(data.labels)) for name in ("probe", *WAYS)}
     correct = {name: np.zeros(len(data.labels)) for name in losses}
@@ -155,11 +80,13 @@ def judge(data: Data, share: float, seeds: int, *, sees_judged: bool) -> None:
             train, judged = np.flatnonzero((folds >= 0) & (folds != fold)), np.flatnonzero(folds == fold)
             keep = part_of(data, train, share, seed)
             unknown = np.concatenate([train[~keep], np.flatnonzero(folds < 0), judged if sees_judged else judged[:0]])
-            known, ones, named = train[keep], np.ones(int(keep.sum())), f"{seed}/{fold}"
-            probes = {"probe": data.fit(known, data.labels[known], ones, ones > 0, named)}
-            probes |= {name: self_trained(data, probes["probe"], known, unknown, WAYS[name], named) for name in WAYS}
+            known, named = train[keep], f"{seed}/{fold}"
+            probes = {"probe": data.fit(known, named)}
+            for name, how in WAYS.items():
+                made_up = data.make_up(probes["probe"], known, unknown, *how)
+                probes[name] = data.fit(known, named, made_up)
             for name, probe in probes.items():
-                logits = data.logits(probe, judged)
+                logits = data.logits(probe, judged).astype(np.float64)
                 losses[name][judged] += image_log_losses(logits, data.labels[judged]) / seeds
                 correct[name][judged] += (logits.argmax(axis=1) == data.labels[judged]) / seeds
     rows = data.labels >= 0
@@ -174,7 +101,7 @@ def judge(data: Data, share: float, seeds: int, *, sees_judged: bool) -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def part_of(data: Data, rows: np.ndarray, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+def part_of(data: ProbeData, rows: np.ndarray, share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Which rows have a label: those of a share of the people, of every class alike."""
     keep = np.zeros(len(rows), bool)
     for label in range(data.labels.max() + 1):

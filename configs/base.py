@@ -147,6 +147,13 @@ def get_config() -> ConfigDict:
     finetune.cache_views = 0                  # frozen stages are computed once, for so many augmented views; 0: off
     finetune.cache_gb = 8.0                   # largest size of these features
 
+    unlabelled = config.unlabelled = ConfigDict()  # TRANSDUCTIVE: experiments that learn from rows to predict
+    unlabelled.pretrain_epochs = 0            # of pretraining without labels, on training images and rows to predict
+    unlabelled.self_training = "none"         # probe: fitted again with labels that it makes up for rows to predict …
+                                              # none | images (of each) | people (of all of one's) | weighted (of
+                                              # every class, by their person's probability of it)
+    unlabelled.confidence = 0.9               # … where it is at least so sure, in [0, 1)
+
     optim = config.optim = ConfigDict()
     optim.name = "adam"                       # adam | adamw | sgd | rmsprop
     optim.learning_rate = 1e-3                # at its highest

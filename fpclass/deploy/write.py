@@ -139,7 +139,9 @@ def metrics_of(source: Written) -> dict[str, Any]:
         results = files.read_object(source.path("results.json"), ensemble=dict)
         about = "out-of-fold predictions" if source.num_folds else "validation images"
         test = (results.get("test") or {}).get("ensemble")
-        return {"images": about, **_scores(results["ensemble"]["scores"]), "test": test and _scores(test), **found}
+        marks = list((results.get("transductive") or {}).values())
+        scores = _scores(results["ensemble"]["scores"])
+        return {"images": about, **scores, "test": test and _scores(test), "warnings": marks, **found}
     if source.path(NOTE).is_file():
         note = source.path(NOTE).read_text(encoding="utf-8").strip()
         return {"images": "", "note": note, "scores": {}, "test": None, **found}

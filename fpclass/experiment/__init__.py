@@ -1,8 +1,9 @@
 """An experiment: a config that is loaded, completed by its pretrained weights, and checked value by value.
 
 `conditions` are those of values that depend on each other, `unread` says when a key is read at all, `own` is about keys
-that name functions of the user's own, `formats` about keys of earlier versions, `propose` about the config that a
-folder of images gets. From elsewhere: `propose`, and what is in this file.
+that name functions of the user's own, `unlabelled` about rows to predict that are learnt from, `formats` about keys of
+earlier versions, `propose` about the config that a folder of images gets. From elsewhere: `propose`, `unlabelled`, and
+what is in this file.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from fpclass.experiment import conditions
 from fpclass.experiment.conditions import Conditions, are_positive
 from fpclass.experiment.formats import renamed_notes, upgrade, with_added
 from fpclass.experiment.own import own_conditions, with_own
+from fpclass.experiment.unlabelled import WAYS, unlabelled_conditions
 from fpclass.experiment.unread import OF_A_RUN, OF_A_STUDY, Reading, find_unread, refuse_unread
 from fpclass.experiment.unread import is_trained as is_trained
 from fpclass.experiment.unread import needs_selection as needs_selection
@@ -76,6 +78,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.class_weights": ("none", "balanced"),
     "train.early_stopping": ("none", "restore_best", "patience"),
     "train.selection_metric": ("accuracy", "loss", "macro_f1"),
+    "unlabelled.self_training": ("none", *WAYS),
     "predict.averaging": ("probabilities", "logits"),
     "predict.pool": (*POOLS, SUBMISSION),
     "study.metric": (*OVERALL_METRICS, "f1"),
@@ -91,7 +94,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: x >= 0,
         "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
         "optim.weight_decay optim.gradient_clip_norm train.num_devices train.checkpoint_seconds train.max_minutes "
-        "study.margin hardware.memory_gb",
+        "study.margin hardware.memory_gb unlabelled.pretrain_epochs",
     ),
     "at least 1": (
         lambda x: x >= 1,
@@ -109,7 +112,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "in [0, 1)": (
         lambda x: 0 <= x < 1,
-        "model.block_dropout_rate model.dropout_rate optim.momentum train.label_smoothing train.ema_decay",
+        "model.block_dropout_rate model.dropout_rate optim.momentum train.label_smoothing train.ema_decay "
+        "unlabelled.confidence",
     ),
     "in (0, 1]": (lambda x: 0 < x <= 1, "split.train_share"),
     "in (0, 1)": (
@@ -287,6 +291,7 @@ def check(config: Config) -> Config:
         conditions.finetune_conditions,
         conditions.cache_conditions,
         conditions.train_conditions,
+        unlabelled_conditions,
         conditions.conditions_after_training,
     ):
         for key, (is_fine, expected) in conditions_of(config).items():

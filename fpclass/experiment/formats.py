@@ -36,6 +36,7 @@ ADDED: tuple[str, ...] = (
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
     *("finetune.from_probe", "model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
     *("submit.refit", "train.max_minutes"),
+    *("unlabelled.confidence", "unlabelled.pretrain_epochs", "unlabelled.self_training"),
 )
 """Keys that folders of earlier versions may lack. Their defaults do what was done then."""
 

@@ -13,6 +13,7 @@ from fpclass.augment.settings import COMPOSED, ONE_BY_ONE, is_augmented, is_on
 from fpclass.common.extension import is_own
 from fpclass.config import Config, base_config, flatten
 from fpclass.errors import ConfigError
+from fpclass.experiment.unlabelled import IMAGES, PEOPLE
 
 
 class Reading(NamedTuple):
@@ -125,6 +126,11 @@ READ = (
         is_trained,
     ),
     Reading("model.probe_stages finetune.from_probe", "model.head=probe", lambda c: c.model.head == "probe"),
+    Reading("unlabelled.pretrain_epochs", "the network begins with random weights: model.weights is empty",
+            lambda c: not c.model.weights),
+    Reading("unlabelled.self_training", "model.head=probe, and not finetune.from_probe", lambda c: not is_trained(c)),
+    Reading("unlabelled.confidence", "unlabelled.self_training=images or people",
+            lambda c: c.unlabelled.self_training in (IMAGES, PEOPLE)),
 )  # fmt: skip
 """Keys that only some experiments read. What a network does not read of `model`, its declaration says beside it."""
 

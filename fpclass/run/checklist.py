@@ -162,6 +162,10 @@ def write_checklist(folder: pathlib.Path, facts: Mapping[str, str]) -> pathlib.P
     return path
 
 
+OF_SCORES = ("metrics.json", "results.json")
+"""What holds the scores of a run, and of a study."""
+
+
 def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], analysed: str) -> dict[str, str]:
     """What runs and studies alike say of data, model, code and performance.
 
@@ -181,6 +185,7 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         else ""
     )
     reasons = sorted(set(map(str, out.values())))
+    learnt_from = [mark for name in OF_SCORES for mark in (_json(folder / name).get("transductive") or {}).values()]
     by_hand = summary.get("num_left_out", 0)
     shown = {name: str(Interval.of(metrics[name])) for name in ("accuracy", "roc_auc", "log_loss", "brier")}
     facts = {
@@ -199,7 +204,7 @@ def shared_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any
         "outcome": f"classes {', '.join(audit.get('class_names', []))} (MISSING: how labels came about)",
         "predictors": "the pixels of one image; nothing else of the person",
         "missing": f"{len(out)} images in quarantine, {summary.get('num_to_predict', 0)} without a label are not "
-        "analysed; nothing is imputed",
+        f"analysed{'; '.join(['', *learnt_from])}; nothing is imputed",
         "imbalance": f"images by class: {per_class}; class weights in training: {config.train.class_weights}",
         "measures": f"{', '.join(name.replace('_', ' ') for name in shown)}; "
         f"{metrics.get('interval') or 'no intervals'}; unit of analysis: the image; unit that is drawn: the person",

@@ -22,7 +22,7 @@ from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, positive_class, read_classes
 from fpclass.run.subgroups import judge_subgroups
-from fpclass.run.warnings import find_warnings
+from fpclass.run.warnings import find_warnings, transductive_mark
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
@@ -57,6 +57,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
         "positive_class": config.evaluate.positive_class,
         "calibration": rule.to_json(),
         "warnings": find_warnings(config, prepared, history, best.epoch),
+        "transductive": {config.name: mark} if (mark := transductive_mark(config, prepared.table)) else {},
     }
     for split in (VALIDATION, TEST):
         part = predictions.select(split)

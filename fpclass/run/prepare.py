@@ -27,9 +27,10 @@ from fpclass.data.splits import Splits, make_splits
 from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.experiment import needs_selection
+from fpclass.experiment.unlabelled import IMAGES
 from fpclass.run.folder import STARTED_IN, Run
-from fpclass.stats.cohort import Cohort
-from fpclass.stats.evidence.person import why_no_people
+from fpclass.stats.cohort import Cohort, group_codes
+from fpclass.stats.evidence.person import num_torn, why_no_people
 from fpclass.stats.evidence.pooling import SUBMISSION
 from fpclass.train.inputs.streaming import memory_for_images
 
@@ -140,7 +141,7 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
       strict: whether an image in quarantine is an error.
 
     Raises:
-      ConfigError: as `check_judgement`.
+      ConfigError: as `check_judgement` and `check_unlabelled`.
       DataError: as `audit_data` and `check_judgement`; what makes training senseless; and with `strict`, images in
         quarantine.
     """
@@ -149,6 +150,7 @@ def prepare(config: Config, audit_folder: pathlib.Path | None = None, *, strict:
         write_audit(audit_folder, audit, images)
     audit.raise_if_fatal()
     check_judgement(config, audit.table)
+    check_unlabelled(config, audit.table)
     if strict:
         audit.raise_if_strict()
     splits = make_splits(audit.table, config.split, needs_selection=needs_selection(config))
@@ -172,11 +174,33 @@ def check_judgement(config: Config, table: Table) -> None:
     check_groups(wanted["group"].to_numpy(str), wanted["filename"].tolist(), table.source)
 
 
+def check_unlabelled(config: Config, table: Table) -> None:
+    """Refuses labels that are made up for rows to predict, where there are none, or where people have no one label.
+
+    Raises:
+      ConfigError: that is so.
+    """
+    way = config.unlabelled.self_training
+    if way == "none":
+        return
+    why_not = "" if (table.to_predict_mask & table.usable_mask).any() else "there are no rows to predict to learn from"
+    labels, people = _labelled(table)
+    if not why_not and way != IMAGES and (torn := num_torn(labels, group_codes(people))):
+        why_not = f"{torn} people have images of several classes: try images"
+    if why_not:
+        raise ConfigError(f"unlabelled.self_training is {way!r}, but {why_not}; leave it out")
+
+
 def why_not_by_person(table: Table) -> str:
     """Why the images of a person cannot have one answer; "" where those of each, if labelled, are of one class."""
-    rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
-    cohort = Cohort(rows["label"].to_numpy(np.int64), rows["group"].to_numpy(str))
+    cohort = Cohort(*_labelled(table))
     return why_no_people(cohort, cohort.groups)
+
+
+def _labelled(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and people of the labelled images, without augmented copies."""
+    rows = table.rows.loc[table.labelled_mask & ~table.copy_mask]
+    return rows["label"].to_numpy(np.int64), rows["group"].to_numpy(str)
 
 
 def check_groups(groups: np.ndarray, filenames: Sequence[str], where: str) -> None:

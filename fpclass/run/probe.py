@@ -12,31 +12,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from fpclass.common.console import Interrupted, Interruption, duration, say
+from fpclass.common.console import Interrupted, Interruption, duration
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.config import Config
-from fpclass.data.splits import VALIDATION
+from fpclass.data.splits import PREDICT, VALIDATION
 from fpclass.models.network import HEAD, Network
-from fpclass.models.probe import ProbeHead, widths
+from fpclass.models.probe import ProbeHead
 from fpclass.run.folder import Run
 from fpclass.run.log import Log
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
 from fpclass.train import checkpoints
 from fpclass.train.checkpoints import digest
+from fpclass.train.contrastive import pretrain_once
 from fpclass.train.inputs.feature_cache import features_dir
 from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
-from fpclass.train.placement import Placement
 from fpclass.train.predict import make_views, scores_of
-from fpclass.train.probe import Probe, fit_probe, logits_of, pooled_features, without_head
-from fpclass.train.state import PADDING, Member, TrainState
+from fpclass.train.probe import Probe, pooled_features, without_head
+from fpclass.train.self_training import ProbeData
+from fpclass.train.state import Member, rows_of
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
+from fpclass.train.trained import Variables
 
 INNER = "inner_predictions.csv"
 """Logits of training images, out of fold in the inner cross-validation that chose the strength: for a calibration."""
+PRETRAINED = "checkpoints/pretrained"
+"""Of a run folder: weights of pretraining without labels, which is not done again after an interruption."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +49,19 @@ class Fitted:
 
     Attributes:
       logits: of every row of the table, float32; 0 of those in quarantine.
+      num_made_up: rows to predict with labels that it has made up; None without self-training.
     """
 
     probe: Probe
     logits: Float[np.ndarray, "N K"]
     seconds: float
+    num_made_up: int | None = None
 
     def __str__(self) -> str:
         trial = self.probe.best
         found = f"C={trial.strength:g}"
+        if self.num_made_up is not None:
+            found = f"with labels that it made up for {self.num_made_up:,} rows to predict, {found}"
         if not self.probe.num_parts:
             return f"probe: {found}, the usual one: a class has too few people to choose one; {duration(self.seconds)}"
         weigh = "stages weigh the same" if trial.balance else "features weigh the same"
@@ -78,82 +86,74 @@ def fit_probes(
       DataError: training images of one class only.
       RunError: a folder cannot be written to.
     """
-    probes = _probes([(prepared, member) for _, prepared, member in of_each], config, interruption)
+    probes = probes_with_variables(of_each, config, interruption)
     for (run, prepared, member), (fitted, variables) in zip(of_each, probes, strict=False):
         if is_first_process():
             _write(run, prepared, rows_of(member), fitted, variables)
         yield fitted
 
 
-def begin_with_probes(
-    placement: Placement,
-    of_each: Sequence[tuple[Prepared, Member]],
-    config: Config,
-    fresh: TrainState,
-    interruption: Interruption,
-) -> TrainState | None:
-    """A fresh state whose heads are probes that were fitted to each member's training rows: LP-FT.
-
-    Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR 2022:
-    a head that is right before the features move does not pull them about.
-
-    Returns:
-      None if it was interrupted.
-
-    Raises:
-      As `fit_probes`.
-    """
-    engine, heads = placement.engine, []
-    for fitted, _ in _probes(of_each, config, interruption):
-        say(str(fitted))
-        heads.append(fitted.probe.params)
-    if len(heads) < len(of_each):
-        return None
-    host = engine.to_host(fresh, len(of_each))
-    head = {HEAD: engine.join(heads)}
-    average = ({**host.average[0], **head}, host.average[1]) if host.average else ()
-    best = dataclasses.replace(host.best, params={**host.best.params, **head})
-    begun = dataclasses.replace(host, params={**host.params, **head}, average=average, best=best)
-    return engine.to_devices(begun, fresh)
-
-
-def rows_of(member: Member) -> Int[np.ndarray, " n"]:
-    """The rows that a member trains on, without what fills them up."""
-    rows = np.asarray(member.train_rows)
-    return rows[rows != PADDING]
-
-
-def _probes(
-    of_each: Sequence[tuple[Prepared, Member]], config: Config, interruption: Interruption
+def probes_with_variables(
+    of_each: Sequence[tuple[Run, Prepared, Member]], config: Config, interruption: Interruption
 ) -> Iterator[tuple[Fitted, dict[str, Any]]]:
-    """Probes with the variables of the network that they read.
+    """Probes, as `fit_probes`, with the variables of the network that they read; nothing is written of them.
 
-    Random weights differ from member to member, and so do the features of them.
+    Random weights, and those that were pretrained without labels, differ from member to member, and so do features.
     """
-    table = of_each[0][0].table
+    table = of_each[0][1].table
     network: Any = build_network(config, table.num_classes)
     pretrained, sublabels = pretrained_variables(config, network), subclass_labels(config, table)
-    for prepared, member in of_each:
+    for run, prepared, member in of_each:
         if agree(np.array(bool(interruption.signal_number)), any_process=True):
             return
         variables = pretrained or _random_variables(network, config, member)
         try:
+            if config.unlabelled.pretrain_epochs:
+                variables = start_without_labels(run, prepared, member, config, network, variables)
             features = features_of_all(prepared, network, variables, config)
         except Interrupted:
             return
         began = time.perf_counter()
-        train_rows = rows_of(member)
-        probe = fit_probe(
-            network.head,
-            features[train_rows],
-            table.labels[train_rows],
-            prepared.splits.frame["unit"].to_numpy(str)[train_rows],
-            seed=f"{int(member.seed)}",
-            widths=widths(network),
-            weights=np.asarray(member.class_weights)[table.labels[train_rows]],
-            sublabels=None if sublabels is None else sublabels[train_rows],
+        data = ProbeData(
+            network,
+            features,
+            table.labels,
+            prepared.splits.frame["unit"].to_numpy(str),
+            np.asarray(member.class_weights),
+            sublabels,
         )
-        yield Fitted(probe, logits_of(network.head, probe.params, features), time.perf_counter() - began), variables
+        probe, num_made_up = _fit(data, prepared, member, config)
+        logits = data.logits(probe, np.arange(len(features)))
+        yield Fitted(probe, logits, time.perf_counter() - began, num_made_up), variables
+
+
+def _fit(data: ProbeData, prepared: Prepared, member: Member, config: Config) -> tuple[Probe, int | None]:
+    """The probe of a member, and how many labels it has made up for itself; None where it makes up none."""
+    known, seed = rows_of(member), f"{int(member.seed)}"
+    probe, way = data.fit(known, seed), config.unlabelled.self_training
+    if way == "none":
+        return probe, None
+    unknown = prepared.splits.rows(PREDICT)
+    # Of who is among the training images, the labels that judge the strength would come back in those made up.
+    unknown = unknown[~np.isin(data.groups[unknown], data.groups[known])]
+    made_up = data.make_up(probe, known, unknown, way, config.unlabelled.confidence)
+    return data.fit(known, seed, made_up), made_up.num_images
+
+
+def start_without_labels(
+    run: Run, prepared: Prepared, member: Member, config: Config, network: Network, variables: Variables
+) -> Variables:
+    """The weights of a network's stages, from the given ones, after `unlabelled.pretrain_epochs`; of its head none.
+
+    It sees the training images of the member and the rows to predict.
+
+    Raises:
+      As `train.contrastive.pretrain_once`.
+    """
+    stages: Any = without_head({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
+    rows = np.sort(np.concatenate([rows_of(member), prepared.splits.rows(PREDICT)]))
+    headless, folder = network.clone(head=None), run.path(PRETRAINED)
+    return pretrain_once(folder, headless, stages, prepared.images, rows, config, int(member.seed))
 
 
 def features_of_all(

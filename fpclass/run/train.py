@@ -25,7 +25,8 @@ from fpclass.experiment import is_trained, needs_selection
 from fpclass.run.folder import Run
 from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
 from fpclass.run.prepare import Prepared, check_same_start
-from fpclass.run.probe import begin_with_probes, describe_probe, fit_probes
+from fpclass.run.probe import describe_probe, fit_probes
+from fpclass.run.start import begin, has_start
 from fpclass.train import checkpoints
 from fpclass.train.engine import Engine, batches_passed, epochs_passed, fit, have_all_stopped
 from fpclass.train.inputs.streaming import describe_stream, is_streamed
@@ -173,9 +174,9 @@ def train_together(
         stacked = engine.put_members([trainee.member for trainee in trainees])
         fresh = engine.init(stacked, dataset)
         state = _restore(engine, fresh, checkpoint, len(trainees)) if resumes else fresh
-    if state is fresh and config.finetune.from_probe:
-        of_each = [(trainee.prepared, trainee.member) for trainee in trainees]
-        begun = begin_with_probes(placement, of_each, config, fresh, interruption)
+    if state is fresh and has_start(config):
+        of_each = [(trainee.run, trainee.prepared, trainee.member) for trainee in trainees]
+        begun = begin(placement, of_each, config, fresh, interruption)
         if begun is None:
             return Trained(fresh, False, {})
         state = begun
@@ -268,7 +269,8 @@ def describe_network(config: Config, task: Task, state: TrainState, engine: Engi
     whole = task.whole({"params": state.params})
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(whole))
     learning = [sum(leaf.size for leaf in group.values()) for group in engine.plan.groups(state.params)]
-    origin = f"weights {config.model.weights}" if config.model.weights else "not pretrained"
+    without = "pretrained without labels" if config.unlabelled.pretrain_epochs else "not pretrained"
+    origin = f"weights {config.model.weights}" if config.model.weights else without
     share = (
         ""
         if sum(learning) == num_parameters

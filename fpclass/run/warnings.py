@@ -18,6 +18,7 @@ from fpclass.data.splits import SELECTION, VALIDATION
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 from fpclass.experiment import is_trained, needs_selection
+from fpclass.experiment.unlabelled import mark_of
 from fpclass.models.pretrained.source import resolve
 from fpclass.run.prepare import Prepared
 
@@ -40,8 +41,14 @@ def find_warnings(config: Config, prepared: Prepared, history: Sequence[dict[str
 
 
 def warn_of_data(config: Config, table: Table) -> list[str]:
-    """Warnings about how images are read."""
-    return [line for line in (_read_as_grey(config, table), *_sizes(config, table)) if line]
+    """Warnings about how images are read, and the mark of an experiment that learns from rows to predict."""
+    found = (transductive_mark(config, table), _read_as_grey(config, table), *_sizes(config, table))
+    return [line for line in found if line]
+
+
+def transductive_mark(config: Config, table: Table) -> str:
+    """What has to be said of an experiment that learns from these rows to predict; "" of any other one."""
+    return mark_of(config, int((table.to_predict_mask & table.usable_mask).sum()))
 
 
 def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:

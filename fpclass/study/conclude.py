@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import pandas as pd
 
 from fpclass.common import files
 from fpclass.config import Config
+from fpclass.data.splits import PREDICT
+from fpclass.experiment.unlabelled import mark_of
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
@@ -92,7 +94,8 @@ def _judge_all(
     look = Look(name_of(metric, named[1]), bootstrap.confidence, settings.study.margin, study.num_seeds)
     looks = look_at(study, look)
     resampled = resample_configs(predictions.logits, predictions.cohort, metric, bootstrap)
-    rows = judge(resampled, study, failures, len(looks))
+    marks = transductive_marks(study, list(predictions.logits))
+    rows = judge(resampled, study, failures, len(looks), marks)
     choice = judge_choice(predictions, resampled, bootstrap) if len(predictions.logits) > 1 else None
     chosen = choice.chosen if choice else ""
     ensemble, reports = judge_ensemble(predictions, settings)
@@ -125,6 +128,7 @@ def _judge_all(
         },
         predictions_file=study.predictions_file,
         looks=[*([ABOUT] if study.is_quick else []), *describe_looks(looks, look)],
+        transductive=marks,
         test=test,
         referee=referee,
         subgroups=study_subgroups(study, predictions, ensemble, metric, described),
@@ -141,8 +145,23 @@ def bootstrap_of(settings: Config) -> Bootstrap:
     return Bootstrap(settings.evaluate.num_resamples, settings.evaluate.confidence)
 
 
+def transductive_marks(study: Study, names: Sequence[str]) -> dict[str, str]:
+    """What has to be said of the trained configs that learn from rows to predict, by name."""
+    marks = {}
+    for name in names:
+        run = study.members(name)[0].run
+        if mark_of(run.config, 1):
+            roles = run.read_csv("splits.csv", ("role",))["role"].tolist()
+            marks[name] = mark_of(run.config, roles.count(PREDICT))
+    return {name: mark for name, mark in marks.items() if mark}
+
+
 def judge(
-    resampled: Mapping[str, Resampled], study: Study, failures: dict[str, str], num_looks: int = 1
+    resampled: Mapping[str, Resampled],
+    study: Study,
+    failures: dict[str, str],
+    num_looks: int = 1,
+    transductive: Collection[str] = (),
 ) -> list[StudyRow]:
     """The rows of the table, the baseline first, failures in their place; `num_looks` as `compare_all`."""
     compared = {}
@@ -156,7 +175,16 @@ def judge(
             rows.append(StudyRow(name, None, None, None, failures[name], is_baseline))
             continue
         of_config = resampled[name]
-        rows.append(StudyRow(name, of_config.score, of_config.members, compared.get(name), is_baseline=is_baseline))
+        rows.append(
+            StudyRow(
+                name,
+                of_config.score,
+                of_config.members,
+                compared.get(name),
+                is_baseline=is_baseline,
+                is_transductive=name in transductive,
+            )
+        )
     return rows
 
 
@@ -340,6 +368,7 @@ def _results(study: Study, report: StudyReport, clustered: dict[str, Any]) -> di
         "calibration": report.calibration,
         "decisions": report.decisions,
         "sharpening": report.sharpening.to_json(),
+        "transductive": dict(report.transductive),
         "inflation": {name: of_config.record() for name, of_config in report.inflations.items()},
         "subgroups": report.subgroups,
         "clustered_tests": clustered,

@@ -2,8 +2,8 @@
 
 Counted are passes over images: a stage that learns costs three forward passes (forward, gradients of what comes in and
 of the weights), a frozen one costs one, a cached one none but for the views that are computed once, where they are not
-on disk and no other config computes them. Left out are compiling, augmentation, and what early stopping saves. Rough,
-and said to be: it tells minutes from days.
+on disk and no other config computes them; pretraining without labels has epochs of its own. Left out are compiling,
+augmentation, and what early stopping saves. Rough, and said to be: it tells minutes from days.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from fpclass.common.console import duration
 from fpclass.common.parallel import member_mesh
 from fpclass.config import Config
-from fpclass.data.splits import TRAIN, VALIDATION
+from fpclass.data.splits import PREDICT, TRAIN, VALIDATION
 from fpclass.experiment import is_trained
 from fpclass.models.network import Network, split_variables, variable_shapes
 from fpclass.models.probe import widths
@@ -32,6 +32,7 @@ from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared
 from fpclass.study.quick import quick_share
 from fpclass.study.study import Study
+from fpclass.train.contrastive import CROP
 from fpclass.train.finetune import Plan, compute_in, make_plan
 from fpclass.train.inputs.feature_cache import KeptFeatures, features_dir, is_cached, num_cached_views, stages_of
 from fpclass.train.predict import make_views
@@ -147,6 +148,7 @@ def costs_of(study: Study, prepared: Prepared, names: Collection[str]) -> dict[s
             else:
                 once, training = count_of_probe(model, config, prepared, num_members, flop[key])
             once *= on_disk.missing_share(model, config) if once else 0
+            training += num_members * passes_of_pretraining(config, prepared)
             costs[name] = Cost(model, num_members, once, training, flop[key])
     return costs
 
@@ -189,6 +191,12 @@ def count_of_probe(
     num_train = len(prepared.splits.rows(TRAIN))
     fitted = num_train * min(num_train, sum(widths(model)))  # they have at most as many features as there are images
     return num_features * len(prepared.table) * len(make_views(config.predict)), num_members * FIT_FLOP * fitted / flop
+
+
+def passes_of_pretraining(config: Config, prepared: Prepared) -> float:
+    """What pretraining without labels costs a member: two views of an image are crops of it, and all stages learn."""
+    num_images = sum(len(prepared.splits.rows(role)) for role in (TRAIN, PREDICT))
+    return config.unlabelled.pretrain_epochs * num_images * 2 * CROP**2 * (1 + BACKWARD)
 
 
 class OnDisk:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from fpclass.experiment.unlabelled import TRANSDUCTIVE
 from fpclass.report.text_tables import align_columns, markdown_table
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import Inflation, Score
@@ -59,6 +60,7 @@ class StudyRow:
       score: mean over its members, with interval.
       members: score of each member [F, S].
       comparison: None for the baseline itself, for what failed, and where the baseline failed.
+      is_transductive: it learns from rows to predict.
     """
 
     name: str
@@ -67,12 +69,17 @@ class StudyRow:
     comparison: Comparison | None
     failure: str = ""
     is_baseline: bool = False
+    is_transductive: bool = False
 
     @property
     def verdict(self) -> str:
         """In words."""
         if self.failure:
             return failure_of(self.failure)
+        return f"{self._compared}; {TRANSDUCTIVE}" if self.is_transductive else self._compared
+
+    @property
+    def _compared(self) -> str:
         if self.is_baseline:
             return "the baseline"
         return self.comparison.verdict if self.comparison else "not compared: the baseline failed"
@@ -105,6 +112,7 @@ class StudyReport:
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
       looks: what there is to say of earlier judgements, a line each.
+      transductive: what there is to say of configs that learn from rows to predict, by name.
       sharpening: of the average over folds, for new images.
       sets: which conformal sets new images get.
       predictions_file: name of the table of predictions of labelled images.
@@ -128,6 +136,7 @@ class StudyReport:
     inflations: dict[str, Inflation]
     failed_splits: dict[str, str]
     looks: Sequence[str] = ()
+    transductive: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sharpening: Sharpening = UNSHARPENED
     sets: str = MARGINAL
     predictions_file: str = "out_of_fold.csv"
@@ -196,7 +205,7 @@ def _findings(report: StudyReport) -> list[str]:
         )
     if has_folds and report.num_seeds == 1 and len(report.rows) > 1:
         lines.append(ONE_SEED)
-    lines += report.looks
+    lines += [*report.looks, *report.transductive.values()]
     if choice:
         counts = Counter(choice.chosen_per_fold).most_common()
         lines.append(

@@ -24,7 +24,7 @@ from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_
 from fpclass.experiment import is_trained
 from fpclass.run.folder import Run
 from fpclass.run.log import SILENT_SECONDS, Clock
-from fpclass.run.prepare import Prepared, audit_data, check_same_data, write_audit
+from fpclass.run.prepare import Prepared, audit_data, check_same_data, check_unlabelled, write_audit
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions.thresholds import check_cost
 from fpclass.study.ahead import Ahead
@@ -207,6 +207,7 @@ class StudyData:
         """The audited table and decoded images of a config; roles are those of the first fold.
 
         Raises:
+          ConfigError: as `check_unlabelled`.
           DataError: as `prepare`; or another data set than the baseline's.
         """
         config = self._study.members(name)[0].run.config
@@ -220,6 +221,7 @@ class StudyData:
         if met != (self._sha256 or met):
             raise DataError(f"{name}: its images, labels or people are others than those of {self._study.baseline}")
         self._sha256 = met
+        check_unlabelled(config, self._prepared.table)
         return self._prepared
 
     def _prepare(self, config: Config, *, is_first: bool) -> Prepared:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS, FLIPS = range(7)
+PARAMS, ORDER, AUGMENT, DROPOUT, MIXING, VIEWS, FLIPS, CONTRAST = range(8)
 """Purposes of random numbers: the first part of their address, after the seed."""
 
 Scalar = Int[Array, ""] | int

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 PADDING = -1
@@ -51,6 +52,12 @@ class Member:
     validation_rows: Int[Array, " v"]
     class_weights: Float[Array, " K"]
     targets: Float[Array, "N K"] | None = None
+
+
+def rows_of(member: Member) -> Int[np.ndarray, " n"]:
+    """The rows that a member trains on, without what fills them up."""
+    rows = np.asarray(member.train_rows)
+    return rows[rows != PADDING]
 
 
 @dataclasses.dataclass(frozen=True)

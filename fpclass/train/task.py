@@ -23,6 +23,7 @@ from fpclass.explain.stages import find_path
 from fpclass.models.build import build_model, explainable_form
 from fpclass.models.network import Network, split_variables
 from fpclass.models.own import check as check_own
+from fpclass.train.contrastive import crop_size
 from fpclass.train.finetune import Plan, make_plan
 from fpclass.train.inputs.feature_cache import compute_features, features_dir, is_cached, size_gb
 from fpclass.train.optim import make_optimizer
@@ -96,8 +97,9 @@ def check_network(config: Config) -> None:
     Of classes whose number only the data tell there are two.
 
     Raises:
-      ConfigError: as `make_task`, `make_plan` and `make_optimizer`; `explain.stage` is none to look at; or a network or
-        an augmentation of the user's own cannot be used.
+      ConfigError: as `make_task`, `make_plan` and `make_optimizer`; the network cannot be pretrained without labels,
+        and is to be; `explain.stage` is none to look at; or a network or an augmentation of the user's own cannot be
+        used.
     """
     classes = known_classes(config)
     if classes:
@@ -108,10 +110,25 @@ def check_network(config: Config) -> None:
         check_own(model, config.model.name, classes or 2, image_shape)
     check_custom(config.augment, image_shape)
     _check_cache(config, model, make_plan(model, config))
+    _check_pretraining(config, model)
     make_optimizer(config.optim)
     if config.explain.stage:
         form = build_network(config, classes or 2, explainable_form(config.model))
         find_path(form, image_shape, config.explain.stage)
+
+
+def _check_pretraining(config: Config, model: nn.Module) -> None:
+    """Raises ConfigError where a network is to be pretrained without labels and cannot be."""
+    if not config.unlabelled.pretrain_epochs:
+        return
+    key = f"unlabelled.pretrain_epochs is {config.unlabelled.pretrain_epochs}"
+    if not isinstance(model, Network) or model.patch_size:
+        raise ConfigError(f"{key}: that is for networks of stages of maps (blocks), and {config.model.name} is none")
+    size = crop_size(config.data.image_size)
+    try:
+        build_model(config.model, 2, size, subclass_counts(config))
+    except ConfigError as error:
+        raise ConfigError(f"{key}: its views have {size[0]} x {size[1]} pixels; {error}") from None
 
 
 def _check_cache(config: Config, model: nn.Module, plan: Plan) -> None:

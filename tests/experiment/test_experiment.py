@@ -225,6 +225,7 @@ READ_WITH = {
     "augment.interpolation": "augment.max_rotation_deg=5",
     "train.selection_metric": "train.early_stopping=patience",
     "submit.threshold_for": "study.cost=((0,1),(5,0))",
+    "unlabelled.self_training": "model.head=probe",
 }
 """Other keys with which these are read."""
 

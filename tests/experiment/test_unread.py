@@ -57,6 +57,9 @@ UNREAD = {
     "finetune.num_frozen": ("1", "model.head=gap", "fitted"),
     "optim.learning_rate": ("0.1", "model.head=gap", "fitted"),
     "train.num_epochs": ("3", "model.head=gap", "fitted"),
+    "unlabelled.self_training": ("people", "model.head=probe", "model.head=probe"),
+    "unlabelled.confidence": ("0.5", "unlabelled.self_training=images", "images or people"),
+    "unlabelled.pretrain_epochs": ("5", "model.weights=", "random weights"),
     "predict.averaging": ("logits", "predict.flip=True", "predict.flip"),
     "predict.pool": ("mean", "data.group_column=ID", "data.group_column, data.group_pattern or"),
 }
@@ -74,6 +77,9 @@ CONTEXT = {
     "finetune.cache_gb": ("model.name=blocks",),
     "model.probe_stages": ("model.name=blocks",),
     "finetune.from_probe": ("model.name=blocks",),
+    "unlabelled.self_training": ("model.name=blocks",),
+    "unlabelled.confidence": ("model.name=blocks", "model.head=probe"),
+    "unlabelled.pretrain_epochs": ("model.weights=efficientnet_lite0", "data.channels=3"),
     **dict.fromkeys(OF_TRAINING, ("model.name=blocks", "model.head=probe")),
 }
 
@@ -114,7 +120,12 @@ def test_a_key_that_is_not_read_is_refused_and_says_when_it_is(key: str, plain: 
 def test_every_line_of_the_table_is_tried() -> None:
     tried = set(UNREAD) | {"split.num_folds", "split.fold", "submit.refit", "data.synthetic."}
     tried |= {key for key in flatten(base.get_config()) if key.startswith("study.")}
-    tried |= {key for key in READ[-2].keys.split() if key.startswith(("augment.", "finetune.", "optim.", "train."))}
+    tried |= {
+        key
+        for reading in READ
+        for key in reading.keys.split()
+        if "fitted" in reading.when and key.startswith(("augment.", "finetune.", "optim.", "train."))
+    }
     keys = {key for reading in (*READ, *OF_A_RUN, *OF_A_STUDY) for key in reading.keys.split()}
     assert keys <= tried
     known = flatten(base.get_config())

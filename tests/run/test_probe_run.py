@@ -23,6 +23,7 @@ from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member
 from fpclass.stats.probabilities.calibration import fit_temperature
 from fpclass.study.study import Study
+from fpclass.train import self_training
 from fpclass.train.inputs.feature_cache import FrozenStages
 from fpclass.train.probe import pooled_features
 
@@ -83,7 +84,7 @@ def test_its_strength_is_that_of_the_lowest_loss_and_it_is_calibrated_out_of_fol
 
 def test_what_is_done_is_not_done_again(run, noisy, tmp_path, capsys, monkeypatch):
     own = shutil.copytree(run, tmp_path / "own")
-    monkeypatch.setattr(probes, "fit_probe", None)
+    monkeypatch.setattr(self_training, "fit_probe", None)
     args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *FLAGS, f"--workdir={own}"]
     assert cli.main(args) == 0
     assert "train     was done" in capsys.readouterr().out
@@ -101,16 +102,18 @@ def counted(monkeypatch):
     def make_shared():
         return type("Shared", (), {"seed": np.uint32(7)})()
 
-    def count(name, function):
+    def count(module, name):
+        function = getattr(module, name)
+
         def counting(*args, **options):
             calls[name] += 1
             return function(*args, **options)
 
-        monkeypatch.setattr(probes, name, counting)
+        monkeypatch.setattr(module, name, counting)
 
     monkeypatch.setattr(probes, "pretrained_variables", shared)
-    count("pooled_features", probes.pooled_features)
-    count("fit_probe", probes.fit_probe)
+    count(probes, "pooled_features")
+    count(self_training, "fit_probe")
     return calls
 
 

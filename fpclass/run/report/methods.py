@@ -108,8 +108,18 @@ def to_predict(subject: Subject) -> Sentence | None:
     """Which images have no label."""
     if not subject.facts.get(AUDIT, "summary", "num_to_predict"):
         return None
-    number = subject.facts.count(AUDIT, "summary", "num_to_predict")
-    return sentence("{n} no label and took no part in what follows.", n=counted(number, "image has", "images have"))
+    number = counted(subject.facts.count(AUDIT, "summary", "num_to_predict"), "image has", "images have")
+    learnt_from = learnt_without_labels(subject)
+    if not learnt_from:
+        return sentence("{n} no label and took no part in what follows.", n=number)
+    return sentence("{n} no label. They were learnt from all the same: {how}.", n=number, how=learnt_from)
+
+
+def learnt_without_labels(subject: Subject) -> Piece | None:
+    """How rows to predict were learnt from; None where they were not."""
+    file = "results.json" if subject.is_study else "metrics.json"
+    marks = subject.facts.get(file, "transductive") or {}
+    return Cited("; ".join(map(printable, marks.values())), f"{file}: transductive") if marks else None
 
 
 def copies(subject: Subject) -> Sentence:
@@ -182,11 +192,13 @@ def network(subject: Subject) -> Sentence:
     """Which network, and what it starts from."""
     first = subject.facts.text_of("model.txt").splitlines()[0] if subject.facts.is_there("model.txt") else ""
     size = re.search(r"([\d,]+) parameters", first)
+    epochs = subject.facts.get(*subject.config, "unlabelled", "pretrain_epochs")
+    drawn = "random weights" + (f", which learnt without labels first (SimCLR, {epochs} epochs)" if epochs else "")
     return sentence(
         "The network is {name}{size}, starting from {weights}.",
         name=subject.setting("model.name"),
         size=sentence(" ({n} parameters)", n=Cited(size[1], "model.txt: first line")) if size else "",
-        weights=subject.setting("model.weights", lambda name: f"the weights {name}" if name else "random weights"),
+        weights=subject.setting("model.weights", lambda name: f"the weights {name}" if name else drawn),
     )
 
 
