@@ -15,6 +15,7 @@ from fpclass.experiment import is_trained, needs_selection
 from fpclass.report.text_tables import classification_report
 from fpclass.run.best import BestModel
 from fpclass.run.checklist import run_facts, write_checklist
+from fpclass.run.decisions.held_out import held_out_images
 from fpclass.run.decisions.people import PeopleOfRun
 from fpclass.run.decisions.rule import describe_rule, fit_rule_of_run, judge_rule
 from fpclass.run.error_analysis import show_errors
@@ -24,6 +25,7 @@ from fpclass.run.prepare import Prepared, positive_class, read_classes
 from fpclass.run.subgroups import judge_subgroups
 from fpclass.run.warnings import find_warnings, transductive_mark
 from fpclass.stats.cohort import Cohort
+from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 
 SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
@@ -41,9 +43,8 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
 
     run, config, table = best.run, best.run.config, prepared.table
     predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
-    history, rule = run.history(), fit_rule_of_run(best, prepared)
+    history, (rule, people) = run.history(), _fit_decisions(best, prepared)
     kept = next((line for line in history if line["epoch"] == best.epoch), {})
-    people = PeopleOfRun(best, prepared, rule)
     metrics: dict[str, Any] = {
         "experiment": config.name,
         "data": table.source,
@@ -94,6 +95,13 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     write_checklist(run.folder, run_facts(run.folder, config, metrics, VALIDATION))
     files.write_json(run.path("metrics.json"), metrics)
     return metrics
+
+
+def _fit_decisions(best: BestModel, prepared: Prepared) -> tuple[DecisionRule, PeopleOfRun]:
+    """Calibration and thresholds, and what is said of people, of the same held-out images."""
+    held_out = held_out_images(best, prepared)
+    rule = fit_rule_of_run(best, prepared, held_out)
+    return rule, PeopleOfRun(best, prepared, held_out, rule)
 
 
 def _show_split(run: Run, prepared: Prepared, part: Predictions, metrics: dict[str, Any], split: str) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -21,6 +22,9 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member
+from fpclass.stats.cohort import group_codes
+from fpclass.stats.decisions.rule import DecisionRule
+from fpclass.stats.evidence.pooling import Pooling, fit_pooling
 from fpclass.stats.probabilities.calibration import fit_temperature
 from fpclass.study.study import Study
 from fpclass.train import self_training
@@ -80,6 +84,31 @@ def test_its_strength_is_that_of_the_lowest_loss_and_it_is_calibrated_out_of_fol
     assert calibration["fitted_on"] == "the inner cross-validation (80 images, out of fold)"
     temperature = fit_temperature(inner.logits, inner.labels)
     assert calibration["calibration"]["scale"] == pytest.approx([1 / temperature] * 2, rel=1e-4)
+
+
+def test_a_persons_images_are_pooled_by_what_it_said_out_of_fold(run, noisy, tmp_path, capsys):
+    own, said = shutil.copytree(run, tmp_path / "own"), "fitted on the inner cross-validation (40 people, out of fold)"
+    pooled, output = "--config.predict.pool=calibrated", tmp_path / "out.csv"
+    assert cli.main(["evaluate", f"--workdir={own}", pooled]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    inner = probes.Predictions.read(Run.open(own), probes.INNER, ("0", "1"))
+    rule = DecisionRule.from_json(json.loads((own / "calibration.json").read_text()), "")
+    pooling = Pooling.from_json(json.loads((own / "pooling.json").read_text()), "")
+    expected = fit_pooling(rule.calibration.apply(inner.logits), inner.labels, group_codes(inner.frame["group"]))
+    assert (pooling.scale, pooling.correlation) == pytest.approx((expected.scale, expected.correlation), rel=1e-4)
+    validation = json.loads((own / "metrics.json").read_text())["validation"]
+    assert validation["person"]["pooling"]["fitted_on"] == said.removeprefix("fitted on ")
+    assert cli.main(["submit", f"--workdir={own}", pooled]) == 0
+    frame = pd.read_csv(own / "test_predictions.csv", dtype={"group": str})
+    people = group_codes(frame["group"])
+    log_p = rule.calibration.apply(frame[["logit_0", "logit_1"]].to_numpy())
+    handed_in, of_mean = (np.exp(each.apply(log_p, people))[:, 1] for each in (pooling, Pooling("mean")))
+    np.testing.assert_allclose(frame["probability_1"], handed_in, atol=1e-6)
+    assert np.abs(handed_in - of_mean).max() > 0.01
+    image = noisy / "processed" / "processed" / "img_0000.png"
+    predict = ["predict", str(image), f"--workdir={own}", f"--output={output}", pooled, "--group-pattern=^(img)_"]
+    assert cli.main(predict) == 0
+    assert pd.read_csv(output)["pooling"][0] == f"calibrated by person, {said}"
 
 
 def test_what_is_done_is_not_done_again(run, noisy, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The images of a person as one answer: fitted on the inner split of a run, judged on others, applied to new ones."""
+"""The images of a person as one answer: fitted on held-out images of a run, judged on others, applied to new ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from fpclass.common import files
 from fpclass.common.console import program, say
 from fpclass.config import Config
-from fpclass.data.splits import SELECTION
 from fpclass.data.table import Table
 from fpclass.errors import ConfigError
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.held_out import HeldOut
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared, check_groups, condition_of, why_not_by_person
 from fpclass.stats.cohort import Cohort, group_codes
@@ -30,28 +30,28 @@ FILE = "pooling.json"
 
 
 class PeopleOfRun:
-    """What a run's inner split says of people: the pooling, and whether there are likelihood ratios.
+    """What a run's held-out images say of people: the pooling, and whether there are likelihood ratios.
 
     Attributes:
       pooling: what `predict.pool` asks for, in pooling.json.
       shown: what metrics.json shows, which is calibrated where nothing is asked for.
     """
 
-    def __init__(self, best: BestModel, prepared: Prepared, rule: DecisionRule):
-        """Fits on the inner split, and writes pooling.json where `predict.pool` is on."""
+    def __init__(self, best: BestModel, prepared: Prepared, held_out: HeldOut, rule: DecisionRule):
+        """Fits on the images that the rule was fitted on, and writes pooling.json where `predict.pool` is on."""
         self.config: Config = best.run.config
         self.rule, self.table = rule, prepared.table
         self.wanted = self.config.predict.pool
         if self.wanted == SUBMISSION and why_not_by_person(self.table):
             self.wanted = "none"
-        rows = prepared.splits.rows(SELECTION)
+        self.held_out, rows = held_out, held_out.rows
         frame = prepared.splits.frame.iloc[rows]
         self.people, self.cohort = group_codes(frame["group"].to_numpy(str)), None
         self.shown = Pooling("mean", why_not=rule.why_not or "nothing was set aside to fit it on")
         if len(rows):
             groups = frame["unit"].to_numpy(str)
             self.cohort = Cohort(prepared.table.labels[rows], groups, class_names=prepared.table.class_names)
-            self.log_probabilities = rule.calibration.apply(best.predict_once(prepared, SELECTION))
+            self.log_probabilities = rule.calibration.apply(held_out.logits)
             self.shown = self._fit("calibrated" if self.wanted == "none" else method_of(self.wanted))
         self.pooling = self.shown if self.wanted != "none" else Pooling("none")
         if self.wanted != "none":
@@ -62,9 +62,9 @@ class PeopleOfRun:
         if why_not := why_no_people(self.cohort, self.people):
             return Pooling("mean", why_not=why_not)
         num_people = self.people.max() + 1
-        fitted_on = f"the inner split ({num_people} people)"
-        pooling = make_pooling(method, self.log_probabilities, self.cohort.labels, self.people, fitted_on)
-        return with_thresholds(pooling, self.log_probabilities, self.cohort.labels, self.people, self.config.study.cost)
+        fitted_on, labels = self.held_out.by_person(num_people), self.cohort.labels
+        pooling = make_pooling(method, self.log_probabilities, labels, self.people, fitted_on)
+        return with_thresholds(pooling, self.log_probabilities, labels, self.people, self.config.study.cost)
 
     def judge(self, part: Predictions, cohort: Cohort) -> dict[str, Any]:
         """What metrics.json holds of labelled images beside their metrics: person, evidence, diagnostics."""
@@ -93,7 +93,7 @@ class PeopleOfRun:
         return judged
 
     def _evidence(self, log_p: Logits, cohort: Cohort, units: dict[str, Codes], bootstrap: Bootstrap) -> dict[str, Any]:
-        """Likelihood ratios that the inner split calibrates."""
+        """Likelihood ratios that the held-out images calibrate."""
         if self.cohort is None:
             return {"why_not": "nothing was set aside to calibrate on; a study calibrates out of fold"}
         why_not = why_no_evidence(self.cohort, self.table.num_classes) or why_no_evidence(

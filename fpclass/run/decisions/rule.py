@@ -1,4 +1,4 @@
-"""The calibration and thresholds of a run: fitted on its inner split, judged on the images that are reported."""
+"""The calibration and thresholds of a run: fitted on images held out for that, judged on those that are reported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 from fpclass.common import files
 from fpclass.common.console import program
-from fpclass.data.splits import SELECTION
 from fpclass.run.best import BestModel
+from fpclass.run.decisions.held_out import HeldOut
 from fpclass.run.folder import Run
 from fpclass.run.predictions import Predictions
 from fpclass.run.prepare import Prepared
-from fpclass.run.probe import INNER
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import compare_with_half
 from fpclass.stats.decisions.rule import DecisionRule, fit_rule
@@ -22,32 +21,20 @@ from fpclass.stats.probabilities.reliability import before_and_after
 FILE = "calibration.json"
 
 
-def fit_rule_of_run(best: BestModel, prepared: Prepared) -> DecisionRule:
-    """Fits calibration and thresholds of the best weights on the images that chose the epoch; writes calibration.json.
+def fit_rule_of_run(best: BestModel, prepared: Prepared, held_out: HeldOut) -> DecisionRule:
+    """Fits calibration and thresholds of the best weights on the images held out for that; writes calibration.json.
 
-    These are the images of the inner split: training did not learn from them, and the result is reported on others. A
-    probe learns from all training images; it is calibrated on their logits out of fold, of the inner cross-validation.
-    Without either nothing is fitted: whatever is left either was learnt from or is reported.
+    Where there are none nothing is fitted.
 
     Raises:
       ConfigError: `study.cost` does not fit the classes.
     """
-    config, splits, table = best.run.config, prepared.splits, prepared.table
-    rows = splits.rows(SELECTION)
-    if len(rows):
-        fitted_on = f"the inner split ({splits.counted(SELECTION)})"
-        logits = best.predict_once(prepared, SELECTION)
-        study = config.study
-        rule = fit_rule(logits, table.labels[rows], fitted_on, method=study.calibration, cost=study.cost)
-    elif best.run.path(INNER).is_file():
-        inner = Predictions.read(best.run, INNER, table.classes)
-        fitted_on = f"the inner cross-validation ({len(inner.labels)} images, out of fold)"
-        rule = fit_rule(inner.logits, inner.labels, fitted_on, method=config.study.calibration, cost=config.study.cost)
+    study, table = best.run.config.study, prepared.table
+    if held_out.why_not:
+        rule = DecisionRule.nothing(table.num_classes, held_out.why_not)
     else:
-        reason = "the images that chose the epoch are those that are reported"
-        if config.split.selection == "inner":
-            reason = "nothing was set aside to choose an epoch on (train.early_stopping=restore_best does)"
-        rule = DecisionRule.nothing(table.num_classes, reason)
+        labels, fitted_on = table.labels[held_out.rows], held_out.by_image
+        rule = fit_rule(held_out.logits, labels, fitted_on, method=study.calibration, cost=study.cost)
     files.write_json(best.run.path(FILE), {"epoch": best.epoch, **rule.to_json()})
     return rule
 
