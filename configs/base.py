@@ -197,7 +197,7 @@ def get_config() -> ConfigDict:
                                               # f1 (of evaluate.positive_class); or package.module:function of yours
     study.margin = 0.02                       # smaller differences are equivalent in practice; in units of the metric
     study.calibration = "temperature"         # none | temperature | vector: of a study's ensemble, cross-fitted, and of
-                                              # a run, fitted on its inner split
+                                              # a run, fitted on its inner split, of a probe out of fold
     study.cost = ()                           # cost matrix ((0, 1), (5, 0)): rows true, columns decided; empty: none
     study.max_risk = 0.05                     # abstention: error rate promised among the images that are decided …
     study.risk_confidence = 0.9               # … with this probability, in (0, 1)

@@ -23,8 +23,9 @@ PREDICT_EPILOG = """
   fpclass predict more/ --workdir=runs/study --config.predict.pool=calibrated --group-pattern='^(p[0-9]+)_'
                                                        one answer for all images of a person
 
-Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training. The columns
-`calibration` and `decision` say how, and where there was nothing to fit them on, why not.
+Probabilities are calibrated: by the out-of-fold predictions of a study, by the inner split of a training, by what a
+probe said of training images out of fold. The columns `calibration` and `decision` say how, and where there was nothing
+to fit them on, why not.
 """
 
 EXPORT_EPILOG = """

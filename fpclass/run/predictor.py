@@ -201,7 +201,7 @@ class Predictor:
 
 
 def predictor_of_run(run: Run) -> Predictor:
-    """The best weights of a run, calibrated on its inner split.
+    """The best weights of a run, calibrated on what was held out of them.
 
     Raises:
       RunError: it has no checkpoint, or its files are damaged.

@@ -38,7 +38,7 @@ from fpclass.train.task import build_network, pretrained_variables, subclass_lab
 from fpclass.train.trained import Variables
 
 INNER = "inner_predictions.csv"
-"""Logits of training images, out of fold in the inner cross-validation that chose the strength: for a calibration."""
+"""Logits of training images, out of fold in the inner cross-validation that chose the strength: for `held_out`."""
 PRETRAINED = "checkpoints/pretrained"
 """Of a run folder: weights of pretraining without labels, which is not done again after an interruption."""
 

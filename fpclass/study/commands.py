@@ -177,7 +177,7 @@ def submit(args: argparse.Namespace, overrides: list[str]) -> int:
     """Predicts the rows without a label with the best checkpoint, or with the ensemble of a study: submission.csv.
 
     --config.submit.threshold_for chooses the class by a threshold: of a study fitted out of fold, of a run on its inner
-    split.
+    split, and of a probe out of fold too.
     """
     there = trained_commands.find_study(args.workdir, overrides)
     if args.ensemble or there:

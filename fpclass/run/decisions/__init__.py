@@ -1,5 +1,5 @@
 """What is decided by a run.
 
-`rule` (its calibration and thresholds, fitted on the inner split), `submission`, `people` (images pooled, evidence,
-diagnosis), `whose` (whose images files are).
+`held_out` (the images that the others are fitted on), `rule` (its calibration and thresholds), `submission`, `people`
+(images pooled, evidence, diagnosis), `whose` (whose images files are).
 """

@@ -97,7 +97,7 @@ def submit(best: BestModel, prepared: Prepared) -> pathlib.Path:
     With `submit.refit` the network is trained once more before, on all labelled images: `run.refit`.
 
     Beside it test_predictions.csv, with the calibrated probability of every class. The class is chosen as
-    `submit.threshold_for` says, by the thresholds that `evaluate` fitted on the inner split; with `predict.pool` it is
+    `submit.threshold_for` says, by the thresholds that `evaluate` fitted on held-out images; with `predict.pool` it is
     one class for all images of a person.
 
     Raises:
