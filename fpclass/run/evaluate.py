@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,21 +46,7 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     predictions = best.predict_rows(prepared, (VALIDATION, TEST), "predictions.csv")
     history, (rule, people) = run.history(), _fit_decisions(best, prepared)
     kept = next((line for line in history if line["epoch"] == best.epoch), {})
-    metrics: dict[str, Any] = {
-        "experiment": config.name,
-        "data": table.source,
-        "is_synthetic": table.is_synthetic,
-        "weights": config.model.weights or "random",
-        "epoch": best.epoch,
-        "num_epochs": len(history),
-        **{key: kept[key] for key in ("strength", "balance") if key in kept},
-        "selected_on": _describe_selection(config, prepared.splits, kept),
-        "split_notes": list(prepared.splits.notes),
-        "positive_class": config.evaluate.positive_class,
-        "calibration": rule.to_json(),
-        "warnings": find_warnings(config, prepared, history, best.epoch),
-        "transductive": {config.name: mark} if (mark := transductive_mark(config, prepared.table)) else {},
-    }
+    metrics: dict[str, Any] = _about(best, prepared, history, kept) | {"calibration": rule.to_json()}
     for split in (VALIDATION, TEST):
         part = predictions.select(split)
         if not len(part.frame):
@@ -95,6 +82,28 @@ def evaluate(best: BestModel, prepared: Prepared) -> dict[str, Any]:
     write_checklist(run.folder, run_facts(run.folder, config, metrics, VALIDATION))
     files.write_json(run.path("metrics.json"), metrics)
     return metrics
+
+
+def _about(
+    best: BestModel, prepared: Prepared, history: Sequence[dict[str, Any]], kept: dict[str, Any]
+) -> dict[str, Any]:
+    """What metrics.json says of the training, and of what was kept: the log has `kept` of it."""
+    config, table = best.run.config, prepared.table
+    mark = transductive_mark(config, table)
+    return {
+        "experiment": config.name,
+        "data": table.source,
+        "is_synthetic": table.is_synthetic,
+        "weights": config.model.weights or "random",
+        "epoch": best.epoch,
+        "num_epochs": len(history),
+        **{key: kept[key] for key in ("strength", "balance") if key in kept},
+        "selected_on": _describe_selection(config, prepared.splits, kept),
+        "split_notes": list(prepared.splits.notes),
+        "positive_class": config.evaluate.positive_class,
+        "warnings": find_warnings(config, prepared, history, best.epoch),
+        "transductive": {config.name: mark} if mark else {},
+    }
 
 
 def _fit_decisions(best: BestModel, prepared: Prepared) -> tuple[DecisionRule, PeopleOfRun]:

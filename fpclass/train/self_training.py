@@ -1,7 +1,8 @@
 """Self-training of probes: fitted to labelled images, they label others where they are sure, and are fitted to both.
 
 How sure a probe is says a temperature that is fitted to its own predictions out of fold, those of the inner
-cross-validation that chose its strength. Labels that were made up train, and never judge.
+cross-validation that chose its strength. Labels that were made up train, and never judge. But who makes them up has
+learnt from all labelled images: of these, the second probe's predictions out of fold are a little too good.
 """
 
 from __future__ import annotations
