@@ -65,9 +65,11 @@ class Fitted:
         if not self.probe.num_parts:
             return f"probe: {found}, the usual one: a class has too few people to choose one; {duration(self.seconds)}"
         weigh = "stages weigh the same" if trial.balance else "features weigh the same"
+        judged, num_parts = self.probe.num_judged, self.probe.num_parts
+        parts = f"{num_parts} parts" if judged == num_parts else f"{num_parts} parts, {judged} of them judged"
         return (
             f"probe: {found}, {weigh}: the best of {len(self.probe.trials)} by an inner cross-validation in "
-            f"{self.probe.num_parts} parts (log loss {trial.loss:.3f}, accuracy {trial.accuracy:.3f}); "
+            f"{parts} (log loss {trial.loss:.3f}, accuracy {trial.accuracy:.3f}); "
             f"{duration(self.seconds)}"
         )
 

@@ -22,11 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpclass.common.console import duration
-from fpclass.common.parallel import member_mesh
+from fpclass.common.parallel import launch_each, member_mesh
+from fpclass.common.threads import num_cores
 from fpclass.config import Config
 from fpclass.data.splits import PREDICT, TRAIN, VALIDATION
 from fpclass.experiment import is_trained
 from fpclass.models.network import Network, split_variables, variable_shapes
+from fpclass.models.parts import part_size
 from fpclass.models.probe import widths
 from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared
@@ -36,7 +38,7 @@ from fpclass.train.contrastive import CROP
 from fpclass.train.finetune import Plan, compute_in, make_plan
 from fpclass.train.inputs.feature_cache import KeptFeatures, features_dir, is_cached, num_cached_views, stages_of
 from fpclass.train.predict import make_views
-from fpclass.train.probe import pooled_stages
+from fpclass.train.probe import NUM_PARTS, judged_share, pooled_stages
 from fpclass.train.task import build_network, pretrained_variables
 
 BACKWARD = 2.0
@@ -50,10 +52,13 @@ LONG_SECONDS = 3600.0
 """From here on the longest configs are named."""
 TIMING_SECONDS = 6.0
 """For so long networks are timed, the costliest first; others are taken to be as fast, by their operations."""
+NUM_CALLS = 4
+"""Of a program by every core, where it is timed what all of them do."""
 LOOKING_SECONDS = 4.0
 """For so long features are looked for on disk; of other configs they are taken to be absent."""
-FIT_FLOP = 1e5
-"""Operations that fitting a probe takes for each number of its features, about: many trials of many steps."""
+FIT_FLOP = 1.2e5
+"""Operations that fitting a probe takes for each number of its features, about: many trials of many steps, where all
+parts of the inner cross-validation are judged."""
 START_FLOP = 5e10
 """What beginning with a config takes beside them, compiling above all, in operations."""
 QUICK_SECONDS = 600.0
@@ -190,6 +195,7 @@ def count_of_probe(
     num_features = 1 if config.model.weights else num_members
     num_train = len(prepared.splits.rows(TRAIN))
     fitted = num_train * min(num_train, sum(widths(model)))  # they have at most as many features as there are images
+    fitted *= (1 + NUM_PARTS * judged_share(num_train)) / (1 + NUM_PARTS)
     return num_features * len(prepared.table) * len(make_views(config.predict)), num_members * FIT_FLOP * fitted / flop
 
 
@@ -234,17 +240,25 @@ def _quick(study: Study, costs: Mapping[str, Cost], seconds: Mapping[str, float]
 
 
 def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Seconds that the members of each config take; every network is timed once, for `TIMING_SECONDS` at all."""
+    """Seconds that the members of each config take; every network is timed once, for `TIMING_SECONDS` at all.
+
+    Features are computed by every core at once: what that brings is timed of one network.
+    """
     keys = {name: network_key(study.configs[name]) for name in costs}
     timed: dict[str, float] = {}
-    started, flop = time.perf_counter(), 0.0
+    started, flop, of_features = time.perf_counter(), 0.0, 0.0
     for name, cost in sorted(costs.items(), key=lambda item: -item[1].operations):
         if keys[name] not in timed and time.perf_counter() - started < TIMING_SECONDS:
             timed[keys[name]] = time_forward(cost.model, study.configs[name], cost.flop)
             flop += cost.flop
+        if cost.once and not of_features:
+            together = time_forward(cost.model, study.configs[name], cost.flop, NUM_CALLS * num_cores())
+            of_features = together / timed[keys[name]] if keys[name] in timed else 1.0
     speed = flop / sum(timed.values())
     passes = {name: timed.get(keys[name], cost.flop / speed) for name, cost in costs.items()}
-    return {name: (cost.once + cost.training) * passes[name] / _num_devices() for name, cost in costs.items()}
+    return {
+        name: (cost.once * of_features + cost.training) * passes[name] / _num_devices() for name, cost in costs.items()
+    }
 
 
 def network_key(config: Config) -> str:
@@ -252,21 +266,27 @@ def network_key(config: Config) -> str:
     return repr((config.model.to_dict(), config.data.image_size, config.data.channels))
 
 
-def time_forward(model: nn.Module, config: Config, flop: float) -> float:
-    """Seconds of an image's forward pass of so many operations, with weights of zeros, compiled and warm."""
-    variables = _zeros(model, config)
+def time_forward(model: nn.Module, config: Config, flop: float, num_calls: int = 1) -> float:
+    """Seconds of an image's forward pass of so many operations, with weights of zeros, compiled and warm.
+
+    Args:
+      num_calls: of the program, at the same time where cores can; several are of parts of a batch, as features are.
+    """
+    variables, shape = _zeros(model, config), (*config.data.image_size, config.data.channels)
     size = int(min(max(TIMED_FLOP / max(flop, 1.0), 1), config.train.batch_size))
-    images = jnp.zeros((size, *config.data.image_size, config.data.channels), config.model.compute_dtype)
+    if num_calls > 1:
+        size = part_size(size, (size, *shape), variables["params"])
+    images = jnp.zeros((size, *shape), config.model.compute_dtype)
     apply = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
     jax.block_until_ready(apply(variables, images))
     best = math.inf
     for _ in range(3):
         started = time.perf_counter()
-        jax.block_until_ready(apply(variables, images))
+        jax.block_until_ready(list(launch_each(lambda _: apply(variables, images), num_calls)))
         best = min(best, time.perf_counter() - started)
         if best > 0.3:
             break
-    return best / size
+    return best / (size * num_calls)
 
 
 def shares_of(model: nn.Module, config: Config, counts: Collection[int]) -> dict[int, float]:

@@ -40,8 +40,12 @@ PATIENCE = 2
 """So many strengths in a row without a lower loss end the search: weaker ones only take longer to converge."""
 NUM_PARTS = 5
 """Parts of the inner cross-validation, fewer where a class has fewer groups."""
+ENOUGH = 5000
+"""Images that were judged from which on the parts that are left are not: they would choose the same strength."""
 THREADED = 10**7
 """Numbers in the features from which on several threads pay; for fewer of them threads mostly wait for each other."""
+SINGLE = 5 * 10**6
+"""Numbers in what a regression is fitted to from which on they are float32: half the memory and half the time."""
 TOLERANCE = 1e-5
 """Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
 CONSTANT = 1e-5
@@ -75,6 +79,7 @@ class Probe:
       trials: the strengths that were tried, of each balance from the stiffest on; one with a loss of nan where nothing
         could be cross-validated.
       num_parts: of the inner cross-validation; 0 where there was none.
+      num_judged: how many of them were judged, all but in large data.
       inner: positions of the rows that it judged, among those that were given.
       inner_logits: their logits out of fold at the chosen strength, float32.
     """
@@ -83,6 +88,7 @@ class Probe:
     chosen: int
     trials: tuple[Trial, ...]
     num_parts: int
+    num_judged: int
     inner: Int[np.ndarray, " m"]
     inner_logits: Float[np.ndarray, "m K"]
 
@@ -94,13 +100,22 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is to be learnt: classes, what the layer learns of them, weights of images, parts of the inner folds."""
+    """What is to be learnt: classes, what the layer learns of them, weights of images, parts of the inner folds.
+
+    Attributes:
+      num_judged: parts that are judged, the first ones.
+    """
 
     labels: Int[np.ndarray, " n"]
     learnt: Int[np.ndarray, " n"]
     weights: Float[np.ndarray, " n"]
     parts: Int[np.ndarray, " n"]
-    num_parts: int
+    num_judged: int
+
+    @property
+    def is_judged(self) -> Bool[np.ndarray, " n"]:
+        """Whether an image is in a part that is judged."""
+        return (self.parts >= 0) & (self.parts < self.num_judged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,11 +214,12 @@ def fit_probe(
     weights = np.ones(len(labels)) if weights is None else weights
     with threadpool_limits(1 if features.size < THREADED else None):
         mean, scale = _standardising(features, widths)
-        standard = (features.astype(np.float64) - mean) * scale
+        kind = _kind(features.size) if len(features) >= features.shape[1] else np.float64
+        standard = (features.astype(kind) - mean.astype(kind)) * scale.astype(kind)
         trusted = np.ones(len(labels), bool) if trusted is None else trusted
         parts = np.full(len(labels), -1)
         parts[trusted], num_parts = inner_parts(labels[trusted], groups[trusted], head.num_classes, seed)
-        task = _Task(labels, learnt, weights, parts, num_parts)
+        task = _Task(labels, learnt, weights, parts, _num_judged(parts, num_parts))
         balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
         searches = [_search(head, task, standard, widths, balance) for balance in balances]
         best = min(searches, key=lambda search: search.loss)
@@ -212,8 +228,24 @@ def fit_probe(
     params = jax.tree.map(np.float32, {"mean": mean, "scale": scale * best.factors, "logits": layer})
     trials = tuple(trial for search in searches for trial in search.trials)
     chosen = trials.index(best.trials[best.chosen])
-    inner = np.flatnonzero((parts >= 0) & (num_parts > 0))
-    return Probe(params, chosen, trials, num_parts, inner, best.logits[inner].astype(np.float32))
+    inner = np.flatnonzero(task.is_judged)
+    return Probe(params, chosen, trials, num_parts, task.num_judged, inner, best.logits[inner].astype(np.float32))
+
+
+def _kind(size: int) -> type:
+    """The type of so many numbers that a regression is fitted to."""
+    return np.float32 if size >= SINGLE else np.float64
+
+
+def judged_share(num_images: int) -> float:
+    """The share of training images that an inner cross-validation judges, about."""
+    return min(1.0, np.ceil(NUM_PARTS * ENOUGH / num_images) / NUM_PARTS)
+
+
+def _num_judged(parts: Int[np.ndarray, " n"], num_parts: int) -> int:
+    """How many parts of the inner cross-validation are judged, from the first on."""
+    counts = np.cumsum(np.bincount(parts[parts >= 0], minlength=num_parts))
+    return min(int(np.searchsorted(counts, ENOUGH)) + 1, num_parts)
 
 
 def inner_parts(
@@ -250,19 +282,21 @@ def _search(
 ) -> _Search:
     """Tries strengths from the stiffest on, each begun where the last one ended, on standardised features."""
     factors = _factors(widths, balance, standard.shape[1])
-    x, axes = _compressed(standard * factors)
+    x, axes = _compressed(standard * factors.astype(standard.dtype))
+    x = x.astype(_kind(x.size), copy=False)
     best, best_logits = 0, np.zeros((len(x), head.num_classes))
-    if not task.num_parts:
+    if not task.num_judged:
         return _Search(factors, x, axes, [Trial(USUAL_STRENGTH, balance, np.nan, np.nan)], best, best_logits)
-    regressions = [_regression(STRENGTHS[0]) for _ in range(task.num_parts)]
+    regressions = [_regression(STRENGTHS[0]) for _ in range(task.num_judged)]
     trials: list[Trial] = []
-    judged = task.parts >= 0
+    judged = task.is_judged
+    trained = [(task.parts != part, x[task.parts != part]) for part in range(task.num_judged)]
     for strength in STRENGTHS:
         logits = np.zeros_like(best_logits)
-        for part, regression in enumerate(regressions):
-            train, others = task.parts != part, task.parts == part
+        for part, (regression, (train, of_train)) in enumerate(zip(regressions, trained, strict=True)):
+            others = task.parts == part
             regression.set_params(C=strength)
-            kernel, bias = _fit(regression, x[train], task.learnt[train], task.weights[train], head)
+            kernel, bias = _fit(regression, of_train, task.learnt[train], task.weights[train], head)
             logits[others] = _class_logits(head, x[others] @ kernel + bias)
         losses = -log_softmax(logits)[np.arange(len(x)), task.labels]
         correct = logits.argmax(axis=1) == task.labels

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from fpclass.errors import DataError
 from fpclass.models.probe import ProbeHead
 from fpclass.stats.metrics import log_softmax
-from fpclass.train.probe import NUM_PARTS, fit_probe, inner_parts, logits_of
+from fpclass.train import probe as fitting
+from fpclass.train.probe import NUM_PARTS, fit_probe, inner_parts, judged_share, logits_of
 
 HEAD = ProbeHead(stages=("any",), num_classes=2)
 
@@ -153,3 +154,38 @@ def test_a_narrow_stage_that_knows_is_raised_over_a_wide_one_that_does_not():
     assert by_balance[1] == probe.best.loss < by_balance[0] - 0.1
     alone = fit_probe(HEAD, features, labels, people, seed="0")
     assert {trial.balance for trial in alone.trials} == {0}, "one stage has nothing to be balanced with"
+
+
+def test_of_many_images_not_all_parts_are_judged(monkeypatch):
+    features, labels, people = drawn()
+    whole = fit_probe(HEAD, features, labels, people, seed="0")
+    assert (whole.num_judged, whole.num_parts, len(whole.inner)) == (5, 5, 80)
+    monkeypatch.setattr(fitting, "ENOUGH", 30)
+    some = fit_probe(HEAD, features, labels, people, seed="0")
+    parts, _ = inner_parts(labels, people, 2, "0")
+    assert (some.num_judged, some.num_parts) == (2, 5)
+    assert len(some.inner) == 32
+    np.testing.assert_array_equal(some.inner, np.flatnonzero(parts < 2))
+    same = next(trial for trial in whole.trials if trial.strength == some.best.strength)
+    assert some.best.loss != same.loss, "of other images"
+    regression = LogisticRegression(C=some.best.strength, tol=1e-8, max_iter=10_000)
+    pipeline = make_pipeline(StandardScaler(), regression).fit(features.astype(np.float64), labels)
+    expected = pipeline.predict_proba(features.astype(np.float64))
+    np.testing.assert_allclose(probabilities(HEAD, some, features), expected, atol=1e-3)
+    assert judged_share(80) == 0.4
+    assert judged_share(30) == 1
+
+
+@pytest.mark.parametrize("num_features", [30, 300])
+def test_large_data_are_fitted_in_single_precision_to_the_same_probabilities(num_features, monkeypatch):
+    features, labels, people = drawn(num_features=num_features)
+    double = fit_probe(HEAD, features, labels, people, seed="0")
+    kinds = []
+    monkeypatch.setattr(fitting, "SINGLE", 1)
+    fit = fitting._fit
+    monkeypatch.setattr(fitting, "_fit", lambda regression, x, *args: kinds.append(x.dtype) or fit(regression, x, *args))
+    single = fit_probe(HEAD, features, labels, people, seed="0")
+    assert set(kinds) == {np.dtype(np.float32)}
+    assert single.best.strength == double.best.strength
+    expected = probabilities(HEAD, double, features)
+    np.testing.assert_allclose(probabilities(HEAD, single, features), expected, atol=1e-3)
