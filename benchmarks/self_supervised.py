@@ -58,8 +58,9 @@ class Judge:
         self.network: Any = build_network(self.probe_config, table.num_classes)
         units = self.prepared.splits.frame["unit"].to_numpy(str)
         labels = np.where(table.labelled_mask, table.labels, -1)[self.rows]
-        ones = np.ones(table.num_classes)
-        self.data = ProbeData(self.network, np.zeros((0, 0)), labels, units[self.rows], ones)
+        people, copies, ones = table.rows["group"].to_numpy(str), table.copy_mask, np.ones(table.num_classes)
+        of_rows = (part[self.rows] for part in (units, people, copies))
+        self.data = ProbeData(self.network, np.zeros((0, 0)), labels, *of_rows, ones)
         self.placement: Placement = place_run(self.tuned_config, table, self.prepared.images)
         self.predict = jax.jit(self.placement.engine.predict)
 

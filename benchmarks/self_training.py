@@ -57,8 +57,9 @@ def load(overrides: Sequence[str]) -> tuple[ProbeData, Prepared]:
     table = prepared.table
     usable = table.usable_mask & (table.labelled_mask | table.to_predict_mask)
     labels = np.where(table.labelled_mask, table.labels, -1)[usable]
-    groups = prepared.splits.frame["unit"].to_numpy(str)[usable]
-    return ProbeData(network, features[usable], labels, groups, np.ones(table.num_classes)), prepared
+    groups, people = prepared.splits.frame["unit"].to_numpy(str)[usable], table.rows["group"].to_numpy(str)[usable]
+    copies, ones = table.copy_mask[usable], np.ones(table.num_classes)
+    return ProbeData(network, features[usable], labels, groups, people, copies, ones), prepared
 
 
 def folds_of(data: ProbeData, seed: int) -> Int[np.ndarray, " N"]:

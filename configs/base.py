@@ -148,7 +148,8 @@ def get_config() -> ConfigDict:
     finetune.cache_gb = 8.0                   # largest size of these features
 
     unlabelled = config.unlabelled = ConfigDict()  # TRANSDUCTIVE: experiments that learn from rows to predict
-    unlabelled.pretrain_epochs = 0            # of pretraining without labels, on training images and rows to predict
+    unlabelled.pretrain_epochs = 0            # of pretraining without labels, on training images and rows to predict,
+                                              # before training and its limits begin; a kill costs all of a member's
     unlabelled.self_training = "none"         # probe: fitted again with labels that it makes up for rows to predict …
                                               # none | images (of each) | people (of all of one's) | weighted (of
                                               # every class, by their person's probability of it)

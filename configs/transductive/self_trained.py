@@ -1,7 +1,7 @@
 """Transductive: a probe that labels rows to predict where it is sure, and is fitted again to these labels too.
 
 How sure it is says a temperature fitted out of fold; a person's images get one label. Rows of people who have labelled
-images are left out, and images that are judged are never among them.
+images are left out, so that who is judged is never learnt from.
 
 Hypothesis: with few labelled images, and many without, made-up labels bring more than their errors cost.
 Reference: Scudder, Probability of Error of Some Adaptive Pattern-Recognition Machines, IEEE Transactions on Information

@@ -280,6 +280,18 @@ def find_groups(table: Table, *, grouped: bool) -> np.ndarray:
     return pd.Series(names).groupby(component).transform("min").to_numpy(str)
 
 
+def rows_without_label(table: Table) -> Int[np.ndarray, " n"]:
+    """Rows to predict that may be learnt from: of nobody who has a labelled image, and not the same picture as one.
+
+    Of the others a label is known, and images of whoever they are, or they themselves, may judge what learns from them.
+    """
+    rows, labelled = table.to_predict_mask & table.usable_mask, table.labelled_mask
+    for name in ("group", "pixel_sha256"):
+        values = table.rows[name].to_numpy(str) if name in table.rows else np.full(len(table), "")
+        rows = rows & ~(np.isin(values, values[labelled]) & (values != ""))
+    return np.flatnonzero(rows)
+
+
 def _given_roles(table: Table, groups: np.ndarray, notes: list[str]) -> np.ndarray:
     """The roles that the source gives; of groups that its splits share, test is kept, then validation."""
     role = np.full(len(table), "", dtype=object)

@@ -16,6 +16,7 @@ from fpclass.deploy.card import model_card
 from fpclass.deploy.source import Source, predictor_of
 from fpclass.deploy.weights import pack
 from fpclass.errors import RunError
+from fpclass.experiment.unlabelled import mark_of
 from fpclass.models.pretrained.manifest import MANIFEST
 from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor
@@ -134,7 +135,8 @@ def metrics_of(source: Written) -> dict[str, Any]:
         test = source.record["test"]
         about = {"images": "students of the folds", "test": test and _scores(test)}
         shown = {key: source.record[key] for key in ("num_members", "student", "beside", "sentences")}
-        return {**about, **_scores(source.record["scores"]), "distilled": shown, "limits": []}
+        marks = list(filter(None, [mark_of(source.run.config, are_there=True)]))
+        return {**about, **_scores(source.record["scores"]), "distilled": shown, "warnings": marks, "limits": []}
     if isinstance(source, Study):
         results = files.read_object(source.path("results.json"), ensemble=dict)
         about = "out-of-fold predictions" if source.num_folds else "validation images"
@@ -144,7 +146,8 @@ def metrics_of(source: Written) -> dict[str, Any]:
         return {"images": about, **scores, "test": test and _scores(test), "warnings": marks, **found}
     if source.path(NOTE).is_file():
         note = source.path(NOTE).read_text(encoding="utf-8").strip()
-        return {"images": "", "note": note, "scores": {}, "test": None, **found}
+        marks = list(filter(None, [mark_of(source.config, are_there=True)]))
+        return {"images": "", "note": note, "scores": {}, "test": None, "warnings": marks, **found}
     metrics = files.read_object(source.path("metrics.json"), validation=dict)
     test = metrics.get(TEST)
     return {

@@ -94,7 +94,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: x >= 0,
         "data.memory_gb augment.fixed_views model.squeeze_excitation model.dense_l2 finetune.num_frozen "
         "optim.weight_decay optim.gradient_clip_norm train.num_devices train.checkpoint_seconds train.max_minutes "
-        "study.margin hardware.memory_gb unlabelled.pretrain_epochs",
+        "study.margin hardware.memory_gb",
     ),
     "at least 1": (
         lambda x: x >= 1,

@@ -23,6 +23,11 @@ def unlabelled_conditions(config: Any) -> Conditions:
     """Those of the section `unlabelled`, as `fpclass.experiment.conditions`."""
     unlabelled = config.unlabelled
     return {
+        "unlabelled.pretrain_epochs": (
+            unlabelled.pretrain_epochs == 0
+            or (unlabelled.pretrain_epochs > 0 and config.model.compute_dtype == "float32"),
+            "at least 0, and 0 with model.compute_dtype=bfloat16",
+        ),
         "unlabelled.self_training": (
             unlabelled.self_training == "none" or not config.model.subclasses,
             "none with model.subclasses, of which no labels are made up",
@@ -30,13 +35,13 @@ def unlabelled_conditions(config: Any) -> Conditions:
     }
 
 
-def mark_of(config: Config, num_to_predict: int) -> str:
-    """What has to be said of an experiment that learns from rows to predict, so many; "" of any other one."""
-    ways = ["from the pixels of"] if config.unlabelled.pretrain_epochs else []
-    ways += ["from labels that it makes up for"] if config.unlabelled.self_training != "none" else []
-    if not ways or not num_to_predict:
+def mark_of(config: Config, *, are_there: bool) -> str:
+    """What has to be said of an experiment that learns from rows to predict, where there are any; else ""."""
+    ways = ["from their pixels"] if config.unlabelled.pretrain_epochs else []
+    ways += ["from labels that it makes up for some of them"] if config.unlabelled.self_training != "none" else []
+    if not ways or not are_there:
         return ""
     return (
-        f"{TRANSDUCTIVE}: {config.name} learns {' and '.join(ways)} {num_to_predict:,} rows to predict; its scores "
-        "are of images that it has not seen"
+        f"{TRANSDUCTIVE}: {config.name} learns of rows to predict, {' and '.join(ways)}; its scores are of images and "
+        "people that it has not seen"
     )

@@ -23,7 +23,7 @@ from fpclass.data.audit import Audit, audit_table
 from fpclass.data.decode import Images, decode_table
 from fpclass.data.resize import Decoding
 from fpclass.data.sources import load_table
-from fpclass.data.splits import Splits, make_splits
+from fpclass.data.splits import Splits, make_splits, rows_without_label
 from fpclass.data.table import Table, class_names
 from fpclass.errors import ConfigError, DataError, RunError
 from fpclass.experiment import needs_selection
@@ -183,12 +183,12 @@ def check_unlabelled(config: Config, table: Table) -> None:
     way = config.unlabelled.self_training
     if way == "none":
         return
-    why_not = "" if (table.to_predict_mask & table.usable_mask).any() else "there are no rows to predict to learn from"
+    given = f"unlabelled.self_training is {way!r}, but"
+    if not len(rows_without_label(table)):
+        raise ConfigError(f"{given} there are no rows to predict but of who, or what, has a label; leave it out")
     labels, people = _labelled(table)
-    if not why_not and way != IMAGES and (torn := num_torn(labels, group_codes(people))):
-        why_not = f"{torn} people have images of several classes: try images"
-    if why_not:
-        raise ConfigError(f"unlabelled.self_training is {way!r}, but {why_not}; leave it out")
+    if way != IMAGES and (torn := num_torn(labels, group_codes(people))):
+        raise ConfigError(f"{given} {torn} people have images of several classes; {IMAGES!r} asks nobody for one class")
 
 
 def why_not_by_person(table: Table) -> str:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from fpclass.common.console import Interrupted, Interruption, duration
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.config import Config
-from fpclass.data.splits import PREDICT, VALIDATION
+from fpclass.data.splits import VALIDATION, rows_without_label
 from fpclass.models.network import HEAD, Network
 from fpclass.models.probe import ProbeHead
 from fpclass.run.folder import Run
@@ -121,6 +121,8 @@ def probes_with_variables(
             features,
             table.labels,
             prepared.splits.frame["unit"].to_numpy(str),
+            table.rows["group"].to_numpy(str),
+            table.copy_mask,
             np.asarray(member.class_weights),
             sublabels,
         )
@@ -135,9 +137,7 @@ def _fit(data: ProbeData, prepared: Prepared, member: Member, config: Config) ->
     probe, way = data.fit(known, seed), config.unlabelled.self_training
     if way == "none":
         return probe, None
-    unknown = prepared.splits.rows(PREDICT)
-    # Of who is among the training images, the labels that judge the strength would come back in those made up.
-    unknown = unknown[~np.isin(data.groups[unknown], data.groups[known])]
+    unknown = rows_without_label(prepared.table)
     made_up = data.make_up(probe, known, unknown, way, config.unlabelled.confidence)
     return data.fit(known, seed, made_up), made_up.num_images
 
@@ -147,13 +147,13 @@ def start_without_labels(
 ) -> Variables:
     """The weights of a network's stages, from the given ones, after `unlabelled.pretrain_epochs`; of its head none.
 
-    It sees the training images of the member and the rows to predict.
+    It sees the training images of the member, and rows to predict that are of nobody and no image with a label.
 
     Raises:
       As `train.contrastive.pretrain_once`.
     """
     stages: Any = without_head({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
-    rows = np.sort(np.concatenate([rows_of(member), prepared.splits.rows(PREDICT)]))
+    rows = np.sort(np.concatenate([rows_of(member), rows_without_label(prepared.table)]))
     headless, folder = network.clone(head=None), run.path(PRETRAINED)
     return pretrain_once(folder, headless, stages, prepared.images, rows, config, int(member.seed))
 

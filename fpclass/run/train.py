@@ -176,7 +176,8 @@ def train_together(
         state = _restore(engine, fresh, checkpoint, len(trainees)) if resumes else fresh
     if state is fresh and has_start(config):
         of_each = [(trainee.run, trainee.prepared, trainee.member) for trainee in trainees]
-        begun = begin(placement, of_each, config, fresh, interruption)
+        with told_in_one_line(config):
+            begun = begin(placement, of_each, config, fresh, interruption)
         if begun is None:
             return Trained(fresh, False, {})
         state = begun

@@ -14,7 +14,7 @@ import numpy as np
 
 from fpclass.config import Config
 from fpclass.data.recognise import glance_at
-from fpclass.data.splits import SELECTION, VALIDATION
+from fpclass.data.splits import SELECTION, VALIDATION, rows_without_label
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 from fpclass.experiment import is_trained, needs_selection
@@ -47,8 +47,8 @@ def warn_of_data(config: Config, table: Table) -> list[str]:
 
 
 def transductive_mark(config: Config, table: Table) -> str:
-    """What has to be said of an experiment that learns from these rows to predict; "" of any other one."""
-    return mark_of(config, int((table.to_predict_mask & table.usable_mask).sum()))
+    """What has to be said of an experiment that learns from rows to predict of these; "" of any other one."""
+    return mark_of(config, are_there=len(rows_without_label(table)) > 0)
 
 
 def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:

@@ -150,9 +150,9 @@ def transductive_marks(study: Study, names: Sequence[str]) -> dict[str, str]:
     marks = {}
     for name in names:
         run = study.members(name)[0].run
-        if mark_of(run.config, 1):
-            roles = run.read_csv("splits.csv", ("role",))["role"].tolist()
-            marks[name] = mark_of(run.config, roles.count(PREDICT))
+        if mark_of(run.config, are_there=True):
+            are_there = PREDICT in set(run.read_csv("splits.csv", ("role",))["role"])
+            marks[name] = mark_of(run.config, are_there=are_there)
     return {name: mark for name, mark in marks.items() if mark}
 
 

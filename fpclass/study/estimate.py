@@ -193,9 +193,10 @@ def count_of_probe(
 ) -> tuple[float, float]:
     """The same of probes: random weights differ from member to member, and so do features."""
     num_features = 1 if config.model.weights else num_members
-    num_train = len(prepared.splits.rows(TRAIN))
+    train = prepared.splits.rows(TRAIN)
+    num_train, num_groups = len(train), prepared.splits.frame["unit"].iloc[train].nunique()
     fitted = num_train * min(num_train, sum(widths(model)))  # they have at most as many features as there are images
-    fitted *= (1 + NUM_PARTS * judged_share(num_train)) / (1 + NUM_PARTS)
+    fitted *= (1 + NUM_PARTS * judged_share(num_groups)) / (1 + NUM_PARTS)
     return num_features * len(prepared.table) * len(make_views(config.predict)), num_members * FIT_FLOP * fitted / flop
 
 
@@ -251,13 +252,14 @@ def time_all(study: Study, costs: Mapping[str, Cost]) -> dict[str, float]:
         if keys[name] not in timed and time.perf_counter() - started < TIMING_SECONDS:
             timed[keys[name]] = time_forward(cost.model, study.configs[name], cost.flop)
             flop += cost.flop
-        if cost.once and not of_features:
+        if cost.once and keys[name] in timed and not of_features:
             together = time_forward(cost.model, study.configs[name], cost.flop, NUM_CALLS * num_cores())
-            of_features = together / timed[keys[name]] if keys[name] in timed else 1.0
+            of_features = together / timed[keys[name]]
     speed = flop / sum(timed.values())
     passes = {name: timed.get(keys[name], cost.flop / speed) for name, cost in costs.items()}
     return {
-        name: (cost.once * of_features + cost.training) * passes[name] / _num_devices() for name, cost in costs.items()
+        name: (cost.once * (of_features or 1.0) + cost.training) * passes[name] / _num_devices()
+        for name, cost in costs.items()
     }
 
 

@@ -42,6 +42,7 @@ def shortened(config: Config) -> Config:
     short.train.num_epochs = max(_fewer(config.train.num_epochs), last + 1)
     short.optim.warmup_epochs = min(_fewer(config.optim.warmup_epochs), short.train.num_epochs - 1)
     short.train.eval_every_epochs = _fewer(config.train.eval_every_epochs)
+    short.unlabelled.pretrain_epochs = _fewer(config.unlabelled.pretrain_epochs)
     if config.train.early_stopping == "patience":
         short.train.patience = _fewer(config.train.patience)
     if config.optim.schedule == "plateau":

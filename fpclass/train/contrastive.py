@@ -7,6 +7,7 @@ scale, so that what the frequencies of an image say (ridges, textures) is left t
 
 from __future__ import annotations
 
+import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from fpclass.common.console import check_stop, duration, say
 from fpclass.common.parallel import agree, is_first_process, num_processes
 from fpclass.config import Config, base_config
 from fpclass.data.decode import Images
+from fpclass.errors import LossError
 from fpclass.models.network import Network, moments
 from fpclass.train import checkpoints
 from fpclass.train.keys import CONTRAST, address
@@ -130,6 +132,7 @@ def pretrain_once(
 
     Raises:
       Interrupted: somebody asked to stop.
+      LossError: the loss is not finite any more.
       RunError: the folder cannot be written to, or the checkpoint is damaged.
     """
     is_there = is_first_process() and checkpoints.latest_step(folder) is not None
@@ -142,6 +145,8 @@ def pretrain_once(
 
     def after_epoch(epoch: int, loss: float, share: float) -> None:
         nonlocal said
+        if not math.isfinite(loss):
+            raise LossError(f"pretraining without labels: the loss is not finite in epoch {epoch}")
         now = time.perf_counter()
         if now - said > SILENCE or epoch == num_epochs:
             near, said = f"the other view is the nearest of {share:.0%}", now
@@ -185,10 +190,11 @@ def _make_step(network: Network, variables: Variables, config: Config, key: Arra
     optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
 
     def loss_of(params: Any, statistics: Any, key: Array, images: Array) -> Any:
-        both = jnp.concatenate([views(one, images) for one in jax.random.split(key)])
+        *of_views, of_dropout = jax.random.split(key, 3)
+        both = jnp.concatenate([views(one, images) for one in of_views])
         of_network = {"params": params["network"], "batch_stats": statistics}
-        dropout = {"dropout": jax.random.fold_in(key, 0)}
-        maps, changed = network.apply(of_network, both, train=True, mutable=["batch_stats"], rngs=dropout)
+        rngs = {"dropout": of_dropout}
+        maps, changed = network.apply(of_network, both, train=True, mutable=["batch_stats"], rngs=rngs)
         loss, share = contrastive_loss(projection.apply({"params": params["projection"]}, moments(maps)))  # pyright: ignore
         return loss, (changed.get("batch_stats", {}), share)
 

@@ -7,6 +7,7 @@ which never divides a group; the out-of-fold logits of that are what a calibrati
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ PATIENCE = 2
 NUM_PARTS = 5
 """Parts of the inner cross-validation, fewer where a class has fewer groups."""
 ENOUGH = 5000
-"""Images that were judged from which on the parts that are left are not: they would choose the same strength."""
+"""Groups that were judged from which on the parts that are left are not: they would choose the same strength."""
 THREADED = 10**7
 """Numbers in the features from which on several threads pay; for fewer of them threads mostly wait for each other."""
 SINGLE = 5 * 10**6
@@ -219,7 +220,8 @@ def fit_probe(
         trusted = np.ones(len(labels), bool) if trusted is None else trusted
         parts = np.full(len(labels), -1)
         parts[trusted], num_parts = inner_parts(labels[trusted], groups[trusted], head.num_classes, seed)
-        task = _Task(labels, learnt, weights, parts, _num_judged(parts, num_parts))
+        num_judged = _num_judged(parts[trusted], groups[trusted], num_parts)
+        task = _Task(labels, learnt, weights, parts, num_judged)
         balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
         searches = [_search(head, task, standard, widths, balance) for balance in balances]
         best = min(searches, key=lambda search: search.loss)
@@ -237,14 +239,16 @@ def _kind(size: int) -> type:
     return np.float32 if size >= SINGLE else np.float64
 
 
-def judged_share(num_images: int) -> float:
-    """The share of training images that an inner cross-validation judges, about."""
-    return min(1.0, np.ceil(NUM_PARTS * ENOUGH / num_images) / NUM_PARTS)
+def judged_share(num_groups: int) -> float:
+    """The share of its parts that an inner cross-validation judges, of so many groups."""
+    return min(1.0, math.ceil(NUM_PARTS * ENOUGH / max(num_groups, 1)) / NUM_PARTS)
 
 
-def _num_judged(parts: Int[np.ndarray, " n"], num_parts: int) -> int:
+def _num_judged(parts: Int[np.ndarray, " n"], groups: np.ndarray, num_parts: int) -> int:
     """How many parts of the inner cross-validation are judged, from the first on."""
-    counts = np.cumsum(np.bincount(parts[parts >= 0], minlength=num_parts))
+    _, first = np.unique(groups, return_index=True)  # a group is in one part
+    of_groups = parts[first]
+    counts = np.cumsum(np.bincount(of_groups[of_groups >= 0], minlength=num_parts))
     return min(int(np.searchsorted(counts, ENOUGH)) + 1, num_parts)
 
 

@@ -11,13 +11,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from fpclass.experiment.unlabelled import IMAGES, WEIGHTED
 from fpclass.models.network import Network
 from fpclass.models.probe import widths
 from fpclass.stats.cohort import group_codes
-from fpclass.stats.evidence.pooling import mean_of_people
+from fpclass.stats.evidence.pooling import labels_of_people, mean_of_people
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.calibration import fit_temperature
 from fpclass.train.probe import Probe, fit_probe, logits_of
@@ -47,7 +47,9 @@ class ProbeData:
       network: whose head is a `ProbeHead`.
       features: what it reads of every image.
       labels: class of each; of one without a label anything.
-      groups: of whom each is, by name; who is nobody's has a name of its own.
+      groups: what the inner cross-validation must not divide, by name.
+      people: of whom each is, by name; "" of nobody known. A person has labelled images of one class.
+      copies: whether it is an augmented copy, of which nothing new is a copy: they train, and calibrate nothing.
       class_weights: weight of an image in the loss, by its class.
       sublabels: subclass of each, where these are learnt; then no labels can be made up.
     """
@@ -56,6 +58,8 @@ class ProbeData:
     features: Float[np.ndarray, "N d"]
     labels: Int[np.ndarray, " N"]
     groups: np.ndarray
+    people: np.ndarray
+    copies: Bool[np.ndarray, " N"]
     class_weights: Float[np.ndarray, " K"]
     sublabels: Int[np.ndarray, " N"] | None = None
 
@@ -109,13 +113,22 @@ class ProbeData:
         self, probe: Probe, known: Int[np.ndarray, " n"], rows: Int[np.ndarray, " m"], *, by_person: bool
     ) -> Float[np.ndarray, "m K"]:
         """Calibrated on the labelled rows out of fold; by person, all images of one have the same."""
-        judged, people = known[probe.inner], group_codes(self.groups[rows])
+        judged = known[probe.inner]
         inner, of_rows = (x.astype(np.float64) for x in (probe.inner_logits, self.logits(probe, rows)))
+        inner, judged = inner[~self.copies[judged]], judged[~self.copies[judged]]
         labels = self.labels[judged]
-        if by_person and len(judged):
-            of_judged = group_codes(self.groups[judged])
-            inner, labels = mean_of_people(inner, of_judged)[0], labels[np.unique(of_judged, return_index=True)[1]]
         if by_person:
-            of_rows = mean_of_people(of_rows, people)[0][people]
+            of_rows, people = of_people(of_rows, self.people[rows])
+            of_rows = of_rows[people]
+        if by_person and len(judged):
+            inner, people = of_people(inner, self.people[judged])
+            labels = labels_of_people(labels, people)
+            assert labels is not None
         temperature = fit_temperature(log_softmax(inner), labels) if len(judged) else 1.0
         return np.exp(log_softmax(log_softmax(of_rows) / temperature))
+
+
+def of_people(logits: Float[np.ndarray, "n K"], people: np.ndarray) -> tuple[Float[np.ndarray, "g K"], np.ndarray]:
+    """Mean log-probabilities of each person, in order of appearance, and the person of each image by number."""
+    codes = group_codes(people)
+    return mean_of_people(logits, codes)[0], codes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from fpclass import cli
 from fpclass.common.console import Interruption
-from fpclass.data.splits import PREDICT, TRAIN
+from fpclass.data.splits import PREDICT, TRAIN, VALIDATION
 from fpclass.errors import ConfigError
 from fpclass.experiment import load_config
 from fpclass.models.network import HEAD
@@ -21,6 +23,8 @@ from fpclass.run.best import BestModel
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
 from fpclass.run.train import make_member
+from fpclass.study.estimate import passes_of_pretraining
+from fpclass.study.quick import shortened
 from fpclass.study.study import Study
 from fpclass.train.self_training import ProbeData
 
@@ -77,11 +81,11 @@ def test_a_study_marks_them_wherever_it_speaks_of_them(study):
     assert table["pretrained"].endswith("; TRANSDUCTIVE")
     marks = json.loads((study / "results.json").read_text())["transductive"]
     assert marks.keys() == {"self_trained", "pretrained"}
-    assert "learns from labels that it makes up for 6 rows to predict" in marks["self_trained"]
-    assert "learns from the pixels of 6 rows to predict" in marks["pretrained"]
+    assert "from labels that it makes up for some of them" in marks["self_trained"]
+    assert "learns of rows to predict, from their pixels" in marks["pretrained"]
     for name in ("study.md", "report.html", "methods.md", "checklist.md"):
         text = " ".join((study / name).read_text().split())
-        assert "pixels of 6 rows to predict" in text, name
+        assert "learns of rows to predict, from their pixels" in text, name
     assert "took no part" not in (study / "methods.md").read_text()
     assert cli.main(["bundle", str(study), f"--output={study / 'bundle'}"]) == 0
     assert "TRANSDUCTIVE: pretrained" in (study / "bundle" / "README.md").read_text()
@@ -127,45 +131,81 @@ def prepared_of(root: pathlib.Path, *flags: str):
     return config, prepare(config)
 
 
-def test_pretraining_sees_training_images_and_rows_to_predict_and_no_others(noisy, tmp_path, monkeypatch):
-    config, prepared = prepared_of(noisy, PRETRAINED)
+def with_known(noisy: pathlib.Path, root: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
+    """The same data where a row to predict is of a person who is judged, one of who trains, and one a copy of an image.
+
+    And the files of the rows to predict that are left.
+    """
+    splits = prepared_of(noisy)[1].splits
+    names = [splits.frame["filename"].iloc[splits.rows(role)[0]] for role in (VALIDATION, TRAIN)]
+    judged, trained = (pathlib.Path(name).stem for name in names)
+    table = pd.read_csv(noisy / "all_labels.csv", dtype=str, keep_default_na=False).set_index("filename")
+    *_, a, b, c, d, e, f = table.index
+    shutil.copytree(noisy / "processed", root / "processed")
+    images = root / "processed" / "processed"
+    table.loc[a, "ID"], table.loc[b, "ID"] = (
+        table.loc[pathlib.Path(judged).stem, "ID"],
+        table.loc[pathlib.Path(trained).stem, "ID"],
+    )
+    shutil.copy(images / f"{pathlib.Path(judged).stem}.png", images / f"{c}.png")
+    table.reset_index().to_csv(root / "all_labels.csv", index=False)
+    return root, [d, e, f]
+
+
+def files_of(prepared, rows) -> set[str]:
+    return {pathlib.Path(name).stem for name in prepared.table.rows["filename"].iloc[rows]}
+
+
+def test_pretraining_sees_training_images_and_rows_of_nobody_with_a_label(noisy, tmp_path, monkeypatch):
+    root, left = with_known(noisy, tmp_path / "data")
+    config, prepared = prepared_of(root, PRETRAINED)
     seen = []
     monkeypatch.setattr(probes, "pretrain_once", lambda *args: seen.append(args[4]) or args[2])
-    of_each = [(Run(tmp_path / "run", config), prepared, make_member(config, prepared))]
+    padded = dataclasses.replace(
+        member := make_member(config, prepared), train_rows=np.pad(member.train_rows, (0, 3), constant_values=-1)
+    )
+    of_each = [(Run(tmp_path / "run", config), prepared, padded)]
     assert len(list(probes.fit_probes(of_each, config, Interruption()))) == 1
-    splits = prepared.splits
-    assert set(seen[0]) == {*splits.rows(TRAIN), *splits.rows(PREDICT)}
-    assert len(splits.rows(PREDICT)) == 6
+    train = prepared.splits.rows(TRAIN)
+    assert len(prepared.splits.rows(PREDICT)) == 6
+    assert files_of(prepared, seen[0]) == files_of(prepared, train) | set(left)
+    assert len(seen[0]) == len(train) + 3
 
 
-def test_labels_are_made_up_for_rows_to_predict_but_not_of_who_is_known(noisy, tmp_path, monkeypatch):
-    table = pd.read_csv(noisy / "all_labels.csv", dtype=str, keep_default_na=False)
-    known = prepared_of(noisy)[1]
-    person = known.table.rows["group"].to_numpy(str)[known.splits.rows(TRAIN)[0]]
-    table.loc[table.index[table["SEX"] == ""][0], "ID"] = person
-    root = tmp_path / "data"
-    root.mkdir()
-    (root / "processed").symlink_to(noisy / "processed")
-    table.to_csv(root / "all_labels.csv", index=False)
+def test_labels_are_made_up_for_rows_of_nobody_with_a_label(noisy, tmp_path, monkeypatch):
+    root, left = with_known(noisy, tmp_path / "data")
     config, prepared = prepared_of(root, SELF_TRAINED, "--config.unlabelled.confidence=0.0")
     asked = []
     make_up = ProbeData.make_up
     monkeypatch.setattr(ProbeData, "make_up", lambda *args: asked.append(args[3]) or make_up(*args))
     of_each = [(Run(tmp_path / "run", config), prepared, make_member(config, prepared))]
     (fitted,) = probes.fit_probes(of_each, config, Interruption())
-    assert set(asked[0]) < set(prepared.splits.rows(PREDICT))
-    assert len(asked[0]) == fitted.num_made_up == 5
-    assert "made up for 5 rows to predict" in str(fitted)
+    assert files_of(prepared, asked[0]) == set(left)
+    assert fitted.num_made_up == 3
+    assert "made up for 3 rows to predict" in str(fitted)
+
+
+def test_a_quick_look_is_quick_here_too():
+    config = load_config("configs/transductive/pretrained.py")
+    assert shortened(config).unlabelled.pretrain_epochs == 20
+    assert shortened(load_config("configs/from_scratch.py")).unlabelled.pretrain_epochs == 0
+
+
+def test_an_estimate_counts_pretraining(noisy):
+    config, prepared = prepared_of(noisy, PRETRAINED)
+    num_images = len(prepared.splits.rows(TRAIN)) + 6
+    assert passes_of_pretraining(config, prepared) == pytest.approx(2 * num_images * 2 * 0.65**2 * 3)
+    assert passes_of_pretraining(prepared_of(noisy)[0], prepared) == 0
 
 
 @pytest.mark.parametrize(
     ("flags", "change", "said"),
     [
-        ((SELF_TRAINED,), lambda table: table[table["SEX"] != ""], "no rows to predict"),
+        ((SELF_TRAINED,), lambda table: table[table["SEX"] != ""], "there are no rows to predict"),
         (
             ("--config.unlabelled.self_training=people",),
             lambda table: table.assign(SEX=np.where(table["SEX"] != "", np.arange(len(table)) % 2, "")),
-            "50 people have images of several classes: try images",
+            "50 people have images of several classes; 'images'",
         ),
     ],
     ids=["nothing to learn from", "people of several classes"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import types
@@ -86,6 +87,16 @@ def test_a_batch_is_timed(blobs):
     flop = estimates.count_flop(model, config)
     assert 24 * 20 * 4 * 25 < flop < 1e6, "a convolution of 5 x 5 and four channels, and three dense layers"
     assert 0 < estimates.time_forward(model, config, flop) < 0.1
+
+
+def test_features_are_timed_as_every_core_computes_them(blobs, tmp_path, monkeypatch):
+    study = assemble(tmp_path, {"a": config_of(blobs)}, num_folds=3, num_seeds=1, baseline="a", compare_splits=False)
+    model, alone = build_network(study.configs["a"], 2), []
+    monkeypatch.setattr(estimates, "time_forward", lambda *args: alone.append(len(args) == 3) or 3.0 / len(args))
+    costs = {"a": estimates.Cost(model, 3, once=100.0, training=10.0, flop=1.0)}
+    assert estimates.time_all(study, costs) == {"a": pytest.approx(100 * 0.75 + 10 * 1.0)}
+    assert alone == [True, False]
+    assert estimates.time_all(study, {"a": dataclasses.replace(costs["a"], once=0.0)}) == {"a": 10.0}
 
 
 @pytest.mark.promise

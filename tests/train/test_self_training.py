@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from fpclass.experiment.unlabelled import IMAGES, PEOPLE, WEIGHTED
 from fpclass.models.probe import ProbeHead
@@ -28,7 +32,8 @@ def data(monkeypatch) -> ProbeData:
     known = np.where(np.arange(NUM_IMAGES) < NUM_KNOWN, labels, -1)
     groups = np.repeat([f"person {i}" for i in range(NUM_IMAGES // 4)], 4)
     network = types.SimpleNamespace(head=ProbeHead(stages=("any",), num_classes=2))
-    return ProbeData(network, features.astype(np.float32), known, groups, np.ones(2))  # pyright: ignore
+    copies = np.zeros(NUM_IMAGES, bool)
+    return ProbeData(network, features.astype(np.float32), known, groups, groups, copies, np.ones(2))  # pyright: ignore
 
 
 KNOWN, UNKNOWN = np.arange(NUM_KNOWN), np.arange(NUM_KNOWN, NUM_IMAGES)
@@ -45,6 +50,29 @@ def test_an_image_is_believed_from_a_calibrated_confidence_on(data):
     np.testing.assert_array_equal(made_up.labels, p.argmax(axis=1)[sure])
     assert made_up.num_images == sure.sum()
     assert len(data.make_up(probe, KNOWN, UNKNOWN, IMAGES, 0.0).rows) == len(UNKNOWN)
+
+
+def test_a_person_is_believed_from_a_confidence_on_that_is_calibrated_by_person(data):
+    probe = data.fit(KNOWN, "0")
+    people, is_first = data.groups[KNOWN].reshape(-1, 4)[:, 0], np.arange(0, NUM_KNOWN, 4)
+    of_known = log_softmax(probe.inner_logits.astype(float))
+    inner = np.stack([of_known[data.groups[KNOWN] == person].mean(axis=0) for person in people])
+    temperature = fit_temperature(log_softmax(inner), data.labels[is_first])
+    of_images = log_softmax(data.logits(probe, UNKNOWN).astype(float)).reshape(-1, 4, 2)
+    p = np.exp(log_softmax(log_softmax(of_images.mean(1)) / temperature)).repeat(4, axis=0)
+    made_up = data.make_up(probe, KNOWN, UNKNOWN, PEOPLE, 0.7)
+    np.testing.assert_array_equal(made_up.rows, UNKNOWN[p.max(axis=1) >= 0.7])
+    np.testing.assert_allclose(data.make_up(probe, KNOWN, UNKNOWN, WEIGHTED, 0.0).weights.reshape(-1, 2), p)
+
+
+def test_copies_train_and_calibrate_nothing(data):
+    probe = data.fit(KNOWN, "0")
+    data.copies[:20] = True
+    inner, labels = probe.inner_logits[20:].astype(float), data.labels[20:NUM_KNOWN]
+    temperature = fit_temperature(log_softmax(inner), labels)
+    p = np.exp(log_softmax(data.logits(probe, UNKNOWN).astype(float) / temperature))
+    made_up = data.make_up(probe, KNOWN, UNKNOWN, IMAGES, 0.7)
+    np.testing.assert_array_equal(made_up.rows, UNKNOWN[p.max(axis=1) >= 0.7])
 
 
 def test_a_persons_images_get_one_label_together(data):
@@ -77,6 +105,21 @@ def test_made_up_labels_train_and_never_judge(data):
     assert not np.allclose(data.logits(first, UNKNOWN), data.logits(second, UNKNOWN))
     wrong = self_training.MadeUp(made_up.rows, 1 - made_up.labels, made_up.weights, made_up.num_images)
     assert data.fit(KNOWN, "0", wrong).best.loss > second.best.loss
+
+
+def test_weights_of_labels_and_of_classes_count(data):
+    """As in a plain regression with the same weights."""
+    first = data.fit(KNOWN, "0")
+    made_up = data.make_up(first, KNOWN, UNKNOWN, WEIGHTED, 0.0)
+    weighted = dataclasses.replace(data, class_weights=np.array([3.0, 0.5]))
+    probe = weighted.fit(KNOWN, "0", made_up)
+    x = np.concatenate([data.features[KNOWN], data.features[made_up.rows]]).astype(float)
+    y = np.concatenate([data.labels[KNOWN], made_up.labels])
+    of_each = np.concatenate([np.ones(NUM_KNOWN), made_up.weights]) * weighted.class_weights[y]
+    regression = LogisticRegression(C=probe.best.strength, tol=1e-8, max_iter=10_000)
+    pipeline = make_pipeline(StandardScaler(), regression).fit(x, y, logisticregression__sample_weight=of_each)
+    p = np.exp(log_softmax(data.logits(probe, UNKNOWN).astype(float)))
+    np.testing.assert_allclose(p, pipeline.predict_proba(data.features[UNKNOWN].astype(float)), atol=1e-3)
 
 
 def test_nothing_is_read_of_labels_that_are_not_known(data):
