@@ -37,11 +37,12 @@ def unlabelled_conditions(config: Any) -> Conditions:
 
 def mark_of(config: Config, *, are_there: bool) -> str:
     """What has to be said of an experiment that learns from rows to predict, where there are any; else ""."""
-    ways = ["from their pixels"] if config.unlabelled.pretrain_epochs else []
-    ways += ["from labels that it makes up for some of them"] if config.unlabelled.self_training != "none" else []
-    if not ways or not are_there:
+    sources = ["the pixels of rows to predict"] if config.unlabelled.pretrain_epochs else []
+    if config.unlabelled.self_training != "none":
+        sources.append(f"labels that it makes up for some {'of them' if sources else 'rows to predict'}")
+    if not sources or not are_there:
         return ""
     return (
-        f"{TRANSDUCTIVE}: {config.name} learns of rows to predict, {' and '.join(ways)}; its scores are of images and "
-        "people that it has not seen"
+        f"{TRANSDUCTIVE}: {config.name} learns from {' and from '.join(sources)}; its scores are of images and people "
+        "that it has not seen"
     )

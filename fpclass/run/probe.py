@@ -31,7 +31,7 @@ from fpclass.train.inputs.feature_cache import features_dir
 from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.predict import make_views, scores_of
-from fpclass.train.probe import Probe, pooled_features, without_head
+from fpclass.train.probe import Probe, logits_of, pooled_features, without_head
 from fpclass.train.self_training import ProbeData
 from fpclass.train.state import Member, rows_of
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
@@ -127,7 +127,7 @@ def probes_with_variables(
             sublabels,
         )
         probe, num_made_up = _fit(data, prepared, member, config)
-        logits = data.logits(probe, np.arange(len(features)))
+        logits = logits_of(network.head, probe.params, features)
         yield Fitted(probe, logits, time.perf_counter() - began, num_made_up), variables
 
 

@@ -24,6 +24,7 @@ from fpclass.experiment import (
     needs_selection,
     override,
 )
+from fpclass.experiment.unlabelled import mark_of
 from fpclass.train.hyperparameters import Hyperparameters
 from fpclass.train.optim import learning_rate, make_optimizer
 
@@ -442,3 +443,22 @@ def test_when_images_are_set_aside_for_choosing() -> None:
 
 def test_base_passes_its_own_check() -> None:
     assert check(base.get_config()).is_locked
+
+
+def test_what_learns_from_rows_to_predict_says_from_what() -> None:
+    pretrained, both = ["--config.unlabelled.pretrain_epochs=3"], "--config.unlabelled.self_training=images"
+    blocks = ["--config.model.name=blocks", "--config.model.head=probe"]
+    given = ([], pretrained, [both], [*pretrained, both])
+    configs = [load_config("configs/base.py", [*blocks, *more]) for more in given]
+    marks = [mark_of(config, are_there=True) for config in configs]
+    assert marks[0] == ""
+    assert "learns from the pixels of rows to predict; its" in marks[1]
+    assert "learns from labels that it makes up for some rows to predict; its" in marks[2]
+    assert "pixels of rows to predict and from labels that it makes up for some of them; its" in marks[3]
+    assert [mark_of(config, are_there=False) for config in configs] == [""] * 4
+
+
+def test_pretraining_is_in_single_precision() -> None:
+    given = ["--config.unlabelled.pretrain_epochs=3", "--config.model.compute_dtype=bfloat16"]
+    with pytest.raises(ConfigError, match="0 with model.compute_dtype=bfloat16"):
+        load_config("configs/base.py", given)

@@ -81,11 +81,11 @@ def test_a_study_marks_them_wherever_it_speaks_of_them(study):
     assert table["pretrained"].endswith("; TRANSDUCTIVE")
     marks = json.loads((study / "results.json").read_text())["transductive"]
     assert marks.keys() == {"self_trained", "pretrained"}
-    assert "from labels that it makes up for some of them" in marks["self_trained"]
-    assert "learns of rows to predict, from their pixels" in marks["pretrained"]
+    assert "learns from labels that it makes up for some rows to predict;" in marks["self_trained"]
+    assert "learns from the pixels of rows to predict;" in marks["pretrained"]
     for name in ("study.md", "report.html", "methods.md", "checklist.md"):
         text = " ".join((study / name).read_text().split())
-        assert "learns of rows to predict, from their pixels" in text, name
+        assert "learns from the pixels of rows to predict;" in text, name
     assert "took no part" not in (study / "methods.md").read_text()
     assert cli.main(["bundle", str(study), f"--output={study / 'bundle'}"]) == 0
     assert "TRANSDUCTIVE: pretrained" in (study / "bundle" / "README.md").read_text()
