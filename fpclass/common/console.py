@@ -9,12 +9,16 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 from fpclass.errors import printable
+
+SILENCE = 30.0
+"""Seconds until a line says how far something is, where there is no bar."""
 
 _is_quiet = contextvars.ContextVar("is_quiet", default=False)
 
@@ -79,8 +83,25 @@ def make_bar(items: Any = None, **options: Any) -> Any:
 
 
 def progress(items: Iterable, total: int, what: str = "") -> Iterable:
-    """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere it is silent."""
-    return make_bar(items, total=total, desc=what, unit="image", leave=False, disable=not is_watched())
+    """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere a line now and then says how far.
+
+    Both are of the standard error, where they are in nobody's way.
+    """
+    if is_watched():
+        return make_bar(items, total=total, desc=what, unit="image", leave=False)
+    return items if _is_quiet.get() else _in_lines(items, total, what)
+
+
+def _in_lines(items: Iterable, total: int, what: str) -> Iterator[Any]:
+    """The items; a line about them whenever nothing was said of them for `SILENCE`."""
+    began = said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said >= SILENCE and number < total:
+            said = now
+            of_what = f"{what}: " if what else ""
+            print(f"{of_what}{number:,} of {total:,}, {duration(now - began)}", file=sys.stderr, flush=True)
 
 
 def stoppable_progress(items: Iterable, total: int, what: str = "") -> Iterator[Any]:
