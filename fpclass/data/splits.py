@@ -285,11 +285,14 @@ def rows_without_label(table: Table) -> Int[np.ndarray, " n"]:
 
     Of the others a label is known, and images of whoever they are, or they themselves, may judge what learns from them.
     """
-    rows, labelled = table.to_predict_mask & table.usable_mask, table.labelled_mask
-    for name in ("group", "pixel_sha256"):
-        values = table.rows[name].to_numpy(str) if name in table.rows else np.full(len(table), "")
-        rows = rows & ~(np.isin(values, values[labelled]) & (values != ""))
-    return np.flatnonzero(rows)
+    names = [name for name in ("group", "pixel_sha256") if name in table.rows]
+    columns = [table.rows[name].to_numpy(str) for name in names]
+    known, num_known = table.labelled_mask, 0
+    while known.sum() > num_known:  # whose picture is a labelled person's is that person, in all pictures
+        num_known = int(known.sum())
+        for values in columns:
+            known = known | (np.isin(values, values[known]) & (values != ""))
+    return np.flatnonzero(table.to_predict_mask & table.usable_mask & ~known)
 
 
 def _given_roles(table: Table, groups: np.ndarray, notes: list[str]) -> np.ndarray:

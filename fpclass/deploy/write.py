@@ -16,12 +16,12 @@ from fpclass.deploy.card import model_card
 from fpclass.deploy.source import Source, predictor_of
 from fpclass.deploy.weights import pack
 from fpclass.errors import RunError
-from fpclass.experiment.unlabelled import mark_of
 from fpclass.models.pretrained.manifest import MANIFEST
 from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor
 from fpclass.run.prepare import read_described
 from fpclass.run.refit import NOTE
+from fpclass.run.warnings import transductive_mark_of
 from fpclass.study.distil.distil import Distilled
 from fpclass.study.study import Study
 
@@ -135,7 +135,8 @@ def metrics_of(source: Written) -> dict[str, Any]:
         test = source.record["test"]
         about = {"images": "students of the folds", "test": test and _scores(test)}
         shown = {key: source.record[key] for key in ("num_members", "student", "beside", "sentences")}
-        marks = list(filter(None, [mark_of(source.run.config, are_there=True)]))
+        of_teachers = files.read_object(source.study.path("results.json")).get("transductive") or {}
+        marks = [*of_teachers.values(), *_marks_of(source.run)]
         return {**about, **_scores(source.record["scores"]), "distilled": shown, "warnings": marks, "limits": []}
     if isinstance(source, Study):
         results = files.read_object(source.path("results.json"), ensemble=dict)
@@ -146,8 +147,7 @@ def metrics_of(source: Written) -> dict[str, Any]:
         return {"images": about, **scores, "test": test and _scores(test), "warnings": marks, **found}
     if source.path(NOTE).is_file():
         note = source.path(NOTE).read_text(encoding="utf-8").strip()
-        marks = list(filter(None, [mark_of(source.config, are_there=True)]))
-        return {"images": "", "note": note, "scores": {}, "test": None, "warnings": marks, **found}
+        return {"images": "", "note": note, "scores": {}, "test": None, "warnings": _marks_of(source), **found}
     metrics = files.read_object(source.path("metrics.json"), validation=dict)
     test = metrics.get(TEST)
     return {
@@ -157,6 +157,11 @@ def metrics_of(source: Written) -> dict[str, Any]:
         "warnings": metrics.get("warnings", []),
         **found,
     }
+
+
+def _marks_of(run: Run) -> list[str]:
+    """What has to be said of a run that has learnt from rows to predict."""
+    return list(filter(None, [transductive_mark_of(run)]))
 
 
 def _scores(judged: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,6 @@ def mark_of(config: Config, *, are_there: bool) -> str:
     if not sources or not are_there:
         return ""
     return (
-        f"{TRANSDUCTIVE}: {config.name} learns from {' and from '.join(sources)}; its scores are of images and people "
-        "that it has not seen"
+        f"{TRANSDUCTIVE}: {config.name} learns from {' and from '.join(sources)}, of which it may know more than of "
+        "other new images"
     )

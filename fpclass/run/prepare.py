@@ -185,7 +185,9 @@ def check_unlabelled(config: Config, table: Table) -> None:
         return
     given = f"unlabelled.self_training is {way!r}, but"
     if not len(rows_without_label(table)):
-        raise ConfigError(f"{given} there are no rows to predict but of who, or what, has a label; leave it out")
+        has_any = bool((table.to_predict_mask & table.usable_mask).any())
+        known = "every row to predict is of a person, or the same picture as an image, with a label"
+        raise ConfigError(f"{given} {known if has_any else 'there are no rows to predict'}; leave it out")
     labels, people = _labelled(table)
     if way != IMAGES and (torn := num_torn(labels, group_codes(people))):
         raise ConfigError(f"{given} {torn} people have images of several classes; {IMAGES!r} asks nobody for one class")

@@ -14,12 +14,13 @@ import numpy as np
 
 from fpclass.config import Config
 from fpclass.data.recognise import glance_at
-from fpclass.data.splits import SELECTION, VALIDATION, rows_without_label
+from fpclass.data.splits import PREDICT, SELECTION, VALIDATION, rows_without_label
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 from fpclass.experiment import is_trained, needs_selection
 from fpclass.experiment.unlabelled import mark_of
 from fpclass.models.pretrained.source import resolve
+from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared
 
 NUM_LOOKED_AT = 15
@@ -49,6 +50,14 @@ def warn_of_data(config: Config, table: Table) -> list[str]:
 def transductive_mark(config: Config, table: Table) -> str:
     """What has to be said of an experiment that learns from rows to predict of these; "" of any other one."""
     return mark_of(config, are_there=len(rows_without_label(table)) > 0)
+
+
+def transductive_mark_of(run: Run) -> str:
+    """The same of a trained run, by its splits; a folder without these may have seen rows to predict."""
+    if not mark_of(run.config, are_there=True):
+        return ""
+    is_there = run.path("splits.csv").is_file()
+    return mark_of(run.config, are_there=not is_there or PREDICT in set(run.read_csv("splits.csv", ("role",))["role"]))
 
 
 def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:

@@ -10,12 +10,11 @@ import pandas as pd
 
 from fpclass.common import files
 from fpclass.config import Config
-from fpclass.data.splits import PREDICT
-from fpclass.experiment.unlabelled import mark_of
 from fpclass.report.style import save_figure
 from fpclass.run.folder import Run
 from fpclass.run.original_classes import write_original_classes
 from fpclass.run.prepare import Prepared, note_of, read_model
+from fpclass.run.warnings import transductive_mark_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import Inflation, Resampled, inflation, member_scores_by, resample_configs
 from fpclass.stats.comparison.selection import Selection, cross_fitted_choice, cross_fitted_choice_in_parts
@@ -147,12 +146,7 @@ def bootstrap_of(settings: Config) -> Bootstrap:
 
 def transductive_marks(study: Study, names: Sequence[str]) -> dict[str, str]:
     """What has to be said of the trained configs that learn from rows to predict, by name."""
-    marks = {}
-    for name in names:
-        run = study.members(name)[0].run
-        if mark_of(run.config, are_there=True):
-            are_there = PREDICT in set(run.read_csv("splits.csv", ("role",))["role"])
-            marks[name] = mark_of(run.config, are_there=are_there)
+    marks = {name: transductive_mark_of(study.members(name)[0].run) for name in names}
     return {name: mark for name, mark in marks.items() if mark}
 
 

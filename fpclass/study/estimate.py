@@ -25,7 +25,7 @@ from fpclass.common.console import duration
 from fpclass.common.parallel import launch_each, member_mesh
 from fpclass.common.threads import num_cores
 from fpclass.config import Config
-from fpclass.data.splits import PREDICT, TRAIN, VALIDATION
+from fpclass.data.splits import TRAIN, VALIDATION, rows_without_label
 from fpclass.experiment import is_trained
 from fpclass.models.network import Network, split_variables, variable_shapes
 from fpclass.models.parts import part_size
@@ -202,7 +202,7 @@ def count_of_probe(
 
 def passes_of_pretraining(config: Config, prepared: Prepared) -> float:
     """What pretraining without labels costs a member: two views of an image are crops of it, and all stages learn."""
-    num_images = sum(len(prepared.splits.rows(role)) for role in (TRAIN, PREDICT))
+    num_images = len(prepared.splits.rows(TRAIN)) + len(rows_without_label(prepared.table))
     return config.unlabelled.pretrain_epochs * num_images * 2 * CROP**2 * (1 + BACKWARD)
 
 

@@ -25,7 +25,7 @@ from fpclass.common.console import check_stop, duration, say
 from fpclass.common.parallel import agree, is_first_process, num_processes
 from fpclass.config import Config, base_config
 from fpclass.data.decode import Images
-from fpclass.errors import LossError
+from fpclass.errors import LossError, TrainingError, is_out_of_memory, one_line
 from fpclass.models.network import Network, moments
 from fpclass.train import checkpoints
 from fpclass.train.keys import CONTRAST, address
@@ -134,6 +134,7 @@ def pretrain_once(
       Interrupted: somebody asked to stop.
       LossError: the loss is not finite any more.
       RunError: the folder cannot be written to, or the checkpoint is damaged.
+      TrainingError: there is not enough memory.
     """
     is_there = is_first_process() and checkpoints.latest_step(folder) is not None
     if agree(np.array(is_there)):
@@ -146,7 +147,10 @@ def pretrain_once(
     def after_epoch(epoch: int, loss: float, share: float) -> None:
         nonlocal said
         if not math.isfinite(loss):
-            raise LossError(f"pretraining without labels: the loss is not finite in epoch {epoch}")
+            raise LossError(
+                f"pretraining without labels: the loss of seed {seed} is not finite in epoch {epoch}; try another "
+                "--config.seed, or --config.unlabelled.pretrain_epochs=0, in a new --workdir"
+            )
         now = time.perf_counter()
         if now - said > SILENCE or epoch == num_epochs:
             near, said = f"the other view is the nearest of {share:.0%}", now
@@ -154,7 +158,13 @@ def pretrain_once(
 
     # Where one of several processes stopped, the others would wait for it.
     after_step = check_stop if num_processes() == 1 else lambda: None
-    found = pretrain(network, variables, images, rows, config, seed, after_epoch, after_step)
+    try:
+        found = pretrain(network, variables, images, rows, config, seed, after_epoch, after_step)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = f"pretraining without labels: out of memory ({one_line(error, 150)})"
+        raise TrainingError(f"{what}; lower data.image_size, or model.conv_features") from error
     found = jax.tree.map(agree, found)
     if is_first_process():
         checkpoints.save(folder, num_epochs, found)

@@ -452,9 +452,9 @@ def test_what_learns_from_rows_to_predict_says_from_what() -> None:
     configs = [load_config("configs/base.py", [*blocks, *more]) for more in given]
     marks = [mark_of(config, are_there=True) for config in configs]
     assert marks[0] == ""
-    assert "learns from the pixels of rows to predict; its" in marks[1]
-    assert "learns from labels that it makes up for some rows to predict; its" in marks[2]
-    assert "pixels of rows to predict and from labels that it makes up for some of them; its" in marks[3]
+    assert "learns from the pixels of rows to predict, of which" in marks[1]
+    assert "learns from labels that it makes up for some rows to predict, of which" in marks[2]
+    assert "pixels of rows to predict and from labels that it makes up for some of them, of which" in marks[3]
     assert [mark_of(config, are_there=False) for config in configs] == [""] * 4
 
 

@@ -81,11 +81,11 @@ def test_a_study_marks_them_wherever_it_speaks_of_them(study):
     assert table["pretrained"].endswith("; TRANSDUCTIVE")
     marks = json.loads((study / "results.json").read_text())["transductive"]
     assert marks.keys() == {"self_trained", "pretrained"}
-    assert "learns from labels that it makes up for some rows to predict;" in marks["self_trained"]
-    assert "learns from the pixels of rows to predict;" in marks["pretrained"]
+    assert "learns from labels that it makes up for some rows to predict, of which" in marks["self_trained"]
+    assert "learns from the pixels of rows to predict, of which" in marks["pretrained"]
     for name in ("study.md", "report.html", "methods.md", "checklist.md"):
         text = " ".join((study / name).read_text().split())
-        assert "learns from the pixels of rows to predict;" in text, name
+        assert "learns from the pixels of rows to predict, of which" in text, name
     assert "took no part" not in (study / "methods.md").read_text()
     assert cli.main(["bundle", str(study), f"--output={study / 'bundle'}"]) == 0
     assert "TRANSDUCTIVE: pretrained" in (study / "bundle" / "README.md").read_text()
@@ -134,22 +134,20 @@ def prepared_of(root: pathlib.Path, *flags: str):
 def with_known(noisy: pathlib.Path, root: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     """The same data where a row to predict is of a person who is judged, one of who trains, and one a copy of an image.
 
-    And the files of the rows to predict that are left.
+    And the files of the rows to predict that are left: the other picture of the copy's person is none of them.
     """
     splits = prepared_of(noisy)[1].splits
     names = [splits.frame["filename"].iloc[splits.rows(role)[0]] for role in (VALIDATION, TRAIN)]
     judged, trained = (pathlib.Path(name).stem for name in names)
     table = pd.read_csv(noisy / "all_labels.csv", dtype=str, keep_default_na=False).set_index("filename")
-    *_, a, b, c, d, e, f = table.index
+    *_, a, b, copy, of_copys_person, e, f = table.index
+    assert table.loc[copy, "ID"] == table.loc[of_copys_person, "ID"]
+    table.loc[a, "ID"], table.loc[b, "ID"] = table.loc[judged, "ID"], table.loc[trained, "ID"]
     shutil.copytree(noisy / "processed", root / "processed")
     images = root / "processed" / "processed"
-    table.loc[a, "ID"], table.loc[b, "ID"] = (
-        table.loc[pathlib.Path(judged).stem, "ID"],
-        table.loc[pathlib.Path(trained).stem, "ID"],
-    )
-    shutil.copy(images / f"{pathlib.Path(judged).stem}.png", images / f"{c}.png")
+    shutil.copy(images / f"{judged}.png", images / f"{copy}.png")
     table.reset_index().to_csv(root / "all_labels.csv", index=False)
-    return root, [d, e, f]
+    return root, [e, f]
 
 
 def files_of(prepared, rows) -> set[str]:
@@ -169,7 +167,7 @@ def test_pretraining_sees_training_images_and_rows_of_nobody_with_a_label(noisy,
     train = prepared.splits.rows(TRAIN)
     assert len(prepared.splits.rows(PREDICT)) == 6
     assert files_of(prepared, seen[0]) == files_of(prepared, train) | set(left)
-    assert len(seen[0]) == len(train) + 3
+    assert len(seen[0]) == len(train) + 2
 
 
 def test_labels_are_made_up_for_rows_of_nobody_with_a_label(noisy, tmp_path, monkeypatch):
@@ -181,8 +179,8 @@ def test_labels_are_made_up_for_rows_of_nobody_with_a_label(noisy, tmp_path, mon
     of_each = [(Run(tmp_path / "run", config), prepared, make_member(config, prepared))]
     (fitted,) = probes.fit_probes(of_each, config, Interruption())
     assert files_of(prepared, asked[0]) == set(left)
-    assert fitted.num_made_up == 3
-    assert "made up for 3 rows to predict" in str(fitted)
+    assert fitted.num_made_up == 2
+    assert "made up for 2 rows to predict" in str(fitted)
 
 
 def test_a_quick_look_is_quick_here_too():
@@ -207,8 +205,9 @@ def test_an_estimate_counts_pretraining(noisy):
             lambda table: table.assign(SEX=np.where(table["SEX"] != "", np.arange(len(table)) % 2, "")),
             "50 people have images of several classes; 'images'",
         ),
+        ((SELF_TRAINED,), lambda table: table.assign(ID="1000"), "every row to predict is of a person"),
     ],
-    ids=["nothing to learn from", "people of several classes"],
+    ids=["nothing to learn from", "people of several classes", "people with labels"],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_trained(noisy, tmp_path, flags, change, said):
     table = pd.read_csv(noisy / "all_labels.csv", dtype=str, keep_default_na=False)

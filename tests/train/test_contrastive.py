@@ -9,6 +9,7 @@ import pytest
 
 from configs import base
 from fpclass.common.console import Interrupted
+from fpclass.errors import LossError, TrainingError
 from fpclass.models.build import build_model
 from fpclass.train import contrastive
 from fpclass.train.contrastive import TEMPERATURE, contrastive_loss, crop_size, make_views, pretrain, pretrain_once
@@ -111,3 +112,24 @@ def test_it_is_done_once_and_an_interruption_leaves_nothing(network, images, tmp
     assert "epoch 2 of 2" in capsys.readouterr().out
     monkeypatch.setattr(contrastive, "pretrain", None)
     jax.tree.map(np.testing.assert_array_equal, found, pretrain_once(*args))
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "said"),
+    [
+        (MemoryError("out of memory"), TrainingError, "out of memory .*lower data.image_size"),
+        (None, LossError, "seed 0 is not finite in epoch 1; try another"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_a_line_and_kept_by_nobody(
+    failure, error, said, network, images, tmp_path, monkeypatch
+):
+    def fails(*args):
+        if failure:
+            raise failure
+        args[6](1, float("nan"), 0.5)
+
+    monkeypatch.setattr(contrastive, "pretrain", fails)
+    with pytest.raises(error, match=said):
+        pretrain_once(tmp_path / "pretrained", *network, images, np.arange(8), make_config(2), 0)
+    assert not (tmp_path / "pretrained").exists()
