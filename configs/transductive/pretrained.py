@@ -8,8 +8,8 @@ what to look at.
 Reference: Chen, Kornblith, Norouzi and Hinton, A Simple Framework for Contrastive Learning of Visual Representations,
 ICML 2020.
 Run: python launch.py study --configs configs/from_scratch.py configs/transductive/pretrained.py --config.data.root=DIR
-     (a CSV with rows to predict needs its columns, see configs/base.py; a folder per class --config.data.source=folder,
-     and has none: then it learns from the training images alone)
+     (a CSV with rows to predict; its columns are named as in configs/base.py. A folder per class has none, and needs
+     --config.data.source=folder: then it learns from the training images alone)
 """
 
 from ml_collections import ConfigDict

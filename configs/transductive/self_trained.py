@@ -7,8 +7,8 @@ Hypothesis: with few labelled images, and many without, made-up labels bring mor
 Reference: Scudder, Probability of Error of Some Adaptive Pattern-Recognition Machines, IEEE Transactions on Information
 Theory 11 (1965); with confidence thresholds, Lee, Pseudo-Label, ICML 2013 workshop.
 Run: python launch.py study --configs configs/transfer/probe.py configs/transductive/self_trained.py --baseline=probe \
-     --config.data.root=DIR
-     (a CSV with rows to predict needs --config.data.source=csv and its columns, see configs/base.py)
+     --config.data.source=csv --config.data.root=DIR
+     (a CSV with rows to predict; its columns are named as in configs/base.py)
 """
 
 from ml_collections import ConfigDict
@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from configs.transfer import probe
 
 CHANGES = (
+    "data.source",
     "unlabelled.confidence",
     "unlabelled.self_training",
 )
@@ -24,6 +25,7 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = probe.get_config()
     config.name = "self_trained"
+    config.data.source = "csv"
     config.unlabelled.self_training = "people"
     config.unlabelled.confidence = 0.8
     return config

@@ -28,11 +28,11 @@ from fpclass.experiment import load_config
 from fpclass.study.plan import plan_study
 
 ROOT = pathlib.Path(__file__).parents[2]
-FOLDERS = ("cats_dogs", "climbing", "footprints", "horses_humans", "transfer", "vehicles_animals")
+FOLDERS = ("cats_dogs", "climbing", "footprints", "horses_humans", "transductive", "transfer", "vehicles_animals")
 CONFIGS = sorted(file for name in FOLDERS for file in (ROOT / "configs" / name).glob("[!_]*.py"))
 PAGES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
-PROMISED = ("baseline", "horses_layers2", "probe", "vehicles_model1")
-"""The configs that CI trains: from a CSV, from given splits, from a folder, a probe; under a minute in all."""
+PROMISED = ("baseline", "horses_layers2", "pretrained", "probe", "self_trained", "vehicles_model1")
+"""The configs that CI trains: from a CSV, from given splits, from a folder, a probe, from rows to predict too."""
 SMALL = {"train.batch_size": 8, "evaluate.num_resamples": 20, "explain.num_images": 1, "train.num_devices": 1}
 SMALLER = {
     # Flags that make the commands of a page small, by page; all else is as it stands there.
@@ -49,6 +49,9 @@ def drawn(tmp_path_factory) -> dict[str, pathlib.Path]:
     """The data set of every folder of configs."""
     home = tmp_path_factory.mktemp("drawn")
     draw_blobs(home / "footprints")
+    draw_blobs(home / "transductive")
+    table = home / "transductive" / "all_labels.csv"
+    table.write_text(table.read_text().replace("SEX", "label"))
     draw_horses(home / "horses_humans")
     draw_classes(home / "vehicles_animals", dict.fromkeys(sorted(VEHICLES + ANIMALS), 6), "PNG")
     draw_classes(home / "climbing", {"heel hook": 14, "others": 16, "toe hook": 10})
@@ -86,6 +89,8 @@ def small(file: str) -> list[str]:
         values["finetune.unfreeze"] = str(steps).replace(" ", "")
     if config.finetune.cache_views:
         values["finetune.cache_views"] = 1
+    if config.unlabelled.pretrain_epochs:
+        values["unlabelled.pretrain_epochs"] = 1
     if config.optim.warmup_epochs:
         values["optim.warmup_epochs"] = 0.5
     if max(config.data.image_size) > 128:

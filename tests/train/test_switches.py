@@ -128,6 +128,7 @@ ELSEWHERE = {
         "finetune.cache_views",
     ),
     "tests/run/test_probe_run.py": ("finetune.from_probe",),
+    "tests/run/test_transductive.py, tests/train/test_self_training.py": ("unlabelled.",),
     "make_member, below": ("train.class_weights",),
     "before training: tests/data": ("name", "data.", "split."),
     "after training": ("study.", "evaluate.", "explain.", "submit.", "predict.pool"),
