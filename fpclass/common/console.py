@@ -17,7 +17,7 @@ from typing import Any
 
 from fpclass.errors import printable
 
-SILENCE = 30.0
+SILENT_SECONDS = 20.0
 """Seconds until a line says how far something is, where there is no bar."""
 
 _is_quiet = contextvars.ContextVar("is_quiet", default=False)
@@ -93,12 +93,12 @@ def progress(items: Iterable, total: int, what: str = "") -> Iterable:
 
 
 def _in_lines(items: Iterable, total: int, what: str) -> Iterator[Any]:
-    """The items; a line about them whenever nothing was said of them for `SILENCE`."""
+    """The items; a line about them whenever nothing was said of them for `SILENT_SECONDS`."""
     began = said = time.monotonic()
     for number, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= SILENCE and number < total:
+        if now - said >= SILENT_SECONDS and number < total:
             said = now
             of_what = f"{what}: " if what else ""
             print(f"{of_what}{number:,} of {total:,}, {duration(now - began)}", file=sys.stderr, flush=True)

@@ -136,7 +136,7 @@ def metrics_of(source: Written) -> dict[str, Any]:
         about = {"images": "students of the folds", "test": test and _scores(test)}
         shown = {key: source.record[key] for key in ("num_members", "student", "beside", "sentences")}
         of_teachers = files.read_object(source.study.path("results.json")).get("transductive") or {}
-        marks = [*of_teachers.values(), *_marks_of(source.run)]
+        marks = list(dict.fromkeys([*of_teachers.values(), *_marks_of(source.run)]))  # it may be one of them
         return {**about, **_scores(source.record["scores"]), "distilled": shown, "warnings": marks, "limits": []}
     if isinstance(source, Study):
         results = files.read_object(source.path("results.json"), ensemble=dict)
@@ -161,7 +161,8 @@ def metrics_of(source: Written) -> dict[str, Any]:
 
 def _marks_of(run: Run) -> list[str]:
     """What has to be said of a run that has learnt from rows to predict."""
-    return list(filter(None, [transductive_mark_of(run)]))
+    mark = transductive_mark_of(run)
+    return [mark] if mark else []
 
 
 def _scores(judged: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.common.console import duration, is_watched, make_bar, say
+from fpclass.common.console import SILENT_SECONDS, duration, is_watched, make_bar, say
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches
 from fpclass.train.engine import OF_STATE
 from fpclass.train.state import Member
-
-SILENT_SECONDS = 20.0
-"""Where there is no bar, a line comes after so long, whether or not there is a new score."""
 
 
 class Log(contextlib.ExitStack):

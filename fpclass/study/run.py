@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fpclass.common.console import Interrupted, Interruption, duration, is_watched, make_bar, say
+from fpclass.common.console import SILENT_SECONDS, Interrupted, Interruption, duration, is_watched, make_bar, say
 from fpclass.common.parallel import agree, is_first_process, num_processes
 from fpclass.common.threads import Background
 from fpclass.config import Config
@@ -23,7 +23,7 @@ from fpclass.data.table import Table
 from fpclass.errors import DataError, FpclassError, RunError, WeightsError, one_line
 from fpclass.experiment import is_trained
 from fpclass.run.folder import Run
-from fpclass.run.log import SILENT_SECONDS, Clock
+from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared, audit_data, check_same_data, check_unlabelled, write_audit
 from fpclass.run.stages import INGEST, OF_STUDY, Stages
 from fpclass.stats.decisions.thresholds import check_cost

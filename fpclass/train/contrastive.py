@@ -21,7 +21,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from fpclass.augment.compose import make_augment_batch
-from fpclass.common.console import check_stop, duration, say
+from fpclass.common.console import SILENT_SECONDS, check_stop, duration, say
 from fpclass.common.parallel import agree, is_first_process, num_processes
 from fpclass.config import Config, base_config
 from fpclass.data.decode import Images
@@ -48,8 +48,6 @@ TEMPERATURE = 0.2
 BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1e-3, 0.05, 0.05
 """The rate at its highest, and the share of the steps in which it rises; then it falls along a cosine to 0."""
-SILENCE = 20.0
-"""Seconds until it is said again how far it is."""
 Variables = dict[str, Any]
 AfterEpoch = Callable[[int, float, float], None]
 """Called with the epoch, from 1 on, its loss, and how often the other view of an image was the nearest one."""
@@ -152,7 +150,7 @@ def pretrain_once(
                 "--config.seed, or --config.unlabelled.pretrain_epochs=0, in a new --workdir"
             )
         now = time.perf_counter()
-        if now - said > SILENCE or epoch == num_epochs:
+        if now - said > SILENT_SECONDS or epoch == num_epochs:
             near, said = f"the other view is the nearest of {share:.0%}", now
             say(f"pretraining: epoch {epoch} of {num_epochs}, loss {loss:.3f}, {near}; {duration(now - began)}")
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpclass.common.console import Interrupted, Interruption, duration, say
+from fpclass.common.console import SILENT_SECONDS, Interrupted, Interruption, duration, say
 from fpclass.common.threads import Background
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, FpclassError, RunError, TrainingError, one_line
-from fpclass.run.log import SILENT_SECONDS, Clock
+from fpclass.run.log import Clock
 from fpclass.stats.weighted_metrics import is_lower_better, metric_value
 from fpclass.study.out_of_fold import logit_columns, read_member
 from fpclass.study.run import StudyData

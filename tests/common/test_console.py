@@ -27,7 +27,7 @@ def test_a_notebook_without_widgets_has_bars_of_text_and_no_warning(monkeypatch,
 def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
     assert list(progress("abc", 3, "features")) == [*"abc"]
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(console, "SILENCE", 0.0)
+    monkeypatch.setattr(console, "SILENT_SECONDS", 0.0)
     assert list(progress("abc", 3, "features")) == [*"abc"]
     out, err = capsys.readouterr()
     assert out == "", "where results go"

@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from fpclass.common.console import Interruption, duration, say
+from fpclass.common.console import SILENT_SECONDS, Interruption, duration, say
 from fpclass.common.threads import Background
 from fpclass.run.folder import Run
-from fpclass.run.log import SILENT_SECONDS, Clock
+from fpclass.run.log import Clock
 from fpclass.run.prepare import Prepared, check_same_data
 from fpclass.run.train import Trainee
 from fpclass.study.run import StudyData
