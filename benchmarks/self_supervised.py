@@ -35,7 +35,7 @@ from fpclass.stats.metrics import image_log_losses
 from fpclass.train.contrastive import pretrain
 from fpclass.train.members import of_one_size
 from fpclass.train.placement import Placement, place_run
-from fpclass.train.self_training import ProbeData
+from fpclass.train.probes.self_training import ProbeData
 from fpclass.train.state import Member
 from fpclass.train.task import build_network
 from fpclass.train.trained import Variables

@@ -1,7 +1,7 @@
 r"""Self-training of probes: do images without a label help? TRANSDUCTIVE: it learns from images that it predicts.
 
 A probe is fitted to the labelled images of a fold, labels images that have none where it is sure, and is fitted again
-to both. How sure it is says a temperature that is fitted to its own predictions out of fold (`train.probe`); a person's
+to both. How sure it is says a temperature that is fitted to its own predictions out of fold; a person's
 images may answer together. Without a label are the rows to predict and, of the labelled people of a fold, all but a
 share, whose labels are then not used. What is judged are the other folds' images, on folds of people; their pixels are
 learnt from with `--see-judged` only, their labels never.
@@ -33,7 +33,7 @@ from fpclass.run.prepare import Prepared, prepare
 from fpclass.run.probe import features_of_all
 from fpclass.stats.comparison.scores import overlap_of
 from fpclass.stats.metrics import image_log_losses
-from fpclass.train.self_training import ProbeData
+from fpclass.train.probes.self_training import ProbeData
 from fpclass.train.task import build_network, pretrained_variables
 
 CONFIG = "configs/transfer/probe.py"

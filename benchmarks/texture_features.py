@@ -3,7 +3,7 @@ r"""Texture by hand beside a probe: do ridges' frequencies and orientations say 
 Of grey prints: local binary patterns (Ojala et al., TPAMI 2002; 8 neighbours at 1, 2 and 3 pixels), power spectra by
 frequency in 3 x 3 windows, by frequency and direction of the whole print, and histograms of gradients' orientations
 (Dalal and Triggs, CVPR 2005; 4 x 4 cells, 8 bins, without their blocks). Each is judged by the regression of probes
-(`train.probe`), on folds of people: alone, joined with the features of configs/transfer/probe.py, and its logits
+(`train.probes`), on folds of people: alone, joined with the features of configs/transfer/probe.py, and its logits
 averaged with that probe's. Differences are from the probe, with 1.96 standard errors over people and overlapping
 training sets. docs/results.md has what came out.
 
@@ -24,7 +24,7 @@ from fpclass.experiment import load_config
 from fpclass.models.probe import widths
 from fpclass.run.prepare import prepare
 from fpclass.stats.metrics import image_log_losses
-from fpclass.train.probe import fit_probe, logits_of
+from fpclass.train.probes.fit import fit_probe, logits_of
 
 NETWORK_SIZE = "--config.data.image_size=(128,128)"
 PRINT_SIZE = (103, 96)

@@ -22,7 +22,7 @@ from fpclass.train import checkpoints
 from fpclass.train.engine import Engine
 from fpclass.train.inputs.streaming import is_streamed
 from fpclass.train.placement import engine_for
-from fpclass.train.probe import logits_of
+from fpclass.train.probes.fit import logits_of
 from fpclass.train.trained import TrainedNetwork, Variables
 
 

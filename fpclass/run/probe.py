@@ -31,8 +31,9 @@ from fpclass.train.inputs.feature_cache import features_dir
 from fpclass.train.keys import PARAMS, address
 from fpclass.train.memory import told_in_one_line
 from fpclass.train.predict import make_views, scores_of
-from fpclass.train.probe import Probe, logits_of, pooled_features, without_head
-from fpclass.train.self_training import ProbeData
+from fpclass.train.probes.features import pooled_features, without_head
+from fpclass.train.probes.fit import Probe, logits_of
+from fpclass.train.probes.self_training import ProbeData
 from fpclass.train.state import Member, rows_of
 from fpclass.train.task import build_network, pretrained_variables, subclass_labels
 from fpclass.train.trained import Variables

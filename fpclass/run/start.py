@@ -13,7 +13,7 @@ from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared
 from fpclass.run.probe import probes_with_variables, start_without_labels
 from fpclass.train.placement import Placement
-from fpclass.train.probe import without_head
+from fpclass.train.probes.features import without_head
 from fpclass.train.state import Member, TrainState
 from fpclass.train.trained import Variables
 

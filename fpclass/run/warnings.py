@@ -119,7 +119,7 @@ def _sizes(config: Config, table: Table) -> list[str]:
             )
         elif side > BLOWN_UP * own:
             found.append(f"images are read at {height} x {width}, and {trained_at}: smaller is faster, mostly as good")
-    if side > BLOWN_UP * there:
+    elif side > BLOWN_UP * there:  # weights are better near the size of what they were trained on
         found.append(
             f"images are blown up from {there:.0f} pixels at their shorter side (median) to {height} x {width}: "
             "that costs time and adds nothing; lower data.image_size"

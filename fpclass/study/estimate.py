@@ -38,7 +38,8 @@ from fpclass.train.contrastive import CROP
 from fpclass.train.finetune import Plan, compute_in, make_plan
 from fpclass.train.inputs.feature_cache import KeptFeatures, features_dir, is_cached, num_cached_views, stages_of
 from fpclass.train.predict import make_views
-from fpclass.train.probe import NUM_PARTS, judged_share, pooled_stages
+from fpclass.train.probes.features import pooled_stages
+from fpclass.train.probes.fit import NUM_PARTS, judged_share
 from fpclass.train.task import build_network, pretrained_variables
 
 BACKWARD = 2.0
@@ -56,7 +57,7 @@ NUM_CALLS = 4
 """Of a program by every core, where it is timed what all of them do."""
 LOOKING_SECONDS = 4.0
 """For so long features are looked for on disk; of other configs they are taken to be absent."""
-FIT_FLOP = 1.2e5
+FIT_FLOP = 3.5e4
 """Operations that fitting a probe takes for each number of its features, about: many trials of many steps, where all
 parts of the inner cross-validation are judged."""
 START_FLOP = 5e10

@@ -27,9 +27,9 @@ from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling, fit_pooling
 from fpclass.stats.probabilities.calibration import fit_temperature
 from fpclass.study.study import Study
-from fpclass.train import self_training
 from fpclass.train.inputs.feature_cache import FrozenStages
-from fpclass.train.probe import pooled_features
+from fpclass.train.probes import self_training
+from fpclass.train.probes.features import pooled_features
 
 pytestmark = pytest.mark.promise
 

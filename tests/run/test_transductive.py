@@ -26,7 +26,7 @@ from fpclass.run.train import make_member
 from fpclass.study.estimate import passes_of_pretraining
 from fpclass.study.quick import shortened
 from fpclass.study.study import Study
-from fpclass.train.self_training import ProbeData
+from fpclass.train.probes.self_training import ProbeData
 
 FLAGS = (
     "--config.data.label_column=SEX",

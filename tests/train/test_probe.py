@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from fpclass.errors import DataError
 from fpclass.models.probe import ProbeHead
 from fpclass.stats.metrics import log_softmax
-from fpclass.train import probe as fitting
-from fpclass.train.probe import NUM_PARTS, fit_probe, inner_parts, judged_share, logits_of
+from fpclass.train.probes import fit as fitting
+from fpclass.train.probes.fit import NUM_PARTS, fit_probe, inner_parts, judged_share, logits_of
 
 HEAD = ProbeHead(stages=("any",), num_classes=2)
 

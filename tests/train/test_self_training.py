@@ -15,8 +15,8 @@ from fpclass.experiment.unlabelled import IMAGES, PEOPLE, WEIGHTED
 from fpclass.models.probe import ProbeHead
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.calibration import fit_temperature
-from fpclass.train import self_training
-from fpclass.train.self_training import ProbeData
+from fpclass.train.probes import self_training
+from fpclass.train.probes.self_training import ProbeData
 
 NUM_IMAGES, NUM_KNOWN = 160, 60
 

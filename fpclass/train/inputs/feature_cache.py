@@ -1,6 +1,6 @@
 """Features of frozen stages, computed once for every image and perhaps augmented views of it, and kept on disk.
 
-They are those in front of what is trained (`compute_features`), or what probes are fitted to (`train.probe`). What is
+They are those in front of what is trained (`compute_features`), or what probes are fitted to (`train.probes`). What is
 on disk is found by what it was computed from: the pixels of an image, the weights, the device, and the programs, which
 hold all the rest (stages, types, normalisation, augmentation). So whatever needs the same features has them at once:
 another head, fold or seed, another study, a refit, a resumed run. See `fpclass.data.cache`.

@@ -20,7 +20,7 @@ from fpclass.stats.cohort import group_codes
 from fpclass.stats.evidence.pooling import labels_of_people, mean_of_people
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.calibration import fit_temperature
-from fpclass.train.probe import Probe, fit_probe, logits_of
+from fpclass.train.probes.fit import Probe, fit_probe, logits_of
 
 
 @dataclasses.dataclass(frozen=True)

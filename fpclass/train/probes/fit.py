@@ -1,7 +1,8 @@
-"""Fitting of probes: pooled features of a frozen network, and L2-regularised logistic regression on them.
+"""Fitting of probes: L2-regularised logistic regression on pooled features of a frozen network.
 
 The regression is scikit-learn's, to convergence. Its strength is chosen by cross-validation within the training rows,
-which never divides a group; the out-of-fold logits of that are what a calibration can be fitted on.
+which never divides a group, and whose regressions are fitted together; their out-of-fold logits are what a calibration
+can be fitted on.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,16 +19,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from fpclass.config import Config
-from fpclass.data.decode import Images
 from fpclass.data.splits import partition
 from fpclass.errors import DataError
 from fpclass.models.layers import merge_logits
-from fpclass.models.network import HEAD, Network
-from fpclass.models.probe import ProbeHead, features_of
+from fpclass.models.probe import ProbeHead
 from fpclass.stats.metrics import log_softmax
-from fpclass.train.inputs.feature_cache import FrozenStages, Views, kept_or_computed
-from fpclass.train.predict import make_views
+from fpclass.train.probes.logistic import TOLERANCE, fit_all, make_rows
+from fpclass.train.probes.scaling import compressed, expanded, factors_of, standardising
 
 STRENGTHS = tuple(float(f"{10.0**exponent:.3g}") for exponent in np.arange(-5.0, 2.01, 0.5))
 """C of scikit-learn, the inverse of the L2 penalty, from the stiffest on."""
@@ -39,6 +36,9 @@ USUAL_STRENGTH = 1e-3
 """Where nothing can be cross-validated: what it mostly comes to with a thousand features and more."""
 PATIENCE = 2
 """So many strengths in a row without a lower loss end the search: weaker ones only take longer to converge."""
+TOGETHER = (5, 2, 2, 2, 2, 2)
+"""Strengths that are fitted at once, the stiff ones first, which take few steps: with the first ones weaker ones that
+nobody needs in the end would take most of the time."""
 NUM_PARTS = 5
 """Parts of the inner cross-validation, fewer where a class has fewer groups."""
 ENOUGH = 5000
@@ -47,13 +47,6 @@ THREADED = 10**7
 """Numbers in the features from which on several threads pay; for fewer of them threads mostly wait for each other."""
 SINGLE = 5 * 10**6
 """Numbers in what a regression is fitted to from which on they are float32: half the memory and half the time."""
-TOLERANCE = 1e-5
-"""Largest derivative of the mean loss at convergence: ten times as large, probabilities are off by up to 0.003."""
-CONSTANT = 1e-5
-"""A feature that varies by less than this share of its mean is constant but for rounding, and has no say."""
-LEAST_SPREAD = 0.01
-"""Share of the median deviation of a stage's features that is the least to divide one by: a feature that is silent in
-all but a few training images would decide alone, and by hundreds of nats, about a new image that wakes it."""
 NEVER = -1e3
 """Logit of a class of which there is no training image."""
 Layer = tuple[Float[np.ndarray, "d w"], Float[np.ndarray, " w"]]
@@ -125,14 +118,13 @@ class _Search:
 
     Attributes:
       factors: of the standardised features.
-      x, axes: coordinates of the images, and their axes, as of `_compressed`.
+      x: coordinates of the images, as of `compressed`.
       chosen: position of the best trial.
       logits: those of the best, out of fold.
     """
 
     factors: Float[np.ndarray, " d"]
     x: Float[np.ndarray, "n r"]
-    axes: Float[np.ndarray, "d r"] | None
     trials: list[Trial]
     chosen: int
     logits: Float[np.ndarray, "n K"]
@@ -140,42 +132,6 @@ class _Search:
     @property
     def loss(self) -> float:
         return self.trials[self.chosen].loss
-
-
-def pooled_features(
-    images: Images, network: Network, variables: dict[str, Any], config: Config, folder: Path | None
-) -> Float[np.ndarray, "N d"]:
-    """What a probe knows of images: the moments of its stages, averaged over the views of `config.predict`.
-
-    Args:
-      images: uint8 [N, H, W, C]; those on disk are read batch by batch.
-      network: with a `ProbeHead`; its batch norm uses the running statistics of `variables`, whose head is not read.
-      folder: of features of earlier starts, which those of this one are added to; None: nothing is kept.
-
-    Returns:
-      Features, float32.
-    """
-    head: Any = network.head
-    stages = pooled_stages(images, network, variables, config)
-    return kept_or_computed(stages, 1, f"of {', '.join(head.stages)}", folder)[:, 0]
-
-
-def pooled_stages(images: Images, network: Network, variables: dict[str, Any], config: Config) -> FrozenStages:
-    """What `pooled_features` puts images through."""
-    model, views = features_of(network), make_views(config.predict)
-
-    def pooled(variables: Any, plain: Any) -> Any:
-        seen: Any = model.apply(variables, jnp.concatenate([view(plain) for view in views]), train=False)
-        return seen.astype(jnp.float32).reshape(len(views), len(plain), -1).mean(axis=0)
-
-    return FrozenStages(pooled, without_head(variables), Views(images, None, config), config.model.compute_dtype)
-
-
-def without_head(variables: dict[str, Any]) -> dict[str, Any]:
-    """The variables of a network but for its head's: those that a probe's features depend on."""
-    return {
-        kind: {stage: tree for stage, tree in of_kind.items() if stage != HEAD} for kind, of_kind in variables.items()
-    }
 
 
 def logits_of(head: ProbeHead, params: dict[str, Any], features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n K"]:
@@ -214,7 +170,7 @@ def fit_probe(
         raise DataError(f"a probe learns from images of two classes or more, and all {len(labels)} are of one")
     weights = np.ones(len(labels)) if weights is None else weights
     with threadpool_limits(1 if features.size < THREADED else None):
-        mean, scale = _standardising(features, widths)
+        mean, scale = standardising(features, widths)
         kind = _kind(features.size) if len(features) >= features.shape[1] else np.float64
         standard = (features.astype(kind) - mean.astype(kind)) * scale.astype(kind)
         trusted = np.ones(len(labels), bool) if trusted is None else trusted
@@ -226,7 +182,9 @@ def fit_probe(
         searches = [_search(head, task, standard, widths, balance) for balance in balances]
         best = min(searches, key=lambda search: search.loss)
         kernel, bias = _fit(_regression(best.trials[best.chosen].strength), best.x, learnt, weights, head)
-    layer = {"kernel": kernel if best.axes is None else best.axes @ kernel, "bias": bias}
+        if best.x.shape[1] < standard.shape[1]:
+            kernel = expanded(kernel, best.x, standard * best.factors)
+    layer = {"kernel": kernel, "bias": bias}
     params = jax.tree.map(np.float32, {"mean": mean, "scale": scale * best.factors, "logits": layer})
     trials = tuple(trial for search in searches for trial in search.trials)
     chosen = trials.index(best.trials[best.chosen])
@@ -275,33 +233,19 @@ def inner_parts(
     return parts, num_parts
 
 
-def _factors(widths: Sequence[int], balance: float, num_features: int) -> Float[np.ndarray, " d"]:
-    """What each standardised feature is multiplied by for a balance; the sum of their squares stays the same."""
-    sizes = np.array([*widths] or [num_features])
-    return np.repeat((num_features / (len(sizes) * sizes)) ** (balance / 2), sizes)
-
-
 def _search(
     head: ProbeHead, task: _Task, standard: Float[np.ndarray, "n d"], widths: Sequence[int], balance: float
 ) -> _Search:
     """Tries strengths from the stiffest on, each begun where the last one ended, on standardised features."""
-    factors = _factors(widths, balance, standard.shape[1])
-    x, axes = _compressed(standard * factors.astype(standard.dtype))
+    factors = factors_of(widths, balance, standard.shape[1])
+    x = compressed(standard * factors.astype(standard.dtype))
     x = x.astype(_kind(x.size), copy=False)
     best, best_logits = 0, np.zeros((len(x), head.num_classes))
     if not task.num_judged:
-        return _Search(factors, x, axes, [Trial(USUAL_STRENGTH, balance, np.nan, np.nan)], best, best_logits)
-    regressions = [_regression(STRENGTHS[0]) for _ in range(task.num_judged)]
+        return _Search(factors, x, [Trial(USUAL_STRENGTH, balance, np.nan, np.nan)], best, best_logits)
     trials: list[Trial] = []
     judged = task.is_judged
-    trained = [(task.parts != part, x[task.parts != part]) for part in range(task.num_judged)]
-    for strength in STRENGTHS:
-        logits = np.zeros_like(best_logits)
-        for part, (regression, (train, of_train)) in enumerate(zip(regressions, trained, strict=True)):
-            others = task.parts == part
-            regression.set_params(C=strength)
-            kernel, bias = _fit(regression, of_train, task.learnt[train], task.weights[train], head)
-            logits[others] = _class_logits(head, x[others] @ kernel + bias)
+    for strength, logits in zip(STRENGTHS, _out_of_fold(head, task, x), strict=False):
         losses = -log_softmax(logits)[np.arange(len(x)), task.labels]
         correct = logits.argmax(axis=1) == task.labels
         scores = [float(np.average(each[judged], weights=task.weights[judged])) for each in (losses, correct)]
@@ -310,7 +254,24 @@ def _search(
             best, best_logits = len(trials) - 1, logits
         elif len(trials) - 1 - best >= PATIENCE:
             break
-    return _Search(factors, x, axes, trials, best, best_logits)
+    return _Search(factors, x, trials, best, best_logits)
+
+
+def _out_of_fold(head: ProbeHead, task: _Task, x: Float[np.ndarray, "n r"]) -> Iterator[Float[np.ndarray, "n K"]]:
+    """Logits of the parts that are judged, by regressions on the others, of one strength after the other."""
+    learnt, labels = np.unique(task.learnt, return_inverse=True)
+    parts = np.arange(task.num_judged)[:, None]
+    rows, weights = make_rows(x), task.weights * (task.parts != parts)
+    start, first = None, 0
+    for num in TOGETHER:
+        fits = fit_all(rows, labels, weights, STRENGTHS[first : first + num], start)
+        start, first = fits.weights, first + num
+        for of_strength in fits.logits:
+            logits = np.zeros((len(x), head.num_classes))
+            for part, z in enumerate(of_strength):
+                judged = task.parts == part
+                logits[judged] = _class_logits(head, np.add(*_layer(head, learnt, z[:, judged].T)))
+            yield logits
 
 
 def _regression(strength: float) -> Any:
@@ -333,14 +294,27 @@ def _fit(
         # Where rounding ends a line search before the tolerance is met, the loss is as low as it can be told.
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(x, learnt, sample_weight=weights)
-    kernel, bias = regression.coef_.T, regression.intercept_
+    return _layer(head, regression.classes_, regression.coef_.T, regression.intercept_)
+
+
+def _layer(
+    head: ProbeHead,
+    learnt: Int[np.ndarray, " c"],
+    kernel: Float[np.ndarray, "d c"],
+    bias: Float[np.ndarray, " c"] | float = 0.0,
+) -> Layer:
+    """Kernel and bias of `layers.Logits` from those of the classes learnt, of two of them of the second one's log-odds.
+
+    What is linear in a kernel, as the logits of some images, can be given in its place.
+    """
+    bias = np.broadcast_to(bias, kernel.shape[1])
     if head.output == "sigmoid":
         return kernel, bias
-    if kernel.shape[1] == 1:  # of two classes the second one's log-odds
+    if kernel.shape[1] == 1:
         kernel, bias = kernel * [-0.5, 0.5], bias * np.array([-0.5, 0.5])
     width = sum(head.subclasses) or head.num_classes
-    whole = np.zeros((x.shape[1], width)), np.full(width, NEVER)
-    whole[0][:, regression.classes_], whole[1][regression.classes_] = kernel, bias
+    whole = np.zeros((len(kernel), width)), np.full(width, NEVER)
+    whole[0][:, learnt], whole[1][learnt] = kernel, bias
     return whole
 
 
@@ -349,37 +323,3 @@ def _class_logits(head: ProbeHead, z: Float[np.ndarray, "n w"]) -> Float[np.ndar
     if head.output == "sigmoid":
         return np.concatenate([-z / 2, z / 2], axis=1)
     return np.asarray(merge_logits(jnp.asarray(z), head.subclasses))
-
-
-def _standardising(
-    features: Float[np.ndarray, "n d"], widths: Sequence[int]
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
-    """Mean of each feature, and what makes its standard deviation 1; of a constant one, 0.
-
-    A deviation below `LEAST_SPREAD` of the median of those of its stage that vary counts as so large.
-    """
-    mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    varies = std > CONSTANT * np.abs(mean)
-    stages = np.split(np.arange(len(std)), np.cumsum([*widths] or [len(std)])[:-1])
-    least = [LEAST_SPREAD * (np.median(std[stage][varies[stage]]) if varies[stage].any() else 0.0) for stage in stages]
-    spread = np.maximum(std, np.repeat(least, list(map(len, stages))))
-    return mean, np.divide(1.0, spread, out=np.zeros_like(std), where=varies)
-
-
-def _compressed(x: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "d r"] | None]:
-    """The same images in their own coordinates, where they have more features than there are images: r <= n.
-
-    An L2 penalty is blind to rotations, so the regression is the same in them, and the faster the fewer they are.
-
-    Returns:
-      The coordinates, and the axes: a kernel k there is axes @ k here; None where nothing was rotated.
-    """
-    if x.shape[1] <= len(x):
-        return x, None
-    if not x.any():  # the images are all alike
-        return x, None
-    variance, directions = np.linalg.eigh(x @ x.T)
-    kept = variance > variance[-1] * 1e-12
-    lengths = np.sqrt(variance[kept])
-    coordinates = directions[:, kept] * lengths
-    return coordinates, x.T @ (directions[:, kept] / lengths)

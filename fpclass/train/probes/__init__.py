@@ -1,0 +1,1 @@
+"""Probes: L2-regularised logistic regression on pooled features of a frozen network."""

@@ -1,0 +1,229 @@
+"""L2-regularised logistic regression by L-BFGS: many strengths, on many parts of the rows, in one compiled program.
+
+One after the other such regressions wait for memory: a step reads all features for one column of weights. Together they
+read them once for all columns, which is a product of matrices.
+
+Source: Nocedal and Wright, Numerical Optimization, 2nd edition 2006, algorithm 7.4, its products by the Gram matrix of
+the memory (Chen, Wang and Zhou, Large-scale L-BFGS using MapReduce, NeurIPS 2014).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+MEMORY = 10
+"""Steps that an L-BFGS direction is made of."""
+LINE_STEPS = 4
+"""Steps of Newton's method along a direction: logits are linear there, so that they cost no product."""
+MAX_STEPS = 500
+"""Weak penalties converge slowly, and are not those that are chosen."""
+MULTIPLE = 128
+"""Rows and columns are filled up with zeros to a multiple of it, so that folds of nearly one size share a program."""
+TOLERANCE = 1e-5
+"""Largest derivative of the mean loss at convergence, by weights of the features as they came: ten times as large,
+probabilities are off by up to 0.003."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What regressions are fitted to, on the device.
+
+    Attributes:
+      x: features, scaled so that a row is about 1 long, zeros, and a constant one in the last column, float32.
+      scale: what the features were divided by.
+      num: rows that are none of zeros.
+    """
+
+    x: Float[Array, "n d"]
+    scale: float
+    num: int
+
+
+class Fits(NamedTuple):
+    """Regressions of Q parts and S strengths, in the coordinates of their `Rows`.
+
+    Attributes:
+      weights: of the last strength, one row of them for each class but where there are two, one for the second then.
+      logits: of all rows.
+    """
+
+    weights: Float[Array, "Q C d"]
+    logits: Float[np.ndarray, "S Q C n"]
+
+
+class _State(NamedTuple):
+    """Of an iteration, for P problems; memory: the last steps, then the changes of the gradient that they made."""
+
+    step: Int[Array, ""]
+    weights: Float[Array, "P C d"]
+    logits: Float[Array, "P C n"]
+    gradient: Float[Array, "P C d"]
+    memory: Float[Array, "P M w"]
+    gram: Float[Array, "P M M"]
+    scale: Float[Array, " P"]
+    is_done: Bool[Array, " P"]
+
+
+def make_rows(x: Float[np.ndarray, "n d"]) -> Rows:
+    """Puts features onto the device."""
+    scale = float(np.sqrt(np.mean(np.einsum("nd,nd->n", x, x)))) or 1.0
+    num, width = x.shape
+    filled = np.zeros((_filled(num), _filled(width + 1)), np.float32)
+    np.multiply(x, 1 / scale, out=filled[:num, :width], casting="same_kind")
+    filled[:num, -1] = 1
+    return Rows(jnp.asarray(filled), scale, num)
+
+
+def fit_all(
+    rows: Rows,
+    labels: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, "Q n"],
+    strengths: Sequence[float],
+    start: Float[Array, "Q C d"] | None = None,
+) -> Fits:
+    """Fits a regression for each of Q weightings of the rows, and for each strength.
+
+    What is least is the sum of the losses, weighted, times the strength (C of scikit-learn), and half the sum of
+    squares of the weights; the intercept is free.
+
+    Args:
+      labels: from 0 without gaps.
+      weights: of each row in each of the Q fits; 0 where it only gets a logit.
+      start: weights of other fits, to begin with.
+    """
+    num_classes = int(labels.max()) + 1
+    classes = np.arange(num_classes) if num_classes > 2 else np.array([1])
+    targets = np.zeros((len(classes), len(rows.x)), np.float32)
+    targets[:, : rows.num] = labels == classes[:, None]
+    sums = weights.sum(axis=1)
+    shares = np.zeros((len(weights), len(rows.x)), np.float32)
+    shares[:, : rows.num] = weights / sums[:, None]
+    penalties = 1 / (np.asarray(strengths)[:, None] * sums * rows.scale**2)
+    if start is None:
+        start = jnp.zeros((len(weights), len(classes), rows.x.shape[1]))
+    fitted, logits = _minimise(
+        rows.x, targets, np.float32(penalties), shares, start, np.float32(TOLERANCE / rows.scale)
+    )
+    return Fits(fitted[-1], np.asarray(logits)[..., : rows.num])
+
+
+def _filled(size: int) -> int:
+    return -(-size // MULTIPLE) * MULTIPLE
+
+
+@jax.jit
+def _minimise(
+    x: Float[Array, "n d"],
+    targets: Float[Array, "C n"],
+    penalties: Float[Array, "S Q"],
+    shares: Float[Array, "Q n"],
+    start: Float[Array, "Q C d"],
+    tolerance: Float[Array, ""],
+) -> tuple[Float[Array, "S Q C d"], Float[Array, "S Q C n"]]:
+    """Weights and logits of S x Q problems, each the mean loss by shares that add up to 1, and its penalty."""
+    num_strengths, num_parts = penalties.shape
+    num, (num_classes, num_rows), width = penalties.size, targets.shape, x.shape[1]
+    shares = jnp.tile(shares, (num_strengths, 1))[:, None]
+    is_free = jnp.arange(width) == width - 1
+    penalty = jnp.where(is_free, 0, penalties.reshape(-1, 1))[:, None]
+    probabilities = jax.nn.sigmoid if num_classes == 1 else functools.partial(jax.nn.softmax, axis=1)
+    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+    def logits_of(weights: Float[Array, "P C d"]) -> Float[Array, "P C n"]:
+        return product(weights.reshape(-1, width), x.T).reshape(num, num_classes, num_rows)
+
+    def gradient_at(weights: Float[Array, "P C d"], logits: Float[Array, "P C n"]) -> Float[Array, "P C d"]:
+        error = (probabilities(logits) - targets) * shares
+        return product(error.reshape(-1, num_rows), x).reshape(weights.shape) + penalty * weights
+
+    def length_along(
+        state: _State, direction: Float[Array, "P C d"], slope: Float[Array, "P C n"]
+    ) -> Float[Array, " P"]:
+        """How far to go: Newton's method for the root of the derivative, which rises, between bounds."""
+        of_weights = _dot(penalty * state.weights, direction), _dot(penalty * direction, direction)
+
+        def closer(_: int, at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            length, low, high = at
+            p = probabilities(state.logits + length[:, None, None] * slope)
+            first = _dot(shares * (p - targets), slope) + of_weights[0] + length * of_weights[1]
+            mean = jnp.sum(p * slope, axis=1, keepdims=True)  # of one class the second is 0 by 0, with 1 - p
+            second = _dot(shares * p * (slope - mean), slope) + of_weights[1]
+            low, high = jnp.where(first < 0, length, low), jnp.where(first < 0, high, length)
+            newton = jnp.minimum(length - first / second, 2 * length + 2)
+            between = 0.5 * (low + jnp.minimum(high, 2 * low + 2))
+            return jnp.where((newton > low) & (newton < high), newton, between), low, high
+
+        zeros = jnp.zeros(num)
+        return lax.fori_loop(0, LINE_STEPS, closer, (zeros + 1, zeros, zeros + jnp.inf))[0]
+
+    def iterate(state: _State) -> _State:
+        direction = _direction(state)
+        slope = logits_of(direction)
+        length = jnp.where(state.is_done, 0, length_along(state, direction, slope))[:, None, None]
+        weights, logits = state.weights + length * direction, state.logits + length * slope
+        gradient = gradient_at(weights, logits)
+        at = state.step % MEMORY
+        new = jnp.stack([length * direction, gradient - state.gradient], axis=1).reshape(num, 2, -1)
+        where = jnp.array([at, at + MEMORY])
+        memory = state.memory.at[:, where].set(new)
+        products = jnp.einsum("pmd,pkd->pmk", state.memory, new).at[:, where].set(jnp.einsum("pld,pkd->plk", new, new))
+        gram = state.gram.at[:, :, where].set(products).at[:, where].set(products.mT)
+        curved, changed = gram[:, at, at + MEMORY], gram[:, at + MEMORY, at + MEMORY]
+        scale = jnp.where(curved > 0, curved / jnp.where(changed > 0, changed, 1), state.scale)
+        is_done = state.is_done | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
+        return _State(state.step + 1, weights, logits, gradient, memory, gram, scale, is_done)
+
+    weights = jnp.tile(start, (num_strengths, 1, 1))
+    logits = logits_of(weights)
+    gradient = gradient_at(weights, logits)
+    state = _State(
+        jnp.array(0),
+        weights,
+        logits,
+        gradient,
+        jnp.zeros((num, 2 * MEMORY, num_classes * width)),
+        jnp.zeros((num, 2 * MEMORY, 2 * MEMORY)),
+        jnp.ones(num),
+        jnp.abs(gradient).max(axis=(1, 2)) < tolerance,
+    )
+    state = lax.while_loop(lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), iterate, state)
+    parts = (num_strengths, num_parts, num_classes)
+    return state.weights.reshape(*parts, width), state.logits.reshape(*parts, num_rows)
+
+
+def _direction(state: _State) -> Float[Array, "P C d"]:
+    """Minus the gradient, times the inverse of the curvature that the memory knows of: the two loops, on coefficients.
+
+    An entry that is still empty, or whose curvature is lost in rounding, counts for nothing.
+    """
+    gram, memory = state.gram, state.memory
+    along = jnp.einsum("pmd,pd->pm", memory, state.gradient.reshape(len(memory), -1))
+    newest_first = [(state.step - 1 - i) % MEMORY for i in range(MEMORY)]
+    curved = [gram[:, at, at + MEMORY] for at in newest_first]
+    inverse = [jnp.where(each > 0, 1 / jnp.where(each > 0, each, 1), 0) for each in curved]
+    of_steps = of_changes = jnp.zeros((len(memory), MEMORY))
+    alphas = []
+    for at, rho in zip(newest_first, inverse, strict=True):
+        alphas.append(rho * (along[:, at] - jnp.sum(gram[:, at, MEMORY:] * of_changes, axis=1)))
+        of_changes = of_changes.at[:, at].set(alphas[-1])
+    for at, rho, alpha in zip(newest_first[::-1], inverse[::-1], alphas[::-1], strict=True):
+        products = gram[:, at + MEMORY]
+        scaled = state.scale * (along[:, at + MEMORY] - jnp.sum(products[:, MEMORY:] * of_changes, axis=1))
+        beta = rho * (scaled + jnp.sum(products[:, :MEMORY] * of_steps, axis=1))
+        of_steps = of_steps.at[:, at].set(alpha - beta)
+    coefficients = jnp.concatenate([of_steps, -state.scale[:, None] * of_changes], axis=1)
+    of_memory = jnp.einsum("pm,pmd->pd", coefficients, memory).reshape(state.gradient.shape)
+    return -(state.scale[:, None, None] * state.gradient + of_memory)
+
+
+def _dot(a: Float[Array, "P C n"], b: Float[Array, "P C n"]) -> Float[Array, " P"]:
+    return jnp.sum(a * b, axis=(1, 2))

@@ -1,0 +1,76 @@
+"""Regressions that are fitted together: each is what scikit-learn finds alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
+
+from fpclass.train.probes import logistic
+from fpclass.train.probes.logistic import fit_all, make_rows
+
+
+def drawn(num_rows, num_features, num_classes):
+    """Features of which some are far more than others, labels, and weights of three parts that leave rows out."""
+    rng = np.random.default_rng(num_features)
+    labels = rng.integers(num_classes, size=num_rows)
+    x = rng.normal(size=(num_rows, num_features)) * rng.uniform(0.2, 5, num_features)
+    x += rng.normal(size=(num_classes, num_features))[labels]
+    weights = rng.uniform(0.5, 2, num_rows) * (np.arange(num_rows) % 3 != np.arange(3)[:, None])
+    return x, labels, weights
+
+
+def alone(x, labels, weights, strength):
+    """Logits of all rows by scikit-learn, fitted to those of a weight."""
+    fitted = LogisticRegression(C=strength, tol=1e-9, max_iter=100_000)
+    fitted.fit(x[weights > 0], labels[weights > 0], weights[weights > 0])
+    logits = fitted.decision_function(x)
+    return logits.T if logits.ndim == 2 else logits[None]
+
+
+def probabilities(logits):
+    return expit(logits) if len(logits) == 1 else softmax(logits, axis=0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("num_features", [20, 300])
+def test_each_is_what_scikit_learn_finds_alone(num_features, num_classes):
+    x, labels, weights = drawn(150, num_features, num_classes)
+    strengths = (1e-4, 1e-2, 1.0)
+    fits = fit_all(make_rows(x), labels, weights, strengths)
+    for i, strength in enumerate(strengths):
+        for part in range(3):
+            expected, found = alone(x, labels, weights[part], strength), fits.logits[i, part]
+            np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-3)
+
+
+def test_they_go_on_from_others_in_fewer_steps(monkeypatch):
+    x, labels, weights = drawn(150, 20, 2)
+    rows = make_rows(x)
+    from_zero = fit_all(rows, labels, weights, (0.1, 0.2))
+    again = fit_all(rows, labels, weights, (0.2,), from_zero.weights)
+    np.testing.assert_allclose(again.logits[0], from_zero.logits[1], atol=1e-3)
+    monkeypatch.setattr(logistic, "MAX_STEPS", 1)
+    with logistic.jax.disable_jit():
+        one_step = fit_all(rows, labels, weights, (0.2,), from_zero.weights)
+        cold = fit_all(rows, labels, weights, (0.2,))
+    np.testing.assert_allclose(one_step.logits[0], from_zero.logits[1], atol=1e-3)
+    assert np.abs(cold.logits[0] - from_zero.logits[1]).max() > 0.1
+
+
+def test_features_of_any_size_and_rows_of_any_number_are_the_same_regression():
+    x, labels, weights = drawn(129, 20, 2)
+    small = fit_all(make_rows(x), labels, weights, (0.1,)).logits
+    large = fit_all(make_rows(x * 1e4), labels, weights, (0.1 / 1e8,)).logits
+    np.testing.assert_allclose(large, small, atol=1e-3)
+    assert small.shape == (1, 3, 1, 129)
+
+
+def test_classes_that_are_told_apart_without_an_error_and_rows_that_are_all_alike_end():
+    labels = np.arange(40) % 2
+    weights = np.ones((1, 40))
+    apart = fit_all(make_rows(10.0 * labels[:, None]), labels, weights, (1e4,)).logits[0, 0, 0]
+    assert ((apart > 0) == (labels > 0)).all()
+    alike = fit_all(make_rows(np.zeros((40, 3))), np.arange(40) // 10 > 2, weights, (1.0,)).logits
+    np.testing.assert_allclose(alike, np.log(10 / 30), atol=1e-3)
