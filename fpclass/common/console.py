@@ -92,6 +92,12 @@ def progress(items: Iterable, total: int, what: str = "") -> Iterable:
     return items if _is_quiet.get() else _in_lines(items, total, what)
 
 
+def whisper(text: str) -> None:
+    """Prints a line about how far long work is to the standard error, where it is in nobody's way."""
+    if not _is_quiet.get():
+        print(text, file=sys.stderr, flush=True)
+
+
 def _in_lines(items: Iterable, total: int, what: str) -> Iterator[Any]:
     """The items; a line about them whenever nothing was said of them for `SILENT_SECONDS`."""
     began = said = time.monotonic()
@@ -101,7 +107,7 @@ def _in_lines(items: Iterable, total: int, what: str) -> Iterator[Any]:
         if now - said >= SILENT_SECONDS and number < total:
             said = now
             of_what = f"{what}: " if what else ""
-            print(f"{of_what}{number:,} of {total:,}, {duration(now - began)}", file=sys.stderr, flush=True)
+            whisper(f"{of_what}{number:,} of {total:,}, {duration(now - began)}")
 
 
 def stoppable_progress(items: Iterable, total: int, what: str = "") -> Iterator[Any]:

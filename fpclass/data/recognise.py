@@ -57,7 +57,8 @@ class Recognised:
       notes: what a person may want to say otherwise, one line each.
       image_size: (height, width) in pixels, medians of a sample.
       is_colour: whether a part of the sample is coloured.
-      num_to_predict: images that have no label.
+      num_labelled: images that have a label.
+      num_to_predict: images that have none.
     """
 
     keys: dict[str, Any]
@@ -65,6 +66,7 @@ class Recognised:
     notes: tuple[str, ...]
     image_size: tuple[int, int]
     is_colour: bool
+    num_labelled: int
     num_to_predict: int
 
 
@@ -86,17 +88,18 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
         keys, found, notes = _of_listing(listing, data, given)
         num_to_predict = listing.columns[keys["label_column"]].count("")
         files = [folder / name for name in listing.files if name]
+        num_labelled = len(listing.files) - num_to_predict
     else:
         if not is_folder and (named := {"label_column", "group_column"} & set(given)):
             column = data[min(named)]
             raise ConfigError(f"{data.root}: no CSV that names images, so that {column!r} is no column; leave it out")
         keys, found, files, num_to_predict = _of_folders(folder, data, is_given=is_folder)
-        notes = ()
+        notes, num_labelled = (), len(files)
     image_size, is_colour = glance(files)
     height, width = image_size
     colour = "colour" if is_colour else "grey"
     line = f"{data.root}: {found}; {colour}, median {height} x {width} pixels"
-    return Recognised(keys, line, notes, image_size, is_colour, num_to_predict)
+    return Recognised(keys, line, notes, image_size, is_colour, num_labelled, num_to_predict)
 
 
 def glance(files: Sequence[Path]) -> tuple[tuple[int, int], bool]:

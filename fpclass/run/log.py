@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from fpclass.common.console import SILENT_SECONDS, duration, is_watched, make_bar, say
+from fpclass.common.console import SILENT_SECONDS, duration, is_watched, make_bar, say, whisper
 from fpclass.data.table import Table
 from fpclass.run.folder import Run
 from fpclass.train.device_engine import epoch_batches
@@ -88,6 +88,13 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
+    def within(self, share: float) -> None:
+        """Shows how much of the epoch at hand is done."""
+        if self._bar.disable:
+            say_part(share)
+        else:
+            self._bar.set_postfix_str(f"{100 * share:.0f} % of the next one")
+
     def __call__(self, record: dict[str, Any]) -> None:
         """Shows one epoch; `record` as `log_record` gives it."""
         scores = {
@@ -105,6 +112,12 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
             rest = f", about {duration(left)} left" if first < epoch < self._num_epochs else ""
             say(f"epoch {epoch:>3}/{self._num_epochs}  {text}  {duration(self._clock.seconds())}{rest}")
             self._silence.restart()
+
+
+def say_part(share: float) -> None:
+    """Says on the standard error how much of a long epoch is done, where nobody watches a bar."""
+    if not is_watched():
+        whisper(f"{100 * share:.0f} % of an epoch")
 
 
 class Clock:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from fpclass.common.console import Interrupted, Interruption, say
+from fpclass.common.console import SILENT_SECONDS, Interrupted, Interruption, say
 from fpclass.common.extension import bare
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.common.threads import Background
@@ -23,7 +23,7 @@ from fpclass.data.splits import SELECTION, TRAIN, VALIDATION
 from fpclass.errors import DataError, LossError
 from fpclass.experiment import is_trained, needs_selection
 from fpclass.run.folder import Run
-from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record
+from fpclass.run.log import Clock, EpochBar, Log, files_of_batch, log_record, say_part
 from fpclass.run.prepare import Prepared, check_same_start
 from fpclass.run.probe import describe_probe, fit_probes
 from fpclass.run.start import begin, has_start
@@ -127,7 +127,7 @@ def train(run: Run, prepared: Prepared, interruption: Interruption, member: Memb
     with EpochBar(config.train.num_epochs, len(run.history())) as bar, Background() as background:
         trained = train_together(
             [trainee], placement, config, run.path("checkpoints/last"), interruption, background,
-            on_start=on_start, on_epoch=lambda records: bar(records[0]), keeps_checkpoint=True,
+            on_start=on_start, on_epoch=lambda records: bar(records[0]), on_part=bar.within, keeps_checkpoint=True,
         )  # fmt: skip
     if have_all_stopped(trained.state):
         last = epochs_passed(trained.state)
@@ -148,6 +148,7 @@ def train_together(
     resumes: bool = True,
     on_start: Callable[[TrainState, int], None] = lambda *_: None,
     on_epoch: Callable[[list[dict[str, Any]]], None],
+    on_part: Callable[[float], None] = say_part,
     before_save: Callable[[], None] = lambda: None,
     keeps_checkpoint: bool = False,
 ) -> Trained:
@@ -161,6 +162,7 @@ def train_together(
       resumes: whether a checkpoint that is there is theirs; otherwise they begin anew, and one may just be removed.
       on_start: is given the state and the epochs that it has behind it.
       on_epoch: is given the log lines of an epoch, one for each member that trained in it.
+      on_part: is given what share of an epoch is done, where one takes long.
       before_save: called in the background whenever a checkpoint is about to be written.
       keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
 
@@ -202,6 +204,10 @@ def train_together(
     def go_on(settled: Callable[[], TrainState]) -> bool:
         """Saves the state if it is time to; whether nobody asked to stop."""
         background.check()
+        if agree(np.array(since_said.seconds() > SILENT_SECONDS)):
+            since_said.restart()
+            if begun := batches_passed(settled()):
+                on_part(begun / engine.num_batches(stacked))
         if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
             save(settled())
         nonlocal is_out_of_time
@@ -210,7 +216,7 @@ def train_together(
         return not (is_out_of_time or agree(np.array(bool(interruption.signal_number)), any_process=True))
 
     is_out_of_time, has_scores, since_start = False, start > 0, Clock()
-    clock, since_saved, failures = Clock(), Clock(), {}
+    clock, since_saved, since_said, failures = Clock(), Clock(), Clock(), {}
     logging = Log([trainee.run for trainee in trainees]) if is_first_process() else contextlib.nullcontext()
     with logging as log:
 
@@ -225,6 +231,7 @@ def train_together(
             if log:
                 log(lines, clock.restart(), is_batched=engine.is_batched)
             on_epoch(list(lines.values()))
+            since_said.restart()
 
         with told_in_one_line(config):
             state = fit(engine, state, stacked, dataset, config.train, after_epoch, after_part=go_on)

@@ -9,6 +9,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+from fpclass.cli import main
 from fpclass.config import base_config
 from fpclass.errors import RunError
 from fpclass.run import log as logs_module
@@ -78,3 +79,17 @@ def test_lines_have_the_name_of_what_they_say_the_seconds_and_the_time_left(monk
         "epoch   3/10  train loss 0.500  selection accuracy 0.800  validation accuracy 0.836  38 s, about 28 s left",
         "epoch   4/10  train loss 0.500  63 s, about 66 s left",  # after so long without a score
     ]
+
+
+def test_a_long_epoch_says_how_far_it_is(blobs: pathlib.Path, tmp_path: pathlib.Path, monkeypatch, capsys):
+    monkeypatch.setattr("fpclass.train.engine.PART_SECONDS", 0)  # a batch at a time
+    flags = [f"data.root={blobs}", "data.image_size=(24,20)", "model.conv_features=(2,)", "model.dense_features=(2,)"]
+    small = ["train.num_epochs=2", "train.batch_size=8", "evaluate.num_resamples=50", "explain.num_images=1"]
+    command = ["train", "--config=configs/footprints/baseline.py"]
+    command += [f"--config.{flag}" for flag in [*flags, *small]]
+    assert main([*command, f"--workdir={tmp_path / 'silent'}"]) == 0
+    assert "of an epoch" not in capsys.readouterr().err
+    monkeypatch.setattr("fpclass.run.train.SILENT_SECONDS", -1)
+    assert main([*command, f"--workdir={tmp_path / 'long'}"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("of an epoch")]
+    assert said == ["33 % of an epoch", "67 % of an epoch"] * 2

@@ -23,9 +23,11 @@ from fpclass import cli
 from fpclass.common.console import Interruption, interruptible
 from fpclass.data.recognise import recognise
 from fpclass.errors import WeightsError
+from fpclass.experiment import load_config
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
 from fpclass.search import halving
+from fpclass.search import portfolio as portfolios
 from fpclass.search.halving import Budget, is_clearly_worse, left_out
 from fpclass.search.portfolio import load_ways, make_portfolio
 from fpclass.study.study import Study
@@ -194,6 +196,23 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert "probe_centre" not in names, "grey scans are of what fills them"
     assert [way.name for way in make_portfolio(flags, Short(model="resnet50")).ways] == SMALL_IMAGES
     assert portfolio.ways[0].values["data.image_size"] == (224, 224), "small images are enlarged"
+
+
+def test_of_many_images_nearly_all_of_the_network_is_tuned(noisy, monkeypatch):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
+    table = recognise(load_config("configs/base.py", flags).data, {"root", "label_column"})
+    monkeypatch.setattr(portfolios, "MANY", table.num_labelled)
+    ways = make_portfolio(flags, Short())
+    names = [way.name for way in ways.ways]
+    assert "tuned_many" in names
+    assert "cut_and_tuned" not in names
+    tuned = load_ways(ways)["tuned_many"]
+    assert (tuned.finetune.freeze_before, tuned.train.num_epochs) == ("block3", 2)
+    assert (tuned.data.image_size, load_ways(ways)["probe"].data.image_size) == ((144, 144), (224, 224))
+    assert load_ways(make_portfolio(flags, Short(size="64")))["tuned_many"].data.image_size == (64, 64)
+    monkeypatch.setattr(portfolios, "MANY", table.num_labelled + 1)
+    assert "tuned_many" not in {way.name for way in make_portfolio(flags, Short()).ways}
 
 
 def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
