@@ -59,6 +59,16 @@ def test_they_go_on_from_others_in_fewer_steps(monkeypatch):
     assert np.abs(cold.logits[0] - from_zero.logits[1]).max() > 0.1
 
 
+def test_where_room_is_short_they_are_fitted_one_after_the_other(monkeypatch):
+    x, labels, weights = drawn(150, 20, 3)
+    together = fit_all(make_rows(x), labels, weights, (0.01, 0.1))
+    monkeypatch.setattr(logistic, "ROOM", 1)
+    in_turn = fit_all(make_rows(x), labels, weights, (0.01, 0.1))
+    assert in_turn.logits.shape == together.logits.shape == (2, 3, 3, 150)
+    np.testing.assert_allclose(in_turn.logits, together.logits, atol=2e-3)
+    np.testing.assert_allclose(in_turn.weights, together.weights, atol=2e-3)
+
+
 def test_features_of_any_size_and_rows_of_any_number_are_the_same_regression():
     x, labels, weights = drawn(129, 20, 2)
     small = fit_all(make_rows(x), labels, weights, (0.1,)).logits

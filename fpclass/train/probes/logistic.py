@@ -28,6 +28,8 @@ MAX_STEPS = 500
 """Weak penalties converge slowly, and are not those that are chosen."""
 MULTIPLE = 128
 """Rows and columns are filled up with zeros to a multiple of it, so that folds of nearly one size share a program."""
+ROOM = 2**30
+"""Bytes that problems which are solved at once may take, about; one takes what it takes."""
 TOLERANCE = 1e-5
 """Largest derivative of the mean loss at convergence, by weights of the features as they came: ten times as large,
 probabilities are off by up to 0.003."""
@@ -110,10 +112,19 @@ def fit_all(
     penalties = 1 / (np.asarray(strengths)[:, None] * sums * rows.scale**2)
     if start is None:
         start = jnp.zeros((len(weights), len(classes), rows.x.shape[1]))
-    fitted, logits = _minimise(
-        rows.x, targets, np.float32(penalties), shares, start, np.float32(TOLERANCE / rows.scale)
-    )
-    return Fits(fitted[-1], np.asarray(logits)[..., : rows.num])
+    problems = [(i, part) for i in range(len(strengths)) for part in range(len(weights))]
+    of_one = 4 * len(classes) * (2 * MEMORY * rows.x.shape[1] + len(rows.x))
+    at_once = max(1, ROOM // of_one)
+    fitted: list[Array] = []
+    logits = np.zeros((len(problems), len(classes), rows.num), np.float32)
+    for first in range(0, len(problems), at_once):
+        i, part = np.array(problems[first : first + at_once]).T
+        tolerance = np.float32(TOLERANCE / rows.scale)
+        found = _minimise(rows.x, targets, np.float32(penalties[i, part]), shares[part], start[part], tolerance)
+        fitted += list(found[0])
+        logits[first : first + at_once] = found[1][..., : rows.num]
+    of_last = jnp.stack(fitted[-len(weights) :])
+    return Fits(of_last, logits.reshape(len(strengths), len(weights), len(classes), rows.num))
 
 
 def _filled(size: int) -> int:
@@ -124,17 +135,16 @@ def _filled(size: int) -> int:
 def _minimise(
     x: Float[Array, "n d"],
     targets: Float[Array, "C n"],
-    penalties: Float[Array, "S Q"],
-    shares: Float[Array, "Q n"],
-    start: Float[Array, "Q C d"],
+    penalties: Float[Array, " P"],
+    shares: Float[Array, "P n"],
+    start: Float[Array, "P C d"],
     tolerance: Float[Array, ""],
-) -> tuple[Float[Array, "S Q C d"], Float[Array, "S Q C n"]]:
-    """Weights and logits of S x Q problems, each the mean loss by shares that add up to 1, and its penalty."""
-    num_strengths, num_parts = penalties.shape
-    num, (num_classes, num_rows), width = penalties.size, targets.shape, x.shape[1]
-    shares = jnp.tile(shares, (num_strengths, 1))[:, None]
+) -> tuple[Float[Array, "P C d"], Float[Array, "P C n"]]:
+    """Weights and logits of P problems, each the mean loss by shares that add up to 1, and its penalty."""
+    num, num_classes, width = start.shape
+    num_rows, shares = len(x), shares[:, None]
     is_free = jnp.arange(width) == width - 1
-    penalty = jnp.where(is_free, 0, penalties.reshape(-1, 1))[:, None]
+    penalty = jnp.where(is_free, 0, penalties[:, None])[:, None]
     probabilities = jax.nn.sigmoid if num_classes == 1 else functools.partial(jax.nn.softmax, axis=1)
     product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -182,12 +192,11 @@ def _minimise(
         is_done = state.is_done | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
         return _State(state.step + 1, weights, logits, gradient, memory, gram, scale, is_done)
 
-    weights = jnp.tile(start, (num_strengths, 1, 1))
-    logits = logits_of(weights)
-    gradient = gradient_at(weights, logits)
+    logits = logits_of(start)
+    gradient = gradient_at(start, logits)
     state = _State(
         jnp.array(0),
-        weights,
+        start,
         logits,
         gradient,
         jnp.zeros((num, 2 * MEMORY, num_classes * width)),
@@ -196,8 +205,7 @@ def _minimise(
         jnp.abs(gradient).max(axis=(1, 2)) < tolerance,
     )
     state = lax.while_loop(lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), iterate, state)
-    parts = (num_strengths, num_parts, num_classes)
-    return state.weights.reshape(*parts, width), state.logits.reshape(*parts, num_rows)
+    return state.weights, state.logits
 
 
 def _direction(state: _State) -> Float[Array, "P C d"]:
