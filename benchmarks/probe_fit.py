@@ -23,20 +23,19 @@ from fpclass.train.probes.logistic import TOLERANCE, Fits, Rows, fit_all
 from fpclass.train.probes.self_training import ProbeData
 
 
-def one_after_the_other(rows: Rows, labels: Any, weights: Any, strengths: Any, start: Any = None) -> Fits:
-    """What `fit_all` does, by scikit-learn: `start` are its regressions, one for each part."""
-    regressions = start or [LogisticRegression(tol=TOLERANCE, max_iter=10_000, warm_start=True) for _ in weights]
+def one_after_the_other(rows: Rows, labels: Any, weights: Any, judged: Any, strengths: Any, start: Any = None) -> Fits:
+    """What `fit_all` does, by scikit-learn; `start` are its regressions, one for each part, and their rows."""
     x = np.asarray(rows.x, np.float64)[: rows.num, :-1] * rows.scale
-    logits = []
-    for strength in strengths:
-        for regression, of_part in zip(regressions, weights, strict=True):
-            used = of_part > 0
-            regression.set_params(C=strength).fit(x[used], labels[used], of_part[used])
-            found = regression.decision_function(x)
-            logits.append(found.T if found.ndim == 2 else found[None])
-    shape = (len(strengths), len(weights), *logits[0].shape)
-    of_parts: Any = regressions
-    return Fits(of_parts, np.stack(logits).reshape(shape))
+    if start is None:
+        regressions = [LogisticRegression(tol=TOLERANCE, max_iter=10_000, warm_start=True) for _ in weights]
+        start = [(each, (x[w > 0], labels[w > 0], w[w > 0])) for each, w in zip(regressions, weights, strict=True)]
+    logits = np.zeros((len(strengths), max(labels.max() + 1, 3) if labels.max() > 1 else 1, rows.num))
+    for i, strength in enumerate(strengths):
+        for (regression, learnt), of_part in zip(start, judged, strict=True):
+            regression.set_params(C=strength).fit(*learnt)
+            found = regression.decision_function(x[of_part])
+            logits[i][:, of_part] = found.T
+    return Fits(start, logits, 0)
 
 
 def fit_folds(data: ProbeData) -> tuple[float, list[fitting.Probe]]:

@@ -82,18 +82,19 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
     def __init__(self, num_epochs: int, done: int):
         self._num_epochs = num_epochs
         self._clock, self._silence = Clock(), Clock()
+        self._text = ""
         self._warm: tuple[Clock, int] | None = None  # since the end of the first epoch, which compiles
         self._bar = make_bar(total=num_epochs, initial=done, desc="train", unit="epoch", disable=not is_watched())
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
-    def within(self, share: float) -> None:
-        """Shows how much of the epoch at hand is done."""
+    def within(self, epoch: int, share: float) -> None:
+        """Shows how much of an epoch, the first is 1, is done."""
         if self._bar.disable:
-            say_part(share)
+            say_part(epoch, share)
         else:
-            self._bar.set_postfix_str(f"{100 * share:.0f} % of the next one")
+            self._bar.set_postfix_str("  ".join(filter(None, (self._text, _of_epoch(epoch, share)))))
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Shows one epoch; `record` as `log_record` gives it."""
@@ -103,6 +104,7 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
             "validation accuracy": record.get("validation_accuracy"),
         }
         text = "  ".join(f"{key} {value:.3f}" for key, value in scores.items() if value is not None)
+        self._text = text
         self._bar.update()
         self._warm = self._warm or (Clock(), record["epoch"])
         self._bar.set_postfix_str(text, refresh=False)
@@ -114,10 +116,14 @@ class EpochBar(contextlib.AbstractContextManager["EpochBar"]):
             self._silence.restart()
 
 
-def say_part(share: float) -> None:
+def say_part(epoch: int, share: float) -> None:
     """Says on the standard error how much of a long epoch is done, where nobody watches a bar."""
     if not is_watched():
-        whisper(f"{100 * share:.0f} % of an epoch")
+        whisper(_of_epoch(epoch, share))
+
+
+def _of_epoch(epoch: int, share: float) -> str:
+    return f"{100 * share:.0f} % of epoch {epoch}"
 
 
 class Clock:

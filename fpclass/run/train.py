@@ -148,7 +148,7 @@ def train_together(
     resumes: bool = True,
     on_start: Callable[[TrainState, int], None] = lambda *_: None,
     on_epoch: Callable[[list[dict[str, Any]]], None],
-    on_part: Callable[[float], None] = say_part,
+    on_part: Callable[[int, float], None] = say_part,
     before_save: Callable[[], None] = lambda: None,
     keeps_checkpoint: bool = False,
 ) -> Trained:
@@ -162,7 +162,7 @@ def train_together(
       resumes: whether a checkpoint that is there is theirs; otherwise they begin anew, and one may just be removed.
       on_start: is given the state and the epochs that it has behind it.
       on_epoch: is given the log lines of an epoch, one for each member that trained in it.
-      on_part: is given what share of an epoch is done, where one takes long.
+      on_part: is given an epoch that takes long, and what share of it is done.
       before_save: called in the background whenever a checkpoint is about to be written.
       keeps_checkpoint: whether the checkpoint is wanted after the end too, with the best weights of every trainee.
 
@@ -206,8 +206,10 @@ def train_together(
         background.check()
         if agree(np.array(since_said.seconds() > SILENT_SECONDS)):
             since_said.restart()
-            if begun := batches_passed(settled()):
-                on_part(begun / engine.num_batches(stacked))
+            state = settled()
+            share = batches_passed(state) / engine.num_batches(stacked)
+            if share and is_first_process():
+                on_part(epochs_passed(state) + 1, share)
         if agree(np.array(since_saved.seconds() >= config.train.checkpoint_seconds)):
             save(settled())
         nonlocal is_out_of_time

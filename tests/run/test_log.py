@@ -88,8 +88,18 @@ def test_a_long_epoch_says_how_far_it_is(blobs: pathlib.Path, tmp_path: pathlib.
     command = ["train", "--config=configs/footprints/baseline.py"]
     command += [f"--config.{flag}" for flag in [*flags, *small]]
     assert main([*command, f"--workdir={tmp_path / 'silent'}"]) == 0
-    assert "of an epoch" not in capsys.readouterr().err
+    assert "% of epoch" not in capsys.readouterr().err
     monkeypatch.setattr("fpclass.run.train.SILENT_SECONDS", -1)
     assert main([*command, f"--workdir={tmp_path / 'long'}"]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith("of an epoch")]
-    assert said == ["33 % of an epoch", "67 % of an epoch"] * 2
+    said = [line for line in capsys.readouterr().err.splitlines() if " % of epoch " in line]
+    assert said == [f"{share} % of epoch {epoch}" for epoch in (1, 2) for share in (33, 67)]
+
+
+def test_a_bar_keeps_the_scores_while_it_says_how_far_an_epoch_is(monkeypatch):
+    monkeypatch.setattr(logs_module, "is_watched", lambda: True)
+    with EpochBar(3, 0) as bar:
+        bar.within(1, 0.5)
+        assert bar._bar.postfix == "50 % of epoch 1"
+        bar({"epoch": 1, "train_loss": 0.5, "validation_accuracy": 0.75})
+        bar.within(2, 0.25)
+        assert bar._bar.postfix == "train loss 0.500  validation accuracy 0.750  25 % of epoch 2"

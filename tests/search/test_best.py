@@ -210,7 +210,10 @@ def test_of_many_images_nearly_all_of_the_network_is_tuned(noisy, monkeypatch):
     tuned = load_ways(ways)["tuned_many"]
     assert (tuned.finetune.freeze_before, tuned.train.num_epochs) == ("block3", 2)
     assert (tuned.data.image_size, load_ways(ways)["probe"].data.image_size) == ((144, 144), (224, 224))
-    assert load_ways(make_portfolio(flags, Short(size="64")))["tuned_many"].data.image_size == (64, 64)
+    assert next(way.about for way in ways.ways if way.name == "tuned_many").endswith("at 144 x 144 pixels")
+    sized = make_portfolio(flags, Short(size="64"))
+    assert load_ways(sized)["tuned_many"].data.image_size == (64, 64)
+    assert not next(way.about for way in sized.ways if way.name == "tuned_many").endswith("pixels")
     monkeypatch.setattr(portfolios, "MANY", table.num_labelled + 1)
     assert "tuned_many" not in {way.name for way in make_portfolio(flags, Short()).ways}
 

@@ -183,9 +183,7 @@ def test_large_data_are_fitted_in_single_precision_to_the_same_probabilities(num
     kinds = []
     monkeypatch.setattr(fitting, "SINGLE", 1)
     fit = fitting._fit
-    monkeypatch.setattr(
-        fitting, "_fit", lambda regression, x, *args: kinds.append(x.dtype) or fit(regression, x, *args)
-    )
+    monkeypatch.setattr(fitting, "_fit", lambda strength, x, *args: kinds.append(x.dtype) or fit(strength, x, *args))
     single = fit_probe(HEAD, features, labels, people, seed="0")
     assert set(kinds) == {np.dtype(np.float32)}
     assert single.best.strength == double.best.strength

@@ -181,7 +181,7 @@ def fit_probe(
         balances = BALANCES if num_parts and len(widths) > 1 else BALANCES[:1]
         searches = [_search(head, task, standard, widths, balance) for balance in balances]
         best = min(searches, key=lambda search: search.loss)
-        kernel, bias = _fit(_regression(best.trials[best.chosen].strength), best.x, learnt, weights, head)
+        kernel, bias = _fit(best.trials[best.chosen].strength, best.x, learnt, weights, head)
         if best.x.shape[1] < standard.shape[1]:
             kernel = expanded(kernel, best.x, standard * best.factors)
     layer = {"kernel": kernel, "bias": bias}
@@ -236,7 +236,7 @@ def inner_parts(
 def _search(
     head: ProbeHead, task: _Task, standard: Float[np.ndarray, "n d"], widths: Sequence[int], balance: float
 ) -> _Search:
-    """Tries strengths from the stiffest on, each begun where the last one ended, on standardised features."""
+    """Tries strengths from the stiffest on, on standardised features."""
     factors = factors_of(widths, balance, standard.shape[1])
     x = compressed(standard * factors.astype(standard.dtype))
     x = x.astype(_kind(x.size), copy=False)
@@ -245,7 +245,7 @@ def _search(
         return _Search(factors, x, [Trial(USUAL_STRENGTH, balance, np.nan, np.nan)], best, best_logits)
     trials: list[Trial] = []
     judged = task.is_judged
-    for strength, logits in zip(STRENGTHS, _out_of_fold(head, task, x), strict=False):
+    for strength, logits in zip(STRENGTHS, _out_of_fold(head, task, x), strict=True):
         losses = -log_softmax(logits)[np.arange(len(x)), task.labels]
         correct = logits.argmax(axis=1) == task.labels
         scores = [float(np.average(each[judged], weights=task.weights[judged])) for each in (losses, correct)]
@@ -258,38 +258,35 @@ def _search(
 
 
 def _out_of_fold(head: ProbeHead, task: _Task, x: Float[np.ndarray, "n r"]) -> Iterator[Float[np.ndarray, "n K"]]:
-    """Logits of the parts that are judged, by regressions on the others, of one strength after the other."""
+    """Logits of the parts that are judged, by regressions on the others, of one strength after the other.
+
+    A few are fitted at once, each begun where the weakest of those before has ended.
+    """
     learnt, labels = np.unique(task.learnt, return_inverse=True)
-    parts = np.arange(task.num_judged)[:, None]
-    rows, weights = make_rows(x), task.weights * (task.parts != parts)
+    judged = task.parts == np.arange(task.num_judged)[:, None]
+    rows, weights = make_rows(x), task.weights * ~judged
     start, first = None, 0
     for num in TOGETHER:
-        fits = fit_all(rows, labels, weights, STRENGTHS[first : first + num], start)
+        fits = fit_all(rows, labels, weights, judged, STRENGTHS[first : first + num], start)
         start, first = fits.weights, first + num
-        for of_strength in fits.logits:
+        for z in fits.logits:
             logits = np.zeros((len(x), head.num_classes))
-            for part, z in enumerate(of_strength):
-                judged = task.parts == part
-                logits[judged] = _class_logits(head, np.add(*_layer(head, learnt, z[:, judged].T)))
+            logits[task.is_judged] = _class_logits(head, np.add(*_layer(head, learnt, z[:, task.is_judged].T)))
             yield logits
 
 
-def _regression(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=strength, tol=TOLERANCE, max_iter=10_000, warm_start=True)
-
-
 def _fit(
-    regression: Any,
+    strength: float,
     x: Float[np.ndarray, "n d"],
     learnt: Int[np.ndarray, " n"],
     weights: Float[np.ndarray, " n"],
     head: ProbeHead,
 ) -> Layer:
-    """Fits a regression from where it stands; kernel and bias of the `layers.Logits` that computes the same."""
+    """Fits a regression; kernel and bias of the `layers.Logits` that computes the same."""
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
 
+    regression = LogisticRegression(C=strength, tol=TOLERANCE, max_iter=10_000)
     with warnings.catch_warnings():
         # Where rounding ends a line search before the tolerance is met, the loss is as low as it can be told.
         warnings.simplefilter("ignore", ConvergenceWarning)

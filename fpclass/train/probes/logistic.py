@@ -31,8 +31,8 @@ MULTIPLE = 128
 ROOM = 2**30
 """Bytes that problems which are solved at once may take, about; one takes what it takes."""
 TOLERANCE = 1e-5
-"""Largest derivative of the mean loss at convergence, by weights of the features as they came: ten times as large,
-probabilities are off by up to 0.003."""
+"""Largest derivative of the mean loss at convergence, by weights of the features as they came; of the intercept it is
+less. Ten times as large, probabilities are off by up to 0.003."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +51,18 @@ class Rows:
 
 
 class Fits(NamedTuple):
-    """Regressions of Q parts and S strengths, in the coordinates of their `Rows`.
+    """Regressions of Q parts and S strengths.
 
     Attributes:
-      weights: of the last strength, one row of them for each class but where there are two, one for the second then.
-      logits: of all rows.
+      weights: of the last strength, in the coordinates of their `Rows`: a row of them for each class, where there are
+        two for the second alone.
+      logits: of each row by the part that judges it; 0 of a row that none does.
+      num_steps: that it took, at most.
     """
 
     weights: Float[Array, "Q C d"]
-    logits: Float[np.ndarray, "S Q C n"]
+    logits: Float[np.ndarray, "S C n"]
+    num_steps: int
 
 
 class _State(NamedTuple):
@@ -89,17 +92,19 @@ def fit_all(
     rows: Rows,
     labels: Int[np.ndarray, " n"],
     weights: Float[np.ndarray, "Q n"],
+    judged: Bool[np.ndarray, "Q n"],
     strengths: Sequence[float],
     start: Float[Array, "Q C d"] | None = None,
 ) -> Fits:
     """Fits a regression for each of Q weightings of the rows, and for each strength.
 
     What is least is the sum of the losses, weighted, times the strength (C of scikit-learn), and half the sum of
-    squares of the weights; the intercept is free.
+    squares of the weights; the intercept is free. A class without a row of some weight gets a very negative one.
 
     Args:
       labels: from 0 without gaps.
-      weights: of each row in each of the Q fits; 0 where it only gets a logit.
+      weights: of each row in each of the Q fits.
+      judged: whose logits are wanted of each of them.
       start: weights of other fits, to begin with.
     """
     num_classes = int(labels.max()) + 1
@@ -113,18 +118,19 @@ def fit_all(
     if start is None:
         start = jnp.zeros((len(weights), len(classes), rows.x.shape[1]))
     problems = [(i, part) for i in range(len(strengths)) for part in range(len(weights))]
-    of_one = 4 * len(classes) * (2 * MEMORY * rows.x.shape[1] + len(rows.x))
-    at_once = max(1, ROOM // of_one)
+    of_one = 4 * len(classes) * (4 * MEMORY * rows.x.shape[1] + 6 * len(rows.x))  # with what comes between
+    at_once, num_steps = max(1, ROOM // of_one), 0
+    logits = np.zeros((len(strengths), len(classes), rows.num), np.float32)
     fitted: list[Array] = []
-    logits = np.zeros((len(problems), len(classes), rows.num), np.float32)
     for first in range(0, len(problems), at_once):
         i, part = np.array(problems[first : first + at_once]).T
         tolerance = np.float32(TOLERANCE / rows.scale)
         found = _minimise(rows.x, targets, np.float32(penalties[i, part]), shares[part], start[part], tolerance)
-        fitted += list(found[0])
-        logits[first : first + at_once] = found[1][..., : rows.num]
-    of_last = jnp.stack(fitted[-len(weights) :])
-    return Fits(of_last, logits.reshape(len(strengths), len(weights), len(classes), rows.num))
+        for at, by, of_problem in zip(i, part, np.asarray(found.logits), strict=True):
+            logits[at][:, judged[by]] = of_problem[:, : rows.num][:, judged[by]]
+        fitted = [*fitted, *found.weights][-len(weights) :]
+        num_steps = max(num_steps, int(found.step))
+    return Fits(jnp.stack(fitted), logits, num_steps)
 
 
 def _filled(size: int) -> int:
@@ -139,21 +145,20 @@ def _minimise(
     shares: Float[Array, "P n"],
     start: Float[Array, "P C d"],
     tolerance: Float[Array, ""],
-) -> tuple[Float[Array, "P C d"], Float[Array, "P C n"]]:
-    """Weights and logits of P problems, each the mean loss by shares that add up to 1, and its penalty."""
+) -> _State:
+    """Where P problems end, each the mean loss by shares that add up to 1, and its penalty."""
     num, num_classes, width = start.shape
     num_rows, shares = len(x), shares[:, None]
     is_free = jnp.arange(width) == width - 1
     penalty = jnp.where(is_free, 0, penalties[:, None])[:, None]
     probabilities = jax.nn.sigmoid if num_classes == 1 else functools.partial(jax.nn.softmax, axis=1)
-    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
     def logits_of(weights: Float[Array, "P C d"]) -> Float[Array, "P C n"]:
-        return product(weights.reshape(-1, width), x.T).reshape(num, num_classes, num_rows)
+        return _product(weights.reshape(-1, width), x.T).reshape(num, num_classes, num_rows)
 
     def gradient_at(weights: Float[Array, "P C d"], logits: Float[Array, "P C n"]) -> Float[Array, "P C d"]:
         error = (probabilities(logits) - targets) * shares
-        return product(error.reshape(-1, num_rows), x).reshape(weights.shape) + penalty * weights
+        return _product(error.reshape(-1, num_rows), x).reshape(weights.shape) + penalty * weights
 
     def length_along(
         state: _State, direction: Float[Array, "P C d"], slope: Float[Array, "P C n"]
@@ -161,19 +166,25 @@ def _minimise(
         """How far to go: Newton's method for the root of the derivative, which rises, between bounds."""
         of_weights = _dot(penalty * state.weights, direction), _dot(penalty * direction, direction)
 
-        def closer(_: int, at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            length, low, high = at
+        def derivatives(length: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
             p = probabilities(state.logits + length[:, None, None] * slope)
             first = _dot(shares * (p - targets), slope) + of_weights[0] + length * of_weights[1]
             mean = jnp.sum(p * slope, axis=1, keepdims=True)  # of one class the second is 0 by 0, with 1 - p
-            second = _dot(shares * p * (slope - mean), slope) + of_weights[1]
+            return first, _dot(shares * p * (slope - mean), slope) + of_weights[1]
+
+        def closer(_: int, at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            length, low, high = at
+            first, second = derivatives(length)
             low, high = jnp.where(first < 0, length, low), jnp.where(first < 0, high, length)
             newton = jnp.minimum(length - first / second, 2 * length + 2)
             between = 0.5 * (low + jnp.minimum(high, 2 * low + 2))
             return jnp.where((newton > low) & (newton < high), newton, between), low, high
 
         zeros = jnp.zeros(num)
-        return lax.fori_loop(0, LINE_STEPS, closer, (zeros + 1, zeros, zeros + jnp.inf))[0]
+        length, low, _ = lax.fori_loop(0, LINE_STEPS, closer, (zeros + 1, zeros, zeros + jnp.inf))
+        at_start = _dot(state.gradient, direction)
+        is_there = jnp.abs(derivatives(length)[0]) < 0.5 * jnp.abs(at_start)
+        return jnp.where(at_start < 0, jnp.where(is_there, length, low), 0)  # up to `low` it goes down all the way
 
     def iterate(state: _State) -> _State:
         direction = _direction(state)
@@ -185,11 +196,15 @@ def _minimise(
         new = jnp.stack([length * direction, gradient - state.gradient], axis=1).reshape(num, 2, -1)
         where = jnp.array([at, at + MEMORY])
         memory = state.memory.at[:, where].set(new)
-        products = jnp.einsum("pmd,pkd->pmk", state.memory, new).at[:, where].set(jnp.einsum("pld,pkd->plk", new, new))
+        products = _product(state.memory, new.mT).at[:, where].set(_product(new, new.mT))
         gram = state.gram.at[:, :, where].set(products).at[:, where].set(products.mT)
         curved, changed = gram[:, at, at + MEMORY], gram[:, at + MEMORY, at + MEMORY]
         scale = jnp.where(curved > 0, curved / jnp.where(changed > 0, changed, 1), state.scale)
-        is_done = state.is_done | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
+        # A direction that leads nowhere is that of a memory to be forgotten; without one, rounding leaves no way down.
+        is_stuck = length[:, 0, 0] == 0
+        has_ended = is_stuck & (state.gram == 0).all(axis=(1, 2))
+        gram, scale = jnp.where(is_stuck[:, None, None], 0, gram), jnp.where(is_stuck, 1, scale)
+        is_done = state.is_done | has_ended | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
         return _State(state.step + 1, weights, logits, gradient, memory, gram, scale, is_done)
 
     logits = logits_of(start)
@@ -204,8 +219,7 @@ def _minimise(
         jnp.ones(num),
         jnp.abs(gradient).max(axis=(1, 2)) < tolerance,
     )
-    state = lax.while_loop(lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), iterate, state)
-    return state.weights, state.logits
+    return lax.while_loop(lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), iterate, state)
 
 
 def _direction(state: _State) -> Float[Array, "P C d"]:
@@ -214,7 +228,7 @@ def _direction(state: _State) -> Float[Array, "P C d"]:
     An entry that is still empty, or whose curvature is lost in rounding, counts for nothing.
     """
     gram, memory = state.gram, state.memory
-    along = jnp.einsum("pmd,pd->pm", memory, state.gradient.reshape(len(memory), -1))
+    along = _product(memory, state.gradient.reshape(len(memory), -1, 1))[..., 0]
     newest_first = [(state.step - 1 - i) % MEMORY for i in range(MEMORY)]
     curved = [gram[:, at, at + MEMORY] for at in newest_first]
     inverse = [jnp.where(each > 0, 1 / jnp.where(each > 0, each, 1), 0) for each in curved]
@@ -229,8 +243,12 @@ def _direction(state: _State) -> Float[Array, "P C d"]:
         beta = rho * (scaled + jnp.sum(products[:, :MEMORY] * of_steps, axis=1))
         of_steps = of_steps.at[:, at].set(alpha - beta)
     coefficients = jnp.concatenate([of_steps, -state.scale[:, None] * of_changes], axis=1)
-    of_memory = jnp.einsum("pm,pmd->pd", coefficients, memory).reshape(state.gradient.shape)
+    of_memory = _product(coefficients[:, None], memory).reshape(state.gradient.shape)
     return -(state.scale[:, None, None] * state.gradient + of_memory)
+
+
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+"""Accelerators would multiply float32 in fewer digits, which an L-BFGS direction does not survive."""
 
 
 def _dot(a: Float[Array, "P C n"], b: Float[Array, "P C n"]) -> Float[Array, " P"]:
