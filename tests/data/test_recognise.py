@@ -47,6 +47,7 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
     assert found.keys == {"source": "folder"}
     assert "12 images in folders of 2 classes (cat 8, dog 4)" in found.found
     assert (found.image_size, found.is_colour) == ((40, 60), True)
+    assert (found.num_labelled, found.num_to_predict) == (12, 0)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -57,6 +58,7 @@ def test_a_csv_by_any_separator(tmp_path: Path, separator: str) -> None:
     assert found.keys == {"source": "csv", "filename_column": "file", "label_column": "SEX", "group_column": "ID"}
     assert "8 rows of list.csv" in found.found
     assert "(f 4, m 2), group 'ID' (4), 2 to predict; grey" in found.found
+    assert (found.num_labelled, found.num_to_predict) == (6, 2)
 
 
 def test_of_several_labels_all_are_named(tmp_path: Path) -> None:

@@ -137,40 +137,39 @@ def _filled(size: int) -> int:
     return -(-size // MULTIPLE) * MULTIPLE
 
 
-@jax.jit
-def _minimise(
-    x: Float[Array, "n d"],
-    targets: Float[Array, "C n"],
-    penalties: Float[Array, " P"],
-    shares: Float[Array, "P n"],
-    start: Float[Array, "P C d"],
-    tolerance: Float[Array, ""],
-) -> _State:
-    """Where P problems end, each the mean loss by shares that add up to 1, and its penalty."""
-    num, num_classes, width = start.shape
-    num_rows, shares = len(x), shares[:, None]
-    is_free = jnp.arange(width) == width - 1
-    penalty = jnp.where(is_free, 0, penalties[:, None])[:, None]
-    probabilities = jax.nn.sigmoid if num_classes == 1 else functools.partial(jax.nn.softmax, axis=1)
+class _Problems(NamedTuple):
+    """P of them: the mean loss by shares that add up to 1, and half the penalty times the squares of the weights."""
 
-    def logits_of(weights: Float[Array, "P C d"]) -> Float[Array, "P C n"]:
-        return _product(weights.reshape(-1, width), x.T).reshape(num, num_classes, num_rows)
+    x: Float[Array, "n d"]
+    targets: Float[Array, "C n"]
+    penalty: Float[Array, "P 1 d"]
+    shares: Float[Array, "P 1 n"]
 
-    def gradient_at(weights: Float[Array, "P C d"], logits: Float[Array, "P C n"]) -> Float[Array, "P C d"]:
-        error = (probabilities(logits) - targets) * shares
-        return _product(error.reshape(-1, num_rows), x).reshape(weights.shape) + penalty * weights
+    def logits_of(self, weights: Float[Array, "P C d"]) -> Float[Array, "P C n"]:
+        """Logits of all rows."""
+        num, num_classes, width = weights.shape
+        return _product(weights.reshape(-1, width), self.x.T).reshape(num, num_classes, -1)
+
+    def probabilities(self, logits: Float[Array, "P C n"]) -> Float[Array, "P C n"]:
+        """Of the classes, of two of them of the second one."""
+        return jax.nn.sigmoid(logits) if len(self.targets) == 1 else jax.nn.softmax(logits, axis=1)
+
+    def gradient_at(self, weights: Float[Array, "P C d"], logits: Float[Array, "P C n"]) -> Float[Array, "P C d"]:
+        """By the weights."""
+        error = (self.probabilities(logits) - self.targets) * self.shares
+        return _product(error.reshape(-1, len(self.x)), self.x).reshape(weights.shape) + self.penalty * weights
 
     def length_along(
-        state: _State, direction: Float[Array, "P C d"], slope: Float[Array, "P C n"]
+        self, state: _State, direction: Float[Array, "P C d"], slope: Float[Array, "P C n"]
     ) -> Float[Array, " P"]:
-        """How far to go: Newton's method for the root of the derivative, which rises, between bounds."""
-        of_weights = _dot(penalty * state.weights, direction), _dot(penalty * direction, direction)
+        """How far to go: Newton's method for the root of the derivative, which rises, between bounds; 0: nowhere."""
+        of_weights = _dot(self.penalty * state.weights, direction), _dot(self.penalty * direction, direction)
 
         def derivatives(length: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Array, " P"]]:
-            p = probabilities(state.logits + length[:, None, None] * slope)
-            first = _dot(shares * (p - targets), slope) + of_weights[0] + length * of_weights[1]
+            p = self.probabilities(state.logits + length[:, None, None] * slope)
+            first = _dot(self.shares * (p - self.targets), slope) + of_weights[0] + length * of_weights[1]
             mean = jnp.sum(p * slope, axis=1, keepdims=True)  # of one class the second is 0 by 0, with 1 - p
-            return first, _dot(shares * p * (slope - mean), slope) + of_weights[1]
+            return first, _dot(self.shares * p * (slope - mean), slope) + of_weights[1]
 
         def closer(_: int, at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             length, low, high = at
@@ -180,46 +179,57 @@ def _minimise(
             between = 0.5 * (low + jnp.minimum(high, 2 * low + 2))
             return jnp.where((newton > low) & (newton < high), newton, between), low, high
 
-        zeros = jnp.zeros(num)
+        zeros = jnp.zeros(len(direction))
         length, low, _ = lax.fori_loop(0, LINE_STEPS, closer, (zeros + 1, zeros, zeros + jnp.inf))
         at_start = _dot(state.gradient, direction)
         is_there = jnp.abs(derivatives(length)[0]) < 0.5 * jnp.abs(at_start)
         return jnp.where(at_start < 0, jnp.where(is_there, length, low), 0)  # up to `low` it goes down all the way
 
-    def iterate(state: _State) -> _State:
-        direction = _direction(state)
-        slope = logits_of(direction)
-        length = jnp.where(state.is_done, 0, length_along(state, direction, slope))[:, None, None]
-        weights, logits = state.weights + length * direction, state.logits + length * slope
-        gradient = gradient_at(weights, logits)
-        at = state.step % MEMORY
-        new = jnp.stack([length * direction, gradient - state.gradient], axis=1).reshape(num, 2, -1)
-        where = jnp.array([at, at + MEMORY])
-        memory = state.memory.at[:, where].set(new)
-        products = _product(state.memory, new.mT).at[:, where].set(_product(new, new.mT))
-        gram = state.gram.at[:, :, where].set(products).at[:, where].set(products.mT)
-        curved, changed = gram[:, at, at + MEMORY], gram[:, at + MEMORY, at + MEMORY]
-        scale = jnp.where(curved > 0, curved / jnp.where(changed > 0, changed, 1), state.scale)
-        # A direction that leads nowhere is that of a memory to be forgotten; without one, rounding leaves no way down.
-        is_stuck = length[:, 0, 0] == 0
-        has_ended = is_stuck & (state.gram == 0).all(axis=(1, 2))
-        gram, scale = jnp.where(is_stuck[:, None, None], 0, gram), jnp.where(is_stuck, 1, scale)
-        is_done = state.is_done | has_ended | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
-        return _State(state.step + 1, weights, logits, gradient, memory, gram, scale, is_done)
 
-    logits = logits_of(start)
-    gradient = gradient_at(start, logits)
-    state = _State(
-        jnp.array(0),
-        start,
-        logits,
-        gradient,
-        jnp.zeros((num, 2 * MEMORY, num_classes * width)),
-        jnp.zeros((num, 2 * MEMORY, 2 * MEMORY)),
-        jnp.ones(num),
-        jnp.abs(gradient).max(axis=(1, 2)) < tolerance,
+@jax.jit
+def _minimise(
+    x: Float[Array, "n d"],
+    targets: Float[Array, "C n"],
+    penalties: Float[Array, " P"],
+    shares: Float[Array, "P n"],
+    start: Float[Array, "P C d"],
+    tolerance: Float[Array, ""],
+) -> _State:
+    """Where problems end that begin with some weights."""
+    num, _, width = start.shape
+    is_free = jnp.arange(width) == width - 1
+    penalty = jnp.where(is_free, 0, penalties[:, None])[:, None]
+    problems = _Problems(x, targets, penalty, shares[:, None])
+    logits = problems.logits_of(start)
+    gradient = problems.gradient_at(start, logits)
+    memory, gram = jnp.zeros((num, 2 * MEMORY, start[0].size)), jnp.zeros((num, 2 * MEMORY, 2 * MEMORY))
+    is_done = jnp.abs(gradient).max(axis=(1, 2)) < tolerance
+    state = _State(jnp.array(0), start, logits, gradient, memory, gram, jnp.ones(num), is_done)
+    return lax.while_loop(
+        lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), lambda at: _step(problems, at, tolerance), state
     )
-    return lax.while_loop(lambda at: (at.step < MAX_STEPS) & ~at.is_done.all(), iterate, state)
+
+
+def _step(problems: _Problems, state: _State, tolerance: Float[Array, ""]) -> _State:
+    direction = _direction(state)
+    slope = problems.logits_of(direction)
+    length = jnp.where(state.is_done, 0, problems.length_along(state, direction, slope))[:, None, None]
+    weights, logits = state.weights + length * direction, state.logits + length * slope
+    gradient = problems.gradient_at(weights, logits)
+    at = state.step % MEMORY
+    new = jnp.stack([length * direction, gradient - state.gradient], axis=1).reshape(len(length), 2, -1)
+    where = jnp.array([at, at + MEMORY])
+    memory = state.memory.at[:, where].set(new)
+    products = _product(state.memory, new.mT).at[:, where].set(_product(new, new.mT))
+    gram = state.gram.at[:, :, where].set(products).at[:, where].set(products.mT)
+    curved, changed = gram[:, at, at + MEMORY], gram[:, at + MEMORY, at + MEMORY]
+    scale = jnp.where(curved > 0, curved / jnp.where(changed > 0, changed, 1), state.scale)
+    # A direction that leads nowhere is that of a memory to be forgotten; without one, rounding leaves no way down.
+    is_stuck = length[:, 0, 0] == 0
+    has_ended = is_stuck & (state.gram == 0).all(axis=(1, 2))
+    gram, scale = jnp.where(is_stuck[:, None, None], 0, gram), jnp.where(is_stuck, 1, scale)
+    is_done = state.is_done | has_ended | (jnp.abs(gradient).max(axis=(1, 2)) < tolerance)
+    return _State(state.step + 1, weights, logits, gradient, memory, gram, scale, is_done)
 
 
 def _direction(state: _State) -> Float[Array, "P C d"]:
