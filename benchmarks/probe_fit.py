@@ -24,17 +24,17 @@ from fpclass.train.probes.self_training import ProbeData
 
 
 def one_after_the_other(rows: Rows, labels: Any, weights: Any, judged: Any, strengths: Any, start: Any = None) -> Fits:
-    """What `fit_all` does, by scikit-learn; `start` are its regressions, one for each part, and their rows."""
-    x = np.asarray(rows.x, np.float64)[: rows.num, :-1] * rows.scale
+    """What `fit_all` does, by scikit-learn; `start` are its regressions, and what each learns from and judges."""
     if start is None:
-        regressions = [LogisticRegression(tol=TOLERANCE, max_iter=10_000, warm_start=True) for _ in weights]
-        start = [(each, (x[w > 0], labels[w > 0], w[w > 0])) for each, w in zip(regressions, weights, strict=True)]
-    logits = np.zeros((len(strengths), max(labels.max() + 1, 3) if labels.max() > 1 else 1, rows.num))
+        x, start = np.asarray(rows.x, np.float64)[: rows.num, :-1] * rows.scale, []
+        for of_part, others in zip(judged, weights > 0, strict=True):
+            regression = LogisticRegression(tol=TOLERANCE, max_iter=10_000, warm_start=True)
+            start.append((regression, (x[others], labels[others], weights[len(start), others]), x[of_part]))
+    logits = np.zeros((len(strengths), labels.max() + 1 if labels.max() > 1 else 1, rows.num))
     for i, strength in enumerate(strengths):
-        for (regression, learnt), of_part in zip(start, judged, strict=True):
+        for (regression, learnt, unseen), of_part in zip(start, judged, strict=True):
             regression.set_params(C=strength).fit(*learnt)
-            found = regression.decision_function(x[of_part])
-            logits[i][:, of_part] = found.T
+            logits[i][:, of_part] = regression.decision_function(unseen).T
     return Fits(start, logits, 0)
 
 

@@ -93,12 +93,12 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
     first, lines = _first(short.model, config.model.weights, found)
     ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
+    is_sized = "data.image_size" in given_keys(given)
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
-        ways += [] if "data.image_size" in given_keys(given) else _larger(first, found)
+        ways += [] if is_sized else _larger(first, found)
         ways += [_of_centre(first)] if found.is_colour and "data.crop" not in given_keys(given) else []
         if first.values["model.weights"] == WEIGHTS:  # whose stages it names
-            is_sized = "data.image_size" in given_keys(given)
             ways.append(_of_many(first, is_sized=is_sized) if found.num_labelled >= MANY else _cut(first))
         ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
     if first.name != "scratch" and not is_named:
@@ -181,8 +181,13 @@ def _larger(first: Way, found: Recognised) -> list[Way]:
     size = tuple(round(LARGER * side / 32) * 32 for side in entry.image_size)
     if min(found.image_size) < min(size):
         return []
-    about = f"{first.about} at {size[0]} x {size[1]} pixels"
-    return [Way("probe_larger", PRETRAINED, first.values | {"data.image_size": size}, about)]
+    return [_at(size, dataclasses.replace(first, name="probe_larger"))]
+
+
+def _at(size: tuple[int, ...], way: Way) -> Way:
+    """The same way on images of another size, which its line in a table says."""
+    about = f"{way.about} at {size[0]} x {size[1]} pixels"
+    return dataclasses.replace(way, values=way.values | {"data.image_size": size}, about=about)
 
 
 def _of_centre(first: Way) -> Way:
@@ -200,11 +205,9 @@ def _cut(first: Way) -> Way:
 
 def _of_many(first: Way, *, is_sized: bool) -> Way:
     """Two epochs of nearly all of the network, on smaller images: what they lose is learnt from so many."""
-    if is_sized:
-        return Way("tuned_many", TUNED_MANY, first.values, "all but its first stages tuned, two epochs")
+    way = Way("tuned_many", TUNED_MANY, first.values, "all but its first stages tuned, two epochs")
     size = tuple(max(round(SMALLER * side / 16) * 16, 32) for side in first.values["data.image_size"])
-    about = f"all but its first stages tuned, two epochs at {size[0]} x {size[1]} pixels"
-    return Way("tuned_many", TUNED_MANY, first.values | {"data.image_size": size}, about)
+    return way if is_sized else _at(size, way)
 
 
 def _of_random_weights(first: Way) -> Way:

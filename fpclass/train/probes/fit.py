@@ -183,7 +183,7 @@ def fit_probe(
         best = min(searches, key=lambda search: search.loss)
         kernel, bias = _fit(best.trials[best.chosen].strength, best.x, learnt, weights, head)
         if best.x.shape[1] < standard.shape[1]:
-            kernel = expanded(kernel, best.x, standard * best.factors)
+            kernel = best.factors[:, None] * expanded(kernel, best.x, standard)
     layer = {"kernel": kernel, "bias": bias}
     params = jax.tree.map(np.float32, {"mean": mean, "scale": scale * best.factors, "logits": layer})
     trials = tuple(trial for search in searches for trial in search.trials)

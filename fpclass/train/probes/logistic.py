@@ -121,16 +121,15 @@ def fit_all(
     of_one = 4 * len(classes) * (4 * MEMORY * rows.x.shape[1] + 6 * len(rows.x))  # with what comes between
     at_once, num_steps = max(1, ROOM // of_one), 0
     logits = np.zeros((len(strengths), len(classes), rows.num), np.float32)
-    fitted: list[Array] = []
+    fitted, tolerance = start[:0], np.float32(TOLERANCE / rows.scale)
     for first in range(0, len(problems), at_once):
         i, part = np.array(problems[first : first + at_once]).T
-        tolerance = np.float32(TOLERANCE / rows.scale)
         found = _minimise(rows.x, targets, np.float32(penalties[i, part]), shares[part], start[part], tolerance)
         for at, by, of_problem in zip(i, part, np.asarray(found.logits), strict=True):
             logits[at][:, judged[by]] = of_problem[:, : rows.num][:, judged[by]]
-        fitted = [*fitted, *found.weights][-len(weights) :]
+        fitted = jnp.concatenate([fitted, found.weights])[-len(weights) :]
         num_steps = max(num_steps, int(found.step))
-    return Fits(jnp.stack(fitted), logits, num_steps)
+    return Fits(fitted, logits, num_steps)
 
 
 def _filled(size: int) -> int:
