@@ -1,6 +1,6 @@
 """Vehicles or animals: EfficientNet-Lite0 from its ImageNet weights, enlarged images, two epochs of all images.
 
-Ten minutes of two cores. The size is a compromise: 96 pixels for one epoch take as long and are worse.
+Ten minutes of two cores. The size is a compromise: 96 pixels for one epoch take about as long, and were no better.
 
 Hypothesis: what a million photographs taught makes up for the training that ten minutes cannot buy.
 Reference: fine-tunes ResNet50V2 and InceptionV3 on a part of the images, 224 x 224.
