@@ -35,7 +35,7 @@ TUNED_MANY = f"{SHIPPED}/transfer/tuned_many.py"
 LARGER = 1.25
 """A larger size than the weights' own is tried where images have so many times its pixels to a side."""
 MANY = 10_000
-"""Images from which on nearly all of a network is tuned: of 4,000 it is no better than a probe, of 12,000 it is."""
+"""Images from which on nearly all of a network is tuned: of 4,000 that adds nothing to a probe, of 12,000 it does."""
 SMALLER = 0.625
 """Of the side of images that a probe sees, where many are trained on, for 0.4 of the time (CIFAR-10: 80 of 128)."""
 AVERAGING = "logits"
