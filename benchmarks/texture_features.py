@@ -18,13 +18,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from self_training import FOLDS, Data, folds_of, load, over_people
+from self_training import FOLDS, folds_of, load, over_people
 
 from fpclass.experiment import load_config
 from fpclass.models.probe import widths
 from fpclass.run.prepare import prepare
 from fpclass.stats.metrics import image_log_losses
 from fpclass.train.probes.fit import fit_probe, logits_of
+from fpclass.train.probes.self_training import ProbeData
 
 NETWORK_SIZE = "--config.data.image_size=(128,128)"
 PRINT_SIZE = (103, 96)
@@ -97,7 +98,7 @@ FEATURES = {
 class Judge:
     """Logits out of fold, and what they score beside the probe of the network."""
 
-    def __init__(self, data: Data, seeds: int):
+    def __init__(self, data: ProbeData, seeds: int):
         self.data, self.seeds = data, seeds
         self.rows = data.labels >= 0
         self.probe: tuple[np.ndarray, ...] = ()

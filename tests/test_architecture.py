@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pathlib
 import re
+import types
 
 import pytest
 
@@ -42,3 +44,26 @@ def test_a_package_says_what_it_is_and_has_tests(name: str) -> None:
     text = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))) or ""
     assert len(text) > 150
     assert list((PACKAGE.parent / "tests" / name).rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_import_from_here_is_there(path: pathlib.Path) -> None:
+    """Without running them: what they measure against need not be installed."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        sibling = path.parent / f"{node.module}.py"
+        if sibling.is_file():
+            tree = ast.parse(sibling.read_text(encoding="utf-8"))
+            there = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            there |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        elif node.module.split(".")[0] in ("fpclass", "configs"):
+            module = importlib.import_module(node.module)
+            there = {name.name for name in node.names if hasattr(module, name.name) or _is_module(module, name.name)}
+        else:
+            continue
+        assert {name.name for name in node.names} <= there, node.module
+
+
+def _is_module(package: types.ModuleType, name: str) -> bool:
+    return importlib.util.find_spec(f"{package.__name__}.{name}") is not None

@@ -70,6 +70,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment.interpolation": INTERPOLATION_CHOICES,
     "model.head": ("own", "flatten", "gap", "moments", "probe"),
     "model.output": ("softmax", "sigmoid"),
+    "model.probe_pooling": ("moments", "covariances"),
     "model.conv_form": ("auto", "polyphase", "direct"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "finetune.batch_norm": ("auto", "train", "train_all", "frozen_stats", "frozen"),

@@ -34,7 +34,14 @@ ADDED: tuple[str, ...] = (
     *("data.copies", "data.crop", "data.equalise", "data.exclude", "data.keep", "data.max_file_mb"),
     *("data.missing", "data.separator", "data.sha256"),
     *("evaluate.positive_class", "evaluate.prevalence", "evaluate.subgroups", "optim.norm_bias_rate", "predict.pool"),
-    *("finetune.from_probe", "model.probe_stages", "split.train_share", "study.risk_confidence", "study.sets"),
+    *(
+        "finetune.from_probe",
+        "model.probe_pooling",
+        "model.probe_stages",
+        "split.train_share",
+        "study.risk_confidence",
+        "study.sets",
+    ),
     *("submit.refit", "train.max_minutes"),
     *("unlabelled.confidence", "unlabelled.pretrain_epochs", "unlabelled.self_training"),
 )

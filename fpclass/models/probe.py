@@ -1,8 +1,9 @@
-"""Probes: one linear layer on averages and standard deviations over space of several stages of a network."""
+"""Probes: one linear layer on averages and deviations, or covariances, over space of several stages of a network."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -22,20 +23,26 @@ NUM_STAGES = 4
 """Stages that are read where a config names none: the last resolutions of a convolutional network."""
 SIDE = 224
 """Pixels of the images by which resolutions are compared: what is read must not depend on the size of the data."""
+MAX_CHANNELS = 64
+"""Of a stage, between which covariances are taken; more of them are projected on so many: 2,080 numbers a stage."""
+ROOT_STEPS = 5
+"""Of Newton's iteration for a root (Li et al. 2018): what matters of small eigenvalues is that they count for more."""
 SMALLER = 0.7
 """A level of resolution ends where the next maps are less than so many times as high."""
 
 
-class Moments(nn.Module):
-    """What a probe knows of an image: averages and standard deviations over the places of several stages, one vector.
+class Pooled(nn.Module):
+    """What a probe knows of an image: moments or covariances over the places of several stages, one vector.
 
     Attributes:
       stages: whose outputs it takes, in this order.
+      pooling: "moments", averages and standard deviations; or "covariances".
       prefix_tokens: a stage's output is tokens of which so many are no places of the image: the first of them, the
         class token, is taken as it is, the others, registers, are left out.
     """
 
     stages: tuple[str, ...]
+    pooling: str = "moments"
     prefix_tokens: int = 0
 
     def __call__(self, outputs: Sequence[Float[Array, "n *places f"]], mode: Mode) -> Float[Array, "n d"]:
@@ -44,15 +51,51 @@ class Moments(nn.Module):
 
     def pooled(self, outputs: Sequence[Float[Array, "n *places f"]]) -> Float[Array, "n d"]:
         """One vector of the outputs of the stages."""
+        pool = {"moments": moments, "covariances": covariances}[self.pooling]
         parts = []
         for output in outputs:
             has_class_token = self.prefix_tokens > 0 and output.ndim == 3
-            parts += [output[:, 0], moments(output[:, self.prefix_tokens :])] if has_class_token else [moments(output)]
+            parts += [output[:, 0], pool(output[:, self.prefix_tokens :])] if has_class_token else [pool(output)]
         return jnp.concatenate(parts, axis=-1)
 
 
-class ProbeHead(Moments):
-    """A linear layer on standardised `Moments`: (x - mean) * scale, times kernel, plus bias. It is fitted, not trained.
+def covariances(x: Float[Array, "n *places f"]) -> Float[Array, "n d"]:
+    """The matrix root of the covariance over the places of maps (or over tokens): [n, m (m + 1) / 2], m at most 64.
+
+    It tells which features come together, which averages and deviations do not. More than 64 features are projected on
+    64 sums of all of them, each added or subtracted by chance (`random_signs`). The root keeps a few large eigenvalues
+    from being all that counts.
+
+    Source: Li et al., Towards Faster Training of Global Covariance Pooling Networks by Iterative Matrix Square Root
+    Normalization, CVPR 2018, equations 4 to 6; the projection: Achlioptas, Database-friendly random projections, JCSS
+    2003.
+    """
+    places = x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    if x.shape[-1] > MAX_CHANNELS:
+        places = product(places, random_signs(x.shape[-1], MAX_CHANNELS) / np.float32(np.sqrt(x.shape[-1])))
+    places -= places.mean(axis=1, keepdims=True)
+    covariance = product(places.swapaxes(1, 2), places) / places.shape[1]
+    trace = jnp.trace(covariance, axis1=1, axis2=2)[:, None, None] + 1e-12  # of maps that are the same everywhere
+    one = jnp.eye(places.shape[-1])
+    root, inverse = covariance / trace, jnp.broadcast_to(one, covariance.shape)
+    for _ in range(ROOT_STEPS):
+        step = 1.5 * one - 0.5 * product(inverse, root)
+        root, inverse = product(root, step), product(step, inverse)
+    rows, columns = np.triu_indices(places.shape[-1])
+    return (root * jnp.sqrt(trace))[:, rows, columns]
+
+
+@functools.lru_cache(maxsize=64)
+def random_signs(num_rows: int, num_columns: int) -> Float[np.ndarray, "rows columns"]:
+    """A matrix of 1 and -1 by chance, the same on every machine and in every version of NumPy."""
+    drawn = hashlib.shake_128(f"{num_rows} x {num_columns}".encode()).digest(-(-num_rows * num_columns // 8))
+    bits = np.unpackbits(np.frombuffer(drawn, np.uint8))[: num_rows * num_columns]
+    return bits.reshape(num_rows, num_columns).astype(np.float32) * 2 - 1
+
+
+class ProbeHead(Pooled):
+    """A linear layer on standardised `Pooled`: (x - mean) * scale, times kernel, plus bias. It is fitted, not trained.
 
     Attributes:
       num_classes, output, subclasses: see `layers.Logits`.
@@ -70,7 +113,7 @@ class ProbeHead(Moments):
 
     @nn.compact
     def classify(self, features: Float[Array, "n d"], *, train: bool = False) -> Float[Array, "n k"]:
-        """Logits of features that `Moments` gave."""
+        """Logits of features that `Pooled` gave."""
         mean = self.param("mean", nn.initializers.zeros, features.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, features.shape[-1:])
         logits = Logits(self.num_classes, self.output, self.subclasses, nn.initializers.lecun_normal(), name="logits")
@@ -89,7 +132,8 @@ def with_probe(network: nn.Module, model_config: Config, num_classes: int) -> Ne
     names, key = network.stage_names, "model.probe_stages"
     last = [stages_through(names, name, key) - 1 for name in model_config.probe_stages]
     stages = tuple(names[position] for position in sorted(set(last))) or stages_to_probe(network)
-    head = ProbeHead(stages, network.prefix_tokens, num_classes, model_config.output, name=HEAD)
+    pooling = model_config.probe_pooling
+    head = ProbeHead(stages, pooling, network.prefix_tokens, num_classes, model_config.output, name=HEAD)
     return network.clone(head=head)
 
 
@@ -124,12 +168,13 @@ def widths(network: Network) -> tuple[int, ...]:
     """How many features a probe has of each of its stages."""
     head = network.head
     assert isinstance(head, ProbeHead)
-    shapes = [_output_shapes(network.stages)[name] for name in head.stages]
-    return tuple(shape[-1] * (3 if head.prefix_tokens and len(shape) == 3 else 2) for shape in shapes)
+    known = Pooled(head.stages, head.pooling, head.prefix_tokens)
+    shapes = [jax.ShapeDtypeStruct(_output_shapes(network.stages)[name], jnp.float32) for name in head.stages]
+    return tuple(jax.eval_shape(lambda output: known.pooled([output]), shape).shape[-1] for shape in shapes)
 
 
 def features_of(network: Network) -> Network:
     """The same network up to the vectors that its probe classifies: images [n, h, w, c] -> [n, d]."""
     head = network.head
     assert isinstance(head, ProbeHead)
-    return network.clone(head=Moments(head.stages, head.prefix_tokens, name=HEAD))
+    return network.clone(head=Pooled(head.stages, head.pooling, head.prefix_tokens, name=HEAD))

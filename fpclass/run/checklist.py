@@ -283,7 +283,7 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 def _fitting(config: Config) -> str:
     """How the weights came about."""
     if not is_trained(config):
-        return "frozen; L2-regularised logistic regression on standardised moments of its stages"
+        return f"frozen; L2-regularised logistic regression on standardised {config.model.probe_pooling} of its stages"
     train, optim = config.train, config.optim
     return (
         f"{optim.name} at {optim.learning_rate:g}, {train.num_epochs} epochs at most, early stopping "

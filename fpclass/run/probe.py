@@ -187,7 +187,7 @@ def describe_probe(config: Config, prepared: Prepared) -> str:
     weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
     num_views = len(make_views(config.predict))
     views = f", mean of {num_views} views" if num_views > 1 else ""
-    return f"probe: {config.model.name}, {weights}, moments of {', '.join(head.stages)}{views}"
+    return f"probe: {config.model.name}, {weights}, {head.pooling} of {', '.join(head.stages)}{views}"
 
 
 def _random_variables(network: Network, config: Config, member: Member) -> dict[str, Any]:

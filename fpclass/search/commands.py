@@ -83,8 +83,8 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
     """
     from fpclass.config import given_keys
     from fpclass.experiment import AFTER_TRAINING, is_trained
-    from fpclass.search.portfolio import load_ways
-    from fpclass.study.plan import assemble
+    from fpclass.search.portfolio import FOLDS_OF_MANY, load_ways
+    from fpclass.study.plan import assemble, default_folds
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study
 
@@ -96,6 +96,8 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
             num_folds = there.num_folds if num_folds is None else num_folds
             judged = [flag for flag in portfolio.flags if min(given_keys([flag])).startswith(AFTER_TRAINING)]
             earlier = {name: config for name, config in there.changed(judged).configs.items() if name not in by_name}
+    if num_folds is None and portfolio.is_of_many:
+        num_folds = min(default_folds(by_name[first]), FOLDS_OF_MANY)
     study = assemble(folder, by_name, num_folds=num_folds, num_seeds=1, baseline=first, compare_splits=False)
     config = study.configs[first]
     # Probes cost seconds. What more images bring to one of random weights says nothing of a network that learns.
@@ -166,7 +168,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     minutes = "for all of it, about; default %(default)g"
     add("--minutes", type=at_least(0.01), default=MINUTES, metavar="N", help=minutes)
     add("--model", default="", metavar="NAME", help="this network or these pretrained weights alone")
-    folds = "parts of the people; default: the split that the data set brings, or else 5, fewer of few people"
+    folds = (
+        "parts of the people; default: the split that the data set brings, or else 5, fewer of few people, 3 of 10,000 "
+        "images and more"
+    )
     add("--folds", type=number_of_folds, metavar="K", help=folds)
     add("--workdir", type=path, metavar="DIR", help="study folder; default runs/best-NAME of the folder of images")
     add("--strict", action="store_true", help="stop if any image has to be left out")

@@ -8,7 +8,7 @@ from fpclass.common import files
 from fpclass.common.console import Interruption
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, read_model
-from fpclass.search.halving import judged_images
+from fpclass.search.halving import judged_images, score_on
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, resample_configs
 from fpclass.stats.comparison.verdicts import compare_all
@@ -26,9 +26,10 @@ ENSEMBLE = "ensemble"
 
 
 def chosen_of(study: Study) -> str:
-    """The config that has most weight in the ensemble of a study that is judged."""
+    """The best of the configs in the ensemble of a study that is judged, by the study's metric out of fold."""
     weights: dict[str, float] = files.read_object(study.path("ensemble.json"), weights=dict)["weights"]
-    return max(weights, key=lambda name: weights[name])
+    taken = [name for name, weight in weights.items() if weight]
+    return max(taken, key=lambda name: score_on(study, name, range(study.num_splits)))
 
 
 def train_final(study: Study, name: str, prepared: Prepared, interruption: Interruption) -> Run | None:

@@ -35,7 +35,10 @@ TUNED_MANY = f"{SHIPPED}/transfer/tuned_many.py"
 LARGER = 1.25
 """A larger size than the weights' own is tried where images have so many times its pixels to a side."""
 MANY = 10_000
-"""Images from which on nearly all of a network is tuned: of 4,000 that adds nothing to a probe, of 12,000 it does."""
+"""Labelled images from which on nearly all of a network is tuned, which adds nothing to a probe of 4,000 and something
+to one of 12,000 (docs/results.md), in place of second looks of the probe."""
+FOLDS_OF_MANY = 3
+"""Folds of so many images, as there are enough to judge by in each."""
 SMALLER = 0.625
 """Of the side of images that a probe sees, where many are trained on, for 0.4 of the time (CIFAR-10: 80 of 128)."""
 AVERAGING = "logits"
@@ -69,6 +72,7 @@ class Portfolio:
       name: of the data set.
       lines: what to say of it.
       num_to_predict: images without a label.
+      is_of_many: whether there are so many labelled images that training pays more than another look.
     """
 
     ways: tuple[Way, ...]
@@ -76,6 +80,7 @@ class Portfolio:
     name: str
     lines: tuple[str, ...]
     num_to_predict: int
+    is_of_many: bool
 
 
 def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
@@ -93,13 +98,12 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
     first, lines = _first(short.model, config.model.weights, found)
     ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
-    is_sized = "data.image_size" in given_keys(given)
+    is_sized, is_of_many = "data.image_size" in given_keys(given), found.num_labelled >= MANY
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
-        ways += [] if is_sized else _larger(first, found)
-        ways += [_of_centre(first)] if found.is_colour and "data.crop" not in given_keys(given) else []
+        ways += [] if is_of_many else _second_looks(first, found, set(given_keys(given)))
         if first.values["model.weights"] == WEIGHTS:  # whose stages it names
-            ways.append(_of_many(first, is_sized=is_sized) if found.num_labelled >= MANY else _cut(first))
+            ways.append(_of_many(first, is_sized=is_sized) if is_of_many else _cut(first))
         ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
     if first.name != "scratch" and not is_named:
         ways.append(Way("scratch", FROM_SCRATCH, as_they_are(found), "a small network from random weights"))
@@ -108,7 +112,7 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     of_all = {**of_data, "predict.averaging": AVERAGING, **pooled(config.data, found)}
     lines = (found.found, *(f"note: {note}" for note in found.notes), *lines)
     flags = [*as_flags({key: value for key, value in of_all.items() if key not in given_keys(given)}), *given]
-    return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict)
+    return Portfolio(tuple(ways), flags, name_of(config.data.root), lines, found.num_to_predict, is_of_many)
 
 
 def load_ways(portfolio: Portfolio) -> dict[str, Config]:
@@ -169,6 +173,13 @@ def _other_weights(first: Way, found: Recognised) -> list[Way]:
     ]
 
 
+def _second_looks(first: Way, found: Recognised, given: set[str]) -> list[Way]:
+    """Probes of the same network that see the images otherwise, for an ensemble with the first; seconds each."""
+    looks = [] if "data.image_size" in given else _larger(first, found)
+    looks += [] if "model.probe_pooling" in given else [_of_covariances(first)]
+    return [*looks, _of_centre(first)] if found.is_colour and "data.crop" not in given else looks
+
+
 def _larger(first: Way, found: Recognised) -> list[Way]:
     """The first way at a size above the weights' own, where images are that large.
 
@@ -197,6 +208,12 @@ def _of_centre(first: Way) -> Way:
     scan is of what fills it, whose size and outline would be cut off (docs/results.md).
     """
     return Way("probe_centre", PRETRAINED, first.values | {"data.crop": "centre"}, f"{first.about} on their middle")
+
+
+def _of_covariances(first: Way) -> Way:
+    """The first way with covariances between the channels of each stage in place of averages and deviations."""
+    values = first.values | {"model.probe_pooling": "covariances"}
+    return Way("probe_covariances", PRETRAINED, values, f"{first.about} with covariances of its channels")
 
 
 def _cut(first: Way) -> Way:

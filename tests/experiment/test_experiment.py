@@ -227,6 +227,7 @@ READ_WITH = {
     "train.selection_metric": "train.early_stopping=patience",
     "submit.threshold_for": "study.cost=((0,1),(5,0))",
     "unlabelled.self_training": "model.head=probe",
+    "model.probe_pooling": "model.head=probe",
 }
 """Other keys with which these are read."""
 

@@ -28,6 +28,8 @@ from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
 from fpclass.search import halving
 from fpclass.search import portfolio as portfolios
+from fpclass.search.commands import plan
+from fpclass.search.final import chosen_of
 from fpclass.search.halving import Budget, is_clearly_worse, left_out
 from fpclass.search.portfolio import load_ways, make_portfolio
 from fpclass.study.study import Study
@@ -35,7 +37,7 @@ from fpclass.study.study import Study
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
-SMALL_IMAGES = ["probe", "tuned_probe"]
+SMALL_IMAGES = ["probe", "probe_covariances", "tuned_probe"]
 """The ways of a named network for images that are smaller than those of its weights."""
 WITHOUT_WEIGHTS = ["random_probe", "scratch", "scratch_wide"]
 
@@ -92,12 +94,13 @@ def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp
     assert cli.main(["best", str(noisy), "--minutes=10", *FLAGS, *small, f"--workdir={folder}"]) == 0
     said = capsys.readouterr().out
     study = Study.open(folder)
-    assert study.names == ["probe", "tuned_probe"]
+    assert study.names == SMALL_IMAGES
     assert {"probe@people-0250", "probe@people-0500", "probe@people-0750"} < set(study.configs)
     assert study.configs["tuned_probe"].finetune.freeze_before == "layer2_0", "behind the second stage that is read"
     assert "- more people? " in said
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
-    chosen = max(weights, key=lambda name: weights[name])
+    chosen = chosen_of(study)
+    assert weights[chosen]
     assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+ \[.*\], {chosen} 0\.\d+ \[", said)
 
 
@@ -198,7 +201,7 @@ def test_the_ways_that_suit_images(noisy, monkeypatch):
     assert portfolio.ways[0].values["data.image_size"] == (224, 224), "small images are enlarged"
 
 
-def test_of_many_images_nearly_all_of_the_network_is_tuned(noisy, monkeypatch):
+def test_of_many_images_nearly_all_of_the_network_is_tuned_on_three_folds(noisy, tmp_path, monkeypatch):
     monkeypatch.setattr(source, "require", lambda name: None)
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
     table = recognise(load_config("configs/base.py", flags).data, {"root", "label_column"})
@@ -206,7 +209,10 @@ def test_of_many_images_nearly_all_of_the_network_is_tuned(noisy, monkeypatch):
     ways = make_portfolio(flags, Short())
     names = [way.name for way in ways.ways]
     assert "tuned_many" in names
-    assert "cut_and_tuned" not in names
+    assert not {"cut_and_tuned", "probe_covariances", "probe_centre", "probe_larger"} & set(names)
+    assert ways.is_of_many
+    assert plan(ways, tmp_path, None).num_folds == 3
+    assert plan(ways, tmp_path, 4).num_folds == 4
     tuned = load_ways(ways)["tuned_many"]
     assert (tuned.finetune.freeze_before, tuned.train.num_epochs) == ("block3", 2)
     assert (tuned.data.image_size, load_ways(ways)["probe"].data.image_size) == ((144, 144), (224, 224))
@@ -215,7 +221,9 @@ def test_of_many_images_nearly_all_of_the_network_is_tuned(noisy, monkeypatch):
     assert load_ways(sized)["tuned_many"].data.image_size == (64, 64)
     assert not next(way.about for way in sized.ways if way.name == "tuned_many").endswith("pixels")
     monkeypatch.setattr(portfolios, "MANY", table.num_labelled + 1)
-    assert "tuned_many" not in {way.name for way in make_portfolio(flags, Short()).ways}
+    fewer = make_portfolio(flags, Short())
+    assert "tuned_many" not in {way.name for way in fewer.ways}
+    assert plan(fewer, tmp_path, None).num_folds == 5
 
 
 def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
@@ -223,7 +231,7 @@ def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     monkeypatch.setattr("fpclass.search.portfolio.recognise", lambda *args: replace(recognise(*args), is_colour=True))
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
     ways = make_portfolio(flags, Short())
-    assert [way.name for way in ways.ways][1:2] == ["probe_centre"]
+    assert [way.name for way in ways.ways][1:3] == ["probe_covariances", "probe_centre"]
     configs = load_ways(ways)
     assert (configs["probe_centre"].data.crop, configs["probe_centre"].data.image_size) == ("centre", (224, 224))
     assert {config.predict.averaging for config in configs.values()} == {"logits"}
@@ -232,6 +240,11 @@ def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     )
     assert load_ways(given)["probe"].predict.averaging == "probabilities"
     assert "probe_centre" not in {way.name for way in given.ways}, "what was given holds for all"
+    assert configs["probe_covariances"].model.probe_pooling == "covariances"
+    assert configs["probe"].model.probe_pooling == "moments"
+    given = make_portfolio([*flags, "--config.model.probe_pooling=covariances"], Short())
+    assert "probe_covariances" not in {way.name for way in given.ways}
+    assert load_ways(given)["probe"].model.probe_pooling == "covariances"
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_b_16"])
@@ -283,6 +296,21 @@ def test_it_is_left_out_only_where_an_ensemble_has_no_use_for_it(study, monkeypa
     others = np.where(rows < 60, others, np.where(rows >= 80, good[:, ::-1] / 3, good))
     assert is_clearly_worse(others.argmax(1) == labels, good.argmax(1) == labels, images["unit"].to_numpy(str))
     assert not left_out(there, [second], {})
+
+
+def test_the_one_network_is_the_best_of_those_in_the_ensemble(study, monkeypatch):
+    there = Study.open(study)
+    first, second, *_ = there.names
+    scores = {first: 0.7, second: 0.8, "neither": 0.9}
+    monkeypatch.setattr("fpclass.search.final.score_on", lambda study, name, folds: scores[name])
+    for weights, chosen in (
+        ({first: 0.5, second: 0.5, "neither": 0.0}, second),
+        ({first: 0.7, second: 0.3}, second),
+        ({first: 1.0, second: 0.0}, first),
+    ):
+        read = {"weights": weights}
+        monkeypatch.setattr("fpclass.search.final.files.read_object", lambda path, read=read, **keys: read)
+        assert chosen_of(there) == chosen
 
 
 def test_time_that_is_over_asks_to_stop_until_the_end_of_it():

@@ -202,16 +202,20 @@ def network(subject: Subject) -> Sentence:
     )
 
 
+POOLED = {"moments": "averages and deviations", "covariances": "matrix roots of the covariances of channels"}
+"""What a probe is fitted to, by `model.probe_pooling`."""
+
+
 def fitting(subject: Subject) -> Sentence:
     """How the weights came about."""
     if is_probe(subject):
-        strength = ""
+        strength, pooling = "", subject.facts.get(*subject.config, "model", "probe_pooling")
         if subject.facts.get("metrics.json", "strength") is not None:
             chosen = subject.facts.cite("metrics.json", "strength")
             strength = sentence(", of strength C = {c} (scikit-learn's)", c=chosen)
         return sentence(
-            "It stays frozen; a logistic regression with an L2 penalty is fitted to averages and deviations of its "
-            "stages{strength}.",
+            "It stays frozen; a logistic regression with an L2 penalty is fitted to {pooled} of its stages{strength}.",
+            pooled=POOLED.get(pooling, POOLED["moments"]),
             strength=strength,
         )
     kept: Piece | Sentence = ""

@@ -20,7 +20,7 @@ from fpclass.train.predict import make_views
 def pooled_features(
     images: Images, network: Network, variables: dict[str, Any], config: Config, folder: Path | None
 ) -> Float[np.ndarray, "N d"]:
-    """What a probe knows of images: the moments of its stages, averaged over the views of `config.predict`.
+    """What a probe knows of images: moments or covariances of its stages, averaged over the views of `config.predict`.
 
     Args:
       images: uint8 [N, H, W, C]; those on disk are read batch by batch.
