@@ -126,7 +126,7 @@ def get_config() -> ConfigDict:
     model.head = "own"                        # own (cnn: flatten; blocks: gap) | flatten | gap (average) | moments |
                                               # probe: fitted to several stages, not trained
     model.probe_stages = ()                   # probe: the stages; empty: the ends of the last four resolutions
-    model.probe_pooling = "moments"           # probe: moments | covariances, of features two by two
+    model.probe_pooling = "moments"           # probe: moments | covariances (of channels two by two) | both
     model.output = "softmax"                  # softmax | sigmoid: of two classes, one output; see layers.Logits
     model.subclasses = False                  # the classes that data.merge puts together are learnt one by one
     model.squeeze_excitation = 0              # channel weights after each conv+pool; reduction ratio; 0 turns it off

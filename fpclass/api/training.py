@@ -156,7 +156,7 @@ def best(
     Args:
       minutes: for all of it, about.
       model: this network, or these weights, alone; None: all ways that suit the images.
-      folds: parts of the people; None: as `study`, fewer of few people.
+      folds: parts of the people; None: as `study`, fewer of few people, 3 of 10,000 images and more.
       workdir: None: runs/best-NAME.
       config: keys for all ways alike.
 

@@ -58,6 +58,13 @@ AFTER_TRAINING = (
 )
 """Keys that may change in a run folder: they do not change what was trained. The data themselves are compared."""
 
+POOLED = {
+    "moments": "averages and deviations",
+    "covariances": "covariances of channels",
+    "both": "averages, deviations and covariances of channels",
+}
+"""What a probe is fitted to, of each stage, by `model.probe_pooling`."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": tuple(SOURCES),
     "data.interpolation": tuple(RESAMPLING),
@@ -70,7 +77,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment.interpolation": INTERPOLATION_CHOICES,
     "model.head": ("own", "flatten", "gap", "moments", "probe"),
     "model.output": ("softmax", "sigmoid"),
-    "model.probe_pooling": ("moments", "covariances"),
+    "model.probe_pooling": tuple(POOLED),
     "model.conv_form": ("auto", "polyphase", "direct"),
     "model.compute_dtype": ("float32", "bfloat16"),
     "finetune.batch_norm": ("auto", "train", "train_all", "frozen_stats", "frozen"),

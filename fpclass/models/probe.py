@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -32,11 +33,11 @@ SMALLER = 0.7
 
 
 class Pooled(nn.Module):
-    """What a probe knows of an image: moments or covariances over the places of several stages, one vector.
+    """What a probe knows of an image: moments, covariances or both over the places of several stages, one vector.
 
     Attributes:
       stages: whose outputs it takes, in this order.
-      pooling: "moments", averages and standard deviations; or "covariances".
+      pooling: "moments", averages and standard deviations; "covariances"; or "both", first the one, then the other.
       prefix_tokens: a stage's output is tokens of which so many are no places of the image: the first of them, the
         class token, is taken as it is, the others, registers, are left out.
     """
@@ -51,12 +52,18 @@ class Pooled(nn.Module):
 
     def pooled(self, outputs: Sequence[Float[Array, "n *places f"]]) -> Float[Array, "n d"]:
         """One vector of the outputs of the stages."""
-        pool = {"moments": moments, "covariances": covariances}[self.pooling]
-        parts = []
-        for output in outputs:
-            has_class_token = self.prefix_tokens > 0 and output.ndim == 3
-            parts += [output[:, 0], pool(output[:, self.prefix_tokens :])] if has_class_token else [pool(output)]
-        return jnp.concatenate(parts, axis=-1)
+        return jnp.concatenate(self.parts(outputs), axis=-1)
+
+    def parts(self, outputs: Sequence[Float[Array, "n *places f"]]) -> list[Float[Array, "n d"]]:
+        """The parts of that vector that a fit weighs: one of each stage, or, of both poolings, two."""
+        pools = {"moments": [moments], "covariances": [covariances], "both": [moments, covariances]}[self.pooling]
+        found = []
+        for pool in pools:
+            for output in outputs:
+                of_places = pool(output[:, self.prefix_tokens :] if output.ndim == 3 else output)
+                has_class_token = self.prefix_tokens > 0 and output.ndim == 3 and pool is pools[0]
+                found.append(jnp.concatenate([output[:, 0], of_places], axis=-1) if has_class_token else of_places)
+        return found
 
 
 def covariances(x: Float[Array, "n *places f"]) -> Float[Array, "n d"]:
@@ -70,7 +77,7 @@ def covariances(x: Float[Array, "n *places f"]) -> Float[Array, "n d"]:
     Normalization, CVPR 2018, equations 4 to 6; the projection: Achlioptas, Database-friendly random projections, JCSS
     2003.
     """
-    places = x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
+    places = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]).astype(jnp.float32)
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     if x.shape[-1] > MAX_CHANNELS:
         places = product(places, random_signs(x.shape[-1], MAX_CHANNELS) / np.float32(np.sqrt(x.shape[-1])))
@@ -165,12 +172,12 @@ def _output_shapes(stages: tuple[nn.Module, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def widths(network: Network) -> tuple[int, ...]:
-    """How many features a probe has of each of its stages."""
+    """How many features each part has that a fit of the probe weighs (`Pooled.parts`)."""
     head = network.head
     assert isinstance(head, ProbeHead)
     known = Pooled(head.stages, head.pooling, head.prefix_tokens)
     shapes = [jax.ShapeDtypeStruct(_output_shapes(network.stages)[name], jnp.float32) for name in head.stages]
-    return tuple(jax.eval_shape(lambda output: known.pooled([output]), shape).shape[-1] for shape in shapes)
+    return tuple(part.shape[-1] for part in jax.eval_shape(known.parts, shapes))
 
 
 def features_of(network: Network) -> Network:

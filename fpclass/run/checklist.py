@@ -17,7 +17,7 @@ from fpclass.common.console import program
 from fpclass.common.extension import bare
 from fpclass.config import Config
 from fpclass.errors import RunError
-from fpclass.experiment import is_trained
+from fpclass.experiment import POOLED, is_trained
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.intervals import Interval
 
@@ -283,7 +283,8 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 def _fitting(config: Config) -> str:
     """How the weights came about."""
     if not is_trained(config):
-        return f"frozen; L2-regularised logistic regression on standardised {config.model.probe_pooling} of its stages"
+        pooled = POOLED[config.model.probe_pooling]
+        return f"frozen; L2-regularised logistic regression on standardised {pooled} of its stages"
     train, optim = config.train, config.optim
     return (
         f"{optim.name} at {optim.learning_rate:g}, {train.num_epochs} epochs at most, early stopping "

@@ -18,6 +18,7 @@ from fpclass.common.console import Interrupted, Interruption, duration
 from fpclass.common.parallel import agree, is_first_process
 from fpclass.config import Config
 from fpclass.data.splits import VALIDATION, rows_without_label
+from fpclass.experiment import POOLED
 from fpclass.models.network import HEAD, Network
 from fpclass.models.probe import ProbeHead
 from fpclass.run.folder import Run
@@ -187,7 +188,7 @@ def describe_probe(config: Config, prepared: Prepared) -> str:
     weights = f"weights {config.model.weights}" if config.model.weights else "random weights"
     num_views = len(make_views(config.predict))
     views = f", mean of {num_views} views" if num_views > 1 else ""
-    return f"probe: {config.model.name}, {weights}, {head.pooling} of {', '.join(head.stages)}{views}"
+    return f"probe: {config.model.name}, {weights}, {POOLED[head.pooling]} of {', '.join(head.stages)}{views}"
 
 
 def _random_variables(network: Network, config: Config, member: Member) -> dict[str, Any]:

@@ -211,9 +211,9 @@ def _of_centre(first: Way) -> Way:
 
 
 def _of_covariances(first: Way) -> Way:
-    """The first way with covariances between the channels of each stage in place of averages and deviations."""
-    values = first.values | {"model.probe_pooling": "covariances"}
-    return Way("probe_covariances", PRETRAINED, values, f"{first.about} with covariances of its channels")
+    """The first way with covariances between the channels of each stage beside averages and deviations."""
+    values = first.values | {"model.probe_pooling": "both"}
+    return Way("probe_covariances", PRETRAINED, values, f"{first.about}, with covariances of its channels")
 
 
 def _cut(first: Way) -> Way:

@@ -12,7 +12,7 @@ import pytest
 from configs import base
 from fpclass.errors import ConfigError
 from fpclass.models.build import build_model
-from fpclass.models.network import Mode
+from fpclass.models.network import Mode, moments
 from fpclass.models.probe import Pooled, covariances, features_of, random_signs, widths
 
 BLOCKS = {"name": "blocks", "conv_features": (2, 3, 4), "convs_per_block": 1}
@@ -91,6 +91,13 @@ def test_covariances_are_matrix_roots_of_them():
     assert np.isfinite(jax.grad(lambda x: covariances(x).sum())(jnp.zeros_like(few))).all()
 
 
+def test_covariances_of_any_number_of_images_are_one_program():
+    shape = jax.export.symbolic_shape("n, 8, 6, 70")
+    exported = jax.export.export(jax.jit(covariances))(jax.ShapeDtypeStruct(shape, jnp.float32))
+    maps = jax.random.normal(jax.random.key(0), (3, 8, 6, 70))
+    np.testing.assert_allclose(exported.call(maps), covariances(maps), atol=1e-5)
+
+
 def test_many_channels_are_projected_by_signs_that_never_change():
     signs = random_signs(100, 64)
     assert set(np.unique(signs)) == {-1, 1}
@@ -111,11 +118,20 @@ def test_a_probe_of_covariances_is_a_network_like_any_other():
     logits = model.head.apply({"params": variables["params"]["head"]}, features, method="classify")
     np.testing.assert_allclose(logits, model.apply(variables, images, train=False), atol=1e-6)
     assert widths(network((32, 32), name="efficientnet_lite0", probe_pooling="covariances")) == (300, 820, 2080, 2080)
-    # The class token as it is, the places two by two, registers not at all.
+    both = network(**BLOCKS, probe_pooling="both", probe_stages=("block3", "block1"))
+    assert widths(both) == (4, 8, *widths(model)), "parts that a fit weighs"
+    of_moments = network(**BLOCKS, probe_stages=("block3", "block1"))
+    apart = [features_of(each).apply(variables, images, train=False) for each in (of_moments, model)]
+    np.testing.assert_array_equal(features_of(both).apply(variables, images, train=False), np.hstack(apart))
+    # The class token as it is, once, the places two by two, registers not at all.
     tokens = jax.random.normal(jax.random.key(2), (1, 9, 3))
     read = Pooled(("any",), "covariances", prefix_tokens=2).apply({}, [tokens], Mode())
     np.testing.assert_array_equal(read[0, :3], tokens[0, 0])
     np.testing.assert_array_equal(read[:, 3:], covariances(tokens[:, 2:]))
+    of_both = Pooled(("any",), "both", prefix_tokens=2).apply({}, [tokens], Mode())
+    np.testing.assert_array_equal(
+        of_both, np.hstack([tokens[:, 0], moments(tokens[:, 2:]), covariances(tokens[:, 2:])])
+    )
 
 
 def test_what_it_cannot_be_is_refused():

@@ -30,6 +30,7 @@ from fpclass.study.study import Study
 from fpclass.train.inputs.feature_cache import FrozenStages
 from fpclass.train.probes import self_training
 from fpclass.train.probes.features import pooled_features
+from fpclass.train.probes.fit import logits_of
 
 pytestmark = pytest.mark.promise
 
@@ -68,6 +69,26 @@ def test_the_restored_network_is_the_regression_on_its_features(run):
     pipeline.fit(features[train], labels[train])
     logits = best.predict(prepared.images, rows)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], pipeline.decision_function(features[rows]), atol=0.02)
+
+
+def test_a_probe_of_covariances_is_a_run_like_any_other_and_another_network(run, noisy, tmp_path):
+    folder, pooling = tmp_path / "covariances", "--config.model.probe_pooling=covariances"
+    args = ["train", "--config=configs/base.py", f"--config.data.root={noisy}", *FLAGS, pooling, f"--workdir={folder}"]
+    assert cli.main(args) == 0, "maps for explanations, which go back through them, among it"
+    best, of_moments = (BestModel(Run.open(each), 2) for each in (folder, run))
+    prepared = prepare(best.run.config)
+    rows = np.flatnonzero(prepared.table.labelled_mask)
+    features = pooled_features(prepared.images, best.model, best.variables, best.run.config, None)
+    assert features.shape[1] == 4 * 5 // 2 + 8 * 9 // 2
+    logits = best.predict(prepared.images, rows)
+    np.testing.assert_allclose(
+        logits, logits_of(best.model.head, best.variables["params"]["head"], features[rows]), atol=1e-3
+    )
+    assert np.abs(logits - of_moments.predict(prepared.images, rows)).max() > 0.1
+    assert "fitted to covariances of channels of its stages" in " ".join(
+        (folder / "methods.md").read_text(encoding="utf-8").split()
+    )
+    assert "standardised covariances of channels of its stages" in (folder / "checklist.md").read_text(encoding="utf-8")
 
 
 def test_its_strength_is_that_of_the_lowest_loss_and_it_is_calibrated_out_of_fold(run):

@@ -240,7 +240,7 @@ def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     )
     assert load_ways(given)["probe"].predict.averaging == "probabilities"
     assert "probe_centre" not in {way.name for way in given.ways}, "what was given holds for all"
-    assert configs["probe_covariances"].model.probe_pooling == "covariances"
+    assert configs["probe_covariances"].model.probe_pooling == "both"
     assert configs["probe"].model.probe_pooling == "moments"
     given = make_portfolio([*flags, "--config.model.probe_pooling=covariances"], Short())
     assert "probe_covariances" not in {way.name for way in given.ways}

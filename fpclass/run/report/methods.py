@@ -10,6 +10,7 @@ import pandas as pd
 
 from fpclass.data.splits import SELECTION, TEST, TRAIN, VALIDATION
 from fpclass.errors import printable
+from fpclass.experiment import POOLED
 from fpclass.report.facts import Cited, Piece, Sentence, listed, sentence
 from fpclass.run.report.subject import Subject, counted, of_units
 
@@ -202,10 +203,6 @@ def network(subject: Subject) -> Sentence:
     )
 
 
-POOLED = {"moments": "averages and deviations", "covariances": "matrix roots of the covariances of channels"}
-"""What a probe is fitted to, by `model.probe_pooling`."""
-
-
 def fitting(subject: Subject) -> Sentence:
     """How the weights came about."""
     if is_probe(subject):
@@ -215,7 +212,7 @@ def fitting(subject: Subject) -> Sentence:
             strength = sentence(", of strength C = {c} (scikit-learn's)", c=chosen)
         return sentence(
             "It stays frozen; a logistic regression with an L2 penalty is fitted to {pooled} of its stages{strength}.",
-            pooled=POOLED.get(pooling, POOLED["moments"]),
+            pooled=POOLED[pooling or "moments"],
             strength=strength,
         )
     kept: Piece | Sentence = ""
