@@ -233,7 +233,7 @@ def _of_random_weights(first: Way) -> Way:
     Source: Saxe et al., On Random Weights and Unsupervised Feature Learning, ICML 2011: what a convolutional network
     computes tells much before it has learnt anything.
     """
-    values = first.values | {"model.head": PROBE, "predict.flip": True}
+    values = first.values | {"model.head": PROBE, "model.probe_pooling": "both", "predict.flip": True}
     return Way("random_probe", first.file, values, "probe of the same small network, its weights left random")
 
 

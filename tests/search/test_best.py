@@ -61,6 +61,8 @@ def test_the_whole_way_without_weights_and_once_more(noisy, tmp_path, no_weights
     assert study.names == WITHOUT_WEIGHTS
     assert set(study.configs) == set(WITHOUT_WEIGHTS), "no learning curve of random weights"
     assert "best so far: random_probe" in said
+    drawn = study.configs["random_probe"].model
+    assert (drawn.head, drawn.probe_pooling, drawn.weights) == ("probe", "both", "")
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
     assert weights.keys() <= set(WITHOUT_WEIGHTS)
     assert "expect of new people: accuracy" in said
