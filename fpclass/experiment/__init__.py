@@ -60,8 +60,8 @@ AFTER_TRAINING = (
 
 POOLED = {
     "moments": "averages and deviations",
-    "covariances": "covariances of channels",
-    "both": "averages, deviations and covariances of channels",
+    "covariances": "matrix roots of the covariances of channels",
+    "both": "averages, deviations and matrix roots of the covariances of channels",
 }
 """What a probe is fitted to, of each stage, by `model.probe_pooling`."""
 
