@@ -127,7 +127,7 @@ ELSEWHERE = {
         "model.variant", "model.weights", "model.last_stage", "model.probe_stages", "model.subclasses",
         "finetune.cache_views",
     ),
-    "tests/run/test_probe_run.py": ("finetune.from_probe",),
+    "tests/run/test_probe_run.py": ("finetune.from_probe", "model.probe_pooling"),
     "tests/run/test_transductive.py, tests/train/test_self_training.py": ("unlabelled.",),
     "make_member, below": ("train.class_weights",),
     "before training: tests/data": ("name", "data.", "split."),
