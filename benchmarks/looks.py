@@ -1,6 +1,6 @@
 r"""Other looks at images beside the probe of moments of the whole: what averages with them bring, and one regression.
 
-The regression of probes on the features of configs/transfer/probe.py, on those of the middle of the images
+The regression of probes on the moments that configs/transfer/probe.py reads, on those of the middle of the images
 (data.crop=centre), and on covariances between channels (model.probe_pooling=covariances), on folds of groups: each
 alone, logits averaged with the first, and one regression on both. Differences are from the first, with 1.96 standard
 errors over groups and overlapping training sets. docs/results.md has what came out.

@@ -50,13 +50,16 @@ def test_a_package_says_what_it_is_and_has_tests(name: str) -> None:
 def test_what_benchmarks_import_from_here_is_there(path: pathlib.Path) -> None:
     """Without running them: what they measure against need not be installed."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for whole in node.names if isinstance(node, ast.Import) else ():
+            assert whole.name.split(".")[0] != "fpclass" or importlib.import_module(whole.name)
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
         sibling = path.parent / f"{node.module}.py"
         if sibling.is_file():
             tree = ast.parse(sibling.read_text(encoding="utf-8"))
-            there = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-            there |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+            there = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+            assigned = [n for n in tree.body if isinstance(n, ast.Assign | ast.AnnAssign)]
+            there |= {name.id for n in assigned for name in ast.walk(n) if isinstance(name, ast.Name)}
         elif node.module.split(".")[0] in ("fpclass", "configs"):
             module = importlib.import_module(node.module)
             there = {name.name for name in node.names if hasattr(module, name.name) or _is_module(module, name.name)}

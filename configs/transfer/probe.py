@@ -1,7 +1,7 @@
 """Transfer, the first thing to try: logistic regression on what several frozen stages see of an image.
 
-Averages and standard deviations over space of four stages of EfficientNet-Lite0, of the image and its mirror image, are
-standardised; the strength of the L2 penalty is chosen by cross-validation within the training images.
+Averages, standard deviations and covariances over space of four stages of EfficientNet-Lite0, of the image and its
+mirror image, are standardised; the strength of the L2 penalty is chosen by cross-validation within the training images.
 
 Hypothesis: a regression fitted to convergence on features of several depths is better than a layer trained by gradient
 steps on the last ones, and takes seconds.
@@ -20,6 +20,7 @@ CHANGES = (
     "data.source",
     "model.head",
     "model.name",
+    "model.probe_pooling",
     "model.weights",
     "predict.flip",
 )
@@ -34,5 +35,6 @@ def get_config() -> ConfigDict:
     config.model.name = "efficientnet_lite0"
     config.model.weights = "efficientnet_lite0"
     config.model.head = "probe"
+    config.model.probe_pooling = "both"
     config.predict.flip = True
     return config

@@ -23,6 +23,7 @@ CHANGES = (
     "finetune.freeze_before",
     "finetune.from_probe",
     "finetune.rate_decay",
+    "model.probe_pooling",
     "model.probe_stages",
     "optim.learning_rate",
     "optim.name",
@@ -38,6 +39,7 @@ CHANGES = (
 def get_config() -> ConfigDict:
     config = probe.get_config()
     config.name = "tuned_probe"
+    config.model.probe_pooling = "moments"
     config.model.probe_stages = ("block3", "block5", "top")
     config.finetune.from_probe = True
     config.finetune.freeze_before = "block4"

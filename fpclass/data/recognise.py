@@ -19,7 +19,7 @@ from fpclass.data.decode import MAX_PIXELS, open_picture
 from fpclass.data.files import ImageIndex, csv_files, image_files, looks_like_image, some_of
 from fpclass.data.sources import archive
 from fpclass.data.sources.columns import read_all_columns
-from fpclass.data.sources.folders import read_layout
+from fpclass.data.sources.folders import TEST, ClassFolder, read_layout
 from fpclass.errors import ConfigError, DataError, DecodeError
 
 NUM_GLANCES = 48
@@ -57,7 +57,7 @@ class Recognised:
       notes: what a person may want to say otherwise, one line each.
       image_size: (height, width) in pixels, medians of a sample.
       is_colour: whether a part of the sample is coloured.
-      num_labelled: images that have a label.
+      num_labelled: images with a label that may be learnt from: of the classes that are wanted, and not of a test set.
       num_to_predict: images that have none.
     """
 
@@ -88,13 +88,16 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
         keys, found, notes = _of_listing(listing, data, given)
         num_to_predict = listing.columns[keys["label_column"]].count("")
         files = [folder / name for name in listing.files if name]
-        num_labelled = len(listing.files) - num_to_predict
+        labels = zip(listing.columns[keys["label_column"]], listing.files, strict=True)
+        num_labelled = sum(bool(label and name) and _is_wanted(label, data) for label, name in labels)
     else:
         if not is_folder and (named := {"label_column", "group_column"} & set(given)):
             column = data[min(named)]
             raise ConfigError(f"{data.root}: no CSV that names images, so that {column!r} is no column; leave it out")
-        keys, found, files, num_to_predict = _of_folders(folder, data, is_given=is_folder)
-        notes, num_labelled = (), len(files)
+        keys, found, classes, num_to_predict = _of_folders(folder, data, is_given=is_folder)
+        notes, files = (), [file for of_class in classes for file in of_class.images]
+        to_learn = [each for each in classes if each.split != TEST and _is_wanted(each.name, data)]
+        num_labelled = sum(len(of_class.images) for of_class in to_learn)
     image_size, is_colour = glance(files)
     height, width = image_size
     colour = "colour" if is_colour else "grey"
@@ -162,8 +165,12 @@ def _folder_of(data: Any) -> Path:
 # --- a folder per class ---------------------------------------------------------------------------
 
 
-def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, list[Path], int]:
-    """Keys, what was found, image files of a folder per class, and the number of images to predict."""
+def _is_wanted(label: str, data: Any) -> bool:
+    return not data.classes or label in data.classes
+
+
+def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, tuple[ClassFolder, ...], int]:
+    """Keys, what was found, the folders of classes, and the number of images to predict."""
     named = (*data.classes, *(member for _, members in data.merge for member in members))
     try:
         layout = read_layout(folder, named)
@@ -180,8 +187,7 @@ def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, A
     )
     if layout.to_predict:
         found += f"; {len(layout.to_predict):,} to predict"
-    files = [file for of_class in layout.classes for file in of_class.images]
-    return {"source": "folder"}, found, files, len(layout.to_predict)
+    return {"source": "folder"}, found, layout.classes, len(layout.to_predict)
 
 
 def _explain_no_classes(folder: Path, *, is_given: bool) -> None:

@@ -19,7 +19,7 @@ NUM_CALIBRATION = 64
 """Images that the ranges of 8 bits are found on, at most."""
 FLOAT_IN_INT8 = (
     *("LOG_SOFTMAX", "EXP", "LOG", "MAXIMUM", "BATCH_MATMUL", "FULLY_CONNECTED", "SUB", "SQRT", "MUL"),
-    *("SLICE", "CONCATENATION", "RESHAPE", "MEAN", "SUM"),
+    *("SLICE", "CONCATENATION", "RESHAPE", "MEAN", "SUM", "DIV", "GATHER_ND", "TRANSPOSE"),
 )
 """Operations that stay in float32 in a model of 8 bits: heads, average and calibration, a thousandth of the work.
 

@@ -31,6 +31,10 @@ STUDY = (PRETRAINED, f"{SHIPPED}/transfer/linear_probe.py", f"{SHIPPED}/transfer
 WEIGHTS = "efficientnet_lite0"
 """The pretrained weights that are taken where none are named: small, free to use, and quick on a CPU."""
 MINUTES = "train.max_minutes"
+MANY = 10_000
+"""Labelled images from which on a probe is of moments alone, as covariances take three times the memory and time, and
+from which on `best` tunes nearly all of EfficientNet-Lite0 in place of second looks: that adds nothing to a probe of
+4,000 and something to one of 12,000 (docs/results.md)."""
 LONGEST_SIDE = 128
 """Of an image that a network is trained on from random weights, in pixels, where no size is given."""
 ENLARGED, LARGEST = 4, 224
@@ -263,9 +267,15 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         "data.channels": 3 if found.is_colour else 1,
         "data.image_size": (height, width),
         "submit.refit": bool(found.num_to_predict),
+        **({"model.probe_pooling": "moments"} if are_many(found) else {}),
     }
     line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.terms}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
+
+
+def are_many(found: Recognised) -> bool:
+    """Whether there are so many labelled images that training pays more than another look of a probe."""
+    return found.num_labelled >= MANY
 
 
 def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> Choice | None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from jaxtyping import Float, Int
 
 from fpclass.common import files
 from fpclass.common.console import Interruption
 from fpclass.run.folder import Run
 from fpclass.run.prepare import Prepared, read_model
-from fpclass.search.halving import judged_images, score_on
+from fpclass.search.halving import judged_images
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, resample_configs
+from fpclass.stats.comparison.selection import choose
 from fpclass.stats.comparison.verdicts import compare_all
 from fpclass.stats.decisions.rule import fit_rule
 from fpclass.stats.probabilities.calibration import cross_fitted_calibration
-from fpclass.stats.probabilities.ensembling import average_members, cross_fitted_ensemble
+from fpclass.stats.probabilities.ensembling import Ensemble, average_members, cross_fitted_ensemble
+from fpclass.stats.weighted_metrics import metric_value
 from fpclass.study.conclude import bootstrap_of, judged_are
 from fpclass.study.metric import metric_of, name_of
 from fpclass.study.one_network import on_test_images, train_on_all, write_rule
-from fpclass.study.out_of_fold import collect
+from fpclass.study.out_of_fold import OutOfFold, collect
 from fpclass.study.study import Study
 
 FOLDER = "final"
@@ -26,10 +31,33 @@ ENSEMBLE = "ensemble"
 
 
 def chosen_of(study: Study) -> str:
-    """The best of the configs in the ensemble of a study that is judged, by the study's metric out of fold."""
-    weights: dict[str, float] = files.read_object(study.path("ensemble.json"), weights=dict)["weights"]
+    """The best of the configs in the ensemble of a judged study, by the study's metric, calibrated, out of fold."""
+    record = files.read_object(study.path("ensemble.json"), weights=dict, classes=list, class_names=list)
+    metric = metric_of(study.configs[study.baseline], record["classes"], record["class_names"])
+    weights: dict[str, float] = record["weights"]
+    found = collect(study, [name for name, weight in weights.items() if weight])
+    return best_of(weights, _calibrated(study, found), found.cohort.labels, metric)
+
+
+def best_of(
+    weights: Mapping[str, float],
+    log_probabilities: Mapping[str, Float[np.ndarray, "n k"]],
+    labels: Int[np.ndarray, " n"],
+    metric: str,
+) -> str:
+    """The best, by a metric, of the configs that have a weight in an ensemble."""
     taken = [name for name, weight in weights.items() if weight]
-    return max(taken, key=lambda name: score_on(study, name, range(study.num_splits)))
+    return choose({name: metric_value(log_probabilities[name], labels, metric) for name in taken}, metric)
+
+
+def _calibrated(study: Study, found: OutOfFold) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Log-probabilities of each config, seeds averaged, calibrated for each fold by the others."""
+    settings, cohort = study.configs[study.baseline], found.cross_fitted
+    method, average = settings.study.calibration, settings.predict.averaging
+    return {
+        name: cross_fitted_calibration(average_members(logits, average), cohort, method)[0]
+        for name, logits in found.logits.items()
+    }
 
 
 def train_final(study: Study, name: str, prepared: Prepared, interruption: Interruption) -> Run | None:
@@ -62,7 +90,7 @@ def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -
     described = read_model(run)
     metric = metric_of(run.config, described["classes"], described["class_names"])
     called = name_of(metric, described["class_names"]).replace("_", " ")
-    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, name)
+    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, name, metric)
     alone = next(each for each in judged if each != ENSEMBLE)
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
@@ -84,16 +112,36 @@ def _of_final(study: Study, run: Run, prepared: Prepared) -> Judged | None:
     return judged, cohort, f"on {len(cohort)} labelled test images", ""
 
 
-def _by_members(study: Study, name: str) -> Judged:
-    """The members of one config beside the ensemble, both calibrated, and the one weighted, by other images."""
+def _by_members(study: Study, name: str, metric: str) -> Judged:
+    """The members of the best config beside the ensemble, both calibrated; weighted, and chosen, by other images."""
     settings = study.configs[study.baseline]
     trained = files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
-    found, average = collect(study, trained), settings.predict.averaging
-    both = {
-        ENSEMBLE: cross_fitted_ensemble(found.logits, found.cross_fitted, average=average).log_probabilities,
-        name: average_members(found.logits[name], average),
-    }
+    found = collect(study, trained)
+    cohort, calibrated = found.cross_fitted, _calibrated(study, found)
+    ensemble = cross_fitted_ensemble(found.logits, cohort, average=settings.predict.averaging)
     method = settings.study.calibration
-    judged = {each: cross_fitted_calibration(of, found.cross_fitted, method)[0][None] for each, of in both.items()}
-    caveat = "; what all images add to the one, and the average over folds to the other, it does not say"
+    judged = {
+        ENSEMBLE: cross_fitted_calibration(ensemble.log_probabilities, cohort, method)[0][None],
+        name: chosen_by_others(ensemble, calibrated, cohort, metric)[None],
+    }
+    caveat = (
+        " (of each fold the best in the ensemble by the others); what all images add to the one, and the average over "
+        "folds to the other, it does not say"
+    )
     return judged, found.cohort, judged_are(study), caveat
+
+
+def chosen_by_others(
+    ensemble: Ensemble, log_probabilities: Mapping[str, Float[np.ndarray, "n k"]], cohort: Cohort, metric: str
+) -> Float[np.ndarray, "n k"]:
+    """What the one config says that the images of the other folds would have chosen: what `chosen_of` is worth.
+
+    The config that is best on all images has been lucky on them too: beside an ensemble whose weights are from other
+    images it would look too good.
+    """
+    out = np.empty_like(ensemble.log_probabilities)
+    for fold, weights in enumerate(ensemble.weights_per_fold):
+        inside = cohort.folds == fold
+        of_others = {name: values[~inside] for name, values in log_probabilities.items()}
+        out[inside] = log_probabilities[best_of(weights, of_others, cohort.labels[~inside], metric)][inside]
+    return out

@@ -18,6 +18,7 @@ from fpclass.experiment.propose import (
     PRETRAINED,
     WEIGHTS,
     Short,
+    are_many,
     as_flags,
     as_they_are,
     name_of,
@@ -34,9 +35,6 @@ TUNED = f"{SHIPPED}/transfer/tuned_probe.py"
 TUNED_MANY = f"{SHIPPED}/transfer/tuned_many.py"
 LARGER = 1.25
 """A larger size than the weights' own is tried where images have so many times its pixels to a side."""
-MANY = 10_000
-"""Labelled images from which on nearly all of a network is tuned, which adds nothing to a probe of 4,000 and something
-to one of 12,000 (docs/results.md), in place of second looks of the probe."""
 FOLDS_OF_MANY = 3
 """Folds of so many images, as there are enough to judge by in each."""
 SMALLER = 0.625
@@ -98,11 +96,12 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
     first, lines = _first(short.model, config.model.weights, found)
     ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
-    is_sized, is_of_many = "data.image_size" in given_keys(given), found.num_labelled >= MANY
+    is_sized, is_of_many = "data.image_size" in given_keys(given), are_many(found)
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
-        ways += [] if is_of_many else _second_looks(first, found, set(given_keys(given)))
-        if first.values["model.weights"] == WEIGHTS:  # whose stages it names
+        is_known = first.values["model.weights"] == WEIGHTS  # whose stages configs name
+        ways += [] if is_of_many and is_known else _second_looks(first, found, set(given_keys(given)))
+        if is_known:
             ways.append(_of_many(first, is_sized=is_sized) if is_of_many else _cut(first))
         ways.append(Way("tuned_probe", TUNED, first.values, "trained on from the probe", freezes=True))
     if first.name != "scratch" and not is_named:
@@ -140,6 +139,8 @@ def load_ways(portfolio: Portfolio) -> dict[str, Config]:
 
 def _frozen(config: Config) -> Config:
     """The same config with a probe of all stages but the first that one reads, and all frozen through the next."""
+    if config.model.head != PROBE:
+        raise ConfigError(f"model.head is {config.model.head!r}, and it is trained on from a probe")
     frozen: Any = ConfigDict(config.to_dict())
     frozen.model.probe_stages = ()
     network: Any = build_network(frozen.lock(), 2)
@@ -176,7 +177,6 @@ def _other_weights(first: Way, found: Recognised) -> list[Way]:
 def _second_looks(first: Way, found: Recognised, given: set[str]) -> list[Way]:
     """Probes of the same network that see the images otherwise, for an ensemble with the first; seconds each."""
     looks = [] if "data.image_size" in given else _larger(first, found)
-    looks += [] if "model.probe_pooling" in given else [_of_covariances(first)]
     return [*looks, _of_centre(first)] if found.is_colour and "data.crop" not in given else looks
 
 
@@ -208,12 +208,6 @@ def _of_centre(first: Way) -> Way:
     scan is of what fills it, whose size and outline would be cut off (docs/results.md).
     """
     return Way("probe_centre", PRETRAINED, first.values | {"data.crop": "centre"}, f"{first.about} on their middle")
-
-
-def _of_covariances(first: Way) -> Way:
-    """The first way with covariances between the channels of each stage beside averages and deviations."""
-    values = first.values | {"model.probe_pooling": "both"}
-    return Way("probe_covariances", PRETRAINED, values, f"{first.about}, with covariances of its channels")
 
 
 def _cut(first: Way) -> Way:

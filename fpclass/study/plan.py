@@ -123,8 +123,8 @@ def assemble(
     return Study(folder, by_name, num_folds, num_seeds, baseline)
 
 
-def default_folds(config: Config) -> int:
-    """0 where the data set gives its own validation images, which then validate; else `DEFAULT_FOLDS`.
+def default_folds(config: Config, most: int = DEFAULT_FOLDS) -> int:
+    """0 where the data set gives its own validation images, which then validate; else `most`.
 
     Fewer, which is said, where a class has fewer people, or images that are nobody's.
 
@@ -137,12 +137,12 @@ def default_folds(config: Config) -> int:
     rows = table.rows[table.labelled_mask & (table.rows["split"] != TEST)]
     units = rows["group"].where(rows["group"] != "", rows["filename"])
     counts = units.groupby(rows["label"]).nunique()
-    if len(counts) < 2 or counts.min() >= DEFAULT_FOLDS:
-        return DEFAULT_FOLDS
+    if len(counts) < 2 or counts.min() >= most:
+        return most
     num_folds = max(int(counts.min()), 2)
     if is_first_process():
         rarest = table.class_names[int(counts.to_numpy().argmin())]
-        say(f"{num_folds} folds in place of {DEFAULT_FOLDS}: class {rarest!r} has no more to divide")
+        say(f"{num_folds} folds in place of {most}: class {rarest!r} has no more to divide")
     return num_folds
 
 

@@ -1,6 +1,7 @@
 """What a folder of images is taken for, where nobody said."""
 
 import csv
+import itertools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
     assert "12 images in folders of 2 classes (cat 8, dog 4)" in found.found
     assert (found.image_size, found.is_colour) == ((40, 60), True)
     assert (found.num_labelled, found.num_to_predict) == (12, 0)
+
+
+def test_what_is_learnt_from_is_counted(tmp_path: Path) -> None:
+    """Not images of a test set, of classes that are not wanted, or that are not there."""
+    for split, name in itertools.product(("train", "test"), ("cat", "dog", "owl")):
+        draw(tmp_path / "pets" / split / name, FILES[:4])
+    assert recognised(tmp_path / "pets").num_labelled == 12
+    assert recognised(tmp_path / "pets", classes=("cat", "dog")).num_labelled == 8
+    sex = ["f", "f", "m", "m", "x", "x", "", "f"]
+    folder = listed(tmp_path / "list", {"ID": PEOPLE, "file": FILES, "SEX": sex})
+    (folder / "images" / FILES[-1]).unlink()
+    assert recognised(folder).num_labelled == 6
+    assert recognised(folder, classes=("f", "m")).num_labelled == 4
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])

@@ -106,6 +106,9 @@ def test_many_channels_are_projected_by_signs_that_never_change():
     assert "".join("+" if sign > 0 else "-" for sign in signs[0, :16]) == "+-+-++-+---+-+++"
     maps = np.random.default_rng(0).normal(size=(2, 9, 9, 100)).astype(np.float32)
     np.testing.assert_allclose(covariances(jnp.asarray(maps)), covariances(jnp.asarray(maps @ signs / 10)), atol=1e-4)
+    rough = covariances(jnp.asarray(maps, jnp.bfloat16))
+    assert rough.dtype == jnp.float32, "whatever the maps are of"
+    np.testing.assert_allclose(rough, covariances(jnp.asarray(maps, jnp.bfloat16).astype(jnp.float32)), rtol=1e-6)
 
 
 def test_a_probe_of_covariances_is_a_network_like_any_other():
@@ -123,6 +126,8 @@ def test_a_probe_of_covariances_is_a_network_like_any_other():
     of_moments = network(**BLOCKS, probe_stages=("block3", "block1"))
     apart = [features_of(each).apply(variables, images, train=False) for each in (of_moments, model)]
     np.testing.assert_array_equal(features_of(both).apply(variables, images, train=False), np.hstack(apart))
+    tokens_of_vit = network((32, 32), name="vit_b_16", probe_pooling="covariances")
+    assert widths(tokens_of_vit) == (768 + 2080,) * 4, "the class token beside what is covered of the places"
     # The class token as it is, once, the places two by two, registers not at all.
     tokens = jax.random.normal(jax.random.key(2), (1, 9, 3))
     read = Pooled(("any",), "covariances", prefix_tokens=2).apply({}, [tokens], Mode())

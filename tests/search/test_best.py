@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -11,33 +12,43 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from ml_collections import ConfigDict
+from pictures import draw_picture
 from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
 from fpclass.common.console import Interruption, interruptible
+from fpclass.config import apply_overrides
 from fpclass.data.recognise import recognise
 from fpclass.errors import WeightsError
-from fpclass.experiment import load_config
+from fpclass.experiment import load_config, override, propose
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
 from fpclass.search import halving
-from fpclass.search import portfolio as portfolios
-from fpclass.search.commands import plan
-from fpclass.search.final import chosen_of
+from fpclass.search.commands import as_begun, plan
+from fpclass.search.final import chosen_by_others, chosen_of
 from fpclass.search.halving import Budget, is_clearly_worse, left_out
 from fpclass.search.portfolio import load_ways, make_portfolio
+from fpclass.stats.cohort import Cohort
+from fpclass.stats.metrics import log_softmax
+from fpclass.stats.probabilities.ensembling import Ensemble
+from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 
 FLAGS = ("--label=SEX", "--group=ID", "--folds=2", "--config.evaluate.num_resamples=50")
 SMALL = ("--config.data.image_size=(24,20)", "--config.model.conv_features=(4,8)", "--config.train.num_epochs=1")
 
-SMALL_IMAGES = ["probe", "probe_covariances", "tuned_probe"]
+SMALL_IMAGES = ["probe", "tuned_probe"]
 """The ways of a named network for images that are smaller than those of its weights."""
 WITHOUT_WEIGHTS = ["random_probe", "scratch", "scratch_wide"]
 
@@ -208,11 +219,11 @@ def test_of_many_images_nearly_all_of_the_network_is_tuned_on_three_folds(noisy,
     monkeypatch.setattr(source, "require", lambda name: None)
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
     table = recognise(load_config("configs/base.py", flags).data, {"root", "label_column"})
-    monkeypatch.setattr(portfolios, "MANY", table.num_labelled)
+    monkeypatch.setattr(propose, "MANY", table.num_labelled)
     ways = make_portfolio(flags, Short())
     names = [way.name for way in ways.ways]
     assert "tuned_many" in names
-    assert not {"cut_and_tuned", "probe_covariances", "probe_centre", "probe_larger"} & set(names)
+    assert not {"cut_and_tuned", "probe_centre", "probe_larger"} & set(names)
     assert ways.is_of_many
     assert plan(ways, tmp_path, None).num_folds == 3
     assert plan(ways, tmp_path, 4).num_folds == 4
@@ -223,10 +234,64 @@ def test_of_many_images_nearly_all_of_the_network_is_tuned_on_three_folds(noisy,
     sized = make_portfolio(flags, Short(size="64"))
     assert load_ways(sized)["tuned_many"].data.image_size == (64, 64)
     assert not next(way.about for way in sized.ways if way.name == "tuned_many").endswith("pixels")
-    monkeypatch.setattr(portfolios, "MANY", table.num_labelled + 1)
+    monkeypatch.setattr(propose, "MANY", table.num_labelled + 1)
     fewer = make_portfolio(flags, Short())
     assert "tuned_many" not in {way.name for way in fewer.ways}
     assert plan(fewer, tmp_path, None).num_folds == 5
+    poolings = [load_ways(each)["probe"].model.probe_pooling for each in (ways, fewer)]
+    assert poolings == ["moments", "both"], "covariances of many would not fit into memory"
+    monkeypatch.setattr(propose, "MANY", 1)
+    other = make_portfolio(flags, Short(model="resnet18", size="64"))
+    assert [way.name for way in other.ways] == SMALL_IMAGES, "nobody knows what to tune of another network"
+
+
+@pytest.mark.parametrize(("splits", "num_folds"), [(("train", "val"), 0), (("",), 2)])
+def test_of_many_images_there_are_no_more_folds_than_suit_them(tmp_path, monkeypatch, capsys, splits, num_folds):
+    """None where the data bring their validation images; and no more than a class has people or images."""
+    monkeypatch.setattr(source, "require", lambda name: None)
+    monkeypatch.setattr(propose, "MANY", 2)
+    for split, (name, count) in itertools.product(splits, {"cat": 2, "dog": 6}.items()):
+        folder = tmp_path / "pets" / split / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            draw_picture(zlib.crc32(f"{split} {name} {i}".encode()), (40, 50)).save(folder / f"{i}.png")
+    portfolio = make_portfolio([f"--config.data.root={tmp_path / 'pets'}"], Short())
+    assert portfolio.is_of_many
+    assert plan(portfolio, tmp_path / "study", None).num_folds == num_folds
+    assert ("2 folds in place of 3: class 'cat' has no more to divide" in capsys.readouterr().out) == bool(num_folds)
+
+
+def test_another_head_is_none_to_train_on_from(noisy, monkeypatch, capsys):
+    monkeypatch.setattr(source, "require", lambda name: None)
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX", "--config.model.head=gap"]
+    assert "tuned_probe" not in load_ways(make_portfolio(flags, Short()))
+    assert "tuned_probe is none here: model.head is 'gap'" in capsys.readouterr().out
+
+
+def test_ways_that_an_earlier_version_began_go_on_as_they_are(noisy, monkeypatch, capsys):
+    """By what versions have changed, but not by what anybody asked for, and not where nothing is trained."""
+    monkeypatch.setattr(source, "require", lambda name: None)
+    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
+    portfolio = make_portfolio(flags, Short(size="64"))
+    now = load_ways(portfolio)
+
+    def changed(configs: dict[str, Any], flag: str) -> dict[str, Any]:
+        return {name: apply_overrides(ConfigDict(each.to_dict()), [flag], {}) for name, each in configs.items()}
+
+    old = changed(now, "--config.model.probe_pooling=moments")
+
+    def begun(done: bool, configs: dict[str, Any]) -> Any:
+        return SimpleNamespace(configs=configs, members=lambda name: [SimpleNamespace(is_done=done)])
+
+    assert as_begun(now, begun(True, old), portfolio) == {"probe": old["probe"]}
+    assert "probe goes on as an earlier version began it (model.probe_pooling 'moments', now 'both')" in (
+        capsys.readouterr().out
+    )
+    assert not as_begun(now, begun(False, old), portfolio)
+    asked = make_portfolio([*flags, "--config.model.probe_pooling=both"], Short(size="64"))
+    assert not as_begun(now, begun(True, old), asked)
+    others = changed(old, "--config.predict.flip=False")
+    assert not as_begun(now, begun(True, others), portfolio), "that is another study"
 
 
 def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
@@ -234,7 +299,7 @@ def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     monkeypatch.setattr("fpclass.search.portfolio.recognise", lambda *args: replace(recognise(*args), is_colour=True))
     flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
     ways = make_portfolio(flags, Short())
-    assert [way.name for way in ways.ways][1:3] == ["probe_covariances", "probe_centre"]
+    assert [way.name for way in ways.ways][:2] == ["probe", "probe_centre"]
     configs = load_ways(ways)
     assert (configs["probe_centre"].data.crop, configs["probe_centre"].data.image_size) == ("centre", (224, 224))
     assert {config.predict.averaging for config in configs.values()} == {"logits"}
@@ -243,10 +308,8 @@ def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     )
     assert load_ways(given)["probe"].predict.averaging == "probabilities"
     assert "probe_centre" not in {way.name for way in given.ways}, "what was given holds for all"
-    assert configs["probe_covariances"].model.probe_pooling == "both"
-    assert configs["probe"].model.probe_pooling == "moments"
+    assert configs["probe"].model.probe_pooling == "both"
     given = make_portfolio([*flags, "--config.model.probe_pooling=covariances"], Short())
-    assert "probe_covariances" not in {way.name for way in given.ways}
     assert load_ways(given)["probe"].model.probe_pooling == "covariances"
 
 
@@ -301,19 +364,57 @@ def test_it_is_left_out_only_where_an_ensemble_has_no_use_for_it(study, monkeypa
     assert not left_out(there, [second], {})
 
 
-def test_the_one_network_is_the_best_of_those_in_the_ensemble(study, monkeypatch):
+def _saying(labels: np.ndarray, right: np.ndarray, sure: float = 2.0) -> np.ndarray:
+    """Log-probabilities [N, 2] that are right where they should be, and as sure everywhere."""
+    logits = np.where((labels[:, None] == np.arange(2)) == right[:, None], sure, 0.0)
+    return log_softmax(logits)
+
+
+def test_the_one_network_is_the_best_of_those_in_the_ensemble_of_all_folds_and_calibrated(study, monkeypatch):
+    """The second is better, but not in the first fold, and far too sure; one without a weight has no say."""
     there = Study.open(study)
     first, second, *_ = there.names
-    scores = {first: 0.7, second: 0.8, "neither": 0.9}
-    monkeypatch.setattr("fpclass.search.final.score_on", lambda study, name, folds: scores[name])
-    for weights, chosen in (
-        ({first: 0.5, second: 0.5, "neither": 0.0}, second),
-        ({first: 0.7, second: 0.3}, second),
-        ({first: 1.0, second: 0.0}, first),
-    ):
-        read = {"weights": weights}
-        monkeypatch.setattr("fpclass.search.final.files.read_object", lambda path, read=read, **keys: read)
-        assert chosen_of(there) == chosen
+    rows, labels = np.arange(200), np.arange(200) // 2 % 2
+    cohort = Cohort(labels, rows, rows % 2)
+    said = {
+        first: _saying(labels, rows // 2 % 10 < 7),
+        second: _saying(labels, rows // 2 % 25 < np.where(rows % 2 == 0, 17, 20), sure=30.0),
+        "neither": _saying(labels, rows >= 0),
+    }
+
+    def found(study: Study, names: Iterable[str]) -> OutOfFold:
+        return OutOfFold([], cohort, {name: said[name][None] for name in names}, cohort)
+
+    monkeypatch.setattr("fpclass.search.final.collect", found)
+    for metric in ("accuracy", "log_loss"):
+        settings = {
+            name: override(config, [f"--config.study.metric={metric}"], is_study=True)
+            for name, config in there.configs.items()
+        }
+        scored = replace(there, configs=settings)
+        for weights, chosen in (
+            ({first: 0.5, second: 0.5, "neither": 0.0}, second),
+            ({first: 0.7, second: 0.3}, second),
+            ({first: 1.0, second: 0.0}, first),
+        ):
+            read = {"weights": weights, "classes": ["0", "1"], "class_names": ["0", "1"]}
+            monkeypatch.setattr("fpclass.search.final.files.read_object", lambda path, read=read, **keys: read)
+            assert chosen_of(scored) == chosen, metric
+
+
+def test_beside_the_ensemble_stands_what_the_other_folds_would_have_chosen():
+    """Each of two is right in one fold alone, which its own images must not tell."""
+    rows, labels = np.arange(300), np.arange(300) % 2
+    cohort = Cohort(labels, rows, rows // 100)
+    said = {
+        "a": _saying(labels, np.where(rows < 100, rows % 10 < 9, rows % 10 < 6)),
+        "b": _saying(labels, np.where(rows < 100, rows % 10 < 5, rows % 10 < 7)),
+        "neither": _saying(labels, rows >= 0),
+    }
+    halves = {"a": 0.5, "b": 0.5, "neither": 0.0}
+    ensemble = Ensemble(halves, (halves, halves, {"a": 1.0, "b": 0.0}), said["a"])
+    by_others = chosen_by_others(ensemble, said, cohort, "accuracy")
+    np.testing.assert_array_equal(by_others, np.where((rows < 100)[:, None], said["b"], said["a"]))
 
 
 def test_time_that_is_over_asks_to_stop_until_the_end_of_it():
