@@ -1,9 +1,9 @@
-r"""Other looks at images beside the probe of moments of the whole: what averages with them bring, and one regression.
+r"""Looks at images for a probe: moments, covariances or both, of the whole or of the middle, and averages of two looks.
 
-The regression of probes on the moments that configs/transfer/probe.py reads, on those of the middle of the images
-(data.crop=centre), and on covariances between channels (model.probe_pooling=covariances), on folds of groups: each
-alone, logits averaged with the first, and one regression on both. Differences are from the first, with 1.96 standard
-errors over groups and overlapping training sets. docs/results.md has what came out.
+The regression of probes on the moments that configs/transfer/probe.py reads, on covariances between channels
+(model.probe_pooling=covariances), on both together, and on the same of the middle of the images (data.crop=centre), on
+folds of groups; logits of two looks averaged. Differences are from the first, with 1.96 standard errors over groups and
+overlapping training sets. docs/results.md has what came out.
 
 Run: python benchmarks/looks.py --seeds 4 -- --config.data.root=flowers '--config.data.image_size=(128,128)'
 """
@@ -18,10 +18,7 @@ from texture_features import Judge
 
 from fpclass.models.probe import widths
 
-OTHERS = {
-    "their middle": ["--config.data.crop=centre"],
-    "covariances": ["--config.model.probe_pooling=covariances"],
-}
+COVARIANCES, MIDDLE = "--config.model.probe_pooling=covariances", "--config.data.crop=centre"
 
 
 def main() -> None:
@@ -30,19 +27,25 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="after --: of configs/transfer/probe.py")
     args = parser.parse_args()
     data, _ = load(args.overrides)
-    judge, of_network = Judge(data, args.seeds), widths(data.network)
+    judge, of_moments = Judge(data, args.seeds), widths(data.network)
     print(f"{np.sum(judge.rows)} images, {len(np.unique(data.groups[judge.rows]))} groups", flush=True)
     print("| features of | log loss | difference | accuracy | difference |\n|---|---|---|---|---|")
-    judge.show("whole images", whole := judge.logits(data.features, of_network))
-    looks = [whole]
-    for name, flags in OTHERS.items():
-        other, _ = load([*args.overrides, *flags])
-        looks.append(judge.logits(other.features, widths(other.network)))
-        judge.show(name, looks[-1])
-        judge.show(f"{name} and the first, averaged", (whole + looks[-1]) / 2)
-        both = np.concatenate([data.features, other.features], axis=1)
-        judge.show(f"{name} and the first, one regression", judge.logits(both, [*of_network, *widths(other.network)]))
-    judge.show("all, averaged", np.mean(looks, axis=0))
+    looks = {}
+    for place, flags in {"whole images": [], "their middle": [MIDDLE]}.items():
+        moments = load([*args.overrides, *flags])[0].features
+        others, _ = load([*args.overrides, *flags, COVARIANCES])
+        of_others = widths(others.network)
+        both = np.concatenate([moments, others.features], axis=1)
+        for pooling, features, parts in (
+            ("moments", moments, of_moments),
+            ("covariances", others.features, of_others),
+            ("both", both, [*of_moments, *of_others]),
+        ):
+            looks[pooling, place] = judge.logits(features, parts)
+            judge.show(f"{place}: {pooling}", looks[pooling, place])
+    for pooling in ("moments", "both"):
+        averaged = (looks[pooling, "whole images"] + looks[pooling, "their middle"]) / 2
+        judge.show(f"whole and middle, averaged: {pooling}", averaged)
 
 
 if __name__ == "__main__":
