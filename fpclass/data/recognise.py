@@ -283,14 +283,20 @@ def _label_candidates(listing: _Listing, data: Any, given: Collection[str]) -> d
     """Columns that could be the label, with the number of their values; those that are called like one, if any are."""
     if "label_column" in given or data.label_column in listing.columns:
         return {data.label_column: 0}
-    group = data.group_column if "group_column" in given else ""
-    counts = {}
-    for name, num_values, num_rows in _repeated(listing):
-        if name != group and num_values <= min(MAX_CLASSES, num_rows // 2):
-            counts[name] = num_values
+    counts = _could_be_label(listing, data, given)
     called = {name: count for name, count in counts.items() if _words(name) & _LABEL}
     rest = {name: count for name, count in counts.items() if not _words(name) & _GROUP}
     return called or rest or counts
+
+
+def _could_be_label(listing: _Listing, data: Any, given: Collection[str]) -> dict[str, int]:
+    """Columns of few enough values for a label, whatever they are called, with the number of these."""
+    group = data.group_column if "group_column" in given else ""
+    return {
+        name: num_values
+        for name, num_values, num_rows in _repeated(listing)
+        if name != group and num_values <= min(MAX_CLASSES, num_rows // 2)
+    }
 
 
 def _repeated(listing: _Listing) -> Iterator[tuple[str, int, int]]:
@@ -306,6 +312,11 @@ def _of_listing(listing: _Listing, data: Any, given: Collection[str]) -> tuple[d
     columns = listing.columns
     label = _label_column(listing, data, given)
     group, notes = _group_column(listing, label, data, given)
+    others = (
+        [] if "label_column" in given else [name for name in _could_be_label(listing, data, given) if name != label]
+    )
+    if others := [name for name in others if name != group]:
+        notes = (*notes, f"the label could also be {some_of([repr(name) for name in others])}: --label=NAME takes it")
     keys = {"source": "csv", "filename_column": listing.filename, "label_column": label, "group_column": group}
     if len(csv_files(listing.path.parent)) > 1:
         keys["csv"] = listing.path.name

@@ -50,7 +50,7 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:
         check_predictions(predictions)  # before every image is opened
-    folder = Run.create(args.workdir or f"runs/{config.name}", config)
+    folder = Run.beside(args.workdir, config, "eda")
     require_weights(config)
     audit, images = audit_data(config)
     write_audit(folder.folder, audit, images)

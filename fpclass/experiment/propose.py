@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -105,6 +106,8 @@ class Short:
                 raise ConfigError(f"--size={self.size}: expected pixels, as 224, or 120x80 for height x width")
             values["data.image_size"] = (int(sides[0]), int(sides[-1]))
         if self.minutes:
+            if not re.fullmatch(r"\d*\.?\d+", self.minutes) or float(self.minutes) == 0:
+                raise ConfigError(f"--minutes={self.minutes}: expected a number above 0")
             values[MINUTES] = self.minutes
         return as_flags(values)
 

@@ -15,9 +15,20 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from fpclass.report.style import COLOURS, GREY, INK, LINE_STYLES, MAX_CLASS_ROWS, new_figure, save_figure, styled, wrap
+from fpclass.report.style import (
+    COLOURS,
+    GREY,
+    INK,
+    LINE_STYLES,
+    MAX_CLASS_ROWS,
+    above_note,
+    new_figure,
+    save_figure,
+    styled,
+    wrap,
+)
 from fpclass.stats.intervals import Interval
 from fpclass.stats.metrics import Labels, Logits, compute_metrics, one_vs_rest_scores
 
@@ -216,9 +227,11 @@ def strength_curves(
         stages weigh the same, 0 where all features do), and as for `learning_curves`.
       chosen: number of the trial that was kept.
     """
-    figure = new_figure(9, 4, "Strength of the penalty", note)
+    figure = new_figure(9, 4.3, "Strength of the penalty", note)
     kept: Mapping[str, Any] = next((entry for entry in history if entry["epoch"] == chosen), {})
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    above = above_note(figure)
+    both = above.subplots(1, 2)
+    for axes, metric in zip(both, ("loss", "accuracy"), strict=True):
         for balance, of_what, colour in ((0.0, "features", COLOURS[1]), (1.0, "stages", COLOURS[4])):
             key = f"selection_{metric}"
             curve = [e for e in history if e.get("balance") == balance and e.get(key) is not None]
@@ -238,11 +251,12 @@ def strength_curves(
             axes.axvline(
                 kept["strength"], color=GREY, linewidth=1, linestyle="--", label=f"C={kept['strength']:g}, kept"
             )
-        axes.legend()
         axes.set(
             xscale="log", xlabel="C, larger is a weaker penalty", ylabel="loss (nats)" if metric == "loss" else metric
         )
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
         axes.xaxis.set_major_formatter("{x:g}")  # powers of ten would be typeset, and no text is
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid()
+    above.legend(*both[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure

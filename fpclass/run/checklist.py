@@ -19,6 +19,7 @@ from fpclass.config import Config
 from fpclass.errors import RunError
 from fpclass.experiment import POOLED, is_trained
 from fpclass.report.text_tables import markdown_table
+from fpclass.run.folder import Run
 from fpclass.stats.intervals import Interval
 
 FILE = "checklist.md"
@@ -292,6 +293,12 @@ def _fitting(config: Config) -> str:
     )
 
 
+def _parts(folder: pathlib.Path, config: Config) -> str:
+    """How many images are in which part, and that nobody is in two."""
+    roles = Run(folder, config).read_csv("splits.csv", ("filename", "role"))["role"].value_counts()
+    return f"images by part: {', '.join(f'{role} {count}' for role, count in roles.items())}; nobody is in two"
+
+
 def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], split: str) -> dict[str, str]:
     """All facts of a run; metrics as metrics.json has them, and the split that is reported."""
     judged = metrics[split]
@@ -302,7 +309,7 @@ def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], 
     return {
         **shared_facts(folder, config, judged, analysed),
         **subgroup_fact(judged.get("subgroups")),
-        "division": f"{'; '.join(notes)}; {chosen} selected on {metrics['selected_on']}",
+        "division": f"{'; '.join([_parts(folder, config), *notes])}; {chosen} selected on {metrics['selected_on']}",
         "thresholds": "; ".join(calibration.get("summary", [])) or "the most probable class",
         "prediction": f"best {chosen}'s weights (checkpoints/best), calibration.json; `{program()} predict`",
         "indeterminate": "none: every image is decided",

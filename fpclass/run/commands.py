@@ -183,7 +183,7 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
 
     proposal = settle(args, overrides, is_trained=False)
     config = load_config(proposal.file, proposal.overrides)
-    run = Run.create(args.workdir or f"runs/{config.name}", config)
+    run = Run.beside(args.workdir, config, "audit")
     findings, images = audit_data(config)
     write_audit(run.folder, findings, images)
     say(findings.to_text())

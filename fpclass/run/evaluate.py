@@ -143,19 +143,20 @@ def summarise(run: Run, metrics: dict[str, Any], seconds: float | None = None) -
     positive = positive_class(run.config, *read_classes(run))
     name = "" if positive is None else list(metrics[VALIDATION]["per_class"])[positive]
     seen = "Grad-CAM of the highest losses, " * run.path("figures/grad_cam_worst.png").is_file()
+    has_epochs = is_trained(run.config)
     about = {
         "report.html": "all of it on one page, and a text for a paper",
         "submission.csv": "the rows to predict",
         "metrics.json": "every metric with its interval",
         "checklist.md": "TRIPOD+AI and STARD-AI, filled in, for the appendix of a paper",
-        "figures": f"confusion matrix, ROC, learning curves, {seen}the data",
-        "checkpoints": "best and last weights",
+        "figures": f"confusion matrix, ROC, {'learning curves' if has_epochs else 'strengths'}, {seen}the data",
+        "checkpoints": "best and last weights" if has_epochs else "weights",
     }
     lines = [
         "",
         f"{run.config.name}: {metrics['data']}",
         *(line for split in (VALIDATION, TEST) if split in metrics for line in _summary(split, metrics[split], name)),
-        f"  {_chosen(metrics)}, selected on {metrics['selected_on']}",
+        f"  {_chosen(metrics, run.config)}, selected on {metrics['selected_on']}",
         *(f"  WARNING     {line}" for line in metrics.get("warnings", ())),
         *(f"  {line}" for line in (*metrics["calibration"]["summary"], *metrics["findings"])),
         *(f"  written     {run.path(name)}  ({text})" for name, text in about.items() if run.path(name).exists()),
@@ -186,9 +187,11 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     ]
 
 
-def _chosen(metrics: dict[str, Any]) -> str:
-    """Which of the epochs, or of the strengths of a probe, was kept."""
+def _chosen(metrics: dict[str, Any], config: Config) -> str:
+    """Which of the epochs, or of the strengths of a probe, was kept, and by what."""
     of_all = f"{metrics['epoch']} of {metrics['num_epochs']}"
+    if is_trained(config) and needs_selection(config):
+        of_all += f" by {config.train.selection_metric}"
     return f"strength    C={metrics['strength']:g}, {of_all}" if "strength" in metrics else f"best epoch  {of_all}"
 
 

@@ -61,6 +61,24 @@ class Run:
         return run
 
     @classmethod
+    def beside(cls, workdir: pathlib.Path | str | None, config: Config, command: str) -> Run:
+        """The folder of a command that trains nothing: where its own has a training by another config, one beside it.
+
+        Args:
+          workdir: as it was given; None or "": runs/NAME of the config, or runs/NAME-COMMAND.
+
+        Raises:
+          RunError: as `create`.
+        """
+        if workdir:
+            return cls.create(workdir, config)
+        folder = pathlib.Path("runs", config.name)
+        is_study, is_trained = (folder / "study.json").is_file(), (folder / "checkpoints").is_dir()
+        if is_study or (is_trained and experiment.training_differences(cls.open(folder).config, config)):
+            folder = folder.with_name(f"{folder.name}-{command}")
+        return cls.create(folder, config)
+
+    @classmethod
     def open(cls, folder: pathlib.Path | str, overrides: Sequence[str] = ()) -> Run:
         """Opens the folder of an earlier run; overrides are of keys that may change after training.
 

@@ -149,7 +149,10 @@ def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool
         reasons = found.reasons
         files.write_json(study.path(REASONS), reasons)
         if not set(study.names) - reasons.keys():
-            say(f"nothing is trained whole yet; everything is in {study.folder}, and the same command goes on")
+            goes_on = "the same command goes on" + f" with more --minutes than {budget.minutes:g}" * (
+                not interruption.signal_number
+            )
+            say(f"nothing is trained whole yet; everything is in {study.folder}, and {goes_on}")
             return interruption.exit_code if interruption.signal_number else 1
         conclude_once(study, reasons, functools.partial(conclude, prepared=data.at_hand))
         say("\n" + "\n".join(summarise(study)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from fpclass.common.console import say
 from fpclass.errors import FpclassError
+from fpclass.experiment import is_trained
 from fpclass.report import side_by_side
 from fpclass.report.style import save_figure
 from fpclass.run.error_analysis import draw_extremes, draw_predictions
@@ -18,6 +19,8 @@ from fpclass.stats.probabilities.ensembling import LogProbabilities
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
 from fpclass.study.test_set import ENSEMBLE, OnTest
+
+CURVES = "learning_curves"
 
 
 def draw_gallery(
@@ -35,8 +38,10 @@ def draw_gallery(
       ensemble: cross-fitted log-probabilities of the same images [N, K].
       of: what these images are called.
     """
-    histories = {name: [member.run.history() for member in study.members(name)] for name in predictions.logits}
-    figures = {"learning_curves": side_by_side.learning_curves(histories, note=note)}
+    trained = [name for name in predictions.logits if is_trained(study.configs[name])]  # the others have no epochs
+    histories = {name: [member.run.history() for member in study.members(name)] for name in trained}
+    figures = {CURVES: side_by_side.learning_curves(histories, note=note)} if histories else {}
+    study.path(f"figures/{CURVES}.png").unlink(missing_ok=True)
     judged = [("", of, predictions.logits, ensemble, predictions.cohort)]
     if on_test:
         aside = on_test.judged

@@ -39,7 +39,7 @@ LARGE_FOLD = 1.5
 """How much larger than the smallest fold the largest may be without a word."""
 ONE_SEED = (
     "one seed: the noise of training is known from the folds alone, which hides differences that three seeds "
-    "(`study --resume --seeds=3`) would show"
+    "(`study --resume --seeds=3 --workdir=` this folder) would show"
 )
 
 

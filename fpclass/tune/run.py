@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 from typing import Any
 
 from fpclass import experiment
@@ -64,6 +65,11 @@ class Plan:
             compare_splits=False,
         )  # fmt: skip
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a training of it has ended."""
+        return any((self.folder / "search").rglob("predictions.csv"))
+
     def check_same(self) -> None:
         """Compares with what the folder was begun with.
 
@@ -116,8 +122,13 @@ def run_search(plan: Plan, limits: Limits) -> int:
     """
     was_there = make_folder(plan.folder, FILE, "tune")
     with lock_folder(plan.folder):
-        if was_there:
-            plan.check_same()
+        try:
+            if was_there:
+                plan.check_same()
+        except RunError:
+            if plan.is_begun:
+                raise
+            shutil.rmtree(plan.study.folder, ignore_errors=True)  # what stood in the way may be what is corrected
         files.write_json(plan.folder / FILE, plan.to_json())
         study = plan.study
         study.folder.mkdir(exist_ok=True)

@@ -85,6 +85,16 @@ def test_of_several_labels_all_are_named(tmp_path: Path) -> None:
         recognised(tmp_path, label_column="Shoe")
 
 
+def test_a_column_that_could_be_the_label_as_well_is_mentioned(tmp_path: Path) -> None:
+    """Where one is called like a label; of that it is taken, and of two like it somebody is asked."""
+    species, mood = ["cat", "cat", "dog", "dog"] * 2, ["glad", "sad"] * 4
+    folder = listed(tmp_path, {"file": FILES, "species": species, "mood": mood})
+    found = recognised(folder)
+    assert found.keys["label_column"] == "species"
+    assert found.notes == ("the label could also be 'mood': --label=NAME takes it",)
+    assert not recognised(folder, label_column="species").notes
+
+
 def test_a_column_that_the_config_names_is_taken_where_it_is_there(tmp_path: Path) -> None:
     """As those of the footprints, on data that have other ones too."""
     columns = {"file": FILES, "SEX": ["f", "m"] * 4, "label": ["x", "x", "y", "y"] * 2}

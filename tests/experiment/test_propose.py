@@ -115,6 +115,9 @@ def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> No
 def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
     _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
     assert values["train.max_minutes"] == 5
+    for minutes in ("0", "-1", "soon"):
+        with pytest.raises(ConfigError, match=f"--minutes={minutes}: expected a number above 0"):
+            propose(None, [], Short(root=str(photos), minutes=minutes))
     file, values = values_of(None, [], Short(root=str(photos), minutes="5"))
     assert (file, values["train.max_minutes"]) == (PRETRAINED, 0)
 

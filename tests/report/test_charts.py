@@ -263,13 +263,14 @@ def test_a_probe_has_a_curve_for_each_way_of_weighing_over_its_strengths():
         {"epoch": 3, "strength": 0.1, "balance": 1.0, "selection_loss": 0.4, "selection_accuracy": 0.7},
     ]
     history[2] |= {"train_loss": 0.1, "validation_loss": 0.45}
-    loss, _ = figures.learning_curves(history, chosen_epoch=3).axes
+    figure = figures.learning_curves(history, chosen_epoch=3)
+    loss, _ = figure.axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert curves["out of fold, features weigh the same"] == [[0.1, 0.6], [1.0, 0.5]]
     assert curves["out of fold, stages weigh the same"] == [[0.1, 0.4]]
     assert (curves["training"], curves["validation"]) == ([[0.1, 0.1]], [[0.1, 0.45]])
     assert loss.get_xscale() == "log"
-    loss.figure.draw_without_rendering()
+    figure.draw_without_rendering()
     assert {"0.1", "1"} <= {label.get_text() for label in loss.get_xticklabels()}
 
 

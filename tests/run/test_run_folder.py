@@ -68,6 +68,21 @@ def test_an_empty_folder_will_do(tmp_path: pathlib.Path) -> None:
     assert Run.create(tmp_path, config_with()).folder == tmp_path
 
 
+def test_what_trains_nothing_goes_beside_a_training_by_another_config(tmp_path, monkeypatch) -> None:
+    """Where no folder was named; its own it may use, as it may one in which nothing is trained."""
+    monkeypatch.chdir(tmp_path)
+    config, other = config_with("--config.name=prints"), config_with("--config.name=prints", "--config.seed=1")
+    assert Run.beside(None, config, "eda").folder == pathlib.Path("runs/prints")
+    assert Run.beside("", other, "eda").folder == pathlib.Path("runs/prints")
+    trained(pathlib.Path("runs/prints"), config)
+    assert Run.beside(None, config, "eda").folder == pathlib.Path("runs/prints")
+    assert Run.beside(None, other, "eda").folder == pathlib.Path("runs/prints-eda")
+    with pytest.raises(RunError, match="belongs to another config"):
+        Run.beside("runs/prints", other, "eda")
+    pathlib.Path("runs/prints/study.json").write_text("{}")
+    assert Run.beside(None, config, "audit").folder == pathlib.Path("runs/prints-audit")
+
+
 def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
     run = trained(tmp_path, config_with())
     before = snapshot(tmp_path)

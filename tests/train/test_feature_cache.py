@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import base
 from fpclass.common.console import Interrupted, interruptible
@@ -52,6 +53,16 @@ class Case:
             section, name = key.split("__")
             config[section][name] = value
         return dataclasses.replace(self, config=config)
+
+
+def test_weights_from_a_checkpoint_find_what_those_from_a_file_have_computed(case, tmp_path, capsys):
+    """The same numbers on a device that they say, as Orbax restores them."""
+    first = case.features(tmp_path)
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec())
+    restored = dataclasses.replace(case, variables=jax.device_put(case.variables, sharding))
+    capsys.readouterr()
+    np.testing.assert_array_equal(restored.features(tmp_path), first)
+    assert "from the cache" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -309,7 +309,8 @@ def _verdict(
     cohort: Cohort,
 ) -> str:
     if test.difference is not None and p_adjusted is None and cohort.num_folds == 1:
-        return f"not tested: that takes two seeds or more (`study --resume --seeds=2`), and two {cohort.groups_are}"
+        more = "two seeds or more (`study --resume --seeds=2 --workdir=` this folder)"
+        return f"not tested: that takes {more}, and two {cohort.groups_are}"
     if test.difference is None or p_adjusted is None:
         return "not comparable: the metric is undefined"
     low, high = test.bounds(1 - 2 * alpha)

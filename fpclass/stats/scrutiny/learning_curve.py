@@ -209,6 +209,11 @@ def _draw_curves(
     return np.concatenate([of_exponent[:count] for of_exponent, count in zip(drawn, counts, strict=True)])
 
 
+def _now(curve: Curve) -> float:
+    """What the curve says of as many as there are, which need not be what was scored with them."""
+    return float(curve.curve[-1].value or math.nan) - float(curve.gain.value or 0.0)
+
+
 def curve_findings(curve: Curve, metric: str, confidence: float, units: str = "people") -> list[str]:
     """What there is to say of a curve, a line each; `units` is whom there are more or fewer of."""
     name, level = metric.replace("_", " "), f"{100 * confidence:g} %"
@@ -221,8 +226,9 @@ def curve_findings(curve: Curve, metric: str, confidence: float, units: str = "p
         return [*lines, f"no curve: {curve.why_not}"]
     last = curve.curve[-1]
     lines.append(
-        f"with {AHEAD:g} times as many {units} ({AHEAD * most:.0f}) expect {last}, {curve.gain:+} over now: {level} "
-        f"band of an inverse power law, {units} and trainings drawn anew; of the same kind of {units}"
+        f"with {AHEAD:g} times as many {units} to train on ({AHEAD * most:.0f}) expect {last}, {curve.gain:+} over "
+        f"the {_now(curve):.3f} that the curve has at {most:.0f}: {level} band of an inverse power law, {units} and "
+        f"trainings drawn anew; of the same kind of {units}"
     )
     low, high = (curve.gain.low or 0.0), (curve.gain.high or 0.0)
     if max(abs(low), abs(high)) < 0.01:

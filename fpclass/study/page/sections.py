@@ -47,13 +47,19 @@ def compared(facts: Facts) -> dict[str, Any]:
     }
 
 
+def trained(facts: Facts) -> dict[str, Any]:
+    """Those of them that the results are of, as they were trained whole; all where there are no results yet."""
+    names = facts.get(RESULTS, "ensemble", "weights") or compared(facts)
+    return {name: values for name, values in compared(facts).items() if name in names}
+
+
 # --- sentences ------------------------------------------------------------------------------------
 
 
 def design(subject: Subject) -> Sentence:
     """What was trained on what."""
     facts = subject.facts
-    number, names = facts.at(STUDY, "folds"), compared(facts)
+    number, names = facts.at(STUDY, "folds"), trained(facts)
     of_whom = "people" if subject.has_people else "images"
     division: Sentence = ("on one split",)
     if number:
@@ -61,14 +67,20 @@ def design(subject: Subject) -> Sentence:
         division = sentence(
             "on each of {k} folds of {whom} (nobody, and no copy, in two of them)", k=folds, whom=of_whom
         )
-    is_short = len(names) <= MAX_CONFIGS
+    is_short, left_out = len(names) <= MAX_CONFIGS, len(compared(facts)) - len(names)
     return sentence(
-        "{n} were trained {division} with {seeds} each{names}; the baseline is {baseline}.",
-        n=counted(Cited(f"{len(names)}", f"{STUDY}: configs"), "config", "configs"),
+        "{n} trained {division} with {seeds} each{names}; the baseline is {baseline}{others}.",
+        n=counted(Cited(f"{len(names)}", f"{RESULTS}: ensemble"), "config was", "configs were"),
         division=division,
         seeds=counted(facts.count(STUDY, "seeds"), "random seed", "random seeds"),
         names=f": {', '.join(map(printable, names))}" if is_short else "",
         baseline=facts.cite(STUDY, "baseline"),
+        others=sentence(
+            "; {n} not trained whole, and left out",
+            n=counted(Cited(f"{left_out}", f"{STUDY}: configs"), "other was", "others were"),
+        )
+        if left_out
+        else "",
     )
 
 

@@ -24,14 +24,15 @@ def write_study_checklist(study: Study) -> None:
     facts = shared_facts(study.folder, settings, scores, analysed) | subgroup_fact(results.get("subgroups"))
     calibration, thresholds = results["calibration"], results["decisions"]["thresholds"]
     ece = calibration["after"]["ece"]
+    compared = list(results["ensemble"]["weights"])
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in results["ensemble"]["weights"].items() if weight)
     facts |= {
         "division": f"{division} x {study.num_seeds} seeds; nobody (and no copy of an image) is in two folds; the "
         "epoch, where one is chosen, by a part of the training people",
         "measures": f"configs by {results['metric']}, mean over folds and seeds (the estimand: of a training on people "
         f"like these); ensemble: {facts['measures']}; ECE {Interval.of(ece)}",
-        "model": f"{len(study.names)} configs compared ({', '.join(study.names[:6])}"
-        f"{' …' if len(study.names) > 6 else ''}), errors of the whole table controlled; baseline: {facts['model']}; "
+        "model": f"{len(compared)} config{'s' * (len(compared) > 1)} compared ({', '.join(compared[:6])}"
+        f"{' …' if len(compared) > 6 else ''}), errors of the whole table controlled; baseline: {facts['model']}; "
         f"ensemble {weights}, weights, calibration and thresholds cross-fitted",
         "performance": f"ensemble, out of sample: {facts['performance']}; calibration: ECE {Interval.of(ece)} "
         f"({ece['expected_if_calibrated']:.3f} by chance alone)",

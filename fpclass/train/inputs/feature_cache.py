@@ -284,5 +284,9 @@ def _digests_of(images: Images) -> list[str]:
 
 
 def _digest_of_program(program: Any, arguments: tuple[Any, ...]) -> str:
-    """The digest of what is computed, with all its constants, whatever file or package it was written in."""
-    return hashlib.sha256(program.lower(*arguments).as_text().encode()).hexdigest()
+    """The digest of what is computed, with all its constants, whatever file or package it was written in.
+
+    Of shapes: arrays that were restored from a checkpoint would write the devices that they are on into the program.
+    """
+    shapes = jax.tree.map(lambda each: jax.ShapeDtypeStruct(jnp.shape(each), jnp.result_type(each)), arguments)
+    return hashlib.sha256(program.lower(*shapes).as_text().encode()).hexdigest()
