@@ -157,6 +157,18 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     return Proposal(file, [*given, *as_flags(keys)], tuple(lines), found)
 
 
+def propose_to_look(file: str | None, overrides: Sequence[str], short: Short) -> Proposal:
+    """As `propose`, for a look at images alone: by pretrained weights where they lie in the cache, and images are few.
+
+    They find planted label errors far better than what is computed of pixels (docs/eda.md), and take seconds then.
+    """
+    proposal = propose(file, overrides, short, is_trained=False)
+    if proposal.file != NO_NETWORK or not proposal.found or short.model or are_many(proposal.found):
+        return proposal
+    is_there = source.in_cache(MANIFEST[WEIGHTS]) is not None
+    return propose(file, overrides, short) if is_there else proposal
+
+
 def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
     proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)

@@ -94,7 +94,11 @@ def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -
     alone = next(each for each in judged if each != ENSEMBLE)
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
-    shown = ", ".join(f"{each} {resampled[each].score.mean}" for each in judged)
+    scores = {each: resampled[each].score.mean for each in judged}
+    if caveat:  # of which the table has intervals
+        shown = ", ".join(f"{each} {score.value:.3f}" for each, score in scores.items())
+    else:
+        shown = ", ".join(f"{each} {score}" for each, score in scores.items())
     return f"{where}, {called}: {shown}; {difference:+} by the one{caveat}"
 
 

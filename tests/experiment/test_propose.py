@@ -15,10 +15,12 @@ from fpclass.experiment.propose import (
     NO_NETWORK,
     PRETRAINED,
     STUDY,
+    WEIGHTS,
     Short,
     announce,
     propose,
     propose_study,
+    propose_to_look,
 )
 from fpclass.models.pretrained import source
 from fpclass.search.portfolio import make_portfolio
@@ -120,6 +122,22 @@ def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
             propose(None, [], Short(root=str(photos), minutes=minutes))
     file, values = values_of(None, [], Short(root=str(photos), minutes="5"))
     assert (file, values["train.max_minutes"]) == (PRETRAINED, 0)
+
+
+def test_a_look_is_by_pretrained_weights_where_they_are_there(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few images, where no config was chosen; they are not fetched for it."""
+    monkeypatch.setattr(source, "in_cache", lambda entry: None)
+    short = Short(root=str(photos))
+    assert propose_to_look(None, [], short).file == NO_NETWORK
+    monkeypatch.setattr(source, "in_cache", lambda entry: Path("there") if entry.name == WEIGHTS else None)
+    monkeypatch.setattr(source, "require", lambda name: None)
+    looked = propose_to_look(None, [], short)
+    assert looked == propose(None, [], short), "the folder of a run that trains so"
+    assert looked.file == PRETRAINED
+    chosen = "configs/footprints/baseline.py"
+    assert propose_to_look(chosen, [], short).file == chosen
+    monkeypatch.setattr("fpclass.experiment.propose.MANY", 2)
+    assert propose_to_look(None, [], short).file == NO_NETWORK
 
 
 def test_a_network_of_ones_own_reads_images_as_they_are(photos: Path) -> None:

@@ -114,7 +114,7 @@ def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
     chosen = chosen_of(study)
     assert weights[chosen]
-    assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+ \[.*\], {chosen} 0\.\d+ \[", said)
+    assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+, {chosen} 0\.\d+; [+-]0\.\d+ \[.*\] by the one", said)
 
 
 @pytest.mark.promise
