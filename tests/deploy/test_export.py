@@ -129,6 +129,22 @@ def test_tflite_says_what_the_bundle_says(images, tmp_path):
     assert 0 < differences["tflite-int8"] < 0.1
 
 
+def test_8_bits_leave_alone_what_a_probe_computes(noisy, tmp_path):
+    """Roots of covariances lose their small eigenvalues in 8 bits: probabilities were off by 0.2."""
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("ai_edge_litert")
+    small = ["--config.data.label_column=SEX", "--config.data.group_column=ID", "--config.data.image_size=(48,48)"]
+    small += ["--config.model.name=blocks", "--config.model.head=probe", "--config.evaluate.num_resamples=20"]
+    folder, output = tmp_path / "run", tmp_path / "exports"
+    for pooling in ("both", "covariances"):
+        flags = [f"--config.data.root={noisy}", *small, f"--config.model.probe_pooling={pooling}"]
+        assert cli.main(["train", "--config=configs/base.py", *flags, f"--workdir={folder / pooling}"]) == 0
+        command = ["export", str(folder / pooling), "--to=tflite", "--precision=int8", f"--images={noisy}"]
+        assert cli.main([*command, "--allow-drop=1", f"--output={output}"]) == 0
+        facts = json.loads((output / "exports.json").read_text())["formats"]
+        assert facts["tflite-int8"]["max_difference"] < 0.1
+
+
 def test_onnx_says_what_the_bundle_says(images, tmp_path):
     pytest.importorskip("jax2onnx")
     output = tmp_path / "exports"
