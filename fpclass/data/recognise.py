@@ -181,8 +181,8 @@ def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, A
     for of_class in layout.classes:
         splits.setdefault(of_class.split, Counter())[of_class.name] += len(of_class.images)
     found = "; ".join(
-        f"{sum(counts.values()):,} images{f' to {split}' if split else ''} in folders of {len(counts)} classes "
-        f"({_counted(counts)})"
+        f"{sum(counts.values()):,} images{f' to {split}' if split else ''} in folders of {len(counts)} "
+        f"{'class' if len(counts) == 1 else 'classes'} ({_counted(counts)})"
         for split, counts in splits.items()
     )
     if layout.to_predict:

@@ -261,7 +261,7 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
         if model not in ARCHITECTURES:
-            known = [*ARCHITECTURES, *MANIFEST]
+            known = list(dict.fromkeys([*ARCHITECTURES, *MANIFEST]))
             meant = did_you_mean(model, known)
             raise ConfigError(f"--model={model}: no such network{meant or ';'} expected one of {', '.join(known)}")
         return FROM_SCRATCH, {**as_they_are(found), "model.name": model}, (_from_random_weights(model),)

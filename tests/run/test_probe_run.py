@@ -199,7 +199,7 @@ def test_features_are_kept_for_every_later_start(noisy, tmp_path, counted, monke
     other = [*args, "--config.seed=4", "--config.split.num_folds=3", "--config.split.fold=1"]
     assert cli.main([*other, f"--workdir={tmp_path / 'second'}"]) == 0
     assert sum(images) == num_images, "nothing again"
-    assert "of block1, block2, 0.00 GB: from the cache" in capsys.readouterr().out
+    assert "of block1, block2, 0.0 MB: from the cache" in capsys.readouterr().out
     assert counted["fit_probe"] == 3
 
 

@@ -99,11 +99,11 @@ AUGMENTED = {view: NUM_IMAGES for view in ALL if view}
 def test_a_second_start_has_the_same_bits_and_computes_nothing(case, computed, tmp_path, capsys):
     first = case.features(tmp_path)
     assert computed == ALL
-    assert "features of 40 images x 3 views behind block1, 0.00 GB: computing" in capsys.readouterr().out
+    assert "features of 40 images x 3 views behind block1, 0.0 MB: computing" in capsys.readouterr().out
     computed.clear()
     second = case.features(tmp_path)
     assert computed == {}
-    assert capsys.readouterr().out == "features of 40 images x 3 views behind block1, 0.00 GB: from the cache\n"
+    assert capsys.readouterr().out == "features of 40 images x 3 views behind block1, 0.0 MB: from the cache\n"
     assert second.tobytes() == first.tobytes() == case.features(None).tobytes()
 
 

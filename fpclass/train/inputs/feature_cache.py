@@ -128,7 +128,8 @@ def kept_or_computed(stages: FrozenStages, num_views: int, where: str, folder: P
       Interrupted: somebody asked to stop; what was computed is in the folder.
     """
     num_images, shape = len(stages.views.images), stages.result
-    what = f"{_counted(num_images, num_views)} {where}, {_size_gb(shape, num_images, num_views):.2f} GB"
+    size = _size_gb(shape, num_images, num_views)
+    what = f"{_counted(num_images, num_views)} {where}, " + (f"{size:.1f} GB" if size > 0.1 else f"{1e3 * size:.1f} MB")
     features = np.empty((num_images, num_views, *shape.shape[1:]), shape.dtype)
     kept = KeptFeatures(folder, stages) if folder else None
     missing = [kept.read(view, features[:, view]) if kept else np.arange(num_images) for view in range(num_views)]
