@@ -69,6 +69,11 @@ class _Parser(argparse.ArgumentParser):
         command, self.command = self.command, None
         if command:
             command.add_arguments(self)
+            needed = [action for action in self._actions if action.required and action.option_strings]
+            for action in needed:
+                action.help = f"{action.help}; has to be given"
+            if needed:
+                self.usage = f"{self.usage} {' '.join(f'{each.option_strings[0]}={each.metavar}' for each in needed)}"
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore
         self.add_flags()

@@ -302,7 +302,8 @@ def _parts(folder: pathlib.Path, config: Config) -> str:
 def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], split: str) -> dict[str, str]:
     """All facts of a run; metrics as metrics.json has them, and the split that is reported."""
     judged = metrics[split]
-    analysed = f"{judged['num_images']} images of {judged['num_groups']} people (or independent images)"
+    has_people, number = " people" in str(judged["interval"]), judged["num_groups"]
+    analysed = f"{judged['num_images']} images" + (f" of {number} people" if has_people else f" ({number} independent)")
     notes: Sequence[str] = metrics.get("split_notes", [])
     calibration = metrics.get("calibration", {})
     chosen = "epoch" if is_trained(config) else "strength"

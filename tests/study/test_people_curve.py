@@ -140,7 +140,7 @@ def test_a_study_draws_the_curve_of_a_config(people, curve, tmp_path, capsys):
     found, expected = json.loads((folder / "results.json").read_text()), of_command / "learning_curve.json"
     assert found["learning_curve"][NAME]["points"] == json.loads(expected.read_text())["points"]
     text = (folder / "study.md").read_text()
-    for words in ("## Learning curve over people", f"(figures/learning_curve_{NAME}.png)", "| 25% | 4 | 8 |"):
+    for words in ("## Learning curve", f"(figures/learning_curve_{NAME}.png)", "| 25% | 4 | 8 |"):
         assert words in text
     assert (folder / f"figures/learning_curve_{NAME}.png").stat().st_size > 5000
     assert pd.read_csv(folder / "learning_curve.csv")["config"].unique().tolist() == [NAME]
@@ -161,7 +161,7 @@ def test_too_few_people_for_a_curve_are_named_before_anything_is_trained(blobs, 
     found = Referee({}, {}, [])
     add_curves(found, study, dict.fromkeys(set(study.configs) - {NAME}, "too few"), {}, NAME)
     assert found.findings[0].startswith(f"learning curve of {NAME}: no curve: {NAME}@people-0750 FAILED: too few")
-    assert "- no curve: " in found.sections["Learning curve over people"]
+    assert "- no curve: " in found.sections["Learning curve"]
     assert "why_not" in found.values["learning_curve"][NAME]
     with pytest.raises(ConfigError, match="--learning-curve: this study has one split"):
         with_curves(dataclasses.replace(study, num_folds=0), [])

@@ -16,7 +16,7 @@ SOURCES = {
     "The person as the unit": "results.json: person",
     "Evidence as likelihood ratios": "results.json: evidence",
     "Diagnostic accuracy": "results.json: diagnostics",
-    "Learning curve over people": "results.json: learning_curve",
+    "Learning curve": "results.json: learning_curve",
     "Subgroups": "results.json: subgroups",
     "Coverage of the conformal sets": "results.json: decisions",
 }

@@ -188,7 +188,7 @@ def add_curves(
         parts += [f"### {config}", "", *table, *(f"- {line}" for line in lines), ""]
     if records:
         found.values["learning_curve"] = records
-        found.sections["Learning curve over people"] = "\n".join([ABOUT, "", *parts]).rstrip()
+        found.sections["Learning curve"] = "\n".join([ABOUT, "", *parts]).rstrip()
     if frames:
         files.write_csv(study.path("learning_curve.csv"), pd.concat(frames))
 
