@@ -162,11 +162,11 @@ def _folder_of(data: Any) -> Path:
     return folder
 
 
-# --- a folder per class ---------------------------------------------------------------------------
-
-
 def _is_wanted(label: str, data: Any) -> bool:
     return not data.classes or label in data.classes
+
+
+# --- a folder per class ---------------------------------------------------------------------------
 
 
 def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, tuple[ClassFolder, ...], int]:
@@ -312,11 +312,9 @@ def _of_listing(listing: _Listing, data: Any, given: Collection[str]) -> tuple[d
     columns = listing.columns
     label = _label_column(listing, data, given)
     group, notes = _group_column(listing, label, data, given)
-    others = (
-        [] if "label_column" in given else [name for name in _could_be_label(listing, data, given) if name != label]
-    )
-    if others := [name for name in others if name != group]:
-        notes = (*notes, f"the label could also be {some_of([repr(name) for name in others])}: --label=NAME takes it")
+    others = [repr(name) for name in _could_be_label(listing, data, given) if name not in (label, group)]
+    if others and "label_column" not in given:
+        notes = (*notes, f"the label could also be {some_of(others)}: --label=NAME takes it")
     keys = {"source": "csv", "filename_column": listing.filename, "label_column": label, "group_column": group}
     if len(csv_files(listing.path.parent)) > 1:
         keys["csv"] = listing.path.name

@@ -40,13 +40,12 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.eda import explore
     from fpclass.eda.judgement import check_predictions
     from fpclass.experiment import load_config
-    from fpclass.experiment.propose import Short, announce, propose_to_look
+    from fpclass.experiment.propose import settle
     from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
-    proposal = propose_to_look(args.config, overrides, Short.of(args))
-    announce(args.command, proposal)
+    proposal = settle(args, overrides, is_trained=None)
     config = load_config(proposal.file, proposal.overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:

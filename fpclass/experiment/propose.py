@@ -112,13 +112,15 @@ class Short:
         return as_flags(values)
 
 
-def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trained: bool = True) -> Proposal:
+def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trained: bool | None = True) -> Proposal:
     """Settles config file and flags: what was given stays as it is, the rest follows from the images.
 
     Args:
       file: `--config`; None where it is not given.
       overrides: flags of the config.
-      is_trained: whether the command trains a network.
+      is_trained: whether the command trains a network; None: it looks at images, by pretrained weights where they lie
+        in the cache and images are few. They find planted label errors far better than what is computed of pixels
+        (docs/eda.md), and take seconds then.
 
     Raises:
       ConfigError, DataError: as `recognise`; an unknown model; short forms without a folder of images.
@@ -138,6 +140,8 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
     keys = {f"data.{key}": value for key, value in found.keys.items()}
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
+    if is_trained is None:
+        is_trained = not short.model and not are_many(found) and source.in_cache(MANIFEST[WEIGHTS]) is not None
     if file is None:
         file, more, why = (NO_NETWORK, as_they_are(found), ())
         if is_trained:
@@ -157,19 +161,7 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     return Proposal(file, [*given, *as_flags(keys)], tuple(lines), found)
 
 
-def propose_to_look(file: str | None, overrides: Sequence[str], short: Short) -> Proposal:
-    """As `propose`, for a look at images alone: by pretrained weights where they lie in the cache, and images are few.
-
-    They find planted label errors far better than what is computed of pixels (docs/eda.md), and take seconds then.
-    """
-    proposal = propose(file, overrides, short, is_trained=False)
-    if proposal.file != NO_NETWORK or not proposal.found or short.model or are_many(proposal.found):
-        return proposal
-    is_there = source.in_cache(MANIFEST[WEIGHTS]) is not None
-    return propose(file, overrides, short) if is_there else proposal
-
-
-def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool = True) -> Proposal:
+def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool | None = True) -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
     proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
     announce(args.command, proposal)

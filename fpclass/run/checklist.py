@@ -294,9 +294,9 @@ def _fitting(config: Config) -> str:
 
 
 def _parts(folder: pathlib.Path, config: Config) -> str:
-    """How many images are in which part, and that nobody is in two."""
+    """How many images are in which part."""
     roles = Run(folder, config).read_csv("splits.csv", ("filename", "role"))["role"].value_counts()
-    return f"images by part: {', '.join(f'{role} {count}' for role, count in roles.items())}; nobody is in two"
+    return f"images by part: {', '.join(f'{role} {count}' for role, count in roles.items())}"
 
 
 def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], split: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -95,10 +96,9 @@ def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
     scores = {each: resampled[each].score.mean for each in judged}
-    if caveat:  # of which the table has intervals
-        shown = ", ".join(f"{each} {score.value:.3f}" for each, score in scores.items())
-    else:
-        shown = ", ".join(f"{each} {score}" for each, score in scores.items())
+    if caveat:  # the table has intervals of these
+        scores = {each: dataclasses.replace(score, low=None, high=None) for each, score in scores.items()}
+    shown = ", ".join(f"{each} {score}" for each, score in scores.items())
     return f"{where}, {called}: {shown}; {difference:+} by the one{caveat}"
 
 

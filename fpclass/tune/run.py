@@ -68,7 +68,7 @@ class Plan:
     @property
     def is_begun(self) -> bool:
         """Whether a training of it has ended."""
-        return any((self.folder / "search").rglob("predictions.csv"))
+        return any(self.study.folder.rglob("predictions.csv"))
 
     def check_same(self) -> None:
         """Compares with what the folder was begun with.

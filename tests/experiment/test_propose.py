@@ -20,7 +20,6 @@ from fpclass.experiment.propose import (
     announce,
     propose,
     propose_study,
-    propose_to_look,
 )
 from fpclass.models.pretrained import source
 from fpclass.search.portfolio import make_portfolio
@@ -128,16 +127,16 @@ def test_a_look_is_by_pretrained_weights_where_they_are_there(photos: Path, monk
     """Of few images, where no config was chosen; they are not fetched for it."""
     monkeypatch.setattr(source, "in_cache", lambda entry: None)
     short = Short(root=str(photos))
-    assert propose_to_look(None, [], short).file == NO_NETWORK
+    assert propose(None, [], short, is_trained=None).file == NO_NETWORK
     monkeypatch.setattr(source, "in_cache", lambda entry: Path("there") if entry.name == WEIGHTS else None)
     monkeypatch.setattr(source, "require", lambda name: None)
-    looked = propose_to_look(None, [], short)
+    looked = propose(None, [], short, is_trained=None)
     assert looked == propose(None, [], short), "the folder of a run that trains so"
     assert looked.file == PRETRAINED
     chosen = "configs/footprints/baseline.py"
-    assert propose_to_look(chosen, [], short).file == chosen
+    assert propose(chosen, [], short, is_trained=None).file == chosen
     monkeypatch.setattr("fpclass.experiment.propose.MANY", 2)
-    assert propose_to_look(None, [], short).file == NO_NETWORK
+    assert propose(None, [], short, is_trained=None).file == NO_NETWORK
 
 
 def test_a_network_of_ones_own_reads_images_as_they_are(photos: Path) -> None:
