@@ -80,7 +80,8 @@ def write(run: Run, exploration: Exploration) -> None:
 def summary(exploration: Exploration) -> str:
     """Suspected label errors and outliers, in a few lines for the terminal."""
     labels, strangeness = exploration.labels, exploration.strangeness
-    lines = []
+    detail = exploration.detail.text if exploration.detail else ""
+    lines = [f"detail        {detail}"] if detail else []
     if labels:
         lines += [
             f"label errors  {labels.errors.num_suspected} suspected among {len(labels.judgement.rows)}, by "

@@ -17,6 +17,7 @@ from fpclass.data.audit import Audit
 from fpclass.data.decode import Images
 from fpclass.data.sources.excluded import list_to_edit
 from fpclass.data.table import Table
+from fpclass.eda.detail import Detail, detail_of
 from fpclass.eda.features import Features, make_features
 from fpclass.eda.judgement import Judgement, quick_judgement, read_judgement
 from fpclass.eda.label_errors import LabelErrors, find_label_errors
@@ -55,6 +56,7 @@ class Exploration:
       features: what images were compared by; None, as strangeness, where there are fewer than three.
       labels: None where there is nothing to predict by; `why_no_labels` says why.
       extremes: by row, what is extreme about size, shape, brightness or contrast.
+      detail: the finest that the images hold; None where there is none to look at.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Exploration:
     why_no_labels: str
     strangeness: Strangeness | None
     extremes: dict[int, list[str]]
+    detail: Detail | None
     confidence: float
 
     @property
@@ -110,7 +113,10 @@ def explore(config: Config, audit: Audit, images: Images, predictions: pathlib.P
         why = str(error)
     extremes = extreme_looks(table.rows.iloc[rows])
     confidence = config.evaluate.confidence
-    return Exploration(config.name, audit, images, rows, features, labels, why, strangeness, extremes, confidence)
+    detail = detail_of(table)
+    return Exploration(
+        config.name, audit, images, rows, features, labels, why, strangeness, extremes, detail, confidence
+    )
 
 
 def _look_at_labels(
@@ -223,6 +229,7 @@ def to_json(exploration: Exploration) -> dict[str, Any]:
         "experiment": exploration.name,
         **{key: audit[key] for key in keys},
         "spread_by_class": _spreads(exploration.table),
+        "detail": _of_detail(exploration.detail),
         "features": features.description if features else None,
         "label_errors": {"reason": exploration.why_no_labels},
         "outliers": {"method": None, "num_suspected": 0, "suspected": [], "extreme": []},
@@ -248,6 +255,10 @@ def to_json(exploration: Exploration) -> dict[str, Any]:
             "extreme": [{"filename": names[row], "reasons": reasons} for row, reasons in exploration.extremes.items()],
         }
     return _plain(result)
+
+
+def _of_detail(detail: Detail | None) -> dict[str, Any] | None:
+    return detail and {**dataclasses.asdict(detail), "is_coarse": detail.is_coarse, "text": detail.text}
 
 
 def _suspected(frame: Any) -> list[dict[str, Any]]:

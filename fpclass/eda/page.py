@@ -68,6 +68,7 @@ class _Page:
             **self._classes(),
             "charts": self._charts(),
             "sizes": _counts(summary["sizes"]),
+            "detail": exploration.detail.text if exploration.detail else "",
             "formats": f"{_counts(summary['modes'])}; {_counts(summary['formats'])}",
             "means": self._means(),
             "means_note": self._as_read(),
@@ -156,6 +157,9 @@ class _Page:
         else:
             text = "not looked for, see there"
         items.append(("labels", "Suspected label errors", text))
+        detail = self.exploration.detail
+        if detail and detail.is_coarse:
+            items.append(("looks", "Detail", detail.text))
         strange = f"{outliers['num_suspected']} unlike all others, " if outliers else ""
         items.append(("outliers", "Suspected outliers", f"{strange}{extremes['count']} extreme in size or looks"))
         return [{"anchor": anchor, "what": what, "text": text} for anchor, what, text in items]

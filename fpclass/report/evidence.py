@@ -36,7 +36,7 @@ def tippett_plot(reports: Mapping[str, Any], hypotheses: tuple[str, str], note: 
         axes.set_ylim(-0.01, 1.01)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid()
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
     figure.axes[0].set_ylabel("share with a ratio at least so large")
     return figure
 
@@ -85,5 +85,5 @@ def decision_curves(curves: Mapping[str, Any], condition: str, *, is_stated: boo
     axes.set(xlabel=f"probability of {condition} from which on one would act", ylabel="net benefit (true positives)")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid()
-    axes.legend(loc="upper right")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4)
     return figure

@@ -16,7 +16,7 @@ from fpclass.errors import ConfigError
 
 DEFAULT_MINUTES = 60.0
 EPILOG = """
-Any key of configs/base.py can be set, as for train. It needs Optuna: pip install 'fpclass[tune]'
+Any key of configs/base.py can be set, as for train. It needs Optuna: pip install optuna
 
   fpclass tune DIR --config=from_scratch --space=configs/spaces/small_cnn.py --minutes=30
   fpclass tune --config=FILE --space=FILE --minutes=60 --config.data.root=DIR --workdir=runs/tune
@@ -38,7 +38,7 @@ def tune(args: argparse.Namespace, overrides: list[str]) -> int:
     The same command goes on after an interruption; nothing is trained twice. More --minutes go on with the search.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError("tune needs Optuna, which is not installed: pip install 'fpclass[tune]'")
+        raise ConfigError("tune needs Optuna, which is not installed: pip install optuna")
 
     from fpclass.common import parallel
     from fpclass.experiment import load_configs

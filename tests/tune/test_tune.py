@@ -298,7 +298,7 @@ def test_bad_input_is_one_line(noisy, photos, ways, tmp_path, monkeypatch, capsy
     folder = ["--config=from_scratch", "--space=configs/spaces/small_cnn.py"]
     refused(["tune", str(brings), *folder, f"--workdir={tmp_path / 'b'}"], "its own validation images", "tuned.py")
     monkeypatch.setattr(commands.importlib.util, "find_spec", lambda _: None)
-    refused(arguments(noisy, tmp_path / "c"), "pip install 'fpclass[tune]'")
+    refused(arguments(noisy, tmp_path / "c"), "pip install optuna")
 
 
 def test_who_is_behind_the_median_is_stopped(monkeypatch):

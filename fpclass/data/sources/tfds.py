@@ -99,7 +99,7 @@ def _prepared_builder(name: str, root: str, place: str) -> Any:
         if importlib.util.find_spec("tensorflow") is None:
             raise DataError(
                 f"{place}: not prepared in {builder.data_path}, and preparing it takes TensorFlow; "
-                f"pip install 'fpclass[tfds]' once, or give its images as a folder with data.source=folder"
+                f"pip install tensorflow once, or give its images as a folder with data.source=folder"
             )
         builder.download_and_prepare()
     return builder

@@ -16,10 +16,17 @@ TOKEN = "FPCLASS_TRAIN_TOKEN"
 """Variable of the environment with the token of POST /train: a flag could be read by everybody on the machine."""
 MIN_TOKEN = 16
 """Letters of it."""
-NEEDED = ("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client")
+NEEDED = {
+    "fastapi": "fastapi",
+    "httptools": "httptools",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "multipart",
+    "uvicorn": "uvicorn",
+}
+"""What the extra `serve` installs, with the module of each."""
 EPILOG = f"""
-It needs the extra `serve`: pip install 'fpclass[serve]'. docs/deploy.md has proxies,
-containers and clouds.
+It needs what the extra `serve` names: pip install {" ".join(NEEDED)}.
+docs/deploy.md has proxies, containers and clouds.
 
   fpclass serve runs/photos                                              on this machine alone: http://127.0.0.1:8000
   fpclass serve runs/study --host=0.0.0.0 --port=80                      for everybody who can reach it
@@ -32,9 +39,9 @@ containers and clouds.
 def serve(args: argparse.Namespace, overrides: list[str]) -> int:
     """Serves a run or a study on the network: POST /predict answers images, with limits, metrics and documentation."""
     refuse(overrides, "serve")
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise ConfigError(f"serve needs {', '.join(missing)}, not installed: pip install 'fpclass[serve]'")
+        raise ConfigError(f"serve needs {', '.join(missing)}, not installed: pip install {' '.join(missing)}")
     folder = args.bundle or args.folder
     if not folder:
         raise ConfigError(f"serve: say what: {program()} serve RUN, or --bundle=DIR")
@@ -49,7 +56,7 @@ def _has_page(wanted: str) -> bool:
     """Whether there is a page: where it is not said, if Gradio is installed."""
     is_installed = importlib.util.find_spec("gradio") is not None
     if wanted == "yes" and not is_installed:
-        raise ConfigError("--page=yes needs Gradio, which is not installed: pip install 'fpclass[page]'")
+        raise ConfigError("--page=yes needs Gradio, which is not installed: pip install gradio")
     return wanted == "yes" or (wanted == "auto" and is_installed)
 
 

@@ -160,7 +160,7 @@ def test_tfds_not_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError) as error:
         load_table(make_config(tmp_path, tfds_name="horses_or_humans"))
-    assert_one_line(error, "horses_or_humans", tmp_path, "TensorFlow", "pip install 'fpclass[tfds]'", "folder")
+    assert_one_line(error, "horses_or_humans", tmp_path, "TensorFlow", "pip install tensorflow once", "folder")
 
 
 def test_tfds_prepares_where_tensorflow_is(tmp_path, monkeypatch):
