@@ -11,6 +11,8 @@ Rules of their own:
     groups that it rests on as the number of trials: of all groups for accuracy, of those with images of the class for
     recall and F1, of those with images predicted as the class for precision, and, an approximation, of the smallest
     class for other metrics.
+  - Two proportions that differ in no group, so that no resample changes their difference, may differ by the upper end
+    of Wilson's interval of 0 of so many groups.
   - A metric that rests on fewer than two groups, or is undefined in more than a tenth of the resamples, has none.
 
 Sources:
@@ -41,8 +43,9 @@ WITHIN_CLASSES = ("balanced_accuracy", "macro_f1", "roc_auc", MACRO_PRECISION, *
 
 Bounds = tuple[float, float] | tuple[None, None]
 """Low and high; both None where there is no interval."""
-Scale = Literal["proportion", "positive", "difference", "unknown"]
-"""On which an interval is symmetric: log-odds, logarithms, or as it is; of unknown range it has none of nothing."""
+Scale = Literal["proportion", "positive", "difference", "proportions", "unknown"]
+"""On which an interval is symmetric: log-odds, logarithms, or as it is. Without any spread a difference of two
+proportions has the bounds of `Support.unseen`, something of unknown range none."""
 
 
 def is_within_classes(metric: str) -> bool:
@@ -83,6 +86,10 @@ class Support:
         """Bounds of a proportion of exactly 0 or 1, or one that no resample changes."""
         trials = self.of_smallest or self.groups
         return wilson_bounds(value * trials, trials, confidence)
+
+    def unseen(self, confidence: float) -> float:
+        """How often two may differ that differ in none of these groups: the upper bound of a proportion of 0."""
+        return self.extreme_bounds(0.0, confidence)[1]
 
 
 def support_of(metric: str, cohort: Cohort, num_folds: int = 1) -> Support:
@@ -131,6 +138,8 @@ def resampled_bounds(
         return support.extreme_bounds(value, confidence)
     if scale == "unknown" and standard_error < NEGLIGIBLE:
         return None, None
+    if scale == "proportions" and standard_error < NEGLIGIBLE:
+        return value - support.unseen(confidence), value + support.unseen(confidence)
     return t_bounds(value, standard_error, support.degrees_of_freedom, confidence, scale)
 
 

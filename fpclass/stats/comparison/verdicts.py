@@ -30,11 +30,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.bounds import Bounds, Support, support_of, t_bounds
+from fpclass.stats.bounds import NEGLIGIBLE, Bounds, Support, scale_of, support_of, t_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values
 from fpclass.stats.comparison.scores import (
-    NEGLIGIBLE,
     Noise,
     Resampled,
     group_variance,
@@ -110,6 +109,8 @@ def compare_all(
     for name in candidates:
         of_people = group_variance(replicates[name] - replicates[baseline])
         of_people = None if of_people is None else of_people * support.correction
+        if of_people is not None and of_people < NEGLIGIBLE**2 and scale_of(metric) == "proportion":
+            of_people = _unseen_variance(support, confidence)
         if cohort.num_folds > 1:
             tests[name] = fold_t_test(scores[name], scores[baseline], of_people, support)
             differences = scores[name].mean(axis=1) - scores[baseline].mean(axis=1)
@@ -179,6 +180,17 @@ class TTest:
         if self.standard_error is None:
             return None
         return self.standard_error * _noncentrality(alpha, self.degrees_of_freedom)
+
+
+def _unseen_variance(support: Support, confidence: float) -> float:
+    """Variance over people of a difference of two proportions that differ in nobody: nobody yet is not nobody at all.
+
+    Such that the interval of these very networks is as wide as `Support.unseen` says.
+    """
+    if support.groups < 2:
+        return 0.0
+    _, one = t_bounds(0.0, 1.0, support.degrees_of_freedom, confidence)
+    return (support.unseen(confidence) / one) ** 2
 
 
 def fold_t_test(

@@ -113,7 +113,9 @@ def person_report(
             drawn[name] = points, values
         for name, (points, values) in drawn.items():
             for i, metric in enumerate(metrics):
-                scale = "difference" if name.startswith("gain") else scale_of(metric)
+                scale = scale_of(metric)
+                if name.startswith("gain"):
+                    scale = "proportions" if metric == "accuracy" else "difference"
                 support = support_of(metric, judged[name][1] if name in judged else of_people)
                 bounds = resampled_bounds(points[i], values[:, i], bootstrap.confidence, support, scale)
                 value = None if np.isnan(points[i]) else float(points[i])

@@ -25,10 +25,13 @@ METHODS = ("none", "temperature", "vector")
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Bounds of the fitted temperature: predictions that are worse than chance have no best one."""
 RIDGE = 1.0
-"""Weight of the pull to the identity, in nats: a normal prior of standard deviation 1 on each scale and bias.
+"""Weight of the pull of vector scaling to the identity, in nats: a normal prior of standard deviation 1 on each number."""
+TEMPERATURE_RIDGE = 4.0
+"""The same of temperature scaling, whose classes share one scale 1 / T: a prior of standard deviation 0.5 on it.
 
-For temperature scaling, whose classes share one scale 1 / T, that is one such prior. Without it, predictions that are
-all right would be made certain: of 100 images with a margin of 2 nats T were 0.05, with it 0.41.
+Without one, predictions that are all right would be made certain: of 100 images with a margin of 2 nats T were 0.05,
+with it 0.51. A weaker one costs log loss where a hundred images or fewer need no calibration, a stronger one where they
+need much (`benchmarks/calibration.py`, docs/statistics.md).
 """
 
 
@@ -90,7 +93,7 @@ class Calibration:
             raise DataError(f"calibration: {values!r} lacks method, scale or bias ({error!r}); fit it again") from error
 
 
-def fit_temperature(logits: Logits, labels: Labels, ridge: float = RIDGE) -> float:
+def fit_temperature(logits: Logits, labels: Labels, ridge: float = TEMPERATURE_RIDGE) -> float:
     """The temperature T in `TEMPERATURE_RANGE` that makes softmax(logits / T) most likely; 1 where no other is better.
 
     The network must not have been trained on these images. `ridge` weighs half the squared distance of 1 / T from 1

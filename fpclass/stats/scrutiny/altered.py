@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.bounds import NEGLIGIBLE, is_within_classes, resampled_bounds, scale_of, support_of, wilson_bounds
+from fpclass.stats.bounds import is_within_classes, resampled_bounds, scale_of, support_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
 from fpclass.stats.metrics import Logits, log_softmax
@@ -126,11 +126,7 @@ class PairedScores:
         if math.isnan(value):
             return UNDEFINED
         support = support_of(metric, self._cohort)
-        is_same = not len(drawn) or np.ptp(drawn) < NEGLIGIBLE
-        if is_difference and is_same:  # no answer has changed; Wilson's interval says how many may
-            if metric != "accuracy" or support.groups < 2 or not len(drawn):
-                return Interval(value)
-            changed = wilson_bounds(0, support.groups, confidence)[1]
-            return Interval(value, value - changed, value + changed)
-        scale = "difference" if is_difference else scale_of(metric)
+        scale = scale_of(metric)
+        if is_difference:
+            scale = "proportions" if metric == "accuracy" else "unknown"
         return Interval(value, *resampled_bounds(value, drawn, confidence, support, scale))

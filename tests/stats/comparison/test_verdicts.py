@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from study_simulation import make_study
 
-from fpclass.stats.bounds import Support
+from fpclass.stats.bounds import Support, wilson_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values, holm
 from fpclass.stats.comparison.scores import resample_configs, resample_scores
@@ -124,6 +124,19 @@ def shifted(cohort, *, by):
     """Logits for the true class that differ a little between the folds; `by` makes a config better in all."""
     strength = by + 0.01 * cohort.folds
     return (strength[:, None] * np.eye(2)[cohort.labels])[None]
+
+
+@pytest.mark.parametrize(("num_people", "is_small"), [(10, False), (600, True)])
+def test_the_same_answers_of_few_people_are_no_proof_that_there_is_no_difference(num_people, is_small):
+    cohort = Cohort(np.arange(num_people) % 2, np.arange(num_people), np.arange(num_people) // 2 % 5)
+    weak, strong = shifted(cohort, by=0.2), shifted(cohort, by=2.0)  # all right, and not equally sure
+    found = compare(weak, strong, cohort, "accuracy", BOOTSTRAP, margin=0.02)
+    assert (found.difference.value, found.p_value) == (0, 1)
+    low, high = found.difference.low, found.difference.high
+    one = wilson_bounds(0, num_people, BOOTSTRAP.confidence)[1]  # of these networks; training sets that overlap add
+    assert high == -low == pytest.approx(one * np.sqrt(1 + 5 / 4), rel=0.05)
+    assert found.detectable > high
+    assert found.verdict.startswith("no difference that matters" if is_small else "no detectable difference")
 
 
 def test_verdicts():

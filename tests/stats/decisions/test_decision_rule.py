@@ -43,7 +43,7 @@ def test_predictions_that_are_all_right_get_a_temperature_that_does_not_make_the
     labels = np.arange(40) % 2
     rule = fit_rule(np.eye(2)[labels], labels, "the inner split", method="temperature")
     assert rule.short == f"temperature {rule.calibration.temperature:.2f}, fitted on the inner split"
-    assert 0.9 < np.exp(rule.calibration.apply(np.eye(2)[labels])).max() < 0.98
+    assert 0.87 < np.exp(rule.calibration.apply(np.eye(2)[labels])).max() < 0.95
 
 
 def test_a_temperature_at_its_bound_says_so():
