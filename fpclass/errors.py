@@ -35,6 +35,10 @@ class WeightsError(FpclassError):
     """Pretrained weights that are missing, broken, unknown, hostile, or of another architecture."""
 
 
+class CacheError(WeightsError):
+    """Weights that could be fetched, if the folder of the cache could be written to."""
+
+
 class TrainingError(FpclassError):
     """Training cannot go on, for example because the loss is not a number any more."""
 

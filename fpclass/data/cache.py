@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from fpclass.common.console import say
+from fpclass.common.console import say, whisper
 from fpclass.common.files import replacing, sweep
 from fpclass.errors import RunError
 
@@ -118,17 +119,27 @@ def find(folder: Path, settings: str, contents: list[str]) -> tuple[StoredImages
 
 
 def save(folder: Path, settings: str, contents: list[str], images: Images, facts: Facts, num_together: int = 1) -> None:
-    """Writes a set under a temporary name, then renames it; does nothing where the folder or the disk forbids it.
+    """Writes a set under a temporary name, then renames it; says so where the folder or the disk forbids it.
 
     Args:
       num_together: how many sets are used together, of which none may go because another one comes.
     """
     path = path_of(folder, settings, contents)
-    with contextlib.suppress(RunError), replacing(path) as temporary, temporary.open("wb+") as file:
-        np.save(file, images)
-        _finish(file, facts)
+    try:
+        with replacing(path) as temporary, temporary.open("wb+") as file:
+            np.save(file, images)
+            _finish(file, facts)
+    except RunError as error:
+        _say_not_kept(str(error))
     with contextlib.suppress(OSError):
         _remove_oldest(folder, num_together)
+
+
+@functools.cache
+def _say_not_kept(why: str) -> None:
+    """Once for each reason; where there is no room for that either, not at all."""
+    with contextlib.suppress(OSError):
+        whisper(f"note: {why}; the next command computes the same of these images again")
 
 
 def store(

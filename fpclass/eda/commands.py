@@ -45,7 +45,7 @@ def eda(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.prepare import audit_data, write_audit
     from fpclass.train.task import require_weights
 
-    proposal = settle(args, overrides, is_trained=None)
+    proposal = settle(args, overrides, "explore")
     config = load_config(proposal.file, proposal.overrides)
     predictions = pathlib.Path(args.predictions) if args.predictions else None
     if predictions:

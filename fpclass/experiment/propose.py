@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import pathlib
-import re
 import shlex
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fpclass.common.console import program, say
 from fpclass.common.extension import is_own
 from fpclass.common.files import expanded
 from fpclass.config import SHIPPED, apply_overrides, base_config, flatten, given_keys, read_config_file, suggest_key
 from fpclass.data.recognise import Recognised, recognise
-from fpclass.errors import ConfigError, WeightsError, did_you_mean
+from fpclass.errors import CacheError, ConfigError, WeightsError, did_you_mean
 from fpclass.experiment.unread import find_unread
 from fpclass.models.pretrained import source
 from fpclass.models.pretrained.manifest import MANIFEST, Weights
@@ -58,6 +58,12 @@ class Proposal:
     found: Recognised | None = None
 
 
+Purpose = Literal["train", "explore", "read"]
+"""What a command does with images: it trains a network of its own choice; it looks for errors in them, by pretrained
+weights where they lie in the cache and images are few (they find planted label errors far better than what is computed
+of pixels, docs/eda.md, and take seconds then); or it needs no network, or has those of a study's configs."""
+POOLING_OF_MANY = {"model.probe_pooling": "moments"}
+"""What probes read of many images: covariances of a hundred thousand would not fit into memory."""
 Choice: TypeAlias = tuple[str, dict[str, Any], tuple[str, ...]]
 """A config file, what is set in it by key, and what to say of it."""
 
@@ -106,25 +112,30 @@ class Short:
                 raise ConfigError(f"--size={self.size}: expected pixels, as 224, or 120x80 for height x width")
             values["data.image_size"] = (int(sides[0]), int(sides[-1]))
         if self.minutes:
-            if not re.fullmatch(r"\d*\.?\d+", self.minutes) or float(self.minutes) == 0:
+            if not _is_positive(self.minutes):
                 raise ConfigError(f"--minutes={self.minutes}: expected a number above 0")
             values[MINUTES] = self.minutes
         return as_flags(values)
 
 
-def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trained: bool | None = True) -> Proposal:
+def _is_positive(number: str) -> bool:
+    try:
+        return 0 < float(number) < math.inf
+    except ValueError:
+        return False
+
+
+def propose(file: str | None, overrides: Sequence[str], short: Short, purpose: Purpose = "train") -> Proposal:
     """Settles config file and flags: what was given stays as it is, the rest follows from the images.
 
     Args:
       file: `--config`; None where it is not given.
       overrides: flags of the config.
-      is_trained: whether the command trains a network; None: it looks at images, by pretrained weights where they lie
-        in the cache and images are few. They find planted label errors far better than what is computed of pixels
-        (docs/eda.md), and take seconds then.
+      purpose: what the command does with the images.
 
     Raises:
       ConfigError, DataError: as `recognise`; an unknown model; short forms without a folder of images.
-      WeightsError: a named set of weights cannot be had.
+      WeightsError: a named set of weights cannot be had, or none, as the folder of the cache cannot be written to.
     """
     key, is_key, value = short.root.partition("=")
     if is_key and not expanded(short.root).exists():
@@ -140,18 +151,18 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
     keys = {f"data.{key}": value for key, value in found.keys.items()}
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
-    if is_trained is None:
-        is_trained = not short.model and not are_many(found) and source.in_cache(MANIFEST[WEIGHTS]) is not None
     if file is None:
         file, more, why = (NO_NETWORK, as_they_are(found), ())
-        if is_trained:
+        if purpose == "train":
             of_training = _from_scratch_for(short, overrides, found)
             file, more, why = of_training or network_for(short.model, config.model.weights, found)
+        elif purpose == "explore" and not (short.model or are_many(found)) and source.in_cache(MANIFEST[WEIGHTS]):
+            file, more, why = network_for("", config.model.weights, found)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         keys["name"] = name_of(config.data.root)
         lines += why
-        keys |= pooled(config.data, found) if is_trained else {}
+        keys |= pooled(config.data, found) if purpose == "train" else {}
         if file == PRETRAINED and short.minutes:
             given = [flag for flag in given if given_keys([flag]) != {MINUTES}]
             lines.append("--minutes: not needed, this takes seconds")
@@ -161,9 +172,9 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, *, is_trai
     return Proposal(file, [*given, *as_flags(keys)], tuple(lines), found)
 
 
-def settle(args: argparse.Namespace, overrides: Sequence[str], *, is_trained: bool | None = True) -> Proposal:
+def settle(args: argparse.Namespace, overrides: Sequence[str], purpose: Purpose = "train") -> Proposal:
     """As `propose`, of the arguments of a command; says what was worked out."""
-    proposal = propose(args.config, overrides, Short.of(args), is_trained=is_trained)
+    proposal = propose(args.config, overrides, Short.of(args), purpose)
     announce(args.command, proposal)
     return proposal
 
@@ -182,7 +193,7 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
     Args:
       files: `--configs`, perhaps patterns; empty where none are given: the ways to a model that suit the images.
     """
-    proposal = propose(files[0] if files else NO_NETWORK, overrides, short, is_trained=False)
+    proposal = propose(files[0] if files else NO_NETWORK, overrides, short, "read")
     proposal = dataclasses.replace(proposal, file="")  # each of them has its own
     if files or not proposal.found:
         return list(files), proposal
@@ -193,10 +204,14 @@ def propose_study(files: Sequence[str], overrides: Sequence[str], short: Short) 
         proposal = dataclasses.replace(proposal, overrides=[*proposal.overrides, *by_person])
     try:
         source.require(WEIGHTS)
+    except CacheError:  # which can be mended at once, where a small network takes minutes and is worse
+        raise
     except WeightsError as error:
         line = f"pretrained networks are left out, because weights cannot be had ({error})"
         return [FROM_SCRATCH], dataclasses.replace(proposal, lines=(*proposal.lines, line))
     own = MANIFEST[WEIGHTS]
+    if are_many(found) and "model.probe_pooling" not in given_keys(proposal.overrides):
+        proposal = dataclasses.replace(proposal, overrides=[*proposal.overrides, *as_flags(POOLING_OF_MANY)])
     size = _size_for(own, found.image_size)
     if size != own.image_size and "data.image_size" not in given_keys(
         proposal.overrides
@@ -262,6 +277,8 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         entry = source.find(weights)[0] or dataclasses.replace(entry, name=weights, license="of your own")
     try:
         source.require(weights or entry.name)
+    except CacheError:
+        raise
     except WeightsError as error:
         if model or weights:
             raise
@@ -274,14 +291,14 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
         "data.channels": 3 if found.is_colour else 1,
         "data.image_size": (height, width),
         "submit.refit": bool(found.num_to_predict),
-        **({"model.probe_pooling": "moments"} if are_many(found) else {}),
+        **(POOLING_OF_MANY if are_many(found) else {}),
     }
     line = f"network: {entry.architecture}, pretrained ({entry.name}, {entry.terms}), at {height} x {width} pixels"
     return PRETRAINED, values, (f"{line}; it is frozen, and a logistic regression is fitted to its features",)
 
 
 def are_many(found: Recognised) -> bool:
-    """Whether there are so many labelled images that training pays more than another look of a probe."""
+    """Whether at least `MANY` images are labelled: training pays more than another look of a probe."""
     return found.num_labelled >= MANY
 
 

@@ -181,7 +181,7 @@ def audit(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.run.folder import Run
     from fpclass.run.prepare import audit_data, write_audit
 
-    proposal = settle(args, overrides, is_trained=False)
+    proposal = settle(args, overrides, "read")
     config = load_config(proposal.file, proposal.overrides)
     run = Run.beside(args.workdir, config, "audit")
     findings, images = audit_data(config)
@@ -199,7 +199,7 @@ def augment_preview(args: argparse.Namespace, overrides: list[str]) -> int:
     from fpclass.experiment.propose import settle
     from fpclass.run.augment_preview import preview
 
-    proposal = settle(args, overrides, is_trained=False)
+    proposal = settle(args, overrides, "read")
     config = load_config(proposal.file, proposal.overrides)
     output = pathlib.Path(args.output or f"runs/{config.name}-augment.png")
     preview(config, args.images, args.copies, output, pathlib.Path(args.save) if args.save else None)

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fpclass.common import files
@@ -15,7 +15,6 @@ from fpclass.common.flags import Command, add_data_flags, at_least, number_of_fo
 
 if TYPE_CHECKING:
     from fpclass.common.console import Interruption
-    from fpclass.config import Config
     from fpclass.experiment.propose import Short
     from fpclass.search.halving import Budget, Found
     from fpclass.search.portfolio import Portfolio
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from fpclass.study.study import Study
 
 MINUTES = 20.0
-CHANGED = {"model.probe_pooling"}
-"""Keys whose value some ways have changed since folders were begun that may go on."""
 
 EPILOG = """
 Any key of configs/base.py can be set, for all ways alike: --config.evaluate.positive_class=sick …
@@ -99,7 +96,6 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
             num_folds = there.num_folds if num_folds is None else num_folds
             judged = [flag for flag in portfolio.flags if min(given_keys([flag])).startswith(AFTER_TRAINING)]
             there = there.changed(judged)
-            by_name |= as_begun(by_name, there, portfolio)
             earlier = {name: config for name, config in there.configs.items() if name not in by_name}
     if num_folds is None and portfolio.is_of_many:
         num_folds = default_folds(by_name[first], FOLDS_OF_MANY)
@@ -109,23 +105,6 @@ def plan(portfolio: Portfolio, folder: pathlib.Path, num_folds: int | None) -> S
     if study.num_folds and config.model.weights and not is_trained(config):
         study = with_curves(study, [first])
     return dataclasses.replace(study, configs={**study.configs, **earlier})
-
-
-def as_begun(by_name: Mapping[str, Config], there: Study, portfolio: Portfolio) -> dict[str, Config]:
-    """The ways of a begun study that differ from today's by what versions have changed: they go on as they are."""
-    from fpclass.config import given_keys
-    from fpclass.experiment import training_differences
-
-    changed, kept = CHANGED - given_keys(portfolio.flags), {}
-    for name, config in by_name.items():
-        if name not in there.configs or not any(member.is_done for member in there.members(name)):
-            continue
-        differing = training_differences(there.configs[name], config)
-        if differing and differing.keys() <= changed:
-            values = ", ".join(f"{key} {old!r}, now {new!r}" for key, (old, new) in differing.items())
-            say(f"{name} goes on as an earlier version began it ({values})")
-            kept[name] = there.configs[name]
-    return kept
 
 
 def run_best(study: Study, portfolio: Portfolio, budget: Budget, *, strict: bool = False) -> int:
@@ -183,7 +162,7 @@ def _finish(study: Study, data: StudyData, found: Found, budget: Budget, interru
         say(f"- {sentence}")
     say(f"\nthe ensemble: `{program()} predict FILES --workdir={study.folder}`")
     if run:
-        say(beside_the_ensemble(study, name, run, data.of(name)))
+        say(beside_the_ensemble(study, run, data.of(name)))
         say(f"one network, {name} on all labelled images: `{program()} predict FILES --workdir={run.folder}`")
 
 

@@ -28,7 +28,7 @@ from fpclass.study.out_of_fold import OutOfFold, collect
 from fpclass.study.study import Study
 
 FOLDER = "final"
-ENSEMBLE = "ensemble"
+ENSEMBLE, ONE = "ensemble", "one way chosen by the other folds"
 
 
 def chosen_of(study: Study) -> str:
@@ -82,8 +82,8 @@ def train_final(study: Study, name: str, prepared: Prepared, interruption: Inter
     return run
 
 
-def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -> str:
-    """A sentence about which predicts better, the ensemble of the folds or the final network of a config.
+def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
+    """A sentence about which predicts better, the ensemble of the folds or the final network.
 
     By labelled test images, which neither learns from, where there are some; or else by what the folds' members
     predict, which tells what the other configs of the ensemble bring, and no more.
@@ -91,15 +91,15 @@ def beside_the_ensemble(study: Study, name: str, run: Run, prepared: Prepared) -
     described = read_model(run)
     metric = metric_of(run.config, described["classes"], described["class_names"])
     called = name_of(metric, described["class_names"]).replace("_", " ")
-    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, name, metric)
-    alone = next(each for each in judged if each != ENSEMBLE)
+    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, metric)
+    (alone,) = judged.keys() - {ENSEMBLE}
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
     scores = {each: resampled[each].score.mean for each in judged}
     if caveat:  # the table has intervals of these
         scores = {each: dataclasses.replace(score, low=None, high=None) for each, score in scores.items()}
     shown = ", ".join(f"{each} {score}" for each, score in scores.items())
-    return f"{where}, {called}: {shown}; {difference:+} by the one{caveat}"
+    return f"{where}, {called}: {shown}; {difference:+} by the one network{caveat}"
 
 
 Judged = tuple[dict[str, SeedLogits], Cohort, str, str]
@@ -116,8 +116,12 @@ def _of_final(study: Study, run: Run, prepared: Prepared) -> Judged | None:
     return judged, cohort, f"on {len(cohort)} labelled test images", ""
 
 
-def _by_members(study: Study, name: str, metric: str) -> Judged:
-    """The members of the best config beside the ensemble, both calibrated; weighted, and chosen, by other images."""
+def _by_members(study: Study, metric: str) -> Judged:
+    """Out-of-fold predictions of the best config beside the ensemble; weighted, and chosen, by the other folds.
+
+    Both are calibrated: each fold by the others, so that a choice by the others has seen temperatures that this fold
+    had a part in. Accuracy does not depend on them, log loss hardly.
+    """
     settings = study.configs[study.baseline]
     trained = files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
     found = collect(study, trained)
@@ -126,19 +130,16 @@ def _by_members(study: Study, name: str, metric: str) -> Judged:
     method = settings.study.calibration
     judged = {
         ENSEMBLE: cross_fitted_calibration(ensemble.log_probabilities, cohort, method)[0][None],
-        name: chosen_by_others(ensemble, calibrated, cohort, metric)[None],
+        ONE: chosen_by_others(ensemble, calibrated, cohort, metric)[None],
     }
-    caveat = (
-        " (of each fold the best in the ensemble by the others); what all images add to the one, and the average over "
-        "folds to the other, it does not say"
-    )
+    caveat = "; what all images add to it, and the average over folds to the ensemble, the folds cannot say"
     return judged, found.cohort, judged_are(study), caveat
 
 
 def chosen_by_others(
     ensemble: Ensemble, log_probabilities: Mapping[str, Float[np.ndarray, "n k"]], cohort: Cohort, metric: str
 ) -> Float[np.ndarray, "n k"]:
-    """What the one config says that the images of the other folds would have chosen: what `chosen_of` is worth.
+    """Nested cross-validation of the choice: for each fold the predictions of the config that is best on the others.
 
     The config that is best on all images has been lucky on them too: beside an ensemble whose weights are from other
     images it would look too good.

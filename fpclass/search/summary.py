@@ -30,16 +30,11 @@ def summarise(study: Study) -> list[str]:
 def _of_all(results: dict[str, Any]) -> list[list[str]]:
     """Rows of the table: the ensemble, and its answers for people."""
     metric, person = results["metric"], results.get("person", {})
-    found = [
-        (
-            "ensemble",
-            _score(results["ensemble"]["scores"], metric),
-            "what predicts; cross-fitted, of all images at once",
-        )
-    ]
+    found = [("ensemble", results["ensemble"].get("score"), "what predicts; cross-fitted")]
     if "per_person" in person:
         gain = person["gain"].get(metric)
-        what = f"{person['images_per_person']:.1f} images of each pooled" + (f": {Interval.of(gain):+}" if gain else "")
+        what = f"{person['images_per_person']:.1f} images of each pooled, all at once"
+        what += f": {Interval.of(gain):+}" if gain else ""
         found.append(("per person", _score(person["per_person"], metric), what))
     rows = [(name, Interval.of(values), what) for name, values, what in found if values]
     return [[name, format_number(score.value), score.format_bounds(), what] for name, score, what in rows]
@@ -59,7 +54,8 @@ def _of_ensemble(results: dict[str, Any], calls: str) -> list[str]:
     scores = {name: ensemble["scores"][name] for name in SCORES}
     scores["log_loss"] = results["calibration"]["after"]["log_loss"]
     lines.append(
-        f"expect of new {calls}: {_in_words(scores)}; cross-fitted: weights and calibration are by other {calls}"
+        f"expect of new {calls}: {_in_words(scores)}; of all images at once, cross-fitted: weights and calibration are "
+        f"by other {calls}"
     )
     if test := results.get("test"):
         of_test = {name: test["ensemble"][name] for name in SCORES}

@@ -206,9 +206,11 @@ def describe_intervals(cohort: Cohort, bootstrap: Bootstrap) -> str | None:
     if not bootstrap.num_resamples or cohort.num_groups < 2:
         return None
     effective = cohort.effective_groups()
+    by_class = [cohort.effective_groups(cohort.labels == k) for k in np.unique(cohort.labels)]
+    lone = "; none of what needs every class: one of them has a single one" if min(by_class) < 2 else ""
     few = f"; rough: as much as {effective:.0f} {cohort.groups_are} alike" if effective < FEW_GROUPS else ""
     drawn = f"{cohort.num_groups} {cohort.groups_are}, {bootstrap.num_resamples} resamples"
-    return f"{100 * bootstrap.confidence:g} % bootstrap t over {drawn}{few}"
+    return f"{100 * bootstrap.confidence:g} % bootstrap t over {drawn}{few}{lone}"
 
 
 def metric_bounds(

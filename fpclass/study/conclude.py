@@ -22,7 +22,7 @@ from fpclass.stats.comparison.verdicts import compare_all
 from fpclass.stats.decisions.promises import Promises
 from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.evidence.pooling import Pooling
-from fpclass.stats.intervals import Bootstrap, evaluate_predictions
+from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
 from fpclass.stats.probabilities.calibration import Calibration, cross_fitted_calibration
 from fpclass.stats.probabilities.ensembling import Ensemble, LogProbabilities, cross_fitted_ensemble
 from fpclass.stats.probabilities.fold_average import Sharpening
@@ -116,6 +116,7 @@ def _judge_all(
         num_seeds=study.num_seeds,
         choice=choice,
         ensemble=ensemble,
+        ensemble_score=_by_fold(ensemble, predictions, metric, settings),
         ensemble_scores=reports["scores"],
         calibration=reports["calibration"],
         decisions=reports["decisions"],
@@ -194,6 +195,14 @@ def judge_ensemble(predictions: OutOfFold, settings: Config) -> tuple[Ensemble, 
     cohort = predictions.cross_fitted
     ensemble = cross_fitted_ensemble(predictions.logits, cohort, average=settings.predict.averaging)
     return ensemble, judge_predictions(ensemble.log_probabilities, cohort, settings)
+
+
+def _by_fold(ensemble: Ensemble, predictions: OutOfFold, metric: str, settings: Config) -> Interval:
+    """The score of the calibrated ensemble as that of a config, a mean over folds: to be beside theirs in a table."""
+    method = settings.study.calibration
+    calibrated, _, _ = cross_fitted_calibration(ensemble.log_probabilities, predictions.cross_fitted, method)
+    of_one = resample_configs({"": calibrated[None]}, predictions.cohort, metric, bootstrap_of(settings))
+    return of_one[""].score.mean
 
 
 def judge_predictions(log_probabilities: LogProbabilities, cohort: Cohort, settings: Config) -> dict[str, Any]:
@@ -357,6 +366,7 @@ def _results(study: Study, report: StudyReport, clustered: dict[str, Any]) -> di
         "ensemble": {
             "weights": report.ensemble.weights,
             "weights_per_fold": list(report.ensemble.weights_per_fold),
+            "score": report.ensemble_score.to_json(),
             "scores": report.ensemble_scores,
         },
         "calibration": report.calibration,

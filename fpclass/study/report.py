@@ -108,7 +108,8 @@ class StudyReport:
       note: disclaimer of every figure, such as that the data are synthetic.
       source: of the data.
       choice: the best config; None where there is one only.
-      ensemble_scores: from `evaluate_predictions`.
+      ensemble_score: of the calibrated ensemble, as the table has those of configs: mean over folds by the metric.
+      ensemble_scores: from `evaluate_predictions`, of all images at once.
       inflations: by config that was also trained on image-random folds.
       failed_splits: why such a training failed, by config.
       looks: what there is to say of earlier judgements, a line each.
@@ -130,6 +131,7 @@ class StudyReport:
     num_seeds: int
     choice: Selection | None
     ensemble: Ensemble
+    ensemble_score: Interval
     ensemble_scores: dict[str, Any]
     calibration: dict[str, Any]
     decisions: dict[str, Any]

@@ -251,6 +251,12 @@ class TestCache:
         assert_same(decode_table(make_table(files), SMALL, cache_dir=files[0] / "below a file"), expected)
         assert_same(decode_table(make_table(files), SMALL, cache_dir=files[0]), expected)
 
+    def test_a_folder_that_cannot_be_written_to_is_said_once(self, tmp_path, files, capsys):
+        (tmp_path / "cache").write_text("a file")
+        for _ in range(2):
+            decode_table(make_table(files), SMALL, cache_dir=tmp_path / "cache")
+        assert capsys.readouterr().err.count("the next command computes the same of these images again") == 1
+
     def test_a_full_disk_is_no_error_and_leaves_nothing(self, tmp_path, files):
         folder = tmp_path / "cache"
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)

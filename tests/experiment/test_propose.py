@@ -8,7 +8,7 @@ from pictures import draw_picture
 
 from fpclass import cli
 from fpclass.config import flatten
-from fpclass.errors import ConfigError, WeightsError
+from fpclass.errors import CacheError, ConfigError, WeightsError
 from fpclass.experiment import load_config
 from fpclass.experiment.propose import (
     FROM_SCRATCH,
@@ -16,6 +16,7 @@ from fpclass.experiment.propose import (
     PRETRAINED,
     STUDY,
     WEIGHTS,
+    Proposal,
     Short,
     announce,
     propose,
@@ -116,7 +117,10 @@ def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> No
 def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
     _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
     assert values["train.max_minutes"] == 5
-    for minutes in ("0", "-1", "soon"):
+    for minutes in ("5.", "1e1", "0.5"):
+        _, values = values_of(None, [], Short(root=str(photos), minutes=minutes, model="blocks"))
+        assert values["train.max_minutes"] == float(minutes)
+    for minutes in ("0", "-1", "soon", "nan", "inf"):
         with pytest.raises(ConfigError, match=f"--minutes={minutes}: expected a number above 0"):
             propose(None, [], Short(root=str(photos), minutes=minutes))
     file, values = values_of(None, [], Short(root=str(photos), minutes="5"))
@@ -127,16 +131,19 @@ def test_a_look_is_by_pretrained_weights_where_they_are_there(photos: Path, monk
     """Of few images, where no config was chosen; they are not fetched for it."""
     monkeypatch.setattr(source, "in_cache", lambda entry: None)
     short = Short(root=str(photos))
-    assert propose(None, [], short, is_trained=None).file == NO_NETWORK
+    assert propose(None, [], short, "explore").file == NO_NETWORK
     monkeypatch.setattr(source, "in_cache", lambda entry: Path("there") if entry.name == WEIGHTS else None)
     monkeypatch.setattr(source, "require", lambda name: None)
-    looked = propose(None, [], short, is_trained=None)
+    looked = propose(None, [], short, "explore")
     assert looked == propose(None, [], short), "the folder of a run that trains so"
     assert looked.file == PRETRAINED
+    of_training = ["--config.train.num_epochs=3"]
+    assert propose(None, of_training, short, "explore").file == PRETRAINED, "nothing is trained, from scratch or not"
+    assert propose(None, of_training, short).file == FROM_SCRATCH
     chosen = "configs/footprints/baseline.py"
-    assert propose(chosen, [], short, is_trained=None).file == chosen
+    assert propose(chosen, [], short, "explore").file == chosen
     monkeypatch.setattr("fpclass.experiment.propose.MANY", 2)
-    assert propose(None, [], short, is_trained=None).file == NO_NETWORK
+    assert propose(None, [], short, "explore").file == NO_NETWORK
 
 
 def test_a_network_of_ones_own_reads_images_as_they_are(photos: Path) -> None:
@@ -237,7 +244,7 @@ def test_without_images_it_is_the_demo() -> None:
 
 def test_commands_that_train_nothing_ask_for_no_weights(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "require", lambda name: pytest.fail("weights were asked for"))
-    assert propose(None, [], Short(root=str(photos)), is_trained=False).file == NO_NETWORK
+    assert propose(None, [], Short(root=str(photos)), "read").file == NO_NETWORK
 
 
 def test_a_study_compares_the_ways_to_a_model(
@@ -281,3 +288,36 @@ def test_train_a_folder(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert (photos.parent / "runs" / "photos" / "metrics.json").is_file()
     assert np.all([line not in said for line in ("SYNTHETIC", "Traceback")])
     assert cli.main(["explain", "runs/photos"]) == 0  # the folder of a run without its flag
+
+
+def test_probes_of_many_images_read_moments(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Covariances of a hundred thousand images would not fit into memory; what is given stays."""
+    monkeypatch.setattr(source, "require", lambda name: None)
+    flag = "--config.model.probe_pooling"
+
+    def pooling(proposal: Proposal) -> set[str]:
+        return {each.partition("=")[2] for each in proposal.overrides if each.startswith(flag)}
+
+    ways = (
+        lambda *given: propose(None, given, Short(root=str(photos))),
+        lambda *given: propose_study([], given, Short(root=str(photos)))[1],
+    )
+    assert [pooling(way()) for way in ways] == [set(), set()]
+    monkeypatch.setattr("fpclass.experiment.propose.MANY", 4)
+    assert [pooling(way()) for way in ways] == [{"moments"}, {"moments"}]
+    assert [pooling(way(f"{flag}=both")) for way in ways] == [{"both"}, {"both"}]
+    files, proposal = propose_study([], [], Short(root=str(photos)))
+    assert load_config(files[0], proposal.overrides).model.probe_pooling == "moments"
+
+
+def test_a_cache_that_cannot_be_written_to_is_said_and_costs_no_minutes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small network from random weights would take minutes, and be worse; the folder can be mended at once."""
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("FPCLASS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FPCLASS_OFFLINE", raising=False)
+    for way in (propose, lambda file, *rest: propose_study([], *rest)):
+        with pytest.raises(CacheError, match=r"cannot write .*choose another folder by FPCLASS_CACHE"):
+            way(None, [], Short(root=str(photos)))
+    assert propose(None, [], Short(root=str(photos)), "read").file == NO_NETWORK

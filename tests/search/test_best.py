@@ -15,27 +15,23 @@ import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 from pictures import draw_picture
 from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
 from fpclass.common.console import Interruption, interruptible
-from fpclass.config import apply_overrides
 from fpclass.data.recognise import recognise
 from fpclass.errors import WeightsError
 from fpclass.experiment import load_config, override, propose
 from fpclass.experiment.propose import PRETRAINED, Short
 from fpclass.models.pretrained import source
-from fpclass.search import halving
-from fpclass.search.commands import as_begun, plan
+from fpclass.search import final, halving
+from fpclass.search.commands import plan
 from fpclass.search.final import chosen_by_others, chosen_of
 from fpclass.search.halving import Budget, is_clearly_worse, left_out
 from fpclass.search.portfolio import load_ways, make_portfolio
@@ -112,9 +108,11 @@ def test_probes_on_weights_that_are_at_hand_with_their_learning_curve(noisy, tmp
     assert study.configs["tuned_probe"].finetune.freeze_before == "layer2_0", "behind the second stage that is read"
     assert "- more people? " in said
     weights = json.loads((folder / "ensemble.json").read_text())["weights"]
-    chosen = chosen_of(study)
-    assert weights[chosen]
-    assert re.search(rf"out of fold, accuracy: ensemble 0\.\d+, {chosen} 0\.\d+; [+-]0\.\d+ \[.*\] by the one", said)
+    assert weights[chosen_of(study)]
+    beside = re.search(
+        r"out of fold, accuracy: ensemble (0\.\d+), one way chosen by the other folds 0\.\d+; [+-]0\.", said
+    )
+    assert re.search(rf"^ensemble +{re.escape(beside[1])} ", said, re.MULTILINE), "the table has it by folds, too"
 
 
 @pytest.mark.promise
@@ -268,32 +266,6 @@ def test_another_head_is_none_to_train_on_from(noisy, monkeypatch, capsys):
     assert "tuned_probe is none here: model.head is 'gap'" in capsys.readouterr().out
 
 
-def test_ways_that_an_earlier_version_began_go_on_as_they_are(noisy, monkeypatch, capsys):
-    """By what versions have changed, but not by what anybody asked for, and not where nothing is trained."""
-    monkeypatch.setattr(source, "require", lambda name: None)
-    flags = [f"--config.data.root={noisy}", "--config.data.label_column=SEX"]
-    portfolio = make_portfolio(flags, Short(size="64"))
-    now = load_ways(portfolio)
-
-    def changed(configs: dict[str, Any], flag: str) -> dict[str, Any]:
-        return {name: apply_overrides(ConfigDict(each.to_dict()), [flag], {}) for name, each in configs.items()}
-
-    old = changed(now, "--config.model.probe_pooling=moments")
-
-    def begun(done: bool, configs: dict[str, Any]) -> Any:
-        return SimpleNamespace(configs=configs, members=lambda name: [SimpleNamespace(is_done=done)])
-
-    assert as_begun(now, begun(True, old), portfolio) == {"probe": old["probe"]}
-    assert "probe goes on as an earlier version began it (model.probe_pooling 'moments', now 'both')" in (
-        capsys.readouterr().out
-    )
-    assert not as_begun(now, begun(False, old), portfolio)
-    asked = make_portfolio([*flags, "--config.model.probe_pooling=both"], Short(size="64"))
-    assert not as_begun(now, begun(True, old), asked)
-    others = changed(old, "--config.predict.flip=False")
-    assert not as_begun(now, begun(True, others), portfolio), "that is another study"
-
-
 def test_photographs_have_a_second_look_at_their_middle(noisy, monkeypatch):
     monkeypatch.setattr(source, "require", lambda name: None)
     monkeypatch.setattr("fpclass.search.portfolio.recognise", lambda *args: replace(recognise(*args), is_colour=True))
@@ -402,7 +374,7 @@ def test_the_one_network_is_the_best_of_those_in_the_ensemble_of_all_folds_and_c
             assert chosen_of(scored) == chosen, metric
 
 
-def test_beside_the_ensemble_stands_what_the_other_folds_would_have_chosen():
+def test_beside_the_ensemble_stands_what_the_other_folds_would_have_chosen(study, monkeypatch):
     """Each of two is right in one fold alone, which its own images must not tell."""
     rows, labels = np.arange(300), np.arange(300) % 2
     cohort = Cohort(labels, rows, rows // 100)
@@ -415,6 +387,15 @@ def test_beside_the_ensemble_stands_what_the_other_folds_would_have_chosen():
     ensemble = Ensemble(halves, (halves, halves, {"a": 1.0, "b": 0.0}), said["a"])
     by_others = chosen_by_others(ensemble, said, cohort, "accuracy")
     np.testing.assert_array_equal(by_others, np.where((rows < 100)[:, None], said["b"], said["a"]))
+
+    there = Study.open(study)
+    found = OutOfFold([], cohort, {name: values[None] for name, values in said.items()}, cohort)
+    monkeypatch.setattr(final, "collect", lambda *_: found)
+    monkeypatch.setattr(final, "cross_fitted_ensemble", lambda *_, **__: ensemble)
+    monkeypatch.setattr(final.files, "read_object", lambda *_, **__: {"ensemble": {"weights": halves}})
+    judged, of_whom, *_ = final._by_members(there, "accuracy")
+    assert of_whom is cohort
+    np.testing.assert_array_equal(judged[final.ONE][0].argmax(1), by_others.argmax(1))
 
 
 def test_time_that_is_over_asks_to_stop_until_the_end_of_it():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fpclass.common import download, files
 from fpclass.common.files import cache_dir, is_offline
-from fpclass.errors import RunError, WeightsError
+from fpclass.errors import CacheError, RunError, WeightsError
 from fpclass.models.pretrained import package
 from fpclass.models.pretrained.manifest import Weights
 
@@ -103,7 +103,8 @@ def fetch(entry: Weights) -> pathlib.Path:
     Beside it lies its whole sha256, in the form that `sha256sum --check` reads.
 
     Raises:
-      WeightsError: no network, FPCLASS_OFFLINE, a full disk, another file than the published one …
+      WeightsError: no network, FPCLASS_OFFLINE, another file than the published one …
+      CacheError: a full disk, or a folder that may not be written to.
     """
     path = cached_path(entry)
     if path.is_file() and matches(path, entry.digest):
@@ -116,7 +117,7 @@ def fetch(entry: Weights) -> pathlib.Path:
             if not (path.is_file() and matches(path, entry.digest)):  # another process may have fetched it meanwhile
                 _download(entry, path)
     except OSError as error:
-        raise WeightsError(
+        raise CacheError(
             f"{path}: cannot write ({error.strerror or error}); free space, or choose another folder by FPCLASS_CACHE"
         ) from None
     return path

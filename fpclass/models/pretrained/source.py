@@ -116,7 +116,7 @@ def _local(name_or_file: str) -> tuple[Weights | None, pathlib.Path]:
     try:
         path = fetch(entry)
     except WeightsError as error:
-        raise WeightsError(f"{error}; {unusable}" if unusable else str(error)) from None
+        raise type(error)(f"{error}; {unusable}" if unusable else str(error)) from None
     if unusable:
         say(f"note: {unusable}; the published file was fetched instead")
     return entry, path

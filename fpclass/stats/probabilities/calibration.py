@@ -25,7 +25,7 @@ METHODS = ("none", "temperature", "vector")
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Bounds of the fitted temperature: predictions that are worse than chance have no best one."""
 RIDGE = 1.0
-"""Weight of the pull of vector scaling to the identity, in nats: a normal prior of standard deviation 1 on each number."""
+"""Weight of the pull of vector scaling to the identity, in nats: a normal prior of standard deviation 1 on a number."""
 TEMPERATURE_RIDGE = 4.0
 """The same of temperature scaling, whose classes share one scale 1 / T: a prior of standard deviation 0.5 on it.
 
