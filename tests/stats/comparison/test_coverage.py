@@ -23,7 +23,7 @@ from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import family_p_values, holm
 from fpclass.stats.comparison.scores import inflation, resample_configs, score_config
 from fpclass.stats.comparison.selection import cross_fitted_choice
-from fpclass.stats.comparison.verdicts import corrected_t_test, fold_t_test
+from fpclass.stats.comparison.verdicts import compare_all, corrected_t_test, fold_t_test
 from fpclass.stats.intervals import Bootstrap, metric_bounds
 
 BOOTSTRAP = Bootstrap(200, 0.95)
@@ -245,6 +245,25 @@ def test_no_leak_is_seldom_called_one(num_seeds):
         found.append(not difference.low <= 0 <= difference.high)
     print(f"\n{num_seeds} seeds, no leak, members jitter by 0.05: called one in {np.mean(found):.3f}")
     assert np.mean(found) < binomial_bound(0.05, len(found))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_people", [10, 40])
+def test_configs_that_seldom_differ_are_not_taken_to_be_equal(num_people):
+    """A candidate that is wrong of 0.05 of the people of whom the baseline, right of 0.9, is right."""
+    rng, labels, covered, equal = np.random.default_rng(0), np.arange(num_people) % 2, [], []
+    for _ in range(300):
+        cohort = Cohort(labels, np.arange(num_people), rng.permutation(num_people) % NUM_FOLDS)
+        is_right = rng.random(num_people) > 0.1
+        both = {"baseline": is_right, "candidate": is_right & (rng.random(num_people) > 0.05)}
+        logits = {name: 2 * np.eye(2)[np.where(right, labels, 1 - labels)][None] for name, right in both.items()}
+        resampled = resample_configs(logits, cohort, "accuracy", BOOTSTRAP)
+        found = compare_all(resampled, "baseline", margin=0.02)["candidate"]
+        covered.append(found.difference.low <= -0.05 * 0.9 <= found.difference.high)
+        equal.append(found.verdict.startswith("no difference that matters"))
+    print(f"\n{num_people} people: covered {np.mean(covered):.2f}, taken for equal {np.mean(equal):.2f}")
+    assert np.mean(covered) > 0.95
+    assert np.mean(equal) < binomial_bound(0.05, len(equal))
 
 
 @pytest.mark.slow
