@@ -55,6 +55,7 @@ def report():
         num_seeds=1,
         choice=Selection("good", ("good", "same", "good"), Interval(0.7, 0.6, 0.8), Interval(0.66, 0.55, 0.77), 0.04),
         ensemble=Ensemble({"good": 0.75, "same": 0.25, "baseline": 0.0}, (), logits),
+        ensemble_score=Interval(0.7, 0.6, 0.8),
         ensemble_scores=evaluate_predictions(logits, cohort, bootstrap),
         calibration=calibration_report(logits, cohort, bootstrap),
         decisions=decision_report(logits, cohort, bootstrap, cost=((0, 1), (4, 0)), max_risk=0.005),
