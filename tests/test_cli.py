@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import stat
@@ -18,15 +19,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from archives import arrays_of
+from ml_collections import ConfigDict
 from PIL import Image
 from tiny_disk import tiny_disk
 
+import fpclass
 from fpclass import cli
 from fpclass.augment.intensity import normalise
+from fpclass.config import apply_overrides
 from fpclass.errors import ConfigError
 from fpclass.explain.cam import grad_cam
 from fpclass.models.build import explainable_form
 from fpclass.run.best import BestModel
+from fpclass.run.evaluate import summarise
 from fpclass.run.folder import Run
 from fpclass.run.prepare import prepare
 from fpclass.train.task import build_network
@@ -117,6 +122,36 @@ def test_intervals_are_of_people(run):
     assert (metrics["num_images"], metrics["num_groups"]) == (len(splits), splits["unit"].nunique())
     assert metrics["num_groups"] == metrics["num_images"] / 2, "two prints each"
     assert f"{metrics['num_groups']} people, 50 resamples" in metrics["interval"]
+
+
+def test_people_are_people_without_intervals_too(own_run, capsys):
+    assert cli.main(["evaluate", f"--workdir={own_run}", "--config.evaluate.num_resamples=0"]) == 0
+    metrics = json.loads((own_run / "metrics.json").read_text())["validation"]
+    assert (metrics["groups_are"], metrics["interval"]) == ("people", None)
+    about = f"{metrics['num_images']} images of {metrics['num_groups']} people"
+    assert f"{about}; no intervals\n" in capsys.readouterr().out
+    assert f"analysed {about}" in (own_run / "checklist.md").read_text()
+    opened = fpclass.load(own_run)
+    assert isinstance(opened, fpclass.TrainedRun)
+    assert f" on {about} that it was not trained on" in opened.verdict
+
+
+def test_the_summary_says_by_what_an_epoch_was_chosen(run):
+    """Where something chose: not where the last epoch is kept, and of a probe it is a strength."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    epoch, metric = metrics["epoch"], Run.open(run).config.train.selection_metric
+    other = {"loss": "accuracy", "accuracy": "loss"}[metric]
+
+    def chosen(setting: str = "", **more: float) -> str:
+        flags = [f"--config.{setting}"] if setting else []
+        changed = apply_overrides(ConfigDict(Run.open(run).config.to_dict()), flags, {})
+        (found,) = re.findall(r"^  (\S.+), selected on ", summarise(Run(run, changed), metrics | more), flags=re.M)
+        return found
+
+    assert chosen() == f"best epoch  {epoch} of 4 by {metric}"
+    assert chosen(f"train.selection_metric={other}") == f"best epoch  {epoch} of 4 by {other}"
+    assert chosen("train.early_stopping=none") == f"best epoch  {epoch} of 4"
+    assert chosen("model.head=probe", strength=0.1) == f"strength    C=0.1, {epoch} of 4"
 
 
 def test_the_worst_images_are_explained_for_the_class_that_they_were_taken_for(run):
@@ -438,6 +473,24 @@ def test_help_fits_a_screen(capsys):
         assert len(text.splitlines()) <= (50 if args == ["--help"] else 42)  # a line for each command
     assert cli.main(["fly"]) == 2
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(("command", "flag"), [("tune", "--space=FILE"), ("freeze-sweep", "--config=FILE")])
+def test_flags_that_have_to_be_given_are_in_the_usage(command, flag, capsys):
+    """In the help, and where they are missing; those of a command that needs none are not."""
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].endswith(f" {command} … {flag}")
+    assert re.search(rf"^  {flag.replace('=', ' ')} .*; has to be given$", text, flags=re.MULTILINE)
+    with pytest.raises(SystemExit):
+        cli.main([command])
+    assert f"{command} … {flag}\n" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["study", "--help"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].endswith(" study …")
+    assert "has to be given" not in text
 
 
 def test_help_needs_no_heavy_library():

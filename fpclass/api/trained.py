@@ -29,7 +29,7 @@ from fpclass.errors import ConfigError, DataError, DecodeError, RunError
 from fpclass.run.decisions.whose import Whose, whose_files
 from fpclass.run.folder import Run
 from fpclass.run.predictor import Predictor
-from fpclass.stats.intervals import Interval
+from fpclass.stats.intervals import Interval, describe_groups
 from fpclass.study.study import Study
 
 if TYPE_CHECKING:
@@ -255,8 +255,7 @@ class TrainedRun(_Trained[Run]):
           RunError: as `metrics`.
         """
         judged = self.metrics[VALIDATION]
-        groups_are = "people" if " people" in str(judged["interval"]) else "independent images"
-        about = counted(judged["num_images"], judged["num_groups"], groups_are)
+        about = counted(judged["num_images"], judged["num_groups"], describe_groups(judged))
         return f"{self.config.name}, accuracy {Interval.of(judged['accuracy'])} on {about} that it was not trained on"
 
     @property

@@ -19,7 +19,7 @@ from fpclass.data.decode import MAX_PIXELS, open_picture
 from fpclass.data.files import ImageIndex, csv_files, image_files, looks_like_image, some_of
 from fpclass.data.sources import archive
 from fpclass.data.sources.columns import read_all_columns
-from fpclass.data.sources.folders import TEST, ClassFolder, read_layout
+from fpclass.data.sources.folders import TEST, TRAIN, ClassFolder, read_layout, split_of
 from fpclass.errors import ConfigError, DataError, DecodeError
 
 NUM_GLANCES = 48
@@ -44,6 +44,8 @@ _GROUP = {
     "people",
     "site",
 }
+_DIVISION = {"split", "splits", "fold", "folds", "subset", "partition"}
+"""Names of columns of parts of the data, which are no labels unless they are named."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -290,13 +292,22 @@ def _label_candidates(listing: _Listing, data: Any, given: Collection[str]) -> d
 
 
 def _could_be_label(listing: _Listing, data: Any, given: Collection[str]) -> dict[str, int]:
-    """Columns of few enough values for a label, whatever they are called, with the number of these."""
+    """Columns of few enough values for a label, whatever they are called, with the number of these; no divisions."""
     group = data.group_column if "group_column" in given else ""
     return {
         name: num_values
         for name, num_values, num_rows in _repeated(listing)
-        if name != group and num_values <= min(MAX_CLASSES, num_rows // 2)
+        if name != group
+        and num_values <= min(MAX_CLASSES, num_rows // 2)
+        and not _is_division(name, set(listing.columns[name]) - {""})
     }
+
+
+def _is_division(name: str, values: Collection[str]) -> bool:
+    """Whether a column says of what part of the data a row is: by its name, or as each value is that of one split."""
+    splits = [split_of(value) for value in values]
+    are_splits = TRAIN in splits and all(splits) and len(splits) == len(set(splits))
+    return are_splits or (bool(_words(name)) and _words(name) <= _DIVISION)
 
 
 def _repeated(listing: _Listing) -> Iterator[tuple[str, int, int]]:

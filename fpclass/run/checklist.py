@@ -20,7 +20,7 @@ from fpclass.errors import RunError
 from fpclass.experiment import POOLED, is_trained
 from fpclass.report.text_tables import markdown_table
 from fpclass.run.folder import Run
-from fpclass.stats.intervals import Interval
+from fpclass.stats.intervals import Interval, describe_groups
 
 FILE = "checklist.md"
 AUTHORS = "MISSING: only the authors know"
@@ -294,23 +294,27 @@ def _fitting(config: Config) -> str:
 
 
 def _parts(folder: pathlib.Path, config: Config) -> str:
-    """How many images are in which part."""
-    roles = Run(folder, config).read_csv("splits.csv", ("filename", "role"))["role"].value_counts()
+    """How many images are in which part; "" where the table is missing or damaged: the page says less then."""
+    try:
+        roles = Run(folder, config).read_csv("splits.csv", ("filename", "role"))["role"].value_counts()
+    except RunError:
+        return ""
     return f"images by part: {', '.join(f'{role} {count}' for role, count in roles.items())}"
 
 
 def run_facts(folder: pathlib.Path, config: Config, metrics: Mapping[str, Any], split: str) -> dict[str, str]:
     """All facts of a run; metrics as metrics.json has them, and the split that is reported."""
     judged = metrics[split]
-    has_people, number = " people" in str(judged["interval"]), judged["num_groups"]
-    analysed = f"{judged['num_images']} images" + (f" of {number} people" if has_people else f" ({number} independent)")
+    number, are_people = judged["num_groups"], describe_groups(judged) == "people"
+    analysed = f"{judged['num_images']} images" + (f" of {number} people" if are_people else f" ({number} independent)")
     notes: Sequence[str] = metrics.get("split_notes", [])
     calibration = metrics.get("calibration", {})
     chosen = "epoch" if is_trained(config) else "strength"
+    selected = f"{chosen} selected on {metrics['selected_on']}"
     return {
         **shared_facts(folder, config, judged, analysed),
         **subgroup_fact(judged.get("subgroups")),
-        "division": f"{'; '.join([_parts(folder, config), *notes])}; {chosen} selected on {metrics['selected_on']}",
+        "division": "; ".join(filter(None, [_parts(folder, config), *notes, selected])),
         "thresholds": "; ".join(calibration.get("summary", [])) or "the most probable class",
         "prediction": f"best {chosen}'s weights (checkpoints/best), calibration.json; `{program()} predict`",
         "indeterminate": "none: every image is decided",

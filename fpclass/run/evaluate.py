@@ -27,7 +27,7 @@ from fpclass.run.subgroups import judge_subgroups
 from fpclass.run.warnings import find_warnings, transductive_mark
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.rule import DecisionRule
-from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions
+from fpclass.stats.intervals import Bootstrap, Interval, describe_groups, evaluate_predictions
 
 SCORES = {"loss": "log_loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "roc_auc": "roc_auc"}
 """What scores.json holds of the validation images, and as test_loss, … of labelled test images, for scripts that want a
@@ -177,12 +177,11 @@ def _summary(split: str, judged: dict[str, Any], positive: str) -> list[str]:
     if positive:
         scores |= {f"{name} of {positive}": judged["per_class"][positive][name] for name in OF_POSITIVE}
     shown = ",  ".join(f"{name} {Interval.of(score)}" for name, score in scores.items() if score["value"] is not None)
-    units_are = "people" if " people" in str(judged["interval"]) else "independent images"
-    about = counted(judged["num_images"], judged["num_groups"], units_are)
+    about = counted(judged["num_images"], judged["num_groups"], describe_groups(judged))
     found = (judged.get("subgroups") or {}).get("findings", [])
     return [
         f"  {split:<10}  {shown}",
-        f"              {about}; {judged['interval']}",
+        f"              {about}; {judged['interval'] or 'no intervals'}",
         *(f"    {line}" for line in found),
     ]
 

@@ -134,9 +134,9 @@ class _Search:
                 self.reasons[name] = f"{type(error).__name__}: {one_line(error, 300)}"
                 self.progress.failed(self.reasons[name])
                 return False
-        if not is_done:
-            self.progress.interrupted()
-        elif predicted and is_trained(self.study.configs[name]):
+            if not is_done:
+                self.progress.interrupted()
+        if is_done and predicted and is_trained(self.study.configs[name]):
             self.pace *= max((time.monotonic() - began) / predicted, 0.1)
         return is_done
 

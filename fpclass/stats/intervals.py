@@ -176,7 +176,8 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, m
 
     Returns:
       The dict of `compute_metrics` with every float replaced by {"value", "low", "high"} (each a float or None);
-      num_groups; and interval, one line that says what the intervals are, None where there are none.
+      num_groups; groups_are, what these are; and interval, one line that says what the intervals are, None where
+      there are none.
 
     Raises:
       DataError: as `check_predictions`.
@@ -196,9 +197,19 @@ def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, m
         "confusion_matrix": points["confusion_matrix"],
         "num_images": points["num_images"],
         "num_groups": cohort.num_groups,
+        "groups_are": cohort.groups_are,
         "effective_groups": round(cohort.effective_groups(), 1),
         "interval": describe_intervals(cohort, bootstrap),
     }
+
+
+def describe_groups(scores: Mapping[str, Any]) -> str:
+    """What the groups are in a dict of `evaluate_predictions`, as `Cohort.groups_are`.
+
+    Folders of earlier versions do not hold it: there the line about the intervals tells, where there is one.
+    """
+    by_line = "people" if " people" in str(scores.get("interval")) else "independent images"
+    return str(scores.get("groups_are") or by_line)
 
 
 def describe_intervals(cohort: Cohort, bootstrap: Bootstrap) -> str | None:

@@ -96,6 +96,7 @@ def train_study(study: Study, data: StudyData, interruption: Interruption) -> Fa
                     progress.failed(failures[name])
                     continue
                 if not is_finished:
+                    background.wait()  # of the round before, whose members count
                     progress.interrupted()
                     return None
     return failures
@@ -269,6 +270,7 @@ class Progress:
         """Times a config and says how it went."""
         self._name, self._started, self._added, self._failure = name, time.perf_counter(), 0, ""
         self._warm, self._scores, self._is_interrupted = (Clock(), 0), "", False
+        self._were_there = not self._count_steps(name)
         self._bar.set_description_str(name[:24])
         yield
         seconds = time.perf_counter() - self._started
@@ -298,21 +300,25 @@ class Progress:
         self._failure = reason
 
     def interrupted(self) -> None:
-        """Remembers that the config at hand is not trained to its end, which has no line."""
+        """Remembers that the config at hand is not trained to its end, for its line."""
         self._is_interrupted = True
 
     def _say(self, seconds: float) -> None:
-        if not is_first_process() or self._is_interrupted:
+        if not is_first_process():
             return
         if self._failure:
             self._write(f"FAILED: {self._failure}")
             return
         members = self._study.members(self._name)
-        scores = [accuracy_of(member) for member in members if member.is_done]  # the last ones may still be written
-        of_all = "" if len(scores) == len(members) else f"{len(scores)} of "
-        if not self._added:
-            self._write(f"{of_all}{len(members)} members were there")
+        if self._were_there:
+            self._write(f"{len(members)} members were there")
             return
+        done = [member for member in members if member.is_done]  # the last ones may still be written
+        if self._is_interrupted:
+            self._write(f"stopped after {duration(seconds)}: {len(done)} of {len(members)} members are trained")
+            return
+        scores = [accuracy_of(member) for member in done]
+        of_all = "" if len(scores) == len(members) else f"{len(scores)} of "
         accuracy = f"validation accuracy {np.mean(scores):.3f}" if scores else ""
         said = f"{of_all}{len(members)} members in {duration(seconds)}"
         self._write("; ".join(filter(None, (said, accuracy, self.rest()))))

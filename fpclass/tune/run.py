@@ -30,6 +30,8 @@ from fpclass.tune.search import BASE, Limits, Search
 from fpclass.tune.space import Space, with_values
 
 FILE = "tune.json"
+TRAINED = {"predictions.csv", "checkpoints", "unfinished"}
+"""Names of what a training leaves, wherever it is in the folder: its result, weights, the checkpoint of a round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +69,15 @@ class Plan:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a training of it has ended."""
-        return any(self.study.folder.rglob("predictions.csv"))
+        """Whether the folder has anything of a training: predictions, or the checkpoint of an unfinished one."""
+        return any(path.name in TRAINED for path in self.folder.rglob("*"))
 
-    def check_same(self) -> None:
-        """Compares with what the folder was begun with.
+    def changed(self) -> list[str]:
+        """Keys of the config, and names of flags, that are others than those that the folder was begun with.
 
         Raises:
-          RunError: another config, space or number of folds.
+          RunError: tune.json cannot be read.
+          ConfigError: its config is none of this version.
         """
         path = self.folder / FILE
         there = files.read_object(path, config=dict, space=dict, folds=int)
@@ -82,11 +85,28 @@ class Plan:
         changed = [*experiment.training_differences(old, self.base)]
         changed += [key for key in differences(old, self.base) if key.split(".")[0] in RULES]
         changed += ["the space"] * (there["space"] != self.to_json()["space"])
-        changed += ["--folds"] * (there["folds"] != self.num_folds)
-        if changed:
-            raise RunError(
-                f"{self.folder} belongs to another search ({', '.join(changed[:3])} differs); choose another --workdir"
-            )
+        return changed + ["--folds"] * (there["folds"] != self.num_folds)
+
+    def make_room(self) -> None:
+        """Removes what another search has left in the folder, in which nothing was trained.
+
+        Its settings may be what stood in the way, and is corrected now.
+
+        Raises:
+          RunError: another search, of which something was trained; or as `changed`; or it cannot be removed.
+          ConfigError: as `changed`.
+        """
+        differing, left = ", ".join(self.changed()[:3]), self.study.folder
+        if differing and self.is_begun:
+            raise RunError(f"{self.folder} belongs to another search ({differing} differs); choose another --workdir")
+        if not differing or not left.exists():
+            return
+        try:
+            shutil.rmtree(left)
+        except OSError as error:
+            why = error.strerror or error
+            raise RunError(f"{left}: cannot be removed ({why}); choose another --workdir") from error
+        say(f"removed: {left}, of another search ({differing} differs), which had not trained anything")
 
 
 def plan_search(folder: pathlib.Path, base: Config, space: Space, num_folds: int | None, origin: str) -> Plan:
@@ -122,13 +142,8 @@ def run_search(plan: Plan, limits: Limits) -> int:
     """
     was_there = make_folder(plan.folder, FILE, "tune")
     with lock_folder(plan.folder):
-        try:
-            if was_there:
-                plan.check_same()
-        except RunError:
-            if plan.is_begun:
-                raise
-            shutil.rmtree(plan.study.folder, ignore_errors=True)  # what stood in the way may be what is corrected
+        if was_there:
+            plan.make_room()
         files.write_json(plan.folder / FILE, plan.to_json())
         study = plan.study
         study.folder.mkdir(exist_ok=True)

@@ -95,6 +95,31 @@ def test_a_column_that_could_be_the_label_as_well_is_mentioned(tmp_path: Path) -
     assert not recognised(folder, label_column="species").notes
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split", ["train", "train", "validation", "test"]),
+        ("used", ["TRAIN", "TRAIN", "val_set", ""]),
+        ("Split", ["a", "b"] * 2),
+        ("fold", ["0", "1"] * 2),
+    ],
+)
+def test_a_column_of_splits_is_no_label(tmp_path: Path, name: str, values: list[str]) -> None:
+    """Neither beside one that is called like one, nor beside another, nor alone; who names it has it."""
+    files, mood = {"file": FILES}, {"mood": ["glad", "sad"] * 4}
+    found = recognised(listed(tmp_path / "species", files | {"species": ["cat", "dog"] * 4, name: values * 2}))
+    assert (found.keys["label_column"], found.notes) == ("species", ())
+    folder = listed(tmp_path / "mood", files | {name: values * 2} | mood)
+    assert recognised(folder).keys["label_column"] == "mood"
+    assert recognised(folder, label_column=name).keys["label_column"] == name
+    assert recognised(listed(tmp_path / "alone", files | {name: values * 2})).keys == {"source": "folder"}
+
+
+@pytest.mark.parametrize("values", [["train", "bus"], ["train dog", "train cat"], ["valid ticket", "test print"]])
+def test_classes_that_sound_like_splits_are_a_label(tmp_path: Path, values: list[str]) -> None:
+    assert recognised(listed(tmp_path, {"file": FILES, "seen": values * 4})).keys["label_column"] == "seen"
+
+
 def test_a_column_that_the_config_names_is_taken_where_it_is_there(tmp_path: Path) -> None:
     """As those of the footprints, on data that have other ones too."""
     columns = {"file": FILES, "SEX": ["f", "m"] * 4, "label": ["x", "x", "y", "y"] * 2}

@@ -24,7 +24,8 @@ from tiny_network import list_tiny
 
 import fpclass
 from fpclass import cli
-from fpclass.common.console import Interruption, interruptible
+from fpclass.common.console import Interrupted, Interruption, interruptible
+from fpclass.common.threads import Background
 from fpclass.data.recognise import recognise
 from fpclass.errors import WeightsError
 from fpclass.experiment import load_config, override, propose
@@ -180,6 +181,28 @@ def test_a_budget_that_ends_leaves_what_is_trained(noisy, tmp_path, no_weights, 
     assert json.loads((folder / "ensemble.json").read_text())["weights"].keys() <= {"random_probe", whole}
     assert cli.main(["evaluate", str(folder / "final")]) == 2
     assert "learnt from all labelled images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_decoding", [False, True])
+def test_what_time_was_over_for_is_said_to_be_stopped(study, tmp_path, monkeypatch, capsys, is_decoding):
+    """And not that its members were there, be it as they train or as their images are decoded."""
+
+    def stop(*_: Any) -> bool:
+        if is_decoding:
+            raise Interrupted(143)
+        return False
+
+    there = Study.open(shutil.copytree(study, tmp_path / "study"))
+    name, budget = there.names[1], Budget(1)
+    there.members(name)[0].run.path("predictions.csv").unlink()
+    monkeypatch.setattr(halving, "train_config", stop)
+    data: Any = SimpleNamespace(of=lambda name: None)
+    with halving.BudgetProgress(there, budget) as progress, Background() as background:
+        state = halving._Search(there, data, budget, Interruption(), progress, background, {name: 1.0}, {})
+        assert not state.train(name, range(3))
+        assert state.pace == 1, "nothing was learnt of how long it takes"
+    out = capsys.readouterr().out
+    assert re.fullmatch(rf"\[2/2\] {name} +stopped after .+: 5 of 6 members are trained\n", out)
 
 
 def test_too_small_a_budget_says_what_it_takes(noisy, tmp_path, no_weights, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from scipy import special, stats
 from fpclass.stats import draws, intervals
 from fpclass.stats.bounds import Support, resampled_bounds, wilson_bounds
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap, Interval, evaluate_predictions, metric_bounds
+from fpclass.stats.intervals import Bootstrap, Interval, describe_groups, evaluate_predictions, metric_bounds
 from fpclass.stats.metrics import compute_metrics
 from fpclass.stats.weighted_metrics import OVERALL_METRICS, PER_CLASS_METRICS
 
@@ -201,6 +201,7 @@ def test_evaluation_holds_points_and_intervals_and_is_json():
             assert values[metric]["low"] < values[metric]["value"] < values[metric]["high"]
     assert (result["num_images"], result["num_groups"]) == (120, 60)
     assert result["interval"] == "90 % bootstrap t over 60 people, 200 resamples"
+    assert result["groups_are"] == describe_groups(result) == "people"
 
 
 def test_evaluation_without_groups_or_without_resamples_says_so():
@@ -210,6 +211,9 @@ def test_evaluation_without_groups_or_without_resamples_says_so():
     assert ungrouped["interval"] == "95 % bootstrap t over 30 images, 10 resamples"
     without = evaluate_predictions(logits, cohort, Bootstrap(0, 0.95))
     assert without["interval"] is None
+    assert describe_groups(without) == "images"
+    of_people = Cohort(labels, np.arange(30) // 3, None, names(2))
+    assert describe_groups(evaluate_predictions(logits, of_people, Bootstrap(0, 0.95))) == "people"
     assert without["accuracy"]["low"] is None
     assert without["per_class"]["class 0"]["f1"]["high"] is None
 

@@ -151,6 +151,30 @@ def test_the_time_left_goes_by_work_and_not_by_epochs(blobs, capsys, monkeypatch
     assert int(said[2]) == 100 * int(said[1])
 
 
+def test_what_was_stopped_is_told_from_what_was_trained_before(blobs, capsys, monkeypatch):
+    monkeypatch.setattr(studies, "accuracy_of", lambda member: 0.75)
+    study = Study(blobs)
+    with studies.Progress(study, {}) as progress:
+        with progress.timed("probe"):
+            progress.interrupted()
+        monkeypatch.setattr(study, "members", lambda name: [types.SimpleNamespace(is_done=True)] * 5)
+        with progress.timed("probe"):
+            pass
+        monkeypatch.setattr(study, "members", lambda name: [types.SimpleNamespace(is_done=i < 2) for i in range(5)])
+        with progress.timed("long"):
+            progress.add(2, ())
+            progress.interrupted()
+        with progress.timed("long"):
+            progress.add(2, ())
+    lines = [re.sub(r"\d+ s", "1 s", line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "[1/2] probe  stopped after 1 s: 0 of 5 members are trained",
+        "[1/2] probe  5 members were there",
+        "[2/2] long   stopped after 1 s: 2 of 5 members are trained",
+        "[2/2] long   2 of 5 members in 1 s; validation accuracy 0.750",
+    ]
+
+
 @pytest.mark.promise
 def test_it_is_said_before_the_first_training_and_not_of_a_finished_study(blobs, tmp_path, capsys):
     args = study_args(blobs, tmp_path / "study", configs=(BASELINE,), folds=2, seeds=1)

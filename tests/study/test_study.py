@@ -233,7 +233,9 @@ def test_a_signal_while_images_are_decoded_ends_the_study(
     monkeypatch.setattr(study_run, "train_config", lambda *_: True)  # this is about what comes before
     assert cli.main(args) == 128 + sent
     assert 0 < len(decoded) < 20
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
+    assert bool(re.search(r"\[2/2\] exp04\w+ +stopped after .+: 0 of 6 members are trained", out)) == bool(said)
 
 
 @pytest.mark.promise

@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
+from drawn_predictions import people_predictions
 from matplotlib.text import Text
 
+from configs import base
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval
+from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.reliability import calibration_report
 from fpclass.study.figures import reliability_diagram, risk_coverage_curve
+from fpclass.study.gallery import draw_gallery
+from fpclass.study.out_of_fold import OutOfFold
+from fpclass.study.study import Study
 
 pytestmark = pytest.mark.figures
 
@@ -77,6 +83,31 @@ def test_risk_curve_shows_curve_band_and_chosen_point():
     assert f"{abstention['aurc']['value']:.3f} [" in axes.get_title(loc="left")
     promise = f"at most 5 % errors, 90 % confidence: from {abstention['smallest_confidence']:.3f} on"
     assert promise in axes.get_title(loc="left")
+
+
+def test_curves_over_epochs_are_of_configs_that_have_epochs(tmp_path):
+    """Where none has, the figure of an earlier start goes: nobody would draw it again."""
+    logits, of_folds = people_predictions(20, 2)
+    cohort = Cohort(of_folds.labels, of_folds.groups, None, ("a", "b"))
+
+    def drawn(**heads):
+        configs = {}
+        for name, head in heads.items():
+            configs[name] = base.get_config()
+            configs[name].model.head = head
+        study = Study(tmp_path, configs, 0, 1, next(iter(configs)))
+        for name in heads:
+            run = study.members(name)[0].run
+            run.folder.mkdir(parents=True, exist_ok=True)
+            run.path("log.jsonl").write_text('{"epoch": 1, "train_loss": 0.5, "validation_loss": 0.6}\n')
+        predictions = OutOfFold([], cohort, dict.fromkeys(heads, logits[None]), cohort)
+        return draw_gallery(study, predictions, log_softmax(logits), None, "validation images", NOTE)
+
+    figure = tmp_path / "figures" / "learning_curves.png"
+    assert "learning_curves" in drawn(network="gap", probe="probe")
+    assert figure.is_file()
+    assert drawn(probe="probe") == ["confusion_matrices", "roc"]
+    assert not figure.exists()
 
 
 def test_risk_curve_where_nothing_is_decided():

@@ -83,6 +83,26 @@ def test_a_missing_file_costs_its_part_alone(name: str, finished: pathlib.Path) 
     assert "The baseline" in page.text or "the baseline is" in page.text
 
 
+def test_who_was_not_trained_whole_is_left_out_of_the_text(finished: pathlib.Path) -> None:
+    """By the results, and nobody without them."""
+    first, second = Study.open(finished).names
+
+    def said() -> str:
+        write_report(finished)
+        text = re.sub(r"\[\^\d+\]", "", (finished / METHODS).read_text())
+        return next(line for line in text.splitlines() if "random seeds each" in line)
+
+    assert "2 configs were trained on each of 3 folds of people" in said()
+    assert f"each: {first}, {second}; the baseline is {first}." in said()
+    results = json.loads((finished / "results.json").read_text())
+    results["ensemble"]["weights"] = {first: 1.0}
+    (finished / "results.json").write_text(json.dumps(results))
+    assert "1 config was trained on each of 3 folds of people" in said()
+    assert f"each: {first}; the baseline is {first}; 1 other was not trained whole, and left out." in said()
+    (finished / "results.json").unlink()
+    assert f"each: {first}, {second}; the baseline is {first}." in said()
+
+
 def test_the_files_of_the_page_are_its_configs(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
     write_report(finished)
     text = check_page((finished / REPORT).read_text()).text

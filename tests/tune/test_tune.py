@@ -21,6 +21,7 @@ from fpclass import cli
 from fpclass.common import parallel
 from fpclass.common.files import write_json
 from fpclass.config import differences, flatten
+from fpclass.errors import DataError, RunError
 from fpclass.experiment import load_config, load_configs
 from fpclass.study.run import accuracy_of
 from fpclass.study.study import Study
@@ -28,7 +29,7 @@ from fpclass.study.training import train_config
 from fpclass.train import placement
 from fpclass.tune import commands, run, trial
 from fpclass.tune.compare import plan_comparison
-from fpclass.tune.search import Search
+from fpclass.tune.search import Limits, Search
 from fpclass.tune.trial import is_behind
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "tune.md").read_text(encoding="utf-8")
@@ -281,6 +282,83 @@ def test_ctrl_c_ends_it_with_what_there_is_and_the_same_command_goes_on(noisy, w
     assert frame["became"].tolist() == ["whole", "interrupted", "whole"]
     assert frame["members"][1] == frame["members"][2], "the same values, again"
     assert before.items() <= trained(folder).items(), "what was trained stays as it is"
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """Begins a search in a folder, up to its images, which cannot be listed."""
+
+    def fail(*_: Any) -> None:
+        raise DataError("no images")
+
+    def start(folder: pathlib.Path, *overrides: str) -> None:
+        (base,) = load_configs([CONFIG], overrides)
+        run.run_search(run.Plan(folder, base, {}, 3, ""), Limits(60))
+
+    monkeypatch.setattr(run, "Search", fail)
+    return start
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_other_settings(begin, tmp_path, capsys):
+    """What stood in the way may be what is corrected; it is said what goes, and of the same settings nothing does."""
+    journal = tmp_path / "search" / "journal.log"
+    with pytest.raises(DataError, match="no images"):
+        begin(tmp_path)
+    journal.write_text("of trials that failed")
+    with pytest.raises(DataError):
+        begin(tmp_path)
+    assert journal.is_file()
+    assert not capsys.readouterr().out
+    with pytest.raises(DataError):
+        begin(tmp_path, "--config.optim.learning_rate=0.5")
+    assert not journal.exists()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"removed: {tmp_path / 'search'}, of another search (optim.learning_rate differs)")
+    assert json.loads((tmp_path / "tune.json").read_text())["config"]["optim"]["learning_rate"] == 0.5
+
+
+def test_a_damaged_search_is_refused_and_nothing_of_it_deleted(begin, tmp_path):
+    """Nobody knows whose it is; whatever is in it."""
+    with pytest.raises(DataError):
+        begin(tmp_path)
+    (tmp_path / "search" / "journal.log").write_text("of trials")
+    path = tmp_path / "tune.json"
+    whole = json.loads(path.read_text())
+    for text in ('{"folds": 3', "[]", json.dumps(whole | {"folds": "3"}), json.dumps(whole | {"format": 999})):
+        path.write_text(text)
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        with pytest.raises(RunError, match=r"tune\.json"):
+            begin(tmp_path, "--config.optim.learning_rate=0.5")
+        assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before, text
+
+
+@pytest.mark.parametrize("name", ["fold-0-seed-0/predictions.csv", "fold-0-seed-0/checkpoints", "unfinished"])
+def test_what_was_trained_is_kept(begin, tmp_path, name):
+    left = tmp_path / "search" / "members" / "trial-0" / name
+    with pytest.raises(DataError):
+        begin(tmp_path)
+    left.mkdir(parents=True)
+    with pytest.raises(RunError, match=r"belongs to another search \(optim\.learning_rate differs\)"):
+        begin(tmp_path, "--config.optim.learning_rate=0.5")
+    assert left.exists()
+
+
+def test_the_checkpoint_of_a_first_trial_is_kept(noisy, ways, tmp_path, monkeypatch, capsys):
+    """The real one: stopped in its first round, of which no predictions are there."""
+    folder, asked = tmp_path / "tune", []
+
+    def stop(*_: Any) -> None:
+        if not asked:  # a second time would be the end at once
+            asked.append(os.kill(os.getpid(), signal.SIGINT))
+
+    monkeypatch.setattr(trial._Trial, "_on_epoch", stop)
+    assert cli.main(arguments(noisy, folder, "--trials=1")) == 130
+    assert not trained(folder)
+    before = {path for path in folder.rglob("unfinished/*") if path.is_dir()}
+    assert before
+    assert cli.main(arguments(noisy, folder, "--trials=1", "--config.optim.warmup_epochs=2")) == 2
+    assert "belongs to another search (optim.warmup_epochs" in capsys.readouterr().err
+    assert {path for path in folder.rglob("unfinished/*") if path.is_dir()} == before
 
 
 def test_bad_input_is_one_line(noisy, photos, ways, tmp_path, monkeypatch, capsys):

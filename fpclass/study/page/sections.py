@@ -48,7 +48,10 @@ def compared(facts: Facts) -> dict[str, Any]:
 
 
 def trained(facts: Facts) -> dict[str, Any]:
-    """Those of them that the results are of, as they were trained whole; all where there are no results yet."""
+    """The configs that were trained on every fold with every seed, by name; without results.json all that are compared.
+
+    The ensemble has a weight, perhaps 0, for each of them and for no other. Errors as `Facts.at`.
+    """
     names = facts.get(RESULTS, "ensemble", "weights") or compared(facts)
     return {name: values for name, values in compared(facts).items() if name in names}
 
