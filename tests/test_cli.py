@@ -131,6 +131,7 @@ def test_people_are_people_without_intervals_too(own_run, capsys):
     about = f"{metrics['num_images']} images of {metrics['num_groups']} people"
     assert f"{about}; no intervals\n" in capsys.readouterr().out
     assert f"analysed {about}" in (own_run / "checklist.md").read_text()
+    assert "No intervals were computed." in (own_run / "methods.md").read_text()
     opened = fpclass.load(own_run)
     assert isinstance(opened, fpclass.TrainedRun)
     assert f" on {about} that it was not trained on" in opened.verdict

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from fpclass import experiment
 from fpclass.common import files
+from fpclass.common.console import say
 from fpclass.config import Config, folder_format, read_format
 from fpclass.errors import RunError
 from fpclass.run.folder import Run, lock_folder, make_folder
@@ -213,11 +214,14 @@ class Study:
                     for key, (old, new) in experiment.training_differences(config, self.configs[name]).items()
                 ]
             changed += reasons if is_begun[name] else []
-            stale += [name] if reasons and not is_begun[name] else []
+            stale += [(name, reasons[0])] if reasons and not is_begun[name] else []
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
-        for name in stale:
-            shutil.rmtree(self.path("members") / name, ignore_errors=True)
+        for name, reason in stale:
+            left = self.path("members") / name
+            if any(path.name in ("checkpoints", "unfinished") for path in left.rglob("*")):
+                say(f"removed: {left}, trained in part by other settings ({reason})")
+            shutil.rmtree(left, ignore_errors=True)
         if not any(is_begun.values()):  # the data may have been what had to be corrected
             self.path("environment.json").unlink(missing_ok=True)

@@ -335,6 +335,19 @@ def test_one_study_at_a_time(blobs, tmp_path, capsys):
         assert (folder / "study.json").read_bytes() == before
 
 
+def test_what_was_trained_in_part_goes_with_its_settings_and_that_is_said(tmp_path, capsys):
+    left = tmp_path / "study/members/baseline/unfinished"
+    for flags, is_other in (([], False), ([], False), (["--config.optim.learning_rate=0.5"], True)):
+        was_there = left.exists()
+        with plan_study(
+            tmp_path / "study", [BASELINE], flags, num_folds=3, num_seeds=1, baseline=None, compare_splits=False
+        ).claimed():
+            assert left.exists() == (was_there and not is_other)
+            said = capsys.readouterr().out
+            assert ("baseline, trained in part by other settings (baseline optim.learning_rate: " in said) is is_other
+        left.mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.slow
 def test_a_baseline_that_fails_is_not_replaced_and_may_be_corrected(blobs, tmp_path, capsys):
     folder = tmp_path / "study"

@@ -248,6 +248,8 @@ def hyperparameters(subject: Subject) -> Sentence:
 
 def intervals(subject: Subject) -> Sentence:
     """How intervals were made."""
+    if subject.facts.get(*subject.scores, "interval") is None:
+        return sentence("No intervals were computed.")
     how = subject.facts.cite(*subject.scores, "interval")
     return sentence("Values in brackets are intervals ({how}).", how=how)
 
