@@ -19,7 +19,7 @@ from fpclass.run.commands import STAGES, train_run
 from fpclass.run.folder import Run
 from fpclass.search.commands import MINUTES, find_best
 from fpclass.study.commands import run_study
-from fpclass.study.plan import plan_study
+from fpclass.study.plan import default_folder, plan_study
 from fpclass.study.study import Study
 
 Keys = Mapping[str, Any]
@@ -87,7 +87,7 @@ def study(
     label: str | None = None,
     group: str | None = None,
     size: int | tuple[int, int] | None = None,
-    workdir: str | pathlib.Path = "runs/study",
+    workdir: str | pathlib.Path | None = None,
     config: Keys | None = None,
     strict: bool = False,
     quiet: bool = False,
@@ -102,6 +102,7 @@ def study(
       seeds: trainings per fold.
       baseline: name of the experiment that the others are compared with; None: the one named baseline, or the first.
       compare_splits: train on image-random folds too, and show what the leak inflates.
+      workdir: None: runs/study-NAME.
       config: keys for all experiments alike.
 
     All else is as in `train`.
@@ -114,7 +115,7 @@ def study(
 
     patterns = [configs] if isinstance(configs, str | pathlib.Path) else list(configs)
     _, given = _read_config(config, keys)
-    folder = _folder(workdir) or pathlib.Path()
+    folder = _folder(workdir) or default_folder(str(root))
     with silence(quiet):
         prepare_libraries()
         parallel.use_all_cores()

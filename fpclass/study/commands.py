@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import pathlib
+import shlex
 from typing import TYPE_CHECKING
 
 from fpclass.common.console import interruptible, say
@@ -19,6 +20,7 @@ from fpclass.common.flags import (
     add_trained_flag,
     at_least,
     number_of_folds,
+    path,
 )
 from fpclass.errors import ConfigError
 from fpclass.study.trained import commands as trained_commands
@@ -28,16 +30,15 @@ if TYPE_CHECKING:
 
 DEFAULT_STUDY = ("fpclass/configs/footprints/baseline.py", "fpclass/configs/footprints/exp*.py")
 """The experiments that need no pretrained weights."""
-DEFAULT_WORKDIR = "runs/study"
 
 EPILOG = """
 Any key of configs/base.py can be set, for all configs alike: --config.data.root=DIR --config.train.num_epochs=10 …
 
   fpclass study DIR --seeds=3                                                 ways to a model for a folder of images
   fpclass study DIR --configs 'configs/footprints/*.py' --seeds=3
-  fpclass study --resume --workdir=runs/study --config.study.margin=0.01      judge it once more, by another margin
-  fpclass study --resume --workdir=runs/study --learning-curve                what more people would bring
-  fpclass submit --ensemble --workdir=runs/study                              submission.csv from its ensemble
+  fpclass study --resume --workdir=runs/study-DIR --config.study.margin=0.01  judge it once more, by another margin
+  fpclass study --resume --workdir=runs/study-DIR --learning-curve            what more people would bring
+  fpclass submit --ensemble --workdir=runs/study-DIR                          submission.csv from its ensemble
 """
 
 SWEEP_EPILOG = """
@@ -63,7 +64,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     """
     from fpclass.common import parallel
     from fpclass.experiment.propose import Short, announce, propose_study
-    from fpclass.study.plan import plan_study
+    from fpclass.study.plan import default_folder, plan_study
     from fpclass.study.quick import quick_look
     from fpclass.study.scrutiny.learning_curve import with_curves
     from fpclass.study.study import Study
@@ -72,9 +73,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
         raise ConfigError("--quick trains by one seed; leave --seeds out")
     parallel.use_all_cores()
     is_first = parallel.join_processes(args)
-    folder = pathlib.Path(args.workdir)
-    if args.quick and args.workdir == DEFAULT_WORKDIR:
-        folder = folder.with_name(f"{folder.name}-quick")
+    folder = pathlib.Path(args.workdir or default_folder(Short.of(args).root, is_quick=args.quick))
     there = Study.open(folder) if args.resume else None
     if there and not args.configs:
         if args.folds is not None or args.baseline or args.compare_splits or args.quick:
@@ -82,7 +81,7 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
         plan = there.changed(overrides, args.seeds)
     else:
         files, proposal = propose_study(args.configs or (), overrides, Short.of(args))
-        announce("study", proposal, files)
+        announce(shlex.join(["study", *_given(args, folder)]), proposal, files)
         plan = plan_study(
             folder,
             files or DEFAULT_STUDY,
@@ -96,6 +95,14 @@ def study(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.learning_curve is not None:
         plan = with_curves(plan, args.learning_curve)
     return run_study(plan, strict=args.strict, is_first=is_first)
+
+
+def _given(args: argparse.Namespace, folder: pathlib.Path) -> list[str]:
+    """The flags of a study that are not of its configs, as they were given, and its folder."""
+    numbers = ("folds", "seeds", "baseline")
+    given = [f"--{name}={value}" for name in numbers if (value := getattr(args, name, None)) is not None]
+    given += [f"--{name.replace('_', '-')}" for name in ("quick", "compare_splits", "strict") if getattr(args, name)]
+    return [*given, f"--workdir={folder}"]
 
 
 def run_study(plan: Study, *, strict: bool = False, is_first: bool = True) -> int:
@@ -211,7 +218,7 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     add("--configs", nargs="+", metavar="FILE", help=configs)
     _add_fold_flag(parser)
     add("--seeds", type=at_least(1), metavar="S", help="trainings per fold; default 1; more of them tell more")
-    add_study_workdir_flag(parser, DEFAULT_WORKDIR)
+    add("--workdir", type=path, metavar="DIR", help="study folder; default runs/study-NAME of the folder of images")
     quick = "a first look: one seed, at most 3 folds, a fifth of the epochs; into a folder of its own"
     add("--quick", action="store_true", help=quick)
     add("--baseline", metavar="NAME", help="config that the others are compared with; default the one named baseline")

@@ -15,11 +15,18 @@ from fpclass.config import Config, flatten, is_user_path, shipped
 from fpclass.data.sources import load_table
 from fpclass.data.splits import TEST, VALIDATION
 from fpclass.errors import ConfigError, WeightsError
+from fpclass.experiment.propose import name_of
 from fpclass.study.study import IMAGE_RANDOM, Study
 from fpclass.train.task import check_network, require_weights
 
 DEFAULT_FOLDS = 5
 """Where the data set gives no validation images of its own."""
+
+
+def default_folder(root: str, *, is_quick: bool = False) -> pathlib.Path:
+    """Where a study goes that was told no folder: runs/study-NAME of the images, which runs/study does not name."""
+    name = ["study", *([name_of(root)] if root else []), *(["quick"] if is_quick else [])]
+    return pathlib.Path("runs", "-".join(name))
 
 
 def plan_study(
