@@ -82,13 +82,13 @@ def make_bar(items: Any = None, **options: Any) -> Any:
     return tqdm(items, **options)
 
 
-def progress(items: Iterable, total: int, what: str = "") -> Iterable:
+def progress(items: Iterable, total: int, what: str = "", unit: str = "image") -> Iterable:
     """Wraps an iterable in a progress bar on a terminal or in a notebook; elsewhere a line now and then says how far.
 
     Both are of the standard error, where they are in nobody's way.
     """
     if is_watched():
-        return make_bar(items, total=total, desc=what, unit="image", leave=False)
+        return make_bar(items, total=total, desc=what, unit=unit, leave=False)
     return items if _is_quiet.get() else _in_lines(items, total, what)
 
 

@@ -42,7 +42,7 @@ from fpclass.stats.decisions.rule import DecisionRule
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import LogProbabilities
 from fpclass.stats.probabilities.fold_average import Combination
-from fpclass.train.trained import Siblings, TrainedNetwork
+from fpclass.train.trained import Siblings, TrainedNetwork, fetch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,11 +270,6 @@ def decode_new(image: NewImage, decoding: Decoding, max_file_mb: float) -> UInt8
     except OSError as error:
         raise DecodeError(f"cannot be read: {error.strerror or one_line(error)}") from error
     return decode_image(data, decoding)
-
-
-def fetch(logits: np.ndarray, batches: list[Any]) -> None:
-    """Puts logits [M, b, K] of batches, the last of which may be filled up, into an array [M, n, K] for all of them."""
-    logits[:] = np.concatenate([np.asarray(batch) for batch in batches], axis=1)[:, : logits.shape[1]]
 
 
 def prediction_columns(

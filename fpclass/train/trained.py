@@ -13,10 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree, UInt8
 
+from fpclass.common.console import progress
 from fpclass.common.parallel import launch_each
 from fpclass.config import Config
+from fpclass.data.decode import Images
 from fpclass.models.network import HEAD
 from fpclass.models.parts import eval_batch
 from fpclass.train.predict import Predict, make_predict, size_at_once
@@ -24,6 +26,8 @@ from fpclass.train.task import build_network
 
 BATCH_GROWTH = 4
 """From one size of batches of new images to the next: 1, 4, 16, 64, …; each of them is a program to compile."""
+IN_TURN = 256
+"""Decoded images that members predict before progress is shown and others have their turn."""
 Variables = dict[str, Any]
 """Trees of arrays: params and batch_stats."""
 
@@ -106,6 +110,16 @@ class Siblings:
             if self._size > self.kept_bytes:
                 network.forget()
 
+    def predict(self, images: Images, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "m n K"]:
+        """Logits of all members, float32, of some rows of images that are decoded; with progress."""
+        logits = np.empty((len(self.networks), len(rows), self.networks[0].num_classes), np.float32)
+        starts = range(0, len(rows), IN_TURN)
+        for start in progress(starts, len(starts), "predictions", "window"):
+            now = slice(start, start + IN_TURN)
+            for which, batches in self.launch(np.asarray(images[rows[now]])):
+                fetch(logits[which, now], batches)
+        return logits
+
     @cached_property
     def _size(self) -> int:
         """Bytes of the weights of all, which are of one shape; summing them up takes as long as a small network."""
@@ -125,6 +139,11 @@ class Siblings:
             heads.append(head)
             network.forget()
         return rest, jax.tree.map(lambda *leaves: jnp.stack(leaves), *heads)
+
+
+def fetch(logits: np.ndarray, batches: list[Any]) -> None:
+    """Puts logits [M, b, K] of batches, the last of which may be filled up, into an array [M, n, K] for all of them."""
+    logits[:] = np.concatenate([np.asarray(batch) for batch in batches], axis=1)[:, : logits.shape[1]]
 
 
 def launched(predict: Predict, weights: tuple[Variables, Variables], batches: Sequence[np.ndarray]) -> list[Array]:

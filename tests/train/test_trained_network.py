@@ -8,6 +8,7 @@ import pytest
 
 from fpclass.config import base_config
 from fpclass.models.network import HEAD, variable_shapes
+from fpclass.train import trained
 from fpclass.train.trained import Siblings, TrainedNetwork, split_head
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
@@ -57,3 +58,22 @@ def test_probes_of_one_network_are_one_program(probe):
     assert all(a is b for a, b in zip(jax.tree.leaves(together.joined[0]), jax.tree.leaves(rest), strict=True))
     members = [members[0], probe.with_weights(lambda: drawn(probe, 1, 1))]
     assert [which for which, _ in Siblings(members).launch(IMAGES)] == [slice(0, 1), slice(1, 2)]
+
+
+@pytest.mark.parametrize("num_members", [1, 3])
+def test_rows_of_decoded_images_are_predicted_in_turns(probe, monkeypatch, num_members):
+    """By all members, in the order of the rows, which may name an image twice; and the images pass the network once."""
+    monkeypatch.setattr(trained, "IN_TURN", 3)
+    together = Siblings([probe.with_weights(lambda i=i: drawn(probe, 0, i)) for i in range(num_members)])
+    rows, seen = np.array([4, 0, 2, 2, 1, 3, 0]), []
+
+    class Decoded:
+        def __getitem__(self, rows):
+            seen.extend(rows.tolist())
+            return IMAGES[rows]
+
+    found = together.predict(Decoded(), rows)
+    assert (found.shape, found.dtype) == ((num_members, len(rows), 2), np.float32)
+    np.testing.assert_allclose(found, logits_of(together)[:, rows], rtol=1e-5)
+    assert seen == rows.tolist()
+    assert together.predict(IMAGES, rows[:0]).shape == (num_members, 0, 2)

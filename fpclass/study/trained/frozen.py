@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from fpclass.data.splits import VALIDATION
 from fpclass.run.best import BestModel
 from fpclass.run.decisions.rule import read_rule
 from fpclass.run.folder import Run
+from fpclass.run.predictor import KEPT_BYTES
 from fpclass.run.prepare import audit_data, read_model
 from fpclass.stats.evidence.pooling import Pooling
 from fpclass.stats.probabilities.ensembling import Average
 from fpclass.study.study import Study
 from fpclass.study.trained.ensemble import ChosenEnsemble, best_models
+from fpclass.train.trained import Siblings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +133,8 @@ class Frozen:
         """
         if isinstance(self.source, Run):
             return BestModel(self.source, len(self.classes)).predict(images, rows)[None].astype(np.float64)
-        members: Sequence[np.ndarray] = [
-            best.predict(images, rows) for _, best in best_models(self.source, name, len(self.classes))
-        ]
-        return np.stack(members).astype(np.float64)
+        members = [best for _, best in best_models(self.source, name, len(self.classes))]
+        return Siblings(members, KEPT_BYTES).predict(images, rows).astype(np.float64)
 
     def known(self) -> Any:
         """The labelled images that it was made with: filename, sha256, pixel_sha256, group, …
