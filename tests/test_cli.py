@@ -455,7 +455,7 @@ def test_bad_config_in_one_line(tmp_path, capsys):
     fails(capsys, ["train", "--config.train.batch_size=many", workdir], "batch_size", "many")
     fails(capsys, ["train", "--config.train.batch_size=0", workdir], "train.batch_size is 0", "at least 1")
     fails(capsys, ["train", "--config=configs/footprints/exp4.py", workdir], "exp4.py")
-    fails(capsys, ["evaluate", workdir], "not a run folder")
+    fails(capsys, ["evaluate", workdir], "no such folder")
     assert not (tmp_path / "run").exists(), "nothing half-written"
 
 

@@ -21,7 +21,8 @@ from fpclass import __version__, experiment
 from fpclass.common import files
 from fpclass.common.console import program
 from fpclass.config import Config
-from fpclass.errors import RunError, one_line
+from fpclass.data.files import some_of
+from fpclass.errors import RunError, did_you_mean, one_line
 
 STARTED_IN = "started_in"
 """Of environment.json: the folder that relative paths of the config begin in."""
@@ -93,7 +94,7 @@ class Run:
                 f"{folder}: a study, not one training; give one of its members/ folders, or another --workdir to train"
             )
         if not path.is_file():
-            raise RunError(f"{folder}: not a run folder (it has no config.json); give the --workdir of a training")
+            raise RunError(not_one(folder, "run", path.name, "a training"))
         return cls(folder, experiment.from_json(files.read_json(path), str(path), overrides))
 
     def path(self, name: str) -> pathlib.Path:
@@ -229,6 +230,24 @@ def _told_of(path: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or error
         raise RunError(f"{path}: cannot write ({why}); free space or choose another --workdir") from error
+
+
+def not_one(folder: pathlib.Path, kind: str, file: str, of: str) -> str:
+    """Why a path is no run or study folder, and which other one may be meant: of a like name, or the newest here.
+
+    Args:
+      kind: "run" or "study", of which each has a file of this name.
+      of: what such a folder is of, in words.
+    """
+    places = {folder.parent, pathlib.Path("runs")}
+    names = ["study.json", *([file] if file != "study.json" else [])]  # most commands take either
+    there = [path.parent for place in places for name in names for path in place.glob(f"*/{name}")]
+    newest = sorted(there, key=lambda path: -path.stat().st_mtime)[:3]
+    hint = did_you_mean(str(folder), map(str, there), likeness=0.7)
+    if not hint and newest:
+        hint = f", as {some_of(list(map(str, newest)))}"
+    what = f"not a {kind} folder (it has no {file})" if folder.exists() else "no such folder"
+    return f"{folder}: {what}; give the --workdir of {of}{hint}"
 
 
 def make_folder(folder: pathlib.Path, marker: str, kind: str) -> bool:

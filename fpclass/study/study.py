@@ -22,7 +22,7 @@ from fpclass.common import files
 from fpclass.common.console import say
 from fpclass.config import Config, folder_format, read_format
 from fpclass.errors import RunError
-from fpclass.run.folder import Run, lock_folder, make_folder
+from fpclass.run.folder import Run, lock_folder, make_folder, not_one
 
 IMAGE_RANDOM = "@image-random"
 """Ends the name of a config's twin whose folds divide images instead of people: the leak, shown."""
@@ -157,7 +157,7 @@ class Study:
         """
         path = folder / "study.json"
         if not path.is_file():
-            raise RunError(f"{folder}: not a study folder (it has no study.json); give the --workdir of a study")
+            raise RunError(not_one(folder, "study", path.name, "a study"))
         values = files.read_object(path, configs=dict, folds=int, seeds=int, baseline=str)
         written = read_format(values, str(path))
         by_name = {

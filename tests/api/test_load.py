@@ -171,5 +171,5 @@ def test_a_study_is_trained_by_its_configs_and_keys(blobs, tmp_path, monkeypatch
 def test_a_folder_that_is_neither_is_said(tmp_path):
     with pytest.raises(fpclass.RunError, match="not a run folder"):
         fpclass.load(tmp_path)
-    with pytest.raises(fpclass.RunError, match="not a run folder"):
+    with pytest.raises(fpclass.RunError, match="no such folder"):
         fpclass.load(pathlib.Path("~") / "nowhere")

@@ -21,6 +21,7 @@ from fpclass.config import differences
 from fpclass.errors import FpclassError, RunError
 from fpclass.experiment import load_config
 from fpclass.run.folder import Run
+from fpclass.study.study import Study
 
 ROOT = pathlib.Path(fpclass.__file__).parents[1]
 
@@ -163,7 +164,7 @@ def test_a_name_that_no_file_system_takes_is_one_line(tmp_path: pathlib.Path) ->
 
 def test_opening_what_is_not_a_run_is_one_line(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(RunError, match="not a run folder"):
+        with pytest.raises(RunError, match="not a run folder|no such folder"):
             Run.open(folder)
     for text, said in (("{", "cannot be read"), ('{"seed": 3}', "written by fpclass 0.1.0")):
         (tmp_path / "config.json").write_text(text)
@@ -178,6 +179,7 @@ def hold_lock(folder: pathlib.Path) -> subprocess.Popen[str]:
 import pathlib, sys
 from fpclass.experiment import load_config
 from fpclass.run.folder import Run
+from fpclass.study.study import Study
 run = Run(pathlib.Path(sys.argv[1]), load_config("configs/footprints/baseline.py"))
 with run.lock():
     print("held", flush=True)
@@ -373,3 +375,20 @@ def test_the_commit_is_that_of_this_source(tmp_path: pathlib.Path, monkeypatch: 
 
 def test_baseline_is_what_these_tests_take_it_for() -> None:
     assert differences(config_with(), baseline.get_config()) == {}
+
+
+def test_who_names_no_run_is_told_of_those_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"^runs/fotos: no such folder; give the --workdir of a training$"):
+        Run.open("runs/fotos")
+    for when, name in enumerate(("photos/config.json", "animals/config.json", "best-photos/study.json")):
+        (tmp_path / "runs" / name).parent.mkdir(parents=True)
+        (tmp_path / "runs" / name).write_text("{}")
+        os.utime(tmp_path / "runs" / name, (when, when))
+        os.utime((tmp_path / "runs" / name).parent, (when, when))
+    with pytest.raises(RunError, match=r"no such folder.*, did you mean runs/photos\?"):
+        Run.open("runs/fotos")
+    with pytest.raises(RunError, match=r"^\.: not a run folder.*, as runs/best-photos, runs/animals, runs/photos$"):
+        Run.open(".")
+    with pytest.raises(RunError, match=r"runs/photos: not a study folder.*, did you mean runs/best-photos\?"):
+        Study.open(pathlib.Path("runs/photos"))

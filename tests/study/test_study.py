@@ -426,7 +426,7 @@ def test_bad_input(study, blobs, tmp_path, capsys):
     fails(capsys, study_args(blobs, tmp_path / "b", configs=("configs/nowhere/*.py",)), "no config file matches")
     fails(capsys, study_args(blobs, tmp_path / "c", configs=("configs/footprints/basline.py",)), "no such file")
     fails(capsys, study_args(blobs, tmp_path / "d", "--baseline=exp99"), "--baseline=exp99", "baseline, exp04")
-    fails(capsys, ["study", "--resume", f"--workdir={tmp_path / 'e'}"], "not a study folder")
+    fails(capsys, ["study", "--resume", f"--workdir={tmp_path / 'e'}"], "no such folder")
     same = tmp_path / "same.py"
     same.write_text("from configs.footprints.baseline import get_config\n")
     fails(
