@@ -69,9 +69,9 @@ def csv_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.name[0] != ".")
 
 
-def some_of(values: Sequence[object], limit: int = 8) -> str:
+def some_of(values: Sequence[object], limit: int = 8, separator: str = ", ") -> str:
     """The values in one line for a message, only the first few where there are many."""
-    shown = ", ".join(str(value) for value in values[:limit]) or "none"
+    shown = separator.join(str(value) for value in values[:limit]) or "none"
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
 
 

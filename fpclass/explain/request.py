@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 
-from fpclass.errors import ConfigError
+from fpclass.errors import ConfigError, did_you_mean
 from fpclass.explain.methods import METHODS, Method
 
 WHICH = {
@@ -50,8 +51,15 @@ class Request:
 
     @classmethod
     def of(cls, which: Sequence[str], method: str, target: str, scale: str, baseline: str) -> Request:
-        """A request whose images are named by one of `WHICH`, or are files."""
+        """A request whose images are named by one of `WHICH`, or are files.
+
+        Raises:
+          ConfigError: a misspelt one of `WHICH`.
+        """
         is_ranked = len(which) == 1 and which[0] in WHICH
+        meant = did_you_mean(which[0], WHICH, likeness=0.7) if len(which) == 1 and not is_ranked else ""
+        if meant and not os.path.exists(which[0]):
+            raise ConfigError(f"--which={which[0]}: no such file{meant} One of {', '.join(WHICH)}, or image files")
         chosen, named = (which[0], ()) if is_ranked else (FILES, tuple(which))
         return cls(method, chosen, named, target, scale, baseline)
 

@@ -54,7 +54,8 @@ class Run:
             if was_there and run.path("checkpoints").is_dir():
                 changed = experiment.training_differences(cls.open(folder).config, config)
                 if changed:
-                    listed = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+                    others = [f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items()]
+                    listed = some_of(others, 3, "; ")
                     raise RunError(f"{folder} belongs to another config ({listed}); choose another --workdir")
             else:
                 run.path("environment.json").unlink(missing_ok=True)

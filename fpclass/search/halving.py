@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from fpclass.common.console import Interrupted, Interruption, duration, program, say
+from fpclass.common.console import Interrupted, Interruption, duration, program, say, whisper
 from fpclass.common.threads import Background
 from fpclass.data.splits import VALIDATION
 from fpclass.errors import ConfigError, RunError, one_line
@@ -178,6 +178,8 @@ def search(
     reasons = missing_weights(study, trained)
     prepared = data.of(study.baseline)
     todo = [name for name in study.configs if name not in trained and name not in reasons]
+    if todo:
+        whisper("how long each way takes here is measured first; networks are compiled for it")
     costs = costs_of(study, prepared, todo)
     whole = time_all(study, costs) if costs else {}
     reasons |= too_small_shares(study, prepared, trained)

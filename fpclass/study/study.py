@@ -21,6 +21,7 @@ from fpclass import experiment
 from fpclass.common import files
 from fpclass.common.console import say
 from fpclass.config import Config, folder_format, read_format
+from fpclass.data.files import some_of
 from fpclass.errors import RunError
 from fpclass.run.folder import Run, lock_folder, make_folder, not_one
 
@@ -216,7 +217,7 @@ class Study:
             changed += reasons if is_begun[name] else []
             stale += [(name, reasons[0])] if reasons and not is_begun[name] else []
         if changed:
-            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+            shown = some_of(changed, 3, "; ")
             raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
         for name, reason in stale:
             left = self.path("members") / name

@@ -16,6 +16,7 @@ from PIL import Image
 import fpclass
 from fpclass import cli
 from fpclass.common.flags import split_keys
+from fpclass.errors import ConfigError
 from fpclass.explain.methods import METHODS
 from fpclass.explain.request import TARGETS, WHICH, Request, classes_of
 from fpclass.run.sheets.chosen import ranked
@@ -147,3 +148,12 @@ def test_the_page_has_every_method_choice_and_command():
         args, _ = cli.make_parser().parse_known_args(split_keys(shlex.split(command))[0])
         request = Request.of(args.which, args.method, args.target, args.scale, args.baseline)
         assert request.of_method
+
+
+def test_a_choice_of_images_that_is_misspelt_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"--which=wrost: no such file, did you mean worst\? One of worst, best"):
+        Request.of(["wrost"], "grad_cam", "predicted", "own", "mean")
+    assert Request.of(["img_0003"], "grad_cam", "predicted", "own", "mean").files == ("img_0003",)
+    (tmp_path / "wrost").touch()
+    assert Request.of(["wrost"], "grad_cam", "predicted", "own", "mean").files == ("wrost",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -164,7 +165,7 @@ def test_a_name_that_no_file_system_takes_is_one_line(tmp_path: pathlib.Path) ->
 
 def test_opening_what_is_not_a_run_is_one_line(tmp_path: pathlib.Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(RunError, match="not a run folder|no such folder"):
+        with pytest.raises(RunError, match=r"not a run folder|no such folder"):
             Run.open(folder)
     for text, said in (("{", "cannot be read"), ('{"seed": 3}', "written by fpclass 0.1.0")):
         (tmp_path / "config.json").write_text(text)
@@ -392,3 +393,13 @@ def test_who_names_no_run_is_told_of_those_that_are_there(tmp_path, monkeypatch)
         Run.open(".")
     with pytest.raises(RunError, match=r"runs/photos: not a study folder.*, did you mean runs/best-photos\?"):
         Study.open(pathlib.Path("runs/photos"))
+
+
+def test_of_many_other_settings_a_few_are_named(tmp_path: pathlib.Path) -> None:
+    Run.create(tmp_path, config_with()).path("checkpoints").mkdir()
+    others = config_with()
+    others.train.batch_size, others.train.num_epochs = 3, 7
+    others.seed, others.optim.learning_rate, others.data.image_size = 5, 0.5, (8, 8)
+    said = refused(tmp_path, others)
+    assert said.count(" there, ") == 3
+    assert re.search(r" now and \d+ more\); choose another --workdir", said)
