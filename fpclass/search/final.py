@@ -29,6 +29,7 @@ from fpclass.study.study import Study
 
 FOLDER = "final"
 ENSEMBLE, ONE = "ensemble", "one way chosen by the other folds"
+OPEN = "what all images add to one network, and the average over folds to the ensemble, the folds cannot say"
 
 
 def chosen_of(study: Study) -> str:
@@ -91,7 +92,10 @@ def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
     described = read_model(run)
     metric = metric_of(run.config, described["classes"], described["class_names"])
     called = name_of(metric, described["class_names"]).replace("_", " ")
-    judged, cohort, where, caveat = _of_final(study, run, prepared) or _by_members(study, metric)
+    of_final, taken = _of_final(study, run, prepared), names_in(study)
+    if not of_final and len(taken) == 1:
+        return f"the ensemble is of {taken[0]} alone: {OPEN}"
+    judged, cohort, where, caveat = of_final or _by_members(study, metric)
     (alone,) = judged.keys() - {ENSEMBLE}
     resampled = resample_configs(judged, cohort, metric, bootstrap_of(run.config))
     difference = compare_all(resampled, ENSEMBLE, margin=run.config.study.margin)[alone].difference
@@ -99,7 +103,17 @@ def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
     if caveat:  # the table has intervals of these
         scores = {each: dataclasses.replace(score, low=None, high=None) for each, score in scores.items()}
     shown = ", ".join(f"{each} {score}" for each, score in scores.items())
-    return f"{where}, {called}: {shown}; {difference:+} by the one network{caveat}"
+    return f"{where}, {called}: {shown}; the one network brings {difference:+}{caveat}"
+
+
+def weights_of(study: Study) -> dict[str, float]:
+    """The weight of each config that could have a part in the ensemble of a judged study."""
+    return files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
+
+
+def names_in(study: Study) -> list[str]:
+    """The configs in the ensemble of a judged study."""
+    return [name for name, weight in weights_of(study).items() if weight]
 
 
 Judged = tuple[dict[str, SeedLogits], Cohort, str, str]
@@ -123,8 +137,7 @@ def _by_members(study: Study, metric: str) -> Judged:
     had a part in. Accuracy does not depend on them, log loss hardly.
     """
     settings = study.configs[study.baseline]
-    trained = files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
-    found = collect(study, trained)
+    found = collect(study, weights_of(study))
     cohort, calibrated = found.cross_fitted, _calibrated(study, found)
     ensemble = cross_fitted_ensemble(found.logits, cohort, average=settings.predict.averaging)
     method = settings.study.calibration
@@ -132,8 +145,7 @@ def _by_members(study: Study, metric: str) -> Judged:
         ENSEMBLE: cross_fitted_calibration(ensemble.log_probabilities, cohort, method)[0][None],
         ONE: chosen_by_others(ensemble, calibrated, cohort, metric)[None],
     }
-    caveat = "; what all images add to it, and the average over folds to the ensemble, the folds cannot say"
-    return judged, found.cohort, judged_are(study), caveat
+    return judged, found.cohort, judged_are(study), f"; {OPEN}"
 
 
 def chosen_by_others(
