@@ -281,7 +281,8 @@ def limits(subject: Subject) -> list[Block]:
         number = facts.number(*subject.scores, "effective_groups")
         items.append(
             sentence(
-                "Few people (or independent images): they tell as much as {n} alike; so few make rough intervals.",
+                f"Few {'people' if subject.has_people else 'independent images'}: they tell as much as {{n}} alike; so "
+                "few make rough intervals.",
                 n=number,
             )
         )
