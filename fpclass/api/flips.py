@@ -17,6 +17,8 @@ from fpclass.stats.intervals import Interval, format_number
 LOST, GAINED = "lost", "gained"
 """An image that the baseline has right and the other wrong, and the other way round."""
 NUM_KEYS, NUM_NAMES = 20, 8
+CLUSTERED = {"people": " clustered by person", "independent images": " clustered by copies of an image", "images": ""}
+"""What McNemar's test takes together, by what the groups are."""
 
 
 def flipped(compared: Compared, name: str) -> pd.DataFrame:
@@ -73,7 +75,8 @@ def _of_difference(compared: Compared, name: str) -> list[str]:
     scores = [_interval(rows[one], "mean", "low", "high") for one in (compared.baseline, name)]
     difference = _interval(row, "difference", "difference_low", "difference_high")
     p = row["p_mcnemar_clustered"]
-    by_images = "" if pd.isna(p) else f"; right or wrong, by McNemar's test clustered by person: p {format_number(p)}"
+    clustered = CLUSTERED[compared.cohort.groups_are]
+    by_images = "" if pd.isna(p) else f"; right or wrong, by McNemar's test{clustered}: p {format_number(p)}"
     return [
         f"{metric:<11} {scores[0]} there, {scores[1]} here: {difference:+}{by_images}",
         f"            {_in_words(row, difference)}",

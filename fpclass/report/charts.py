@@ -70,8 +70,10 @@ def image_sizes(widths: Int[np.ndarray, " n"], heights: Int[np.ndarray, " n"], n
         area = 25 + 275 * counts / counts.max()
         axes.scatter(*sizes.T, s=area, color=COLOURS[0], alpha=0.6, linewidths=0)
         width, height = sizes[counts.argmax()]
-        commonest = f"the commonest {width} x {height} px, {counts.max():,} times"
-        what = f"all {width} x {height} px" if len(sizes) == 1 else f"{len(sizes):,} sizes, {commonest}"
+        shown = f"{height} x {width} px (height x width)"  # as everywhere else, though width goes across
+        what = f"all {shown}"
+        if len(sizes) > 1:
+            what = f"{len(sizes):,} sizes,\nthe commonest {shown}, {counts.max():,} times"
         axes.set_title(f"{counts.sum():,} images, {what}", loc="left", color=GREY)
     axes.set(xlim=(0, limits[0]), ylim=(0, limits[1]), xlabel="width (px)", ylabel="height (px)")
     axes.grid()
@@ -187,16 +189,17 @@ def learning_curves(
     """
     if any("strength" in entry for entry in history):
         return strength_curves(history, chosen_epoch, test, note)
-    figure = new_figure(9, 4, "Learning curves", note)
-    splits = LEARNING_CURVES
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    figure = new_figure(9, 4.3, "Learning curves", note)
+    above, splits = above_note(figure), LEARNING_CURVES
+    handles: dict[str, Any] = {}  # by label; both panels have one legend, below, where it covers no curve
+    for axes, metric in zip(above.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for (split, name), colour in zip(splits.items(), COLOURS, strict=False):
             points = [(entry["epoch"], entry.get(f"{split}_{metric}")) for entry in history]
             points = [(epoch, value) for epoch, value in points if value is not None]
             if points:
                 marker = "o" if len(points) <= 30 else ""
                 # Smoothed labels and penalties are in it; the others are the plain cross-entropy.
-                label = f"{name}, as minimised" if (split, metric) == ("train", "loss") else name
+                label = f"{name} (loss as minimised)" if split == "train" else name
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=label)
         if chosen_epoch is not None and test and test[metric] is not None:
             axes.plot(chosen_epoch, test[metric], "D", color=COLOURS[3], markersize=7, label="test, measured once")
@@ -207,10 +210,12 @@ def learning_curves(
             label = f"epoch {chosen_epoch}, kept"
             axes.axvline(chosen_epoch, color=GREY, linewidth=1, linestyle="--", label=label)
         if has_curves:
-            axes.legend()
+            handles |= {str(line.get_label()): line for line in axes.lines}
         axes.set(xlabel="epoch", ylabel="loss (nats)" if metric == "loss" else "accuracy")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
         axes.grid()
+    if handles:
+        above.legend(handles.values(), handles, loc="outside lower left", ncols=len(handles))
     return figure
 
 
@@ -227,7 +232,7 @@ def strength_curves(
         stages weigh the same, 0 where all features do), and as for `learning_curves`.
       chosen: number of the trial that was kept.
     """
-    figure = new_figure(9, 4.3, "Strength of the penalty", note)
+    figure = new_figure(9, 4.3, "A probe has no epochs: loss and accuracy by the strength of its penalty", note)
     kept: Mapping[str, Any] = next((entry for entry in history if entry["epoch"] == chosen), {})
     above = above_note(figure)
     both = above.subplots(1, 2)

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fpclass.report.style import COLOURS, GREY, INK, new_figure, shorten, styled
 from fpclass.stats.intervals import Interval
+from fpclass.stats.scrutiny.subgroups import title_of
 
 
 @styled
@@ -25,7 +26,7 @@ def forest_plot(report: Mapping[str, Any], overall: Interval, of: str = "", note
       note: small print.
     """
     rows = _rows(report)
-    headings = {shorten(name, 40) for name in report["columns"]}
+    headings = {shorten(title_of(name), 54) for name in report["columns"]}
     metric = str(report["metric"]).replace("_", " ")
     has_sets = any(level and level["coverage"] for _, level in rows)
     panels = 3 + has_sets
@@ -65,7 +66,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
     """A heading per column, and below it its levels, or why there are none."""
     rows: list[tuple[str, dict[str, Any] | None]] = []
     for name, column in report["columns"].items():
-        rows.append((shorten(name, 40), None))
+        rows.append((shorten(title_of(name), 54), None))
         if not column["levels"]:
             rows.append((shorten(f"none: {column['note']}", 54), None))
         for level in column["levels"]:

@@ -31,6 +31,8 @@ from fpclass.stats.metrics import Labels, Logits, one_vs_rest_scores
 History = Sequence[Mapping[str, float | None]]
 """An entry per epoch, as `fpclass.report.charts.learning_curves` takes them."""
 NUM_COLUMNS = 5
+FEW_CURVES = 8
+"""ROC curves whose legend finds room in the corner below them."""
 
 
 @styled
@@ -123,27 +125,34 @@ def roc_curves(
         judges. Curves are means over members, of the true positive rate at a false positive rate; areas likewise.
     """
     classes = [1] if len(class_names) == 2 else list(range(min(len(class_names), MAX_CLASS_ROWS)))
-    num_columns = min(len(classes), 3)
+    num_columns = min((3, 2), key=lambda n: -len(classes) % n) if len(classes) > 3 else len(classes)  # few panels empty
     num_rows = math.ceil(len(classes) / num_columns)
-    figure = new_figure(7.8 * num_columns, 4.6 * num_rows + 0.9, f"ROC curves, {of}", note)
-    # Beside every panel its legend: areas are of the class, and names of configs are long.
-    grid = figure.subplots(num_rows, 2 * num_columns, squeeze=False, width_ratios=(1.6, 1) * num_columns)
-    for axes, beside, k in zip(grid[:, ::2].ravel(), grid[:, 1::2].ravel(), classes, strict=False):
+    is_few = len(members) <= FEW_CURVES
+    figure = new_figure((5.6 if is_few else 7.8) * num_columns, 4.9 * num_rows + 0.9, f"ROC curves, {of}", note)
+    # Many have their legend beside every panel: areas are of the class, and names of configs are long. Few have it
+    # where curves seldom are.
+    ratios = (1,) * num_columns if is_few else (1.6, 1) * num_columns
+    grid = figure.subplots(num_rows, len(ratios), squeeze=False, width_ratios=ratios)
+    panels, beside = (grid, grid) if is_few else (grid[:, ::2], grid[:, 1::2])
+    for axes, of_legend, k in zip(panels.ravel(), beside.ravel(), classes, strict=False):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
         for i, (name, judged) in enumerate(members.items()):
             style = LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)]
             rates, area = _mean_curve(judged, k)
             label = f"{shorten(name, 26)} {'undefined' if math.isnan(area) else f'{area:.3f}'}"
-            axes.plot(*rates, color=COLOURS[i % len(COLOURS)], linestyle=style, label=label)
+            # The first is the widest and lies below: of curves that are the same each has an edge to be seen by.
+            width = 1.6 + (4.4 if is_few else 2.0) * (1 - (i + 1) / len(members))
+            axes.plot(*rates, color=COLOURS[i % len(COLOURS)], linestyle=style, linewidth=width, label=label)
         title = f"positive class: {class_names[k]}" if len(classes) == 1 else f"{class_names[k]} against the rest"
         axes.set_title(wrap(title, 44), loc="left", color=GREY)
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.grid()
         handles, labels = axes.get_legend_handles_labels()
         title = "area under the curve"
-        beside.legend(handles, labels, title=title, alignment="left", loc="upper left", borderaxespad=0)
-    for axes in (*grid[:, 1::2].ravel(), *grid[:, ::2].ravel()[len(classes) :]):
+        place: dict[str, Any] = {"loc": "lower right"} if is_few else {"loc": "upper left", "borderaxespad": 0}
+        of_legend.legend(handles, labels, title=title, alignment="left", **place)
+    for axes in (*([] if is_few else beside.ravel()), *panels.ravel()[len(classes) :]):
         axes.set_axis_off()
     return figure
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fpclass.config import Config
 from fpclass.data.recognise import glance_at
-from fpclass.data.splits import PREDICT, SELECTION, VALIDATION, rows_without_label
+from fpclass.data.splits import PREDICT, SELECTION, TRAIN, VALIDATION, rows_without_label
 from fpclass.data.table import Table
 from fpclass.errors import DecodeError
 from fpclass.experiment import is_trained, needs_selection
@@ -34,6 +34,21 @@ EXPLODED = 5.0
 EARLY_EPOCHS = 3
 MUCH_WORSE = 1.5
 """Times the loss of another epoch of nearly the same accuracy."""
+FEW_OF_A_CLASS = 5
+"""Training or validation images of a class below which little is learnt of it, and its recall is a matter of chance."""
+FEW_TO_CHOOSE_ON = 30
+"""Images below which the best epoch is a matter of chance: one of them moves accuracy by more than three hundredths."""
+NUM_NAMED = 5
+"""Classes that a warning names."""
+TO_TRAIN = (
+    "choose the epoch by loss (train.early_stopping=restore_best, train.selection_metric=loss), or lower "
+    "optim.learning_rate"
+)
+TO_FIT = (
+    "a probe has neither epochs nor a learning rate: give it more images, or features that tell these classes "
+    "(model.weights, data.image_size, model.probe_stages)"
+)
+"""What helps against probabilities that are too sure, of a network that is trained and of one that is fitted."""
 
 
 def find_warnings(config: Config, prepared: Prepared, history: Sequence[dict[str, Any]], epoch: int) -> list[str]:
@@ -65,11 +80,15 @@ def warn_of_training(config: Config, prepared: Prepared, history: Sequence[dict[
     labels = prepared.table.labels[prepared.splits.rows(VALIDATION)]
     kept = next((record for record in history if record["epoch"] == epoch), {})
     chosen_on = SELECTION if config.split.selection == "inner" else VALIDATION
-    found = [_worse_than_chance(kept, guessing_loss(labels))]
+    found = [
+        _few_of_a_class(prepared),
+        _worse_than_chance(kept, guessing_loss(labels), TO_TRAIN if is_trained(config) else TO_FIT),
+    ]
     if not is_trained(config):  # it has no epochs
         return [line for line in found if line]
     found += [
-        _learnt_by_heart(kept, history),
+        _chosen_on_few(config, kept, len(history), chosen_on, len(prepared.splits.rows(chosen_on))),
+        _learnt_by_heart(kept),
         _exploded(config, history, prepared.table.num_classes),
         _kept_a_worse_loss(config, history, kept, chosen_on, len(prepared.splits.rows(chosen_on))),
     ]
@@ -127,25 +146,58 @@ def _sizes(config: Config, table: Table) -> list[str]:
     return found
 
 
-def _worse_than_chance(kept: dict[str, Any], chance: float) -> str:
+def _few_of_a_class(prepared: Prepared) -> str:
+    """Classes of very few training or validation images, of which the scores of all say next to nothing."""
+    names = prepared.table.class_names
+    counts = {
+        role: np.bincount(prepared.table.labels[prepared.splits.rows(role)], minlength=len(names))
+        for role in (TRAIN, VALIDATION)
+    }
+    few = [
+        f"{name} ({counts[TRAIN][k]} to train on, {counts[VALIDATION][k]} to validate)"
+        for k, name in enumerate(names)
+        if min(counts[TRAIN][k], counts[VALIDATION][k]) < FEW_OF_A_CLASS
+    ]
+    if not few:
+        return ""
+    shown = ", ".join(few[:NUM_NAMED]) + (f" and {len(few) - NUM_NAMED} more" if len(few) > NUM_NAMED else "")
+    return (
+        f"fewer than {FEW_OF_A_CLASS} images of a class: {shown}; precision and recall of it are a matter of chance, "
+        "whatever the scores of all: add images of it, or leave it out"
+    )
+
+
+def _worse_than_chance(kept: dict[str, Any], chance: float, advice: str) -> str:
     loss = kept.get("validation_loss")
     if loss is None or loss <= chance:
         return ""
     return (
         f"validation loss {loss:.2f} is worse than that of guessing by the classes' shares, {chance:.2f}: its "
-        "probabilities are too sure; choose the epoch by loss (train.early_stopping=restore_best, "
-        "train.selection_metric=loss), or lower optim.learning_rate"
+        f"probabilities are too sure; {advice}"
     )
 
 
-def _learnt_by_heart(kept: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
-    best = max((record.get("train_accuracy") or 0.0 for record in history), default=0.0)
-    accuracy = kept.get("validation_accuracy")
-    if accuracy is None or best < BY_HEART or best - accuracy < BEHIND:
+def _chosen_on_few(config: Config, kept: dict[str, Any], num_epochs: int, role: str, num_images: int) -> str:
+    """A best epoch of several that so few images have chosen that others would have chosen another."""
+    if config.train.early_stopping == "none" or num_epochs < 2 or not 0 < num_images < FEW_TO_CHOOSE_ON:
+        return ""
+    share = "split.selection_fraction" if role == SELECTION else "split.validation_fraction"
+    return (
+        f"epoch {kept.get('epoch', '?')} of {num_epochs} was chosen by the {config.train.selection_metric} of "
+        f"{num_images} {role} images: with so few it is a matter of chance which one that is; set more aside "
+        f"({share}), add images, or keep the last epoch (train.early_stopping=none)"
+    )
+
+
+def _learnt_by_heart(kept: dict[str, Any]) -> str:
+    """Of the epoch that was kept: what a later one has learnt by heart, its weights have not."""
+    trained, accuracy = kept.get("train_accuracy"), kept.get("validation_accuracy")
+    if trained is None or accuracy is None or trained < BY_HEART or trained - accuracy < BEHIND:
         return ""
     return (
-        f"training accuracy {best:.3f}, validation accuracy {accuracy:.3f}: the training images are learnt by heart; "
-        "augment more (augment.*), freeze more, raise model.dropout_rate or optim.weight_decay, or train more images"
+        f"training accuracy {trained:.3f}, validation accuracy {accuracy:.3f} in epoch {kept['epoch']}, which was "
+        "kept: the training images are learnt by heart; augment more (augment.*), freeze more, raise "
+        "model.dropout_rate or optim.weight_decay, or train more images"
     )
 
 

@@ -47,10 +47,10 @@ def draw_gallery(
         aside = on_test.judged
         judged.append(("_test", "test images", aside.logits, on_test.logits, aside.cohort))
     for suffix, name, logits, of_ensemble, cohort in judged:
-        matrices = _confusion({**logits, ENSEMBLE: of_ensemble[None]}, cohort)
-        names = cohort.class_names
+        names, judged_all = cohort.class_names, {**logits, ENSEMBLE: of_ensemble[None]}
+        matrices = _confusion(judged_all, cohort)
         figures[f"confusion_matrices{suffix}"] = side_by_side.confusion_matrices(matrices, names, name, note=note)
-        figures[f"roc{suffix}"] = side_by_side.roc_curves(_by_member(logits, cohort), names, name, note=note)
+        figures[f"roc{suffix}"] = side_by_side.roc_curves(_by_member(judged_all, cohort), names, name, note=note)
     for name, figure in figures.items():
         save_figure(figure, study.path(f"figures/{name}.png"))
     return list(figures)

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from fpclass.data.files import some_of
 from fpclass.experiment.unlabelled import TRANSDUCTIVE
 from fpclass.report.text_tables import align_columns, markdown_table
+from fpclass.run.warnings import FEW_OF_A_CLASS
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import Inflation, Score
 from fpclass.stats.comparison.selection import Selection
@@ -204,6 +206,13 @@ def _findings(report: StudyReport) -> list[str]:
         lines.append(
             f"few {cohort.groups_are}: they tell as much as {effective:.0f} with as many images each; intervals of so "
             f"few are rough, and differences below those that the table calls findable stay hidden"
+        )
+    counts = np.bincount(cohort.labels, minlength=len(cohort.class_names))
+    few = [f"{name} ({n})" for name, n in zip(cohort.class_names, counts, strict=False) if n < FEW_OF_A_CLASS]
+    if few:
+        lines.append(
+            f"fewer than {FEW_OF_A_CLASS} judged images of a class: {some_of(few)}; its precision and recall are a "
+            "matter of chance, whatever the scores of all: add images of it, or leave it out"
         )
     if has_folds and report.num_seeds == 1 and len(report.rows) > 1:
         lines.append(ONE_SEED)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fpclass.data.splits import VALIDATION
+from fpclass.experiment import is_trained
 from fpclass.report.text_tables import markdown_table
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits
@@ -32,7 +33,8 @@ def training_table(study: Study, names: Sequence[str], class_names: Sequence[str
     scores are of that epoch's weights, the loss is the plain cross-entropy; precision is the mean over the classes.
 
     Returns:
-      config, image_size, parameters, seconds_per_epoch (of one member, the median; None where it was not logged),
+      config, image_size, parameters, seconds_per_epoch (of one member, the median; None where it was not logged, and
+      of a probe, which has no epochs),
       epoch (the mean of those kept), and of each of `SCORES` the mean over members and its standard deviation (_sd).
     """
     records = []
@@ -66,9 +68,10 @@ def _scores(member: StudyMember) -> dict[str, float]:
     judged = make_weighted_metrics(logits, labels, ("accuracy", "log_loss", "precision"))(np.ones((1, len(labels))))
     accuracy = float(judged["accuracy"][0])
     # The first epoch of a process compiles; an epoch that evaluates costs a little more.
-    seconds = [line["seconds"] for line in history[1:] if isinstance(line.get("seconds"), int | float)]
+    has_epochs = is_trained(member.run.config)
+    seconds = [line["seconds"] for line in history[1:] if has_epochs and isinstance(line.get("seconds"), int | float)]
     return {
-        "epoch": math.nan if epoch is None else float(epoch),
+        "epoch": math.nan if epoch is None or not has_epochs else float(epoch),
         "seconds": float(np.median(seconds)) if seconds else math.nan,
         **{f"train_{name}": value for name, value in trained.items()},
         "accuracy": accuracy,

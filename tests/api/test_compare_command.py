@@ -5,12 +5,19 @@ from __future__ import annotations
 import pathlib
 import re
 import shutil
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import fpclass
 from fpclass import cli
+from fpclass.api.compare import Compared
+from fpclass.api.flips import describe
+from fpclass.experiment import load_config
+from fpclass.stats.cohort import Cohort
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 
@@ -74,3 +81,26 @@ def test_what_cannot_be_compared_is_refused_in_a_line(study: pathlib.Path, capsy
     assert "two runs or more" in capsys.readouterr().err
     assert cli.main(["compare", str(study)]) == 0
     assert "the baseline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [(["p0", "p0", "p1", "p1"], " clustered by person: p 0.300"),
+     (["image a", "image a", "image b", "image c"], " clustered by copies of an image: p 0.300"),
+     (["image a", "image b", "image c", "image d"], "by McNemar's test: p 0.300")],
+)  # fmt: skip
+def test_a_test_is_clustered_by_what_there_is(units: list[str], said: str) -> None:
+    labels = np.array([0, 1, 0, 1])
+    scores = {"mean": 0.5, "low": 0.4, "high": 0.6, "difference": 0.0, "difference_low": -0.1, "difference_high": 0.1}
+    rows = [{"config": name, "metric": "accuracy", "verdict": "no", "p_mcnemar_clustered": 0.3} for name in "ab"]
+    config = load_config("configs/base.py", [])
+    compared = Compared(
+        {name: cast(Any, [SimpleNamespace(config=config)]) for name in "ab"},
+        "a",
+        np.array(list("wxyz"), object),
+        Cohort(labels, units, class_names=("cat", "dog")),
+        np.array([""] * 4),
+        dict.fromkeys("ab", np.log(np.full((4, 2), 0.5))),
+        pd.DataFrame([row | scores for row in rows]),
+    )
+    assert said in "\n".join(describe(compared, "b"))

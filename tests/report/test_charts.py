@@ -158,7 +158,9 @@ def test_image_sizes_puts_width_across_and_height_up():
     (dots,) = axes.collections
     np.testing.assert_array_equal(dots.get_offsets(), [[10, 30], [40, 20]])
     assert dots.get_sizes()[0] > dots.get_sizes()[1]
-    assert "2 sizes, the commonest 10 x 30 px, 2 times" in axes.get_title(loc="left")
+    assert "2 sizes,\nthe commonest 30 x 10 px (height x width), 2 times" in axes.get_title(loc="left")
+    (alone,) = figures.image_sizes(np.array([499] * 3), np.array([375] * 3)).axes
+    assert "3 images, all 375 x 499 px (height x width)" in alone.get_title(loc="left")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -249,11 +251,15 @@ def test_learning_curves_show_what_was_measured_when():
     figure = figures.learning_curves(make_history(), chosen_epoch=6)
     loss, accuracy = figure.axes
     curves = {line.get_label(): line.get_xydata() for line in loss.lines}
-    assert list(curves) == ["training, as minimised", "selection", "epoch 6, kept"]
-    np.testing.assert_allclose(curves["training, as minimised"], [[e, 1 / e] for e in range(1, 13)])
+    assert list(curves) == ["training (loss as minimised)", "selection", "epoch 6, kept"]
+    np.testing.assert_allclose(curves["training (loss as minimised)"], [[e, 1 / e] for e in range(1, 13)])
     np.testing.assert_allclose(curves["selection"], [[1, 0.5], [6, 0.5], [11, 0.5]])
     assert set(curves["epoch 6, kept"][:, 0]) == {6}
     assert [line.get_label() for line in accuracy.lines] == ["selection", "epoch 6, kept"]
+    figure.draw_without_rendering()
+    ((legend,),) = [part.legends for part in figure.subfigs]
+    assert [text.get_text() for text in legend.get_texts()] == list(curves)
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
 def test_a_probe_has_a_curve_for_each_way_of_weighing_over_its_strengths():
@@ -265,6 +271,7 @@ def test_a_probe_has_a_curve_for_each_way_of_weighing_over_its_strengths():
     history[2] |= {"train_loss": 0.1, "validation_loss": 0.45}
     figure = figures.learning_curves(history, chosen_epoch=3)
     loss, _ = figure.axes
+    assert "A probe has no epochs: loss and accuracy by the strength of its penalty" in " ".join(texts(figure))
     curves = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert curves["out of fold, features weigh the same"] == [[0.1, 0.6], [1.0, 0.5]]
     assert curves["out of fold, stages weigh the same"] == [[0.1, 0.4]]

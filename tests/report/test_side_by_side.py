@@ -71,6 +71,24 @@ def test_areas_are_means_over_members(num_classes):
     assert auc(x, y) == pytest.approx(np.mean(areas), abs=0.01)
 
 
+@pytest.mark.parametrize(("num_classes", "num_panels", "num_empty"), [(2, 1, 0), (3, 3, 0), (4, 4, 0), (5, 6, 1)])
+def test_few_curves_leave_no_panel_empty_but_for_a_last_one(num_classes, num_panels, num_empty):
+    members = dict.fromkeys(("probe", "tuned", "the ensemble"), make_members(num_classes))
+    figure = side_by_side.roc_curves(members, [f"class {k}" for k in range(num_classes)], "out of fold")
+    assert len(figure.axes) == num_panels
+    assert sum(not axes.axison for axes in figure.axes) == num_empty
+    assert all(axes.get_legend() for axes in figure.axes if axes.axison)
+
+
+@pytest.mark.parametrize("num_configs", [3, 12])
+def test_curves_that_are_the_same_are_all_seen(num_configs):
+    members = {f"config {i}": make_members(2) for i in range(num_configs)}
+    figure = side_by_side.roc_curves(members, ["a", "b"], "out of fold")
+    widths = [line.get_linewidth() for line in figure.axes[0].lines[1:]]
+    assert len(set(widths)) == num_configs
+    assert widths == sorted(widths, reverse=True), "the widest lies below"
+
+
 def test_a_class_without_images_has_no_curve():
     logits, labels = make_members(3)[0]
     kept = labels != 2

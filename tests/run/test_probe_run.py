@@ -173,6 +173,8 @@ def test_a_study_computes_features_once_and_members_are_run_folders(noisy, tmp_p
     ]  # fmt: skip
     assert cli.main(args) == 0
     assert counted == {"pooled_features": 1, "fit_probe": 4}
+    trainings = pd.read_csv(tmp_path / "study" / "training.csv")
+    assert trainings[["seconds_per_epoch", "epoch"]].isna().all(axis=None), "it has no epochs"
     members = Study.open(tmp_path / "study").members("base")
     for member in members[1:3]:
         prepared = prepare(member.run.config)
@@ -215,6 +217,13 @@ def test_who_is_asked_to_stop_stops_between_members(run, tmp_path):
     assert list(fitting) == []
     assert (tmp_path / "first" / "checkpoints" / "best").is_dir()
     assert not (tmp_path / "second").exists()
+
+
+def test_its_report_says_that_it_has_strengths_and_no_epochs(run):
+    page = (run / "report.html").read_text()
+    assert "Strength of the penalty" in page
+    assert "which is fitted and has no epochs, over the strengths of its penalty" in page
+    assert "Loss and accuracy over the epochs" not in page
 
 
 def test_a_probe_is_not_warned_about_epochs_that_it_has_not(run):

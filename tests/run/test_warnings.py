@@ -73,10 +73,11 @@ def log(*epochs: tuple[float, float, float, float]) -> list[dict[str, Any]]:
     ]
 
 
-def said(history, epoch: int, *settings: str) -> list[str]:
+def said(history, epoch: int, *settings: str, rows: dict[str, np.ndarray] | None = None) -> list[str]:
+    """Warnings of a training on a hundred images of two classes; `rows` are those of a role, where not all are."""
     config = load_config(EXP04, [f"--config.{setting}" for setting in settings])
-    splits = SimpleNamespace(rows=lambda _: np.arange(len(LABELS)))
-    table = SimpleNamespace(labels=LABELS, num_classes=2)
+    splits = SimpleNamespace(rows=lambda role: (rows or {}).get(role, np.arange(len(LABELS))))
+    table = SimpleNamespace(labels=LABELS, num_classes=2, class_names=("ship", "cat"))
     return warn_of_training(config, cast(Any, SimpleNamespace(table=table, splits=splits)), history, epoch)
 
 
@@ -100,6 +101,44 @@ def test_images_that_are_learnt_by_heart():
     assert said(log(*HEALTHY, (0.01, 1.0, 0.1, 0.97)), 4) == []
 
 
+def test_what_a_later_epoch_has_learnt_by_heart_the_kept_one_has_not():
+    history = log((0.7, 0.6, 0.66, 0.55), (0.3, 0.9, 0.9, 0.5), (0.01, 1.0, 1.5, 0.5))
+    assert said(history, 1, "train.selection_metric=loss") == []
+
+
+def test_an_epoch_that_few_images_have_chosen():
+    history = log((0.7, 0.6, 0.66, 0.5), (0.6, 0.65, 0.7, 0.5))
+    (line,) = said(history, 1, "train.selection_metric=loss", rows={"selection": np.arange(14)})
+    assert line.startswith("epoch 1 of 2 was chosen by the loss of 14 selection images: with so few it is a matter of ")
+    assert "split.selection_fraction" in line
+    (line,) = said(history, 1, "split.selection=validation", rows={"validation": np.arange(29)})
+    assert "of 29 validation images" in line
+    assert "split.validation_fraction" in line
+    assert said(history, 1, rows={"selection": np.arange(30)}) == []
+    assert said(history, 1, "train.early_stopping=none", rows={"selection": np.arange(14)}) == [], "the last is kept"
+    assert said(history[:1], 1, rows={"selection": np.arange(14)}) == [], "there was nothing to choose"
+
+
+def test_a_class_of_very_few_images():
+    few = {"validation": np.append(np.arange(0, 100, 2), 1), "train": np.arange(10, 100)}
+    line = said(log(*HEALTHY), 3, rows=few)[0]
+    assert line.startswith("fewer than 5 images of a class: cat (45 to train on, 1 to validate); precision and recall")
+    assert said(log(*HEALTHY), 3, rows={"train": np.arange(10), "selection": np.arange(90)}) == []
+    (line,) = said(log(*HEALTHY), 3, rows={"train": np.arange(9)})
+    assert "cat (4 to train on, 50 to validate)" in line
+
+
+def test_a_probe_is_told_of_what_it_has():
+    """It has neither epochs nor a learning rate, and is not told to choose or to lower them."""
+    history = [{"epoch": 1, "strength": 1.0, "validation_loss": 1.2, "validation_accuracy": 0.6}]
+    config = load_config("configs/transfer/probe.py", [])
+    labels = SimpleNamespace(labels=LABELS, num_classes=2, class_names=("ship", "cat"))
+    prepared = SimpleNamespace(table=labels, splits=SimpleNamespace(rows=lambda _: np.arange(len(LABELS))))
+    lines = warn_of_training(config, cast(Any, prepared), history, 1)
+    assert ["a probe has neither epochs nor a learning rate" in line for line in lines] == [True]
+    assert not any("optim." in line or "train." in line for line in lines)
+
+
 @pytest.mark.parametrize("loss", [40.0, None])
 def test_a_learning_rate_at_which_the_loss_explodes(loss):
     history = log(*HEALTHY)
@@ -121,4 +160,4 @@ def test_an_epoch_that_was_kept_for_a_few_images_at_a_far_worse_loss():
 def test_all_of_them_are_found(folders):
     flags = ["source=folder", f"root={folders / 'colour'}", "channels=1", "image_size=200"]
     config = load_config("configs/base.py", [f"--config.data.{flag}" for flag in flags])
-    assert len(find_warnings(config, prepare(config), log((9.0, 1.0, 2.0, 0.5)), 1)) == 5
+    assert len(find_warnings(config, prepare(config), log((9.0, 1.0, 2.0, 0.5)), 1)) == 6

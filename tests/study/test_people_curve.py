@@ -23,7 +23,7 @@ from fpclass.run.prepare import prepare
 from fpclass.study.evidence.referee import Referee
 from fpclass.study.plan import plan_study
 from fpclass.study.run import too_small_shares
-from fpclass.study.scrutiny.learning_curve import add_curves, with_curves
+from fpclass.study.scrutiny.learning_curve import add_curves, curve_cells, with_curves
 from fpclass.study.study import Study
 
 SMALL = [
@@ -146,6 +146,17 @@ def test_a_study_draws_the_curve_of_a_config(people, curve, tmp_path, capsys):
     assert pd.read_csv(folder / "learning_curve.csv")["config"].unique().tolist() == [NAME]
     assert pd.read_csv(folder / "study.csv")["config"].tolist() == [NAME], "twins are in no table"
     assert f"learning curve of {NAME}: accuracy by the people" in (folder / "checklist.md").read_text()
+
+
+@pytest.mark.parametrize("units", ["people", "independent images", "images"])
+def test_the_table_of_a_curve_calls_people_what_they_are(units):
+    row = {"kind": "trained", "metric": "roc_auc", "share": 0.5, "num_people": 24.0, "num_images": 25.0}
+    frame = pd.DataFrame([row | {"score": 0.8, "score_low": 0.7, "score_high": 0.9}])
+    header, cells = curve_cells(frame, units)
+    assert header[0] == f"share of the {units}"
+    assert "people" not in " ".join(header) or units == "people"
+    assert len(set(header)) == len(header) == len(cells)
+    assert cells[:2] == ["50%", "24"]
 
 
 def test_too_few_people_for_a_curve_are_named_before_anything_is_trained(blobs, people, tmp_path):

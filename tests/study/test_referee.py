@@ -72,6 +72,8 @@ def test_what_cannot_be_told_has_its_reason_in_its_place(tmp_path, num_people, p
     assert ("why_not" in found.values["person"]) == (per_person == 1)
     assert found.values["evidence"]["why_not"]
     assert ("diagnostics" in found.values) == (num_classes == 2)
+    if num_classes == 2:
+        assert "intervals over images, with" in found.sections["Diagnostic accuracy"], "nobody says whose they are"
     assert "Evidence as likelihood ratios" not in found.sections
 
 

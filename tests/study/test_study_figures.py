@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from drawn_predictions import people_predictions
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from configs import base
+from fpclass.report import side_by_side
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval
@@ -108,6 +110,22 @@ def test_curves_over_epochs_are_of_configs_that_have_epochs(tmp_path):
     assert figure.is_file()
     assert drawn(probe="probe") == ["confusion_matrices", "roc"]
     assert not figure.exists()
+
+
+def test_the_ensemble_has_its_roc_curve(tmp_path, monkeypatch):
+    logits, of_folds = people_predictions(20, 2)
+    cohort = Cohort(of_folds.labels, of_folds.groups, of_folds.folds, ("a", "b"))
+    config = base.get_config()
+    config.model.head = "probe"
+    drawn = []
+    monkeypatch.setattr(side_by_side, "roc_curves", lambda members, *_, **__: drawn.append(members) or Figure())
+    predictions = OutOfFold([], cohort, {"probe": logits[None]}, cohort)
+    study = Study(tmp_path, {"probe": config}, 5, 1, "probe")
+    draw_gallery(study, predictions, log_softmax(-logits), None, "validation images", NOTE)
+    ((probe, ensemble),) = [members.values() for members in drawn]
+    assert list(drawn[0]) == ["probe", "the ensemble"]
+    assert len(probe) == len(ensemble) == cohort.num_folds
+    np.testing.assert_allclose(ensemble[0][0], log_softmax(-logits)[cohort.folds == 0])
 
 
 def test_risk_curve_where_nothing_is_decided():

@@ -64,6 +64,14 @@ def report():
     )
 
 
+def test_a_class_of_very_few_images_is_said(report):
+    assert "judged images of a class" not in to_text(report, pathlib.Path("study"))
+    labels = np.append(np.zeros(38, int), [1, 1])
+    cohort = Cohort(labels, report.cohort.groups, report.cohort.folds, report.cohort.class_names)
+    text = " ".join(to_text(dataclasses.replace(report, cohort=cohort), pathlib.Path("study")).split())
+    assert "fewer than 5 judged images of a class: b (2); its precision and recall are a matter of chance" in text
+
+
 def test_the_text_says_what_was_found(report):
     text = " ".join(to_text(report, pathlib.Path("runs/study")).split())
     for line in (

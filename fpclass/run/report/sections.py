@@ -28,12 +28,15 @@ from fpclass.run.folder import STARTED_IN
 from fpclass.run.report import methods, results
 from fpclass.run.report.subject import Subject, said
 
+STRENGTHS = "strengths"
+"""Of `SHOWN`, what learning_curves is of a probe."""
 SHOWN = {
     "class_balance": "Images per class, as bars",
     "image_sizes": "Width against height of every image file, in pixels",
     "mean_images": "The mean image of each class, and of two classes their difference",
     "sample_grid": "Images drawn at random from each class, a class a row",
-    "learning_curves": "Loss and accuracy over the epochs, or over the strengths of a probe",
+    "learning_curves": "Loss and accuracy over the epochs",
+    STRENGTHS: "Loss and accuracy of the probe, which is fitted and has no epochs, over the strengths of its penalty",
     "confusion_matrix": "Confusion matrix of the validation images, rows true and columns predicted",
     "confusion_matrix_test": "Confusion matrix of the labelled test images, rows true and columns predicted",
     "confusion_matrices": "Confusion matrices of all configs and the ensemble, rows true and columns predicted",
@@ -281,7 +284,8 @@ def limits(subject: Subject) -> list[Block]:
         number = facts.number(*subject.scores, "effective_groups")
         items.append(
             sentence(
-                "Few people (or independent images): they tell as much as {n} alike; so few make rough intervals.",
+                f"Few {'people' if subject.has_people else 'independent images'}: they tell as much as {{n}} alike; so "
+                "few make rough intervals.",
                 n=number,
             )
         )

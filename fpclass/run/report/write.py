@@ -74,6 +74,8 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
     """The page of a run."""
     facts, evaluate = subject.facts, f"{program()} evaluate {subject.facts.folder}"
     named = facts.get("config.json", *subject.config[1:], "name") or facts.folder.name
+    is_probe = facts.get("metrics.json", "strength") is not None
+    of_learning = "Strength of the penalty" if is_probe else "Learning curves"
     judged = [
         text(*said(subject, results.RESULTS["Performance"])),
         *tried(lambda _: of_both.scores_table(subject), facts, command=evaluate),
@@ -86,7 +88,7 @@ def run_page(subject: Subject, parts: Sequence[tuple[str, Sequence[Sentence]]]) 
         ("data", "Data and their faults", of_both.data(subject)),
         ("split", "Split", [text(*said(subject, methods.METHODS["Split"])), *tried(_roles, facts, subject)]),
         ("model", "Model", [text(*said(subject, methods.METHODS["Model"])), *tried(_model, facts)]),
-        ("learning", "Learning curves", tried(_learning, facts, command=evaluate)),
+        ("learning", of_learning, tried(_learning, facts, command=evaluate)),
         ("results", "Results", judged),
         ("calibration", "Calibration", [text(*said(subject, _CALIBRATION)), *tried(_decisions, facts)]),
         ("confusion", "Confusion", tried(lambda _: of_both.confusion(subject), facts, command=evaluate)),
@@ -171,8 +173,10 @@ def _model(facts: Facts) -> list[Block]:
 
 def _learning(facts: Facts) -> list[Block]:
     kept = {key: facts.count("metrics.json", key) for key in ("epoch", "num_epochs")}
-    what = "Strength" if facts.get("metrics.json", "strength") is not None else "Epoch"
-    return [text(sentence(f"{what} {{epoch}} of {{num_epochs}} was kept.", **kept)), of_both.figure("learning_curves")]
+    is_probe = facts.get("metrics.json", "strength") is not None
+    what, shown = ("Strength", of_both.STRENGTHS) if is_probe else ("Epoch", "learning_curves")
+    curves = of_both.figure("learning_curves", alt=of_both.describe(shown))
+    return [text(sentence(f"{what} {{epoch}} of {{num_epochs}} was kept.", **kept)), curves]
 
 
 def _test(facts: Facts, subject: Subject) -> list[Block]:

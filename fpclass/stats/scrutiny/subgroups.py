@@ -33,6 +33,12 @@ MAX_NUMBERS = 6
 NUM_BANDS = 4
 EMPTY = "(empty)"
 """The level of images whose cell is empty."""
+UNITS = {
+    "image_size": "pixels (width x height)",
+    "image_width": "pixels",
+    "image_height": "pixels",
+}
+"""Of the columns that every audited table makes of itself (`fpclass.data.table.MEASURED`) and that are numbers."""
 MIN_GROUPS = 5
 """People that a level, and the others, need for a test (chosen): a variance over fewer is hardly known."""
 
@@ -237,6 +243,11 @@ def _difference(
     return {"difference": Interval(value, value - half, value + half).to_json(), "p_value": p_value, "p_holm": None}
 
 
+def title_of(column: str) -> str:
+    """What a column is called where people read it: with its unit, where that is known."""
+    return f"{column} in {UNITS[column]}" if column in UNITS else column
+
+
 def subgroup_findings(report: Mapping[str, Any]) -> list[str]:
     """What there is to say of the subgroups, a line per column.
 
@@ -245,7 +256,7 @@ def subgroup_findings(report: Mapping[str, Any]) -> list[str]:
     """
     lines, metric = [], str(report["metric"]).replace("_", " ")
     for name, column in report["columns"].items():
-        levels = column["levels"]
+        levels, name = column["levels"], title_of(name)
         if not levels:
             lines.append(f"subgroups by {name}: none, {column['note']}")
             continue
@@ -296,12 +307,12 @@ def subgroup_cells(report: Mapping[str, Any]) -> list[list[str]]:
     rows = [[*header, "confidence less accuracy", "coverage of sets"]]
     for name, column in report["columns"].items():
         if not column["levels"]:
-            rows.append([name, f"none: {column['note']}", *[""] * (len(rows[0]) - 2)])
+            rows.append([title_of(name), f"none: {column['note']}", *[""] * (len(rows[0]) - 2)])
         for level in column["levels"]:
             p = level["p_holm"]
             rows.append(
                 [
-                    *(name, level["name"], str(level["num_groups"]), str(level["num_images"])),
+                    *(title_of(name), level["name"], str(level["num_groups"]), str(level["num_images"])),
                     str(Interval.of(level["score"])),
                     format(Interval.of(level["difference"]), "+"),
                     "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",

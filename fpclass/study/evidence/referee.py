@@ -209,8 +209,8 @@ def _diagnostics(
         f"- The condition is {class_names[positive]}, positive where it is the most probable class; PPV, NPV and net "
         f"benefit at a prevalence of {stated['prevalence']:.1%}, {where}.",
         *useful,
-        "- Cross-fitted, intervals over people, with the trained members as given; the choice is the config that the "
-        "other folds chose, a row per seed.",
+        f"- Cross-fitted, intervals over {cohort.groups_are}, with the trained members as given; the choice is the "
+        "config that the other folds chose, a row per seed.",
     ]
     picture = "![decision_curve](figures/decision_curve.png)"
     found.sections["Diagnostic accuracy"] = "\n".join([*markdown_table(rows), "", *about, "", picture])

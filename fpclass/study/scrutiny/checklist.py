@@ -19,7 +19,8 @@ def write_study_checklist(study: Study) -> None:
     """
     results = files.read_object(study.path("results.json"), ensemble=dict, calibration=dict, decisions=dict, metric=str)
     settings, scores = study.configs[study.baseline], results["ensemble"]["scores"]
-    analysed = f"{scores['num_images']} images of {scores['num_groups']} {results.get('groups_are', 'people')}"
+    whose = results.get("groups_are", "people")
+    analysed = f"{scores['num_images']} images of {scores['num_groups']} {whose}"
     division = f"{study.num_folds} folds" if study.num_folds else "one split"
     facts = shared_facts(study.folder, settings, scores, analysed) | subgroup_fact(results.get("subgroups"))
     calibration, thresholds = results["calibration"], results["decisions"]["thresholds"]
@@ -28,9 +29,9 @@ def write_study_checklist(study: Study) -> None:
     weights = ", ".join(f"{weight:.2f} {name}" for name, weight in results["ensemble"]["weights"].items() if weight)
     facts |= {
         "division": f"{division} x {study.num_seeds} seeds; nobody (and no copy of an image) is in two folds; the "
-        "epoch, where one is chosen, by a part of the training people",
-        "measures": f"configs by {results['metric']}, mean over folds and seeds (the estimand: of a training on people "
-        f"like these); ensemble: {facts['measures']}; ECE {Interval.of(ece)}",
+        f"epoch, where one is chosen, by a part of the training {whose}",
+        "measures": f"configs by {results['metric']}, mean over folds and seeds (the estimand: of a training on "
+        f"{whose} like these); ensemble: {facts['measures']}; ECE {Interval.of(ece)}",
         "model": f"{len(compared)} config{'s' * (len(compared) > 1)} compared ({', '.join(compared[:6])}"
         f"{' …' if len(compared) > 6 else ''}), errors of the whole table controlled; baseline: {facts['model']}; "
         f"ensemble {weights}, weights, calibration and thresholds cross-fitted",

@@ -37,8 +37,8 @@ from fpclass.train.task import check_network
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the people of each fold, by default."""
 ABOUT = (
-    "The config, trained again on a part of the people of each fold, smaller parts inside larger ones, and judged on "
-    "the same people as in the table above. Intervals hold the people and the noise of training, and not the overlap "
+    "The config, trained again on a part of the {units} of each fold, smaller parts inside larger ones, and judged on "
+    "the same {units} as in the table above. Intervals hold the {units} and the noise of training, and not the overlap "
     "of training sets, which the table's do. The curve is an inverse power law; docs/statistics.md says how often its "
     "band holds."
 )
@@ -148,7 +148,8 @@ def _judge_curve(
     save_figure(drawn, study.path(f"figures/{figure}.png"))
     findings = curve_findings(curve, called, bootstrap.confidence, units)
     frame = _frame(curve, sorted(shares.values()), counts, called, described["trained_on"])
-    return frame, {"metric": called, "data": described["trained_on"], "findings": findings, **curve.to_json()}
+    about = {"metric": called, "data": described["trained_on"], "groups_are": units, "findings": findings}
+    return frame, about | curve.to_json()
 
 
 def add_curves(
@@ -161,6 +162,7 @@ def add_curves(
       best: name of the config that the scores choose.
     """
     by_config: dict[str, list[str]] = {}
+    units = "people"
     for name in study.configs:
         if OF_PEOPLE in name:
             by_config.setdefault(name.partition(OF_PEOPLE)[0], []).append(name)
@@ -175,7 +177,8 @@ def add_curves(
             frame, records[config] = _judge_curve(study, trained, described, config, figure)
             frames.append(frame.assign(config=config))
             lines = [*records[config]["findings"][1:], *lines]
-            table = [*markdown_table(_cells(frame)), "", f"![{figure}](figures/{figure}.png)", ""]
+            units = records[config]["groups_are"]
+            table = [*markdown_table(curve_cells(frame, units)), "", f"![{figure}](figures/{figure}.png)", ""]
         else:
             lines = [f"no curve: {'; '.join(lines)}"]
             records[config] = {"why_not": lines[0]}
@@ -188,14 +191,14 @@ def add_curves(
         parts += [f"### {config}", "", *table, *(f"- {line}" for line in lines), ""]
     if records:
         found.values["learning_curve"] = records
-        found.sections["Learning curve"] = "\n".join([ABOUT, "", *parts]).rstrip()
+        found.sections["Learning curve"] = "\n".join([ABOUT.format(units=units), "", *parts]).rstrip()
     if frames:
         files.write_csv(study.path("learning_curve.csv"), pd.concat(frames))
 
 
-def _cells(frame: Any) -> list[list[str]]:
-    """What was trained, and the curve at twice as many people, its header first."""
-    rows = [["share of the people", "people", "images", frame["metric"].iloc[0].replace("_", " ")]]
+def curve_cells(frame: Any, units: str) -> list[list[str]]:
+    """What was trained, and the curve at twice as many people, or what else `units` are, its header first."""
+    rows = [[f"share of the {units}", units, "images", frame["metric"].iloc[0].replace("_", " ")]]
     for row in frame[frame["kind"] == "trained"].to_dict("records"):
         score = Interval(*(row[f"score{end}"] for end in ("", "_low", "_high")))
         rows.append([f"{row['share']:.0%}", f"{row['num_people']:.0f}", f"{row['num_images']:.0f}", str(score)])
@@ -203,6 +206,8 @@ def _cells(frame: Any) -> list[list[str]]:
     for row in ahead:
         score = Interval(*(row[f"score{end}"] for end in ("", "_low", "_high")))
         rows.append(["not trained: the curve", f"{row['num_people']:.0f}", "", str(score)])
+    if units == "images":  # each of its own
+        return [[*row[:2], *row[3:]] for row in rows]
     return rows
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fpclass.report.forest import forest_plot
 from fpclass.stats.cohort import Cohort
-from fpclass.stats.intervals import Bootstrap
+from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.scrutiny.subgroups import EMPTY, levels_of, subgroup_cells, subgroup_findings, subgroup_report
 
 BOOTSTRAP = Bootstrap(300, 0.95)
@@ -115,3 +116,19 @@ def test_level(num_people, kind):
         covered += level["difference"]["low"] <= 0 <= level["difference"]["high"]
     print(f"\n{num_people} people, {kind}: found {found / trials:.3f}, covered {covered / trials:.3f}")
     assert found / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials) + 0.01
+
+
+def test_sizes_of_images_have_their_unit():
+    labels = np.arange(40) % 2
+    columns = {"image_size": ["9888"] * 40, "image_width": [str(100 + i) for i in range(40)], "hand": ["l", "r"] * 20}
+    report = subgroup_report(logits_of(labels, True), Cohort(labels), columns, "accuracy", BOOTSTRAP)
+    size, width, hand = subgroup_findings(report)
+    assert size == "subgroups by image_size in pixels (width x height): none, all of these images have '9888'"
+    assert width.startswith("subgroups by image_width in pixels (numbers, cut into 4 bands")
+    assert hand.startswith("subgroups by hand (2 levels)")
+    assert {row[0] for row in subgroup_cells(report)[1:]} == {
+        "image_size in pixels (width x height)", "image_width in pixels", "hand"
+    }  # fmt: skip
+    assert list(report["columns"]) == list(columns), "as they are named in the config and in files"
+    drawn = [text.get_text() for text in forest_plot(report, Interval(1.0)).axes[0].get_yticklabels()]
+    assert drawn[0] == "image_size in pixels (width x height)"
