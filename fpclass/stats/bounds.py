@@ -13,6 +13,7 @@ Rules of their own:
     class for other metrics.
   - Two proportions that differ in no group, so that no resample changes their difference, may differ by the upper end
     of Wilson's interval of 0 of so many groups.
+  - A loss that no resample changes has none: it has no largest value that would say what is left to see.
   - A metric that rests on fewer than two groups, or is undefined in more than a tenth of the resamples, has none.
 
 Sources:
@@ -45,7 +46,7 @@ Bounds = tuple[float, float] | tuple[None, None]
 """Low and high; both None where there is no interval."""
 Scale = Literal["proportion", "positive", "difference", "proportions", "unknown"]
 """On which an interval is symmetric: log-odds, logarithms, or as it is. Without any spread a difference of two
-proportions has the bounds of `Support.unseen`, something of unknown range none."""
+proportions has the bounds of `Support.unseen`, a loss and something of unknown range none (`has_bounds`)."""
 
 
 def is_within_classes(metric: str) -> bool:
@@ -56,6 +57,11 @@ def is_within_classes(metric: str) -> bool:
 def scale_of(metric: str) -> Scale:
     """The scale on which the interval of a metric is symmetric."""
     return "unknown" if is_own(metric) else "positive" if metric in LOSSES else "proportion"
+
+
+def has_bounds(scale: Scale) -> bool:
+    """Whether there is an interval of something that no resample changes; of a loss that would be one of no width."""
+    return scale not in ("positive", "unknown")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +142,7 @@ def resampled_bounds(
     standard_error = math.sqrt(float(defined.var()) * support.correction)
     if scale == "proportion" and (value in (0, 1) or standard_error < NEGLIGIBLE):
         return support.extreme_bounds(value, confidence)
-    if scale == "unknown" and standard_error < NEGLIGIBLE:
+    if standard_error < NEGLIGIBLE and not has_bounds(scale):
         return None, None
     if scale == "proportions" and standard_error < NEGLIGIBLE:
         return value - support.unseen(confidence), value + support.unseen(confidence)

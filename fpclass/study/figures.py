@@ -17,6 +17,8 @@ from fpclass.stats.scrutiny.learning_curve import Curve
 from fpclass.study.report import StudyRow
 
 BLUE, ORANGE, GREEN = COLOURS[:3]
+MIN_SPAN = 0.05
+"""Of the axis of a learning curve, in units of the metric: what is smaller is nothing to train for."""
 
 
 @styled
@@ -128,6 +130,9 @@ def curve_figure(
     axes.errorbar(curve.num_people, values, errors, color=INK, marker="o", markersize=5, capsize=3, linewidth=0,
                   elinewidth=1.4, label=label)  # fmt: skip
     axes.set(xlabel=f"{units} in training", ylabel=what, xlim=(0, None))
+    low, high = axes.get_ylim()
+    if high - low < MIN_SPAN:  # or rounding would look like a curve
+        axes.set_ylim((low + high - MIN_SPAN) / 2, (low + high + MIN_SPAN) / 2)
     axes.grid()
     axes.legend(loc="best")
     return figure

@@ -274,3 +274,13 @@ def test_an_estimate_is_the_value_with_its_interval():
     assert (accuracy.low, accuracy.high) == pytest.approx(metric_bounds(logits, cohort, bootstrap)["accuracy"])
     assert bootstrap.estimate(lambda weights: np.full(len(weights), np.nan), cohort) == Interval()
     assert bootstrap.estimate(lambda weights: weights[:, 0], cohort, num_groups=1).low is None
+
+
+def test_a_loss_that_no_resample_changes_has_no_interval():
+    labels = np.arange(80) % 2
+    for margin in (6.0, 60.0):  # nats; at 60 the loss is 0 in double precision
+        scores = evaluate_predictions(
+            margin * np.eye(2)[labels], Cohort(labels, class_names=("a", "b")), Bootstrap(200, 0.95)
+        )
+        assert scores["log_loss"]["low"] is scores["log_loss"]["high"] is None
+        assert scores["roc_auc"]["low"] < 0.95

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from drawn_predictions import people_predictions
@@ -11,7 +13,8 @@ from fpclass.stats.decisions.report import decision_report
 from fpclass.stats.intervals import Bootstrap, Interval
 from fpclass.stats.metrics import log_softmax
 from fpclass.stats.probabilities.reliability import calibration_report
-from fpclass.study.figures import reliability_diagram, risk_coverage_curve
+from fpclass.stats.scrutiny.learning_curve import Curve
+from fpclass.study.figures import curve_figure, reliability_diagram, risk_coverage_curve
 from fpclass.study.gallery import draw_gallery
 from fpclass.study.out_of_fold import OutOfFold
 from fpclass.study.study import Study
@@ -126,6 +129,15 @@ def test_the_ensemble_has_its_roc_curve(tmp_path, monkeypatch):
     assert list(drawn[0]) == ["probe", "the ensemble"]
     assert len(probe) == len(ensemble) == cohort.num_folds
     np.testing.assert_allclose(ensemble[0][0], log_softmax(-logits)[cohort.folds == 0])
+
+
+def test_a_learning_curve_of_hardly_any_height_looks_flat():
+    points = tuple(Interval(0.5 + 1e-4 * i) for i in range(3))
+    curve = Curve(np.array([10.0, 20, 40]), points, 0.0, np.array([40.0, 80]), (), Interval(), "three shares")
+    (axes,) = curve_figure(curve, "log_loss", "probe", confidence=0.95).axes
+    assert np.diff(axes.get_ylim()) == pytest.approx(0.05)
+    tall = dataclasses.replace(curve, scores=tuple(Interval(0.5 + 0.1 * i) for i in range(3)))
+    assert np.diff(curve_figure(tall, "log_loss", "probe", confidence=0.95).axes[0].get_ylim()) > 0.2
 
 
 def test_risk_curve_where_nothing_is_decided():

@@ -33,6 +33,7 @@ from fpclass.stats.bounds import (
     MIN_DEFINED,
     NEGLIGIBLE,
     Support,
+    has_bounds,
     is_within_classes,
     scale_of,
     shared_training,
@@ -215,7 +216,7 @@ def mean_interval(
     variance, degrees_of_freedom = sum_of_errors(of_people * support.correction * widening, support, [noise])
     if scale == "proportion" and (value in (0, 1) or variance < NEGLIGIBLE**2):
         return Interval(value, *support.extreme_bounds(value, confidence))
-    if scale == "unknown" and variance < NEGLIGIBLE**2:
+    if variance < NEGLIGIBLE**2 and not has_bounds(scale):
         return Interval(value)
     return Interval(value, *t_bounds(value, math.sqrt(variance), degrees_of_freedom, confidence, scale))
 

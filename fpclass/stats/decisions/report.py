@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from fpclass.stats.bounds import NEGLIGIBLE, Scale, Support, resampled_bounds
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.risk_control import cross_fitted_abstention, people_needed
 from fpclass.stats.decisions.thresholds import (
@@ -112,8 +113,16 @@ def compare_with_half(
     return {
         "score": bootstrap.estimate(score, cohort, smallest, is_rate).to_json(),
         "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, is_rate).to_json(),
-        "gain": bootstrap.estimate(gain, cohort, smallest, is_proportion=False).to_json(),
+        "gain": _difference(gain, cohort, bootstrap, smallest, is_rate).to_json(),
     }
+
+
+def _difference(gain: Evaluate, cohort: Cohort, bootstrap: Bootstrap, num_groups: float, is_rate: bool) -> Interval:
+    """A difference of two rates, or of two costs: rates that differ in none of these images may in others."""
+    value, drawn = float(gain(np.ones((1, len(cohort))))[0]), bootstrap.resample(gain, cohort)
+    scale: Scale = "proportions" if is_rate else "difference"
+    bounds = resampled_bounds(value, drawn, bootstrap.confidence, Support(num_groups), scale)
+    return Interval(None if math.isnan(value) else value, *bounds)
 
 
 def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> dict[str, Any]:
@@ -162,8 +171,10 @@ def _risk_band(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[str
     for i, value in enumerate(values[:-1]):
         coverage = (i + 1) / CURVE_POINTS
         num_groups = np.unique(cohort.groups[order[: math.ceil(coverage * len(cohort))]]).size
-        # Without an error, hardly any resample has one: that is no certainty.
-        sample = drawn[:, i] if value > 0 else np.zeros(len(drawn))
+        # Without a whole error, hardly any resample has one: that is no certainty. A part of one, where the curve lies
+        # between two images, is too small a proportion for the scale of log-odds, on which its bound would be a spike.
+        is_whole = value * coverage * len(cohort) > 1 - NEGLIGIBLE
+        sample = drawn[:, i] if is_whole else np.full(len(drawn), value)
         point = bootstrap.interval(float(value), sample, num_groups)
         for key, entry in zip(curve, (coverage, point.value, point.low, point.high), strict=True):
             curve[key].append(entry)

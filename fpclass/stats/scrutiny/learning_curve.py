@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fpclass.stats.bounds import scale_of
+from fpclass.stats.bounds import NEGLIGIBLE, Support, scale_of, support_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.scores import SeedLogits, mean_of_defined, resample_scores
 from fpclass.stats.intervals import UNDEFINED, Bootstrap, Interval
@@ -88,8 +88,9 @@ def learning_curve(
     of_folds = np.array([mean_of_defined(of.members) for of in resampled]).reshape(len(shares), -1)
     points = mean_of_defined(of_folds)
     replicates = np.stack([of.replicates for of in resampled], axis=1)
-    noise = training_noise(of_folds)
-    return fit_curve(np.array([num_people[share] for share in shares]), points, replicates, noise, metric, bootstrap)
+    noise, people = training_noise(of_folds), np.array([num_people[share] for share in shares])
+    support = support_of(metric, cohort, cohort.num_folds)
+    return fit_curve(people, points, replicates, noise, metric, bootstrap, support)
 
 
 def training_noise(of_folds: Float[np.ndarray, "m f"]) -> float:
@@ -115,6 +116,7 @@ def fit_curve(
     noise: float,
     metric: str,
     bootstrap: Bootstrap,
+    support: Support | None = None,
 ) -> Curve:
     """Fits the power law to the points and, for the band, to what else the points may have been.
 
@@ -122,6 +124,8 @@ def fit_curve(
       num_people: of each share, ascending.
       replicates: of the points, people drawn anew, paired.
       noise: standard error of each point by training; nan where it is not known.
+      support: what a point rests on: of proportions that no resample changes it says how far off they may be, which
+        half of is taken to be the same at all shares, whom the same people judge (chosen); None: it is not known.
     """
     from scipy import stats
 
@@ -134,17 +138,27 @@ def fit_curve(
         reason = "the metric is undefined for one of the shares, or for most resamples of people"
     elif math.isnan(noise):
         reason = "it takes two folds or more to tell the noise of training"
+    elif (points == RANGE[scale_of(metric)][0 if is_lower_better(metric) else 1]).all():
+        reason = "no share leaves anything to gain"
     known = 0.0 if math.isnan(noise) else noise
-    variances = replicates.var(axis=0) + known**2 if len(replicates) else np.full(len(points), np.nan)
-    half = float(stats.norm.ppf((1 + bootstrap.confidence) / 2)) * np.sqrt(variances)
-    bounds = np.clip([points - half, points + half], *RANGE[scale_of(metric)]).T
+    of_people = replicates.var(axis=0) if len(replicates) else np.full(len(points), np.nan)
+    z, (lowest, highest) = float(stats.norm.ppf((1 + bootstrap.confidence) / 2)), RANGE[scale_of(metric)]
+    unseen = np.zeros(len(points))
+    if scale_of(metric) == "proportion" and support is not None and support.groups >= 2:
+        for i in np.flatnonzero(of_people < NEGLIGIBLE**2):  # nobody yet is not nobody at all
+            ends = support.extreme_bounds(float(points[i]), bootstrap.confidence)
+            unseen[i] = np.abs(ends - points[i]).max() / z
+    half = z * np.sqrt(of_people + known**2 + unseen**2)
+    bounds = np.clip([points - half, points + half], lowest, highest).T
+    are_bounded = np.isfinite(half).all() and (half > NEGLIGIBLE).all()
     scores = tuple(
-        Interval(float(point), *map(float, ends)) if np.isfinite(half).all() else Interval(float(point))
+        Interval(float(point), *map(float, ends)) if are_bounded else Interval(float(point))
         for point, ends in zip(points, bounds, strict=True)
     )
     if reason:
         return Curve(num_people, scores, known, ahead, (), UNDEFINED, reason)
     covariance = np.cov(replicates.T) + max(known, MIN_NOISE) ** 2 * np.eye(len(points))
+    covariance += np.outer(unseen, unseen) * (1 + np.eye(len(points))) / 2
     draws = _draw_curves(num_people, points, covariance, ahead, metric, bootstrap.seed)
     tails = [(1 - bootstrap.confidence) / 2, 0.5, (1 + bootstrap.confidence) / 2]
     of_curve = np.quantile(draws, tails, axis=0).T

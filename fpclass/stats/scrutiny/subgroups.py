@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fpclass.stats.bounds import MIN_DEFINED, is_within_classes, resampled_bounds, scale_of, support_of
+from fpclass.stats.bounds import MIN_DEFINED, NEGLIGIBLE, is_within_classes, resampled_bounds, scale_of, support_of
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.comparison.family import holm
 from fpclass.stats.decisions.report import coverage_by_group
@@ -238,7 +238,9 @@ def _difference(
         return nothing | {"difference": Interval(None if math.isnan(value) else value).to_json()}
     error = float(defined.std()) * math.sqrt((freedom + 1) / freedom)
     half = float(stats.t.ppf((1 + bootstrap.confidence) / 2, freedom)) * error
-    is_tested = num_groups >= MIN_GROUPS and error > 0
+    if error < NEGLIGIBLE and scale_of(metric) == "proportion":  # nobody yet is not nobody at all
+        half = math.hypot(*(support_of(metric, cohort.take(rows)).unseen(bootstrap.confidence) for rows in sides))
+    is_tested = num_groups >= MIN_GROUPS and error > NEGLIGIBLE
     p_value = float(2 * stats.t.sf(abs(value) / error, freedom)) if is_tested else None
     return {"difference": Interval(value, value - half, value + half).to_json(), "p_value": p_value, "p_holm": None}
 
@@ -283,7 +285,7 @@ def subgroup_findings(report: Mapping[str, Any]) -> list[str]:
             smallest = min(level["p_holm"] for level in tested)
             text += f"; no level differs detectably from the others (smallest p by Holm {smallest:.2f})"
         elif all(level["difference"]["value"] == 0 for level in levels):
-            text += "; no difference at all"
+            text += "; no difference between any of these images"
         else:
             text += f"; not tested: it takes {MIN_GROUPS} {report['groups_are']} in a level and in the others"
         lines.append(text)

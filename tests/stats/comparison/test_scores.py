@@ -134,3 +134,11 @@ def test_what_does_not_fit_is_refused():
     logits[0, 3, 1] = np.nan
     with pytest.raises(DataError, match="not finite"):
         member_scores(logits, cohort, "accuracy")
+
+
+def test_members_of_one_loss_have_no_interval():
+    labels = np.arange(80) % 2
+    cohort = Cohort(labels, None, np.arange(80) // 2 % 5)
+    logits = 6 * np.eye(2)[labels][None]
+    assert score_config(logits, cohort, "log_loss", Bootstrap(200, 0.95)).mean.low is None
+    assert score_config(logits, cohort, "accuracy", Bootstrap(200, 0.95)).mean.low == pytest.approx(0.954, abs=1e-3)

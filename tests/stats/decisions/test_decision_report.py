@@ -119,3 +119,32 @@ def test_a_class_without_an_image_has_no_coverage():
     report = decision_report(logits, Cohort(labels, cohort.groups, cohort.folds), Bootstrap(50, 0.9))
     entry = report["conformal_by_class"]["per_class"][2]
     assert entry == {"class": "2", "num_groups": 0, "group_coverage": {"value": None, "low": None, "high": None}}
+
+
+def all_right_but(num_images, wrong=()):
+    """Images of nobody, the first the surest; two classes in turn, five folds."""
+    labels = np.arange(num_images) % 2
+    margins = np.linspace(6, 2, num_images)
+    margins[list(wrong)] *= -1
+    logits = np.stack([-margins, margins], axis=1) * np.where(labels == 1, 0.5, -0.5)[:, None]
+    return logits, Cohort(labels, None, np.arange(num_images) // 2 % 5)
+
+
+def test_a_part_of_an_error_is_no_spike_of_the_band():
+    """Between the last right image and the first wrong one the curve has a risk of next to nothing."""
+    logits, cohort = all_right_but(78, wrong=[76])
+    abstention = decision_report(logits, cohort, Bootstrap(500, 0.95))["abstention"]
+    risk, low, high = (np.array(abstention["curve"][key][1:], float) for key in ("risk", "low", "high"))
+    is_part = (risk > 0) & (risk < 1 / 78)
+    assert is_part.any()
+    assert high[risk > 0].max() < 0.1
+    assert np.all((low <= risk + 1e-12) & (risk <= high + 1e-12))
+
+
+def test_a_threshold_that_changes_no_decision_may_change_others():
+    logits, cohort = all_right_but(80)
+    thresholds_of = decision_report(logits, cohort, Bootstrap(200, 0.95))["thresholds"]
+    for fitted in thresholds_of.values():
+        gain = fitted["gain"]
+        assert (gain["value"], gain["low"]) == (0, -gain["high"])
+        assert 0.05 < gain["high"] < 0.1

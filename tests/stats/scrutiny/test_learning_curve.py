@@ -94,6 +94,29 @@ def test_two_shares_or_one_fold_make_no_curve():
     assert "two folds" in alone.why_not
 
 
+ALL_RIGHT = (0.25, 0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+def test_shares_that_are_all_right_are_not_certain_and_make_no_curve(metric):
+    """Its band was 0.9998 to 0.99999, below every one of four points at 1."""
+    labels = np.arange(80) % 2
+    cohort = Cohort(labels, None, np.arange(80) // 2 % 5)
+    logits = {share: 8 * np.eye(2)[labels][None] for share in ALL_RIGHT}
+    curve = learning_curve(logits, {share: 64 * share for share in ALL_RIGHT}, cohort, metric, Bootstrap(200, 0.95))
+    for at in curve.scores:
+        assert (at.value, at.high) == (1, 1)
+        assert 0.85 < at.low < 0.97
+    assert (curve.curve, curve.why_not) == ((), "no share leaves anything to gain")
+    assert "no share leaves anything to gain" in curve_findings(curve, metric, 0.95)[-1]
+
+
+def test_a_loss_without_spread_has_points_without_interval():
+    points = np.full(4, 0.02)
+    curve = fit_curve(SHARES * 80, points, np.tile(points, (500, 1)), 0.0, "log_loss", Bootstrap(500, 0.95))
+    assert [score.low for score in curve.scores] == [None] * 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_people", "power", "noise"),

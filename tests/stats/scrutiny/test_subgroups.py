@@ -132,3 +132,14 @@ def test_sizes_of_images_have_their_unit():
     assert list(report["columns"]) == list(columns), "as they are named in the config and in files"
     drawn = [text.get_text() for text in forest_plot(report, Interval(1.0)).axes[0].get_yticklabels()]
     assert drawn[0] == "image_size in pixels (width x height)"
+
+
+def test_levels_that_are_all_right_may_differ_in_other_images():
+    labels = np.arange(80) % 2
+    report = subgroup_report(logits_of(labels, True), Cohort(labels), {"eye": ["l"] * 40 + ["r"] * 40}, "accuracy",
+                             BOOTSTRAP)  # fmt: skip
+    for level in report["columns"]["eye"]["levels"]:
+        difference = level["difference"]
+        assert (difference["value"], level["p_value"]) == (0, None)
+        assert difference["high"] == -difference["low"] == pytest.approx(0.124, abs=0.002)
+    assert "no difference between any of these images" in subgroup_findings(report)[0]
