@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fpclass.common.console import program
 from fpclass.data.files import ImageIndex, csv_files, looks_like_image, some_of
 from fpclass.data.sources.columns import read_all_columns
 from fpclass.data.sources.folders import TRAIN, split_of
@@ -42,16 +44,27 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """A CSV whose rows name images: its columns, the one with the names, and the file of each row ("" for none)."""
+    """A CSV whose rows name images.
+
+    Attributes:
+      filename: the column with the names.
+      files: the file of each row, "" for none.
+      unlisted: images that no row names.
+      notes: what to say of it.
+    """
 
     path: Path
     columns: dict[str, list[str]]
     filename: str
     files: list[str]
+    unlisted: list[str]
+    notes: tuple[str, ...] = ()
 
 
 def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | None:
     """The CSV of a folder that names its images and may have their labels; None where there is none.
+
+    A form of a submission, as competitions have beside their labels, is left aside.
 
     Raises:
       DataError: several do.
@@ -72,8 +85,11 @@ def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | N
         name = data.filename_column if "filename_column" in given else _filename_column(columns, index, data)
         if name in columns:
             columns = {key: ["" if cell in data.missing else cell for cell in columns[key]] for key in columns}
-            listings.append(Listing(path, columns, name, [_found(index, cell) for cell in columns[name]]))
+            files = [_found(index, cell) for cell in columns[name]]
+            listings.append(Listing(path, columns, name, files, sorted(set(index.images) - set(files))))
     with_label = [listing for listing in listings if _label_candidates(listing, data, given)]
+    if len(with_label) > 1:
+        with_label = _without_forms(with_label, data, given)
     if len(with_label) > 1:
         names = some_of([listing.path.name for listing in with_label])
         raise DataError(f"{folder}: {names} all name images and may have the labels; say which: --config.data.csv=NAME")
@@ -82,6 +98,35 @@ def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | N
         advice = "name them by --config.data.filename_column=NAME --label=NAME"
         raise DataError(f"{folder}: no CSV ({there}) with a column that names images and one of classes; {advice}")
     return with_label[0] if with_label else None
+
+
+def _without_forms(listings: list[Listing], data: Any, given: Collection[str]) -> list[Listing]:
+    """The CSVs without forms of a submission: by their name, or as every image has the same label, if any are left."""
+
+    def is_form(listing: Listing) -> bool:
+        labels = [listing.columns.get(name, []) for name in _label_candidates(listing, data, given)]
+        return "submission" in _words(listing.path.stem) or all(len(set(cells) - {""}) < 2 for cells in labels)
+
+    forms = [listing.path.name for listing in listings if is_form(listing)]
+    rest = [listing for listing in listings if not is_form(listing)]
+    if len(rest) != 1 or not forms:
+        return listings
+    note = f"labels are those of {rest[0].path.name}, as {some_of(forms)} looks like the form of a submission"
+    return [dataclasses.replace(rest[0], notes=(f"{note}: --config.data.csv=NAME takes another",))]
+
+
+def _of_unlisted(listing: Listing) -> tuple[str, ...]:
+    """What to say of images that no row of the CSV names."""
+    if not listing.unlisted:
+        return ()
+    folders = Counter(Path(name).parent.as_posix() for name in listing.unlisted)
+    where = some_of([f"{count:,} in {'.' if name == '.' else name + '/'}" for name, count in folders.items()], 4)
+    name = max(folders, key=lambda name: folders[name])
+    files = shlex.quote(str(listing.path.parent / name))
+    return (
+        f"images that {listing.path.name} does not list are left aside ({where}): to predict them, give them rows with "
+        f"an empty label, or predict them afterwards: {program()} predict {files} --workdir=RUN",
+    )
 
 
 def _filename_column(columns: Mapping[str, list[str]], index: ImageIndex, data: Any) -> str:
@@ -161,7 +206,7 @@ def of_listing(listing: Listing, data: Any, given: Collection[str]) -> tuple[dic
         parts.append(f"{columns[label].count(''):,} to predict")
     if "" in listing.files:
         parts.append(f"{listing.files.count(''):,} without an image")
-    return keys, ", ".join(parts), notes
+    return keys, ", ".join(parts), (*listing.notes, *notes, *_of_unlisted(listing))
 
 
 def _label_column(listing: Listing, data: Any, given: Collection[str]) -> str:

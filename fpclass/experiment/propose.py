@@ -36,6 +36,8 @@ MANY = 10_000
 """Labelled images from which on a probe is of moments alone, as covariances take three times the memory and time, and
 from which on `best` tunes nearly all of EfficientNet-Lite0 in place of second looks: that adds nothing to a probe of
 4,000 and something to one of 12,000 (docs/results.md)."""
+NOT_OF_TRAINING = ("data.", "predict.", "code_folders")
+"""Beginnings of keys that no training reads: where the images lie and what they are, what becomes of answers."""
 LONGEST_SIDE = 128
 """Of an image that a network is trained on from random weights, in pixels, where no size is given."""
 ENLARGED, LARGEST = 4, 224
@@ -305,7 +307,8 @@ def are_many(found: Recognised) -> bool:
 def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> Choice | None:
     """A network that is trained, where flags are about training one and none is named; None where no flag is."""
     config = apply_overrides(read_config_file(PRETRAINED, {}), given, {})
-    of_training = sorted(given_keys(given) & set(find_unread(config)))
+    unread = (key for key in find_unread(config) if not key.startswith(NOT_OF_TRAINING))
+    of_training = sorted(given_keys(given) & set(unread))
     if short.model or not of_training:
         return None
     why = f"{of_training[0]} is about training one, and pretrained features are fitted without"

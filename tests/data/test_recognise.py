@@ -198,3 +198,19 @@ def test_grey_photographs_saved_in_colour_are_grey(tmp_path: Path) -> None:
         draw_picture(seed, (80, 80), 3).save(tmp_path / "x" / f"c{seed}.jpg")
     (tmp_path / "x" / "broken.jpg").write_bytes(b"no image")
     assert recognised(tmp_path).is_colour
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "SampleSubmission.csv", "form.csv"])
+def test_a_form_of_a_submission_has_no_labels(tmp_path: Path, name: str) -> None:
+    """Of a competition: its images to predict, each with the same class or, by its name, with any."""
+    draw(tmp_path / "test", ["1.png", "2.png", "3.png", "4.png"])
+    of_train = [f"cat.{i}.png" for i in range(8)]
+    listed(tmp_path, {"file": of_train, "label": ["x", "y"] * 4}, name="train.csv")
+    labels = "xxxx" if name == "form.csv" else "xyxy"
+    (tmp_path / name).write_text("file,label\n" + "".join(f"{i + 1}.png,{label}\n" for i, label in enumerate(labels)))
+    found = recognised(tmp_path)
+    assert (found.keys["csv"], found.num_labelled, found.num_to_predict) == ("train.csv", 8, 0)
+    assert found.notes[0].startswith(f"labels are those of train.csv, as {name} looks like the form of a submission")
+    assert "train.csv does not list are left aside (4 in test/): to predict them, give them rows" in found.notes[1]
+    assert f"predict {tmp_path}/test --workdir=RUN" in found.notes[1]
+    assert recognised(tmp_path, csv=name).num_labelled == 4

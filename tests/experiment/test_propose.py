@@ -161,6 +161,13 @@ def test_flags_about_training_get_a_network_that_is_trained(photos: Path) -> Non
 
 
 @pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize("flag", ["data.csv=list.csv", "data.separator=;", "data.image_dir=.", "predict.pool=mean"])
+def test_flags_about_the_images_leave_the_pretrained_network(prints: Path, flag: str) -> None:
+    """What says where they lie is not about training, whatever the config that is looked at reads of it."""
+    assert propose(None, [f"--config.{flag}"], Short(root=str(prints))).file == PRETRAINED
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_small_images_are_not_blown_up_to_the_size_of_the_weights(prints: Path) -> None:
     _, values = values_of(None, [], Short(root=str(prints)))
     assert (values["data.channels"], values["data.image_size"]) == (1, (128, 128))
