@@ -61,10 +61,11 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | None:
+def find_listing(folder: Path, data: Any, given: Collection[str]) -> tuple[Listing | None, tuple[str, ...]]:
     """The CSV of a folder that names its images and may have their labels; None where there is none.
 
-    A form of a submission, as competitions have beside their labels, is left aside.
+    A form of a submission, as competitions have beside their labels, is left aside. The second value: what is wrong
+    with other CSVs that were meant to do so, one line each.
 
     Raises:
       DataError: several do.
@@ -72,21 +73,24 @@ def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | N
     paths = [folder / data.csv] if data.csv else csv_files(folder)
     base = folder / data.image_dir
     index = ImageIndex(folder, base) if paths and base.is_dir() else None
-    listings = []
+    listings, wrong = [], []
     for path in paths:
         if index is None:
             break
         try:
             columns = read_all_columns(path, data.max_file_mb, data.separator)
-        except (DataError, OSError):
+        except (DataError, OSError) as error:
             if data.csv:
                 raise
-            continue  # something else that lies there
+            wrong.append(str(error))  # or something else that lies there
+            continue
         name = data.filename_column if "filename_column" in given else _filename_column(columns, index, data)
         if name in columns:
             columns = {key: ["" if cell in data.missing else cell for cell in columns[key]] for key in columns}
             files = [_found(index, cell) for cell in columns[name]]
             listings.append(Listing(path, columns, name, files, sorted(set(index.images) - set(files))))
+        else:
+            wrong += _missed(path, columns, index, base)
     with_label = [listing for listing in listings if _label_candidates(listing, data, given)]
     if len(with_label) > 1:
         with_label = _without_forms(with_label, data, given)
@@ -97,7 +101,20 @@ def find_listing(folder: Path, data: Any, given: Collection[str]) -> Listing | N
         there = some_of([path.name for path in paths])
         advice = "name them by --config.data.filename_column=NAME --label=NAME"
         raise DataError(f"{folder}: no CSV ({there}) with a column that names images and one of classes; {advice}")
-    return with_label[0] if with_label else None
+    return (with_label[0] if with_label else None), tuple(wrong)
+
+
+def _missed(path: Path, columns: Mapping[str, list[str]], index: ImageIndex, base: Path) -> list[str]:
+    """What is wrong with a CSV whose rows name images by their extensions, but hardly any that are there."""
+    for name, cells in columns.items():
+        named = [cell for cell in cells if looks_like_image(Path(cell))]
+        if len(named) > len(cells) // 2:
+            missing = [cell for cell in named if not _found(index, cell)]
+            there = len(named) - len(missing)
+            many = f"only {there:,}" if there else "none"
+            files = f"{many} of the {len(named):,} files that {path.name} names (column {name!r})"
+            return [f"{files} {'are' if there else 'exist'} below {base}, first {missing[0]!r}"]
+    return []
 
 
 def _without_forms(listings: list[Listing], data: Any, given: Collection[str]) -> list[Listing]:

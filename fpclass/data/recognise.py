@@ -64,7 +64,7 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
       ConfigError: several columns could be the label or the person; the message names them.
     """
     folder, is_folder = _folder_of(data), "source" in given and data.source == "folder"
-    listing = None if is_folder else find_listing(folder, data, given)
+    listing, wrong = (None, ()) if is_folder else find_listing(folder, data, given)
     if listing:
         keys, found, notes = of_listing(listing, data, given)
         num_to_predict = listing.columns[keys["label_column"]].count("")
@@ -72,11 +72,11 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
         labels = zip(listing.columns[keys["label_column"]], listing.files, strict=True)
         num_labelled = sum(bool(label and name) and _is_wanted(label, data) for label, name in labels)
     else:
-        if not is_folder and (named := {"label_column", "group_column"} & set(given)):
-            column = data[min(named)]
-            raise ConfigError(f"{data.root}: no CSV that names images, so that {column!r} is no column; leave it out")
-        keys, found, classes, num_to_predict = _of_folders(folder, data, is_given=is_folder)
-        notes, files = (), [file for of_class in classes for file in of_class.images]
+        keys, found, classes, num_to_predict = _instead_of(wrong, folder, data, given, is_given=is_folder)
+        notes = tuple(f"left aside, as folders have the classes: {line}" for line in wrong)
+        if "group_column" in given:
+            notes = (*notes, "folders of classes have no column that names people, as asked")
+        files = [file for of_class in classes for file in of_class.images]
         to_learn = [each for each in classes if each.split != TEST and _is_wanted(each.name, data)]
         num_labelled = sum(len(of_class.images) for of_class in to_learn)
     image_size, is_colour = glance(files)
@@ -148,6 +148,29 @@ def _is_wanted(label: str, data: Any) -> bool:
 
 
 # --- a folder per class ---------------------------------------------------------------------------
+
+
+def _instead_of(
+    wrong: Sequence[str], folder: Path, data: Any, given: Collection[str], *, is_given: bool
+) -> tuple[dict[str, Any], str, tuple[ClassFolder, ...], int]:
+    """`_of_folders` where no CSV can be used; `wrong` are the reasons why those that are there cannot.
+
+    Raises:
+      DataError, ConfigError: the CSV was meant, as there are no folders of several classes, or a column is given.
+    """
+    named = [data[key] for key in ("group_column", "label_column") if key in given and data[key]]
+    why = DataError(f"{wrong[0]}; mend it, or give a folder per class") if wrong else None
+    if named and not is_given:
+        raise why or ConfigError(
+            f"{data.root}: no CSV that names images, so that {named[0]!r} is no column; leave it out"
+        )
+    try:
+        found = _of_folders(folder, data, is_given=is_given)
+    except DataError as error:
+        raise why or error from None
+    if why and len({of_class.name for of_class in found[2]}) < 2:
+        raise why
+    return found
 
 
 def _of_folders(folder: Path, data: Any, *, is_given: bool) -> tuple[dict[str, Any], str, tuple[ClassFolder, ...], int]:

@@ -214,3 +214,42 @@ def test_a_form_of_a_submission_has_no_labels(tmp_path: Path, name: str) -> None
     assert "train.csv does not list are left aside (4 in test/): to predict them, give them rows" in found.notes[1]
     assert f"predict {tmp_path}/test --workdir=RUN" in found.notes[1]
     assert recognised(tmp_path, csv=name).num_labelled == 4
+
+
+def test_a_csv_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    """Where folders have several classes in a note, where they have not in an error, also where a column is named."""
+    folder = listed(tmp_path / "one", {"file": FILES, "label": ["Kätzchen", "Hund"] * 4}, ";")
+    text = (folder / "list.csv").read_text()
+    (folder / "list.csv").write_bytes(text.encode("cp1252"))
+    for given in ({}, {"label_column": "label"}):
+        with pytest.raises(DataError, match=r"list\.csv: not UTF-8 text .*; save it as CSV in UTF-8; mend it, or give"):
+            recognised(folder, **given)
+    (folder / "list.csv").write_text(text.replace(".png", "_gone.png"))
+    missed = r"none of the 8 files that list\.csv names \(column 'file'\) exist below .*one, first '0_gone\.png'"
+    with pytest.raises(DataError, match=missed):
+        recognised(folder)
+    (folder / "list.csv").write_text(text.replace(".png", "_gone.png", 6))
+    with pytest.raises(DataError, match=r"only 2 of the 8 files that list\.csv names \(column 'file'\) are below"):
+        recognised(folder)
+    for name in FILES:
+        (folder / "images" / name).rename(folder / name)
+    with pytest.raises(DataError, match="only 2 of the 8"):
+        recognised(folder)
+    draw(tmp_path / "two" / "cat", FILES)
+    draw(tmp_path / "two" / "dog", FILES)
+    (tmp_path / "two" / "list.csv").write_text("file,label\n9.png,x\n10.png,y\n")
+    found = recognised(tmp_path / "two")
+    assert found.keys == {"source": "folder"}
+    assert found.notes[0].startswith("left aside, as folders have the classes: none of the 2 files that list.csv names")
+
+
+def test_folders_have_no_column_of_people(tmp_path: Path) -> None:
+    """Who asks for none gets none; who names one has named what is not there."""
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES)
+    assert recognised(tmp_path, group_column="").notes == (
+        "folders of classes have no column that names people, as asked",
+    )
+    assert not recognised(tmp_path).notes
+    with pytest.raises(ConfigError, match="no CSV that names images, so that 'owner' is no column; leave it out"):
+        recognised(tmp_path, group_column="owner", label_column="label")
