@@ -40,6 +40,10 @@ SPACES = "spaces"
 """Folder of the files in it that say what is searched: `fpclass tune --space`."""
 SIZES = ("data.image_size", "data.synthetic.image_size")
 """Keys of a (height, width), for which the command line also takes one number: a square."""
+WORDS = ("data.classes", "data.class_names", "evaluate.subgroups")
+"""Keys of several words, for which the command line also takes them with commas between: cats,dogs."""
+_LISTED = re.compile(r"[^,()\[\]'\"]+(,[^,()\[\]'\"]+)+")
+_NUMBERS = re.compile(r"[\s\d.+,-]*")
 
 
 def base_config() -> Config:
@@ -131,7 +135,7 @@ def apply_overrides(config: Config, overrides: Sequence[str], renamed: Mapping[s
     Raises:
       ConfigError: an unknown key, or a value of another type.
     """
-    overrides = _without_earlier_tuples(config, _with_squares(overrides))
+    overrides = _without_earlier_tuples(config, _with_words(_with_squares(overrides)))
     known = [*flatten(config), *(key for key, value in config.items() if isinstance(value, ConfigDict))]
     for argument in overrides:
         key = _key_of(argument)
@@ -189,6 +193,18 @@ def _with_squares(overrides: Sequence[str]) -> list[str]:
         is_side = _key_of(head or before) in SIZES and value.strip().isdigit()
         squared.append(f"{head}{equals}({value},{value})" if is_side else argument)
     return squared
+
+
+def _with_words(overrides: Sequence[str]) -> list[str]:
+    """The arguments with ('a', 'b') for words with commas between them, a,b, where a key of `WORDS` is given."""
+    words = []
+    for before, argument in zip(["", *overrides], overrides, strict=False):
+        head, equals, value = argument.partition("=") if "=" in argument else ("", "", argument)
+        is_listed = (_key_of(head) if head else "=" not in before and _key_of(before)) in WORDS
+        if is_listed and _LISTED.fullmatch(value) and not _NUMBERS.fullmatch(value):
+            value = str(tuple(word.strip() for word in value.split(",")))
+        words.append(f"{head}{equals}{value}")
+    return words
 
 
 def _without_earlier_tuples(config: Config, overrides: Sequence[str]) -> list[str]:
