@@ -82,7 +82,8 @@ def recognise(data: Any, given: Collection[str]) -> Recognised:
     image_size, is_colour = glance(files)
     height, width = image_size
     colour = "colour" if is_colour else "grey"
-    line = f"{data.root}: {found}; {colour}, median {height} x {width} pixels"
+    of_some = f" (of a sample of {NUM_GLANCES})" if len(files) > NUM_GLANCES else ""
+    line = f"{data.root}: {found}; {colour}, median {height} x {width} pixels{of_some}"
     return Recognised(keys, line, notes, image_size, is_colour, num_labelled, num_to_predict)
 
 

@@ -253,3 +253,13 @@ def test_folders_have_no_column_of_people(tmp_path: Path) -> None:
     assert not recognised(tmp_path).notes
     with pytest.raises(ConfigError, match="no CSV that names images, so that 'owner' is no column; leave it out"):
         recognised(tmp_path, group_column="owner", label_column="label")
+
+
+def test_a_median_of_some_images_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit has the median of all of them, which may be another."""
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES)
+    monkeypatch.setattr("fpclass.data.recognise.NUM_GLANCES", 16)
+    assert recognised(tmp_path).found.endswith("median 40 x 60 pixels")
+    monkeypatch.setattr("fpclass.data.recognise.NUM_GLANCES", 15)
+    assert recognised(tmp_path).found.endswith("median 40 x 60 pixels (of a sample of 15)")
