@@ -16,7 +16,7 @@ from typing import Any
 
 from fpclass.common.console import program
 from fpclass.data.files import ImageIndex, csv_files, looks_like_image, some_of
-from fpclass.data.sources.columns import read_all_columns
+from fpclass.data.sources.columns import SEPARATORS, read_all_columns
 from fpclass.data.sources.folders import TRAIN, split_of
 from fpclass.errors import ConfigError, DataError
 
@@ -223,7 +223,11 @@ def of_listing(listing: Listing, data: Any, given: Collection[str]) -> tuple[dic
         parts.append(f"{columns[label].count(''):,} to predict")
     if "" in listing.files:
         parts.append(f"{listing.files.count(''):,} without an image")
-    return keys, ", ".join(parts), (*listing.notes, *notes, *_of_unlisted(listing))
+    return (
+        keys,
+        ", ".join(parts),
+        (*listing.notes, *notes, *_of_several_labels(label, columns[label]), *_of_unlisted(listing)),
+    )
 
 
 def _label_column(listing: Listing, data: Any, given: Collection[str]) -> str:
@@ -232,8 +236,35 @@ def _label_column(listing: Listing, data: Any, given: Collection[str]) -> str:
     candidates = _label_candidates(listing, data, given)
     if len(candidates) > 1:
         met = ", ".join(f"{name} ({count} values)" for name, count in candidates.items())
-        raise ConfigError(f"{listing.path}: the label could be {met}; say which: --label=NAME")
+        hint = "; they look like a column per class: write the class of each image into one column"
+        one_hot = hint if _are_one_hot([listing.columns[name] for name in candidates]) else ""
+        raise ConfigError(f"{listing.path}: the label could be {met}; say which: --label=NAME{one_hot}")
     return next(iter(candidates))
+
+
+def _are_one_hot(columns: list[list[str]]) -> bool:
+    """Whether columns hold 0 and 1, and no row two of the latter."""
+    zeros, ones = {"0", "0.0", "False", "false", ""}, {"1", "1.0", "True", "true"}
+    rows = zip(*columns, strict=True)
+    return all(set(row) <= zeros | ones and sum(cell in ones for cell in row) <= 1 for row in rows)
+
+
+def _of_several_labels(name: str, cells: list[str]) -> tuple[str, ...]:
+    """A note where many cells hold several labels, as "cat,dog" beside "cat": every part is in cells of two values."""
+    values = set(cells) - {""}
+    for separator in SEPARATORS:
+        parts = {value: [part.strip() for part in value.split(separator)] for value in values if separator in value}
+        of_part = Counter(part for value in values for part in set(parts.get(value, [value])))
+        are_many = sum(cell in parts for cell in cells) > len(cells) // 20
+        if are_many and all(
+            all(of_part[part] > 1 for part in several) and values & set(several) for several in parts.values()
+        ):
+            first = min(parts)
+            return (
+                f"several labels per image are not supported: in column {name!r} each combination, such as {first!r}, "
+                "is a class of its own",
+            )
+    return ()
 
 
 def _group_column(listing: Listing, label: str, data: Any, given: Collection[str]) -> tuple[str, tuple[str, ...]]:

@@ -263,3 +263,29 @@ def test_a_median_of_some_images_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     assert recognised(tmp_path).found.endswith("median 40 x 60 pixels")
     monkeypatch.setattr("fpclass.data.recognise.NUM_GLANCES", 15)
     assert recognised(tmp_path).found.endswith("median 40 x 60 pixels (of a sample of 15)")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_several_labels_of_an_image_are_said_to_be_a_class(tmp_path: Path, separator: str) -> None:
+    """Where each part is a label elsewhere too, and not where a class is called so."""
+    files = [f"{i}.png" for i in range(12)]
+
+    def notes(name: str, values: list[str]) -> str:
+        labels = [value.replace("+", separator) for value in values]
+        return " ".join(recognised(listed(tmp_path / name, {"file": files, "label": labels})).notes)
+
+    said = f"several labels per image are not supported: in column 'label' each combination, such as 'cat{separator}d"
+    assert said in notes("several", ["cat", "cat+dog", "dog", "dog+young"] * 2 + ["cat", "cat+young"] * 2)
+    assert not notes("called", ["cat", "cat", "big+small", "big+small"] * 3)
+    assert not notes("kinds", ["owl+barn", "owl+snowy", "hawk+barn", "hawk+snowy"] * 3)
+    assert not notes("breeds", ["cat", "cat+short hair", "dog", "dog+large"] * 3)
+
+
+def test_a_column_per_class_is_said_to_be_one(tmp_path: Path) -> None:
+    cats = [1, 0] * 4
+    hot = listed(tmp_path / "hot", {"file": FILES, "cat": cats, "dog": [0, 1, 0, 0] * 2})
+    with pytest.raises(ConfigError, match=r"--label=NAME; they look like a column per class: write the class of each"):
+        recognised(hot)
+    attributes = listed(tmp_path / "attributes", {"file": FILES, "sick": cats, "old": [1, 1, 0, 0] * 2})
+    with pytest.raises(ConfigError, match=r"say which: --label=NAME$"):
+        recognised(attributes)

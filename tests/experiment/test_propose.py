@@ -183,7 +183,7 @@ def test_flags_about_training_get_a_network_that_is_trained(photos: Path) -> Non
 
 
 @pytest.mark.usefixtures("with_weights")
-@pytest.mark.parametrize("flag", ["data.csv=list.csv", "data.separator=;", "data.image_dir=.", "predict.pool=mean"])
+@pytest.mark.parametrize("flag", ["data.csv=list.csv", "data.separator=;", "predict.pool=mean", "code_folders=nets"])
 def test_flags_about_the_images_leave_the_pretrained_network(prints: Path, flag: str) -> None:
     """What says where they lie is not about training, whatever the config that is looked at reads of it."""
     assert propose(None, [f"--config.{flag}"], Short(root=str(prints))).file == PRETRAINED
