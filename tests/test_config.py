@@ -43,6 +43,8 @@ def test_words_are_given_with_commas_between() -> None:
     assert given("--config.evaluate.subgroups=hand,age", key="evaluate.subgroups") == ("hand", "age")
     assert given("--config.code_folders=a,b", key="code_folders") == ("a,b",), "the name of a folder"
     assert given("--config.name=a,b", key="name") == "a,b"
+    with pytest.raises(ConfigError, match="unexpected argument 'a,b'"):
+        given("--config.data.classes=cats", "a,b")
 
 
 def test_a_config_file_knows_itself_and_what_is_beside_it(tmp_path: pathlib.Path) -> None:
