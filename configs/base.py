@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     data.label_column = "label"               # csv: class; an empty cell is a row to predict
     data.group_column = ""                    # csv: person (animal, site, device) that must not be split; empty: none
     data.group_pattern = ""                   # or a regular expression whose (…) finds the person in the filename
-    data.classes = ()                         # label values in class order; empty: the distinct values, sorted
+    data.classes = ()                         # labels in class order, cats,dogs; empty: the distinct values, sorted
     data.merge = ()                           # classes put together: (("vehicle", ("ship", "truck")), ("animal", …))
     data.class_names = ()                     # how figures call the classes; empty: like data.classes
     data.missing = ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "None", "NULL", "null")

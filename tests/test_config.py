@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import fpclass
 from configs import base
 from configs.footprints import baseline
-from fpclass.config import differences, flatten, read_config_file
+from fpclass.config import apply_overrides, differences, flatten, read_config_file
 from fpclass.errors import ConfigError
 from fpclass.train import hyperparameters
 
@@ -26,6 +26,25 @@ def test_differences_name_key_old_and_new() -> None:
     new.data.image_size = (60, 40)
     assert differences(old, new) == {"data.image_size": ((120, 80), (60, 40)), "optim.learning_rate": (1e-3, 2e-3)}
     assert differences(ConfigDict({"a": 1}), ConfigDict({"b": {"c": 2}})) == {"a": (1, None), "b.c": (None, 2)}
+
+
+def given(*flags: str, key: str = "data.classes") -> tuple:
+    return flatten(apply_overrides(base.get_config().unlock(), flags, {}))[key]
+
+
+def test_words_are_given_with_commas_between() -> None:
+    """Beside Python's tuples, of which nothing is changed, and for keys of words alone."""
+    assert given("--config.data.classes=cats,big dogs, Kätzchen") == ("cats", "big dogs", "Kätzchen")
+    assert given("--config.data.classes", "cats,dogs") == ("cats", "dogs")
+    assert given("--config.data.classes=cats,dogs", "--config.data.classes=a,b") == ("a", "b")
+    assert given("--config.data.classes=('cats,dogs','owls')") == ("cats,dogs", "owls")
+    assert given("--config.data.classes=cats") == ("cats",)
+    assert given("--config.data.classes=1,0") == (1, 0)
+    assert given("--config.evaluate.subgroups=hand,age", key="evaluate.subgroups") == ("hand", "age")
+    assert given("--config.code_folders=a,b", key="code_folders") == ("a,b",), "the name of a folder"
+    assert given("--config.name=a,b", key="name") == "a,b"
+    with pytest.raises(ConfigError, match="unexpected argument 'a,b'"):
+        given("--config.data.classes=cats", "a,b")
 
 
 def test_a_config_file_knows_itself_and_what_is_beside_it(tmp_path: pathlib.Path) -> None:

@@ -104,7 +104,7 @@ def make_splits(table: Table, split_config: Config, *, needs_selection: bool) ->
         try:
             return pool, partition(groups[pool], labels[pool], shares, seed, table.class_names)
         except DataError as error:
-            because = _why_few_groups(table, groups, pool, len(shares), grouped=split_config.grouped)
+            because = _why_few_groups(table, pool, len(shares), grouped=split_config.grouped)
             raise DataError(f"{error}{because}") from None
 
     fold = np.full(len(table), -1)
@@ -237,22 +237,31 @@ def share_mask(groups: np.ndarray, labels: Int[np.ndarray, " n"], share: float, 
     return is_kept[group_of]
 
 
-def _why_few_groups(table: Table, groups: np.ndarray, pool: np.ndarray, num_parts: int, *, grouped: bool) -> str:
-    """What near copies have to do with it that a class has too few groups; "" if nothing."""
-    if "near_duplicates" not in table.rows or not len(pool):
-        return ""
-    without = dataclasses.replace(table, rows=table.rows.drop(columns="near_duplicates"))
-    apart, labels = find_groups(without, grouped=grouped)[pool], table.labels[pool]
-    few = [k for k in np.unique(labels) if len(np.unique(groups[pool][labels == k])) < num_parts]
-    if not few or any(len(np.unique(apart[labels == k])) < num_parts for k in few):
+def _why_few_groups(table: Table, pool: np.ndarray, num_parts: int, *, grouped: bool) -> str:
+    """What copies and near copies have to do with it that a class has too few groups; "" if nothing."""
+    labels = table.labels[pool]
+
+    def few_without(columns: Sequence[str]) -> set[int]:
+        """Classes that have too few groups where these columns tie no images."""
+        rest = dataclasses.replace(table, rows=table.rows.drop(columns=[*columns], errors="ignore"))
+        apart = find_groups(rest, grouped=grouped)[pool]
+        return {int(k) for k in np.unique(labels) if len(np.unique(apart[labels == k])) < num_parts}
+
+    few = few_without([])
+    if not few or few & few_without(["near_duplicates", "pixel_sha256"]):
         return ""  # there are too few anyway
-    clusters = table.rows["near_duplicates"].iloc[pool]
-    sizes = clusters[clusters != ""].value_counts()
-    return (
-        f"; that is because {sizes.iloc[0]} of the {len(pool)} images count as near copies of one another (or of "
-        f"copies), such as {sizes.index[0]!r}, and stay together: if they are different pictures that only look alike, "
-        f"raise data.near_duplicates or set it to 0; if they are copies, `{program()} dedupe --list` shows them"
-    )
+    is_near = not few & few_without(["near_duplicates"])
+    copies = table.rows["near_duplicates" if is_near else "pixel_sha256"].iloc[pool]
+    sizes = copies[copies != ""].value_counts()
+    many, shown = f"{sizes.iloc[0]} of the {len(pool)} images", f"`{program()} dedupe --list` shows them"
+    if is_near:
+        return (
+            f"; that is because {many} count as near copies of one another (or of copies), such as {sizes.index[0]!r}, "
+            "and stay together: if they are different pictures that only look alike, raise data.near_duplicates or "
+            f"set it to 0; if they are copies, {shown}"
+        )
+    first = table.rows["filename"].iloc[pool[(copies == sizes.index[0]).to_numpy()][0]]
+    return f"; that is because {many} are the same picture, as {first!r}, and stay together: {shown}"
 
 
 def find_groups(table: Table, *, grouped: bool) -> np.ndarray:

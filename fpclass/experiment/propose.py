@@ -36,6 +36,8 @@ MANY = 10_000
 """Labelled images from which on a probe is of moments alone, as covariances take three times the memory and time, and
 from which on `best` tunes nearly all of EfficientNet-Lite0 in place of second looks: that adds nothing to a probe of
 4,000 and something to one of 12,000 (docs/results.md)."""
+NOT_OF_TRAINING = ("data.", "predict.", "code_folders")
+"""Beginnings of keys that no training reads: where the images lie and what they are, what becomes of answers."""
 LONGEST_SIDE = 128
 """Of an image that a network is trained on from random weights, in pixels, where no size is given."""
 ENLARGED, LARGEST = 4, 224
@@ -73,7 +75,7 @@ class Short:
     """Short forms of keys, as the command line and Python take them; "" where they are not given.
 
     Attributes:
-      root: `data.root`: a folder, an archive or the address of one.
+      root: `data.root`: a folder, an archive or the address of one; or the CSV in a folder.
       label: `data.label_column`.
       group: `data.group_column`; "none" for none.
       size: `data.image_size`, one number or HEIGHTxWIDTH in pixels.
@@ -102,6 +104,9 @@ class Short:
         values: dict[str, Any] = {}
         if self.root:
             values["data.root"] = self.root
+        if self.root.lower().endswith((".csv", ".tsv")) and expanded(self.root).is_file():
+            table = pathlib.Path(self.root)  # the one that lies in the folder of the images
+            values |= {"data.root": str(table.parent), "data.csv": table.name}
         if self.label:
             values["data.label_column"] = self.label
         if self.group:
@@ -153,11 +158,12 @@ def propose(file: str | None, overrides: Sequence[str], short: Short, purpose: P
     lines = [found.found, *(f"note: {note}" for note in found.notes)]
     if file is None:
         file, more, why = (NO_NETWORK, as_they_are(found), ())
+        size = config.data.image_size if "data.image_size" in given_keys(given) else ()
         if purpose == "train":
             of_training = _from_scratch_for(short, overrides, found)
-            file, more, why = of_training or network_for(short.model, config.model.weights, found)
+            file, more, why = of_training or network_for(short.model, config.model.weights, found, size)
         elif purpose == "explore" and not (short.model or are_many(found)) and source.in_cache(MANIFEST[WEIGHTS]):
-            file, more, why = network_for("", config.model.weights, found)
+            file, more, why = network_for("", config.model.weights, found, size)
         at_default = flatten(read_config_file(file, {}))
         keys = {key: value for key, value in (keys | more).items() if at_default[key] != value}
         keys["name"] = name_of(config.data.root)
@@ -262,8 +268,13 @@ def as_they_are(found: Recognised) -> dict[str, Any]:
     return {"data.channels": 3 if found.is_colour else 1, "data.image_size": (height, width)}
 
 
-def network_for(model: str, weights: str, found: Recognised) -> Choice:
-    """The config file that suits images, what is set in it, and what to say of it; `weights` are named, or a file."""
+def network_for(model: str, weights: str, found: Recognised, size: Sequence[int] = ()) -> Choice:
+    """The config file that suits images, what is set in it, and what to say of it.
+
+    Args:
+      weights: those that are named, or a file; "" for none.
+      size: (height, width) in pixels where they are given.
+    """
     if is_own(model):
         return NO_NETWORK, {**as_they_are(found), "model.name": model}, (f"network: {model}, of your own",)
     if model and model not in MANIFEST and not _weights_of(model):
@@ -284,7 +295,7 @@ def network_for(model: str, weights: str, found: Recognised) -> Choice:
             raise
         reason = f"a small network from random weights, because pretrained ones cannot be had ({error})"
         return FROM_SCRATCH, as_they_are(found), (f"network: {reason}; with them results are usually far better",)
-    height, width = _size_for(entry, found.image_size)
+    height, width = size or _size_for(entry, found.image_size)
     values = {
         "model.name": model if model in ARCHITECTURES else entry.architecture,
         "model.weights": entry.name,
@@ -305,7 +316,8 @@ def are_many(found: Recognised) -> bool:
 def _from_scratch_for(short: Short, given: Sequence[str], found: Recognised) -> Choice | None:
     """A network that is trained, where flags are about training one and none is named; None where no flag is."""
     config = apply_overrides(read_config_file(PRETRAINED, {}), given, {})
-    of_training = sorted(given_keys(given) & set(find_unread(config)))
+    unread = (key for key in find_unread(config) if not key.startswith(NOT_OF_TRAINING))
+    of_training = sorted(given_keys(given) & set(unread))
     if short.model or not of_training:
         return None
     why = f"{of_training[0]} is about training one, and pretrained features are fitted without"

@@ -94,9 +94,9 @@ def make_portfolio(overrides: Sequence[str], short: Short) -> Portfolio:
     config = apply_overrides(base_config(), given, {})
     found = recognise(config.data, {key.removeprefix("data.") for key in given_keys(given)})
     of_data = {f"data.{key}": value for key, value in found.keys.items() if f"data.{key}" not in given_keys(given)}
-    first, lines = _first(short.model, config.model.weights, found)
-    ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
     is_sized, is_of_many = "data.image_size" in given_keys(given), are_many(found)
+    first, lines = _first(short.model, config.model.weights, found, config.data.image_size if is_sized else ())
+    ways, is_named = [first], bool(short.model) or bool({"model.name", "model.weights"} & given_keys(given))
     if first.file == PRETRAINED:
         ways += [] if is_named else _other_weights(first, found)
         is_known = first.values["model.weights"] == WEIGHTS  # whose stages configs name
@@ -151,9 +151,9 @@ def _frozen(config: Config) -> Config:
     return frozen
 
 
-def _first(model: str, weights: str, found: Recognised) -> tuple[Way, tuple[str, ...]]:
+def _first(model: str, weights: str, found: Recognised, size: Sequence[int]) -> tuple[Way, tuple[str, ...]]:
     """The quickest way, and what to say of it."""
-    file, values, why = network_for(model, weights, found)
+    file, values, why = network_for(model, weights, found, size)
     if file == PRETRAINED:
         return _probe("probe", values), why
     return Way("scratch", file, values, "a small network from random weights"), why

@@ -198,3 +198,94 @@ def test_grey_photographs_saved_in_colour_are_grey(tmp_path: Path) -> None:
         draw_picture(seed, (80, 80), 3).save(tmp_path / "x" / f"c{seed}.jpg")
     (tmp_path / "x" / "broken.jpg").write_bytes(b"no image")
     assert recognised(tmp_path).is_colour
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "SampleSubmission.csv", "form.csv"])
+def test_a_form_of_a_submission_has_no_labels(tmp_path: Path, name: str) -> None:
+    """Of a competition: its images to predict, each with the same class or, by its name, with any."""
+    draw(tmp_path / "test", ["1.png", "2.png", "3.png", "4.png"])
+    of_train = [f"cat.{i}.png" for i in range(8)]
+    listed(tmp_path, {"file": of_train, "label": ["x", "y"] * 4}, name="train.csv")
+    labels = "xxxx" if name == "form.csv" else "xyxy"
+    (tmp_path / name).write_text("file,label\n" + "".join(f"{i + 1}.png,{label}\n" for i, label in enumerate(labels)))
+    found = recognised(tmp_path)
+    assert (found.keys["csv"], found.num_labelled, found.num_to_predict) == ("train.csv", 8, 0)
+    assert found.notes[0].startswith(f"labels are those of train.csv, as {name} looks like the form of a submission")
+    assert "train.csv does not list are left aside (4 in test/): to predict them, give them rows" in found.notes[1]
+    assert f"predict {tmp_path}/test --workdir=RUN" in found.notes[1]
+    assert recognised(tmp_path, csv=name).num_labelled == 4
+
+
+def test_a_csv_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    """Where folders have several classes in a note, where they have not in an error, also where a column is named."""
+    folder = listed(tmp_path / "one", {"file": FILES, "label": ["Kätzchen", "Hund"] * 4}, ";")
+    text = (folder / "list.csv").read_text()
+    (folder / "list.csv").write_bytes(text.encode("cp1252"))
+    for given in ({}, {"label_column": "label"}):
+        with pytest.raises(DataError, match=r"list\.csv: not UTF-8 text .*; save it as CSV in UTF-8; mend it, or give"):
+            recognised(folder, **given)
+    (folder / "list.csv").write_text(text.replace(".png", "_gone.png"))
+    missed = r"none of the 8 files that list\.csv names \(column 'file'\) exist below .*one, first '0_gone\.png'"
+    with pytest.raises(DataError, match=missed):
+        recognised(folder)
+    (folder / "list.csv").write_text(text.replace(".png", "_gone.png", 6))
+    with pytest.raises(DataError, match=r"only 2 of the 8 files that list\.csv names \(column 'file'\) are below"):
+        recognised(folder)
+    for name in FILES:
+        (folder / "images" / name).rename(folder / name)
+    with pytest.raises(DataError, match="only 2 of the 8"):
+        recognised(folder)
+    draw(tmp_path / "two" / "cat", FILES)
+    draw(tmp_path / "two" / "dog", FILES)
+    (tmp_path / "two" / "list.csv").write_text("file,label\n9.png,x\n10.png,y\n")
+    found = recognised(tmp_path / "two")
+    assert found.keys == {"source": "folder"}
+    assert found.notes[0].startswith("left aside, as folders have the classes: none of the 2 files that list.csv names")
+
+
+def test_folders_have_no_column_of_people(tmp_path: Path) -> None:
+    """Who asks for none gets none; who names one has named what is not there."""
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES)
+    assert recognised(tmp_path, group_column="").notes == (
+        "folders of classes have no column that names people, as asked",
+    )
+    assert not recognised(tmp_path).notes
+    with pytest.raises(ConfigError, match="no CSV that names images, so that 'owner' is no column; leave it out"):
+        recognised(tmp_path, group_column="owner", label_column="label")
+
+
+def test_a_median_of_some_images_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit has the median of all of them, which may be another."""
+    draw(tmp_path / "cat", FILES)
+    draw(tmp_path / "dog", FILES)
+    monkeypatch.setattr("fpclass.data.recognise.NUM_GLANCES", 16)
+    assert recognised(tmp_path).found.endswith("median 40 x 60 pixels")
+    monkeypatch.setattr("fpclass.data.recognise.NUM_GLANCES", 15)
+    assert recognised(tmp_path).found.endswith("median 40 x 60 pixels (of a sample of 15)")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_several_labels_of_an_image_are_said_to_be_a_class(tmp_path: Path, separator: str) -> None:
+    """Where each part is a label elsewhere too, and not where a class is called so."""
+    files = [f"{i}.png" for i in range(12)]
+
+    def notes(name: str, values: list[str]) -> str:
+        labels = [value.replace("+", separator) for value in values]
+        return " ".join(recognised(listed(tmp_path / name, {"file": files, "label": labels})).notes)
+
+    said = f"several labels per image are not supported: in column 'label' each combination, such as 'cat{separator}d"
+    assert said in notes("several", ["cat", "cat+dog", "dog", "dog+young"] * 2 + ["cat", "cat+young"] * 2)
+    assert not notes("called", ["cat", "cat", "big+small", "big+small"] * 3)
+    assert not notes("kinds", ["owl+barn", "owl+snowy", "hawk+barn", "hawk+snowy"] * 3)
+    assert not notes("breeds", ["cat", "cat+short hair", "dog", "dog+large"] * 3)
+
+
+def test_a_column_per_class_is_said_to_be_one(tmp_path: Path) -> None:
+    cats = [1, 0] * 4
+    hot = listed(tmp_path / "hot", {"file": FILES, "cat": cats, "dog": [0, 1, 0, 0] * 2})
+    with pytest.raises(ConfigError, match=r"--label=NAME; they look like a column per class: write the class of each"):
+        recognised(hot)
+    attributes = listed(tmp_path / "attributes", {"file": FILES, "sick": cats, "old": [1, 1, 0, 0] * 2})
+    with pytest.raises(ConfigError, match=r"say which: --label=NAME$"):
+        recognised(attributes)

@@ -114,6 +114,28 @@ def test_weights_that_not_everybody_may_use_have_to_be_named(photos: Path) -> No
 
 
 @pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize(("size", "said"), [("128", "128 x 128"), ("300", "300 x 300"), ("128x96", "128 x 96")])
+def test_the_size_that_is_said_is_the_one_that_is_given(photos: Path, size: str, said: str) -> None:
+    short = Short(root=str(photos), size=size)
+    for lines in (propose(None, [], short).lines, make_portfolio([], short).lines):
+        assert f", at {said} pixels; it is frozen" in lines[-1]
+    assert ", at 224 x 224 pixels" in make_portfolio([], Short(root=str(photos))).lines[-1]
+
+
+@pytest.mark.usefixtures("with_weights")
+def test_a_csv_stands_for_its_folder(prints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of several, and from within the folder."""
+    (prints / "other.csv").write_text((prints / "list.csv").read_text())
+    file, values = values_of(None, [], Short(root=str(prints / "list.csv")))
+    assert (file, values["data.root"], values["data.csv"]) == (PRETRAINED, str(prints), "list.csv")
+    assert values["name"] == "prints"
+    monkeypatch.chdir(prints)
+    _, values = values_of(None, [], Short(root="list.csv"))
+    assert (values["data.root"], values["name"]) == (".", "prints")
+    assert make_portfolio([], Short(root="list.csv")).name == "prints"
+
+
+@pytest.mark.usefixtures("with_weights")
 def test_minutes_are_of_a_training_and_not_of_a_probe(photos: Path) -> None:
     _, values = values_of(None, [], Short(root=str(photos), minutes="5", model="blocks"))
     assert values["train.max_minutes"] == 5
@@ -158,6 +180,13 @@ def test_flags_about_training_get_a_network_that_is_trained(photos: Path) -> Non
     assert proposal.file == FROM_SCRATCH
     assert "train.num_epochs is about training one" in proposal.lines[-1]
     assert propose(None, ["--config.seed=3"], Short(root=str(photos))).file == PRETRAINED
+
+
+@pytest.mark.usefixtures("with_weights")
+@pytest.mark.parametrize("flag", ["data.csv=list.csv", "data.separator=;", "predict.pool=mean", "code_folders=nets"])
+def test_flags_about_the_images_leave_the_pretrained_network(prints: Path, flag: str) -> None:
+    """What says where they lie is not about training, whatever the config that is looked at reads of it."""
+    assert propose(None, [f"--config.{flag}"], Short(root=str(prints))).file == PRETRAINED
 
 
 @pytest.mark.usefixtures("with_weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -132,9 +133,12 @@ def test_images_in_quarantine_do_not_vote_for_the_majority() -> None:
 
 
 def test_nothing_to_predict_is_an_error() -> None:
+    """Of folders with the way to predict files, as they have no rows."""
     table = make_table(labels=["0", "1"] * 4)
-    with pytest.raises(DataError, match=r"all_labels\.csv: nothing to predict"):
+    with pytest.raises(DataError, match=r"all_labels\.csv: nothing to predict.* a label; files are .* predict FILES"):
         submit(table, {})
+    with pytest.raises(DataError, match="nothing to predict: every row has a label; leave it empty in such rows"):
+        submit(dataclasses.replace(table, listed_in=pathlib.Path("all_labels.csv")), {})
 
 
 def test_two_predictions_for_a_file_are_an_error() -> None:

@@ -23,6 +23,14 @@ from fpclass.run.refit import refit
 from fpclass.stats.decisions.rule import ARGMAX
 
 
+def nothing_to_predict(table: Table) -> DataError:
+    """The error that every image has a label, and how other ones are predicted."""
+    if table.listed_in:
+        return DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+    new = f"files are predicted by `{program()} predict FILES --workdir=RUN`"
+    return DataError(f"{table.source}: nothing to predict: every image has a label; {new}")
+
+
 def make_submission(
     table: Table, predictions: Predictions, *, filename_column: str, label_column: str, fill_unreadable: bool
 ) -> pd.DataFrame:
@@ -36,7 +44,7 @@ def make_submission(
     """
     wanted = table.rows.loc[table.to_predict_mask, "filename"]
     if wanted.empty:
-        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+        raise nothing_to_predict(table)
     if predictions.frame["filename"].duplicated().any():
         raise DataError(f"predictions hold a file twice: one model per submission; run `{program()} submit` again")
     if not np.isfinite(predictions.logits).all():

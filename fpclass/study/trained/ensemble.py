@@ -22,7 +22,7 @@ from fpclass.run.decisions.people import (
     pooling_for_rows,
     with_people_thresholds,
 )
-from fpclass.run.decisions.submission import write_submission
+from fpclass.run.decisions.submission import nothing_to_predict, write_submission
 from fpclass.run.predictions import Predictions
 from fpclass.run.predictor import Predictor, describe_probabilities
 from fpclass.run.prepare import prepare_again, read_described
@@ -146,7 +146,7 @@ def submit_ensemble(study: Study) -> pathlib.Path:
     table, splits = prepared.table, prepared.splits
     rows = splits.rows(PREDICT)
     if not len(rows):
-        raise DataError(f"{table.source}: nothing to predict: every row has a label; leave it empty in such rows")
+        raise nothing_to_predict(table)
     filenames, logits = collect_test(study, ensemble.weights)
     if filenames != table.rows["filename"].iloc[rows].tolist():
         raise DataError(f"{study.folder}: its members predicted other rows than there are; run the study again")
