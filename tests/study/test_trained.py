@@ -92,7 +92,7 @@ def test_promises_of_a_study_are_kept_and_one_from_before_them_still_hands_in(st
     assert cli.main(["evaluate", f"--workdir={folder}", "--config.study.sets=class"]) == 0
     of_members = [(run.folder, name) for run, name, *_ in read if name.endswith("predictions.csv")]
     assert len(of_members) == len(set(of_members)) == 2 * 12, "tables of a member are read once"
-    assert len(resampled) == 2, "and a config is resampled once"
+    assert len(resampled) == 3, "and a config, and the ensemble, is resampled once"
     out = " ".join(capsys.readouterr().out.split())
     assert "no threshold can promise at most 5 % errors with 90 % confidence; it takes 45 decided people" in out
     changed = json.loads(path.read_text())["promises"]
