@@ -37,7 +37,7 @@ def chosen_of(study: Study) -> str:
     record = files.read_object(study.path("ensemble.json"), weights=dict, classes=list, class_names=list)
     metric = metric_of(study.configs[study.baseline], record["classes"], record["class_names"])
     weights: dict[str, float] = record["weights"]
-    found = collect(study, [name for name, weight in weights.items() if weight])
+    found = collect(study, names_in(weights))
     return best_of(weights, _calibrated(study, found), found.cohort.labels, metric)
 
 
@@ -48,8 +48,8 @@ def best_of(
     metric: str,
 ) -> str:
     """The best, by a metric, of the configs that have a weight in an ensemble."""
-    taken = [name for name, weight in weights.items() if weight]
-    return choose({name: metric_value(log_probabilities[name], labels, metric) for name in taken}, metric)
+    scores = {name: metric_value(log_probabilities[name], labels, metric) for name in names_in(weights)}
+    return choose(scores, metric)
 
 
 def _calibrated(study: Study, found: OutOfFold) -> dict[str, Float[np.ndarray, "n k"]]:
@@ -92,7 +92,7 @@ def beside_the_ensemble(study: Study, run: Run, prepared: Prepared) -> str:
     described = read_model(run)
     metric = metric_of(run.config, described["classes"], described["class_names"])
     called = name_of(metric, described["class_names"]).replace("_", " ")
-    of_final, taken = _of_final(study, run, prepared), names_in(study)
+    of_final, taken = _of_final(study, run, prepared), names_in(weights_of(study))
     if not of_final and len(taken) == 1:
         return f"the ensemble is of {taken[0]} alone: {OPEN}"
     judged, cohort, where, caveat = of_final or _by_members(study, metric)
@@ -111,9 +111,9 @@ def weights_of(study: Study) -> dict[str, float]:
     return files.read_object(study.path("results.json"), ensemble=dict)["ensemble"]["weights"]
 
 
-def names_in(study: Study) -> list[str]:
-    """The configs in the ensemble of a judged study."""
-    return [name for name, weight in weights_of(study).items() if weight]
+def names_in(weights: Mapping[str, float]) -> list[str]:
+    """The configs that have a weight in an ensemble."""
+    return [name for name, weight in weights.items() if weight]
 
 
 Judged = tuple[dict[str, SeedLogits], Cohort, str, str]

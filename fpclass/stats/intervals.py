@@ -145,10 +145,9 @@ class Bootstrap:
         return np.concatenate([nothing, *map(evaluate, self.draws(cohort, within_classes=within_classes))])
 
     def interval(
-        self, value: float, replicates: Float[np.ndarray, " b"], num_groups: float, is_proportion: bool = True
+        self, value: float, replicates: Float[np.ndarray, " b"], num_groups: float, scale: Scale = "proportion"
     ) -> Interval:
         """A value, nan where undefined, with the interval that its resampled values give: `resampled_bounds`."""
-        scale: Scale = "proportion" if is_proportion else "difference"
         bounds = resampled_bounds(value, replicates, self.confidence, Support(num_groups), scale)
         return Interval(None if math.isnan(value) else value, *bounds)
 
@@ -157,15 +156,15 @@ class Bootstrap:
         evaluate: Callable[[Weights], Float[np.ndarray, " b"]],
         cohort: Cohort,
         num_groups: float | None = None,
-        is_proportion: bool = True,
+        scale: Scale = "proportion",
     ) -> Interval:
         """The value of the cohort itself and its interval, by the values [B] that `evaluate` gives of weights [B, N].
 
-        `num_groups` is of the groups that the value rests on, by default all; `is_proportion` as `resampled_bounds`.
+        `num_groups` is of the groups that the value rests on, by default all; `scale` as `resampled_bounds`.
         """
         value = float(evaluate(np.ones((1, len(cohort))))[0])
         num_groups = cohort.effective_groups() if num_groups is None else num_groups
-        return self.interval(value, self.resample(evaluate, cohort), num_groups, is_proportion)
+        return self.interval(value, self.resample(evaluate, cohort), num_groups, scale)
 
 
 def evaluate_predictions(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, metric: str = "") -> dict[str, Any]:
@@ -217,8 +216,8 @@ def describe_intervals(cohort: Cohort, bootstrap: Bootstrap) -> str | None:
     if not bootstrap.num_resamples or cohort.num_groups < 2:
         return None
     effective = cohort.effective_groups()
-    by_class = [cohort.effective_groups(cohort.labels == k) for k in np.unique(cohort.labels)]
-    lone = "; none of what needs every class: one of them has a single one" if min(by_class) < 2 else ""
+    is_lone = support_of("macro_f1", cohort).groups < 2
+    lone = "; none of what needs every class: one of them has a single one" if is_lone else ""
     few = f"; rough: as much as {effective:.0f} {cohort.groups_are} alike" if effective < FEW_GROUPS else ""
     drawn = f"{cohort.num_groups} {cohort.groups_are}, {bootstrap.num_resamples} resamples"
     return f"{100 * bootstrap.confidence:g} % bootstrap t over {drawn}{few}{lone}"

@@ -24,7 +24,7 @@ DEFAULT_FOLDS = 5
 
 
 def default_folder(root: str, *, is_quick: bool = False) -> pathlib.Path:
-    """Where a study goes that was told no folder: runs/study-NAME of the images, which runs/study does not name."""
+    """The folder of a study where none is given: runs/study-NAME of the folder of images; runs/study without one."""
     name = ["study", *([name_of(root)] if root else []), *(["quick"] if is_quick else [])]
     return pathlib.Path("runs", "-".join(name))
 

@@ -31,6 +31,15 @@ OF_PEOPLE = "@people-"
 """Stands between the name of a config and the share, in thousandths, of the people that a twin of it trains on."""
 
 
+TRACES = {"predictions.csv", "checkpoints", "unfinished"}
+"""Names of what a training leaves: its result, its weights, the checkpoint of a round of members."""
+
+
+def has_begun(folder: pathlib.Path) -> bool:
+    """Whether anything of a training lies in a folder, at any depth."""
+    return any(path.name in TRACES for path in folder.rglob("*"))
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyMember:
     """One training of a study.
@@ -221,7 +230,7 @@ class Study:
             raise RunError(f"{self.folder} belongs to another study ({shown}); choose another --workdir")
         for name, reason in stale:
             left = self.path("members") / name
-            if any(path.name in ("checkpoints", "unfinished") for path in left.rglob("*")):
+            if has_begun(left):
                 say(f"removed: {left}, trained in part by other settings ({reason})")
             shutil.rmtree(left, ignore_errors=True)
         if not any(is_begun.values()):  # the data may have been what had to be corrected

@@ -23,15 +23,13 @@ from fpclass.stats.comparison.selection import Selection
 from fpclass.study.commands import run_study
 from fpclass.study.plan import assemble, default_folds
 from fpclass.study.run import trained_configs
-from fpclass.study.study import Study
+from fpclass.study.study import Study, has_begun
 from fpclass.tune.compare import BASELINE, RULES, choice_of, plan_comparison, result_of
 from fpclass.tune.report import PAGE, TRIALS, TUNED, config_text, lines_about, trial_frame, write_page
 from fpclass.tune.search import BASE, Limits, Search
 from fpclass.tune.space import Space, with_values
 
 FILE = "tune.json"
-TRAINED = {"predictions.csv", "checkpoints", "unfinished"}
-"""Names of what a training leaves, wherever it is in the folder: its result, weights, the checkpoint of a round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Plan:
     @property
     def is_begun(self) -> bool:
         """Whether the folder has anything of a training: predictions, or the checkpoint of an unfinished one."""
-        return any(path.name in TRAINED for path in self.folder.rglob("*"))
+        return has_begun(self.folder)
 
     def changed(self) -> list[str]:
         """Keys of the config, and names of flags, that are others than those that the folder was begun with.

@@ -28,7 +28,7 @@ def mean_interval(values: Float[np.ndarray, " n"], cohort: Cohort, bootstrap: Bo
     def evaluate(weights: Weights) -> np.ndarray:
         return (weights @ defined) / weights.sum(axis=1)
 
-    return bootstrap.estimate(evaluate, cohort, is_proportion=False)
+    return bootstrap.estimate(evaluate, cohort, scale="difference")
 
 
 def summarise_all(found: Mapping[str, Checked], cohort: Cohort, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:

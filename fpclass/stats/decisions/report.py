@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fpclass.stats.bounds import NEGLIGIBLE, Scale, Support, resampled_bounds
+from fpclass.stats.bounds import NEGLIGIBLE, Scale
 from fpclass.stats.cohort import Cohort
 from fpclass.stats.decisions.risk_control import cross_fitted_abstention, people_needed
 from fpclass.stats.decisions.thresholds import (
@@ -109,20 +109,12 @@ def compare_with_half(
     def gain(weights: Weights) -> np.ndarray:
         return score(weights) - score_at_half(weights)
 
-    is_rate = objective != COST
+    scale, of_gain = ("difference", "difference") if objective == COST else ("proportion", "proportions")
     return {
-        "score": bootstrap.estimate(score, cohort, smallest, is_rate).to_json(),
-        "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, is_rate).to_json(),
-        "gain": _difference(gain, cohort, bootstrap, smallest, is_rate).to_json(),
+        "score": bootstrap.estimate(score, cohort, smallest, scale).to_json(),
+        "score_at_half": bootstrap.estimate(score_at_half, cohort, smallest, scale).to_json(),
+        "gain": bootstrap.estimate(gain, cohort, smallest, of_gain).to_json(),
     }
-
-
-def _difference(gain: Evaluate, cohort: Cohort, bootstrap: Bootstrap, num_groups: float, is_rate: bool) -> Interval:
-    """A difference of two rates, or of two costs: rates that differ in none of these images may in others."""
-    value, drawn = float(gain(np.ones((1, len(cohort))))[0]), bootstrap.resample(gain, cohort)
-    scale: Scale = "proportions" if is_rate else "difference"
-    bounds = resampled_bounds(value, drawn, bootstrap.confidence, Support(num_groups), scale)
-    return Interval(None if math.isnan(value) else value, *bounds)
 
 
 def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> dict[str, Any]:
@@ -130,7 +122,7 @@ def _costs(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, cost: Cost) -> 
     paid = cost[cohort.labels, cost_decisions(np.exp(log_softmax(logits)), cost)]
     plain = cost[cohort.labels, logits.argmax(axis=1)]
     costs = {"cost": paid, "argmax_cost": plain, "saved": plain - paid}
-    return {name: _mean(values, cohort, bootstrap, is_proportion=False) for name, values in costs.items()}
+    return {name: _mean(values, cohort, bootstrap, "difference") for name, values in costs.items()}
 
 
 def _abstention(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, max_risk: float, level: float) -> dict[str, Any]:
@@ -198,7 +190,7 @@ def _conformal(logits: Logits, cohort: Cohort, bootstrap: Bootstrap, miss_rate: 
         "folds": {str(fold): quantiles.tolist() for fold, quantiles in by_fold.items()},
         "image_coverage": _mean(is_covered, cohort, bootstrap),
         "group_coverage": coverage_by_group(is_covered, cohort, bootstrap).to_json(),
-        "mean_set_size": _mean(sizes, cohort, bootstrap, is_proportion=False),
+        "mean_set_size": _mean(sizes, cohort, bootstrap, "difference"),
         "shares": {name: _mean(is_so, cohort, bootstrap) for name, is_so in shares.items()},
         "per_class": coverage_per_class(is_covered, logits.shape[1], cohort, bootstrap),
     }
@@ -237,11 +229,11 @@ def coverage_per_class(
 
 
 def _mean(
-    values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, is_proportion: bool = True
+    values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, scale: Scale = "proportion"
 ) -> dict[str, float | None]:
     """Mean over images of values [N] as {"value", "low", "high"}."""
     mean = functools.partial(weighted_mean, values=values)
-    return bootstrap.estimate(mean, cohort, is_proportion=is_proportion).to_json()
+    return bootstrap.estimate(mean, cohort, scale=scale).to_json()
 
 
 def _score_of(decided: Decisions, labels: Labels, objective: str, cost: Cost | None) -> Evaluate:

@@ -125,7 +125,7 @@ def decision_curve(
     num = len(THRESHOLDS)
     smallest = min(cohort.effective_groups(rows) for rows in (is_ill, ~is_ill))
     intervals = [
-        bootstrap.interval(float(point), values, smallest, is_proportion=False)
+        bootstrap.interval(float(point), values, smallest, "difference")
         for point, values in zip(points, drawn.T, strict=True)
     ]
     is_useful = [interval.low is not None and interval.low > 0 for interval in intervals[2 * num :]]

@@ -116,7 +116,7 @@ def recalibration(logits: Logits, cohort: Cohort, bootstrap: Bootstrap) -> dict[
     drawn = bootstrap.resample(in_parts(functools.partial(fit_slopes, odds, is_one)), cohort)
     num_groups = min(len(np.unique(cohort.groups[cohort.labels == k])) for k in (0, 1))
     fitted = {
-        name: bootstrap.interval(float(values[i]), drawn[:, i], num_groups, is_proportion=False).to_json()
+        name: bootstrap.interval(float(values[i]), drawn[:, i], num_groups, "difference").to_json()
         for i, name in enumerate(("intercept", "slope"))
     }
     return fitted | {"in_the_large": _mean(np.exp(log_softmax(logits)[:, 1]) - is_one, cohort, bootstrap)}
@@ -176,9 +176,7 @@ def frozen_findings(judged: Mapping[str, Any], cohort: Cohort) -> list[str]:
     return lines
 
 
-def _mean(
-    values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap, is_proportion: bool = False
-) -> dict[str, float | None]:
+def _mean(values: np.ndarray, cohort: Cohort, bootstrap: Bootstrap) -> dict[str, float | None]:
     of_images = values.astype(float)
-    estimate = bootstrap.estimate(lambda w: weighted_mean(w, of_images), cohort, is_proportion=is_proportion)
+    estimate = bootstrap.estimate(lambda w: weighted_mean(w, of_images), cohort, scale="difference")
     return estimate.to_json()

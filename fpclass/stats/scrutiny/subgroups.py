@@ -185,7 +185,7 @@ def _describe_levels(
             estimate = bootstrap.estimate(
                 lambda weights, of_images=of_images: weighted_mean(weights, of_images),
                 inside,
-                is_proportion=measure == "accuracy",
+                scale="proportion" if measure == "accuracy" else "difference",
             )
             level[measure] = estimate.to_json()
         level["ece"] = expected_calibration_error(logits[rows], inside, bootstrap)
